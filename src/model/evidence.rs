@@ -1,0 +1,117 @@
+//! What can be known of an agent at work, and where the knowledge comes from.
+//! In: signals made by `agents` from status files, hooks, transcripts, titles and screens. Out: plain data. Never a text
+//! match: reading a screen happens in `agents`, deciding happens in `watcher::classify`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Where a signal comes from, best first: the derived order is the rank (DESIGN 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// The process itself: it lives or it has ended.
+    Process,
+    /// The agent's own status file.
+    StatusFile,
+    /// A hook that the agent ran.
+    Hook,
+    /// A record of the agent's transcript.
+    Transcript,
+    /// The terminal's title.
+    Title,
+    /// The text on the screen.
+    Screen,
+}
+
+/// One thing that one source said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// When the source says it happened; for a screen, when it was read.
+    pub at: Timestamp,
+    pub source: Source,
+    /// Name of the rule in the agent's rules file.
+    pub rule: String,
+    /// The matched text, shortened, free of control characters.
+    pub text: String,
+    pub meaning: Meaning,
+}
+
+/// What a signal means, in the words of the supervisor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Meaning {
+    /// The agent is up and says under which id its conversation can be resumed.
+    Started { conversation: String },
+    /// The agent's prompt is there and nothing runs.
+    Idle,
+    /// The agent is at work.
+    Busy,
+    /// The agent took a prompt. The text is the agent's own copy where it gives one.
+    PromptTaken { prompt: Option<String> },
+    /// The agent waits for a person.
+    Waiting { what: WaitingFor },
+    /// A turn ended well. `background` tasks of it are still running: then it isn't the end of the work.
+    TurnEnded { message: Option<String>, background: u32 },
+    /// A turn ended in an error.
+    TurnFailed { failure: Failure, message: String },
+    /// A person or a verb interrupted the turn.
+    Interrupted,
+    /// The agent ended by itself and left an id to resume its conversation.
+    Exited { conversation: Option<String> },
+}
+
+/// What a waiting agent wants of a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WaitingFor {
+    Permission,
+    Question,
+    /// Any other dialog: trust of a directory, login, update notice, limit menu.
+    Dialog,
+}
+
+/// Why a turn failed. Only `Limit` is about an account's allowance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Failure {
+    /// A usage limit of the account.
+    Limit,
+    /// The provider is overloaded, throttling or down; says nothing of the account.
+    Server,
+    /// No credit or billing trouble.
+    Billing,
+    /// The login is not valid.
+    Login,
+    /// The request itself can't be served: too long, bad model.
+    Request,
+    Unknown,
+}
+
+/// Token counts of a run as the agent's transcript gives them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tokens {
+    pub input: u64,
+    pub output: u64,
+    pub cache_read: u64,
+    pub cache_write: u64,
+}
+
+/// A read of a pane. `plain` never holds control characters but newline.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Screen {
+    pub title: String,
+    pub plain: String,
+}
+
+/// What a screen alone says, read by the rules of its agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Look {
+    /// The agent's input box is on the screen and takes text.
+    pub ready: bool,
+    /// Text in the input box, without the agent's own placeholder; `Some("")` is an empty box, `None` no box.
+    pub input: Option<String>,
+    /// The input box holds a collapsed paste (`[Pasted text #1 +9 lines]`).
+    pub pasted: bool,
+    /// What title and screen mean, best first.
+    pub signals: Vec<Signal>,
+}

@@ -1,0 +1,6 @@
+//! The words of the supervisor: names, tasks, sessions, evidence, events, commands, and the step of each state machine.
+//! In: plain values, `now` as an argument. Out: plain values. No tokio, no clock, no file, no process.
+
+pub mod evidence;
+pub mod ids;
+pub mod session;

@@ -1,0 +1,346 @@
+//! The outside edges as traits: clock, queue directories, state files, terminal, agents.
+//! In: calls of `live` and the services. Out: what the world answered. `sys` and `agents` implement them on the real
+//! thing, `fake` in memory for the simulation. Every method that changes something is one step that happens whole or,
+//! on a crash, either way: never half.
+
+use std::{path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    evidence::{Look, Screen, Signal, Tokens},
+    ids::{AccountName, AgentName, ProjectName, RunId, SessionName, TaskId},
+    session::Incarnation,
+};
+
+/// Wall-clock time. Waiting is done with tokio's timers, which the simulation pauses.
+pub trait Clock: Send + Sync {
+    fn now(&self) -> Timestamp;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Terminal
+
+/// tmux's own id of a pane (`%7`): exact, never reused while the server lives.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PaneId(pub String);
+
+/// One pane of one session as the terminal shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pane {
+    pub session: SessionName,
+    pub id: PaneId,
+    /// Process id of the program in the pane.
+    pub pid: u32,
+    /// `None` while the program runs.
+    pub exit: Option<Exit>,
+    pub title: String,
+    /// The incarnation that `open` was given, as the pane itself remembers it; `None` for a pane that somebody else made.
+    pub incarnation: Option<String>,
+    /// Clients of people that look at this session.
+    pub attached: u32,
+    /// Grows or changes whenever the pane's content may have changed; compare only.
+    pub change: u64,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exit {
+    Status(i32),
+    Signal(i32),
+    /// It is gone and nothing says how.
+    Unknown,
+}
+
+/// What to run in a session's pane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    pub session: SessionName,
+    /// Remembered by the pane, so that a later daemon can tell its own from a stranger's.
+    pub incarnation: String,
+    pub argv: Vec<String>,
+    /// The whole environment beyond the terminal's own few variables.
+    pub env: Vec<(String, String)>,
+    pub workdir: PathBuf,
+    /// Keep the dead pane and its last screen (pool sessions); else the session goes with its program (dedicated ones).
+    pub keep_dead: bool,
+}
+
+/// How to read a pane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capture {
+    /// The visible screen, text only.
+    Plain,
+    /// The visible screen with colours (SGR only).
+    Colour,
+    /// The scrollback and the visible screen, text only.
+    History,
+}
+
+/// A key by tmux's name: `Enter`, `Escape`, `C-c`, `Down`, `y`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key(pub String);
+
+/// Something the terminal reports by itself; a hint to look again, never the truth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TerminalHint {
+    /// Sessions or panes came, went or died.
+    Panes,
+    /// The terminal server went away or came back: everything may be different.
+    Server,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TerminalError {
+    /// The pane or session isn't there.
+    #[error("{what}: no such pane or session")]
+    Gone { what: String },
+    /// The program in the pane has ended.
+    #[error("{what}: the program in the pane has ended")]
+    Dead { what: String },
+    /// The terminal said no; its own words.
+    #[error("tmux refused {what}: {message}")]
+    Refused { what: String, message: String },
+    /// The text holds something that must never reach a terminal.
+    #[error("text for {what} was refused: {message}")]
+    Text { what: String, message: String },
+    /// No answer in time, or no server.
+    #[error("tmux does not answer ({what}): {message}")]
+    Down { what: String, message: String },
+}
+
+/// The terminal multiplexer. Implemented by `sys::tmux` alone.
+#[async_trait]
+pub trait Terminal: Send + Sync {
+    /// Every pane of the server, ours and strangers'. The first pane of the first window of each session only.
+    async fn panes(&self) -> Result<Vec<Pane>, TerminalError>;
+
+    /// Runs a program in the session's pane: makes the session when it is missing, else replaces what runs there in
+    /// place, so that attached clients stay. The old program's whole process tree must have been ended before
+    /// (`terminate`); `open` refuses a pane whose program still lives.
+    async fn open(&self, launch: &Launch) -> Result<Pane, TerminalError>;
+
+    /// Reads several panes at once; one answer for each, in order.
+    async fn capture(&self, panes: &[PaneId], how: Capture) -> Result<Vec<Result<String, TerminalError>>, TerminalError>;
+
+    /// Puts text into the pane as one bracketed paste. No Enter. Control characters other than newline and tab are an
+    /// error (`TerminalError::Text`): callers clean the text before, in the model.
+    async fn paste(&self, pane: &PaneId, text: &str) -> Result<(), TerminalError>;
+
+    /// Sends keys, after leaving copy mode.
+    async fn keys(&self, pane: &PaneId, keys: &[Key]) -> Result<(), TerminalError>;
+
+    /// Ends the program in the pane with its whole process tree: TERM, after `grace` KILL, and waits until it is gone.
+    /// A pane that is dead or missing is success.
+    async fn terminate(&self, pane: &PaneId, grace: Duration) -> Result<(), TerminalError>;
+
+    /// Removes a session whose program has ended. A missing session is success.
+    async fn close(&self, session: &SessionName) -> Result<(), TerminalError>;
+
+    /// Hints from now on. A slow receiver loses hints, not truth.
+    fn hints(&self) -> tokio::sync::broadcast::Receiver<TerminalHint>;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Agents
+
+/// What `Agents::launch` is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchRequest {
+    pub session: SessionName,
+    pub incarnation: String,
+    pub agent: AgentName,
+    pub account: Option<AccountName>,
+    pub workdir: PathBuf,
+    /// Resume this conversation instead of beginning one.
+    pub resume: Option<String>,
+    /// For agents that get their task on standard input at start (`kind: command`).
+    pub task: Option<LaunchTask>,
+}
+
+/// The task of a `command` agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchTask {
+    pub run: RunId,
+    pub text: String,
+}
+
+/// What to start, as `Agents` answers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchPlan {
+    pub launch: Launch,
+    /// The conversation's id where we can choose it before the start.
+    pub conversation: Option<String>,
+}
+
+/// Where the reading of an incarnation's evidence has got to. Starting from the default reads everything again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cursor {
+    pub hooks: u64,
+    pub transcript: u64,
+    pub status: Option<(i64, u64)>,
+    pub transcript_path: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("agent {agent}: {message}")]
+pub struct AgentError {
+    pub agent: String,
+    pub message: String,
+}
+
+/// How an agent takes its prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PromptBy {
+    /// Bracketed paste into a running program, then Enter.
+    Paste,
+    /// Standard input at start; the program ends with its task.
+    Stdin,
+}
+
+/// What is known of each agent CLI. Implemented by `agents`.
+#[async_trait]
+pub trait Agents: Send + Sync {
+    fn prompt_by(&self, agent: &AgentName) -> PromptBy;
+
+    /// Prepares a start: settings file with our hooks, environment, arguments.
+    async fn launch(&self, request: &LaunchRequest) -> Result<LaunchPlan, AgentError>;
+
+    /// New structured signals (status file, hooks, transcript) since `cursor`, oldest first.
+    async fn signals(&self, incarnation: &Incarnation, cursor: &mut Cursor) -> Vec<Signal>;
+
+    /// What a screen says. Pure.
+    fn look(&self, agent: &AgentName, screen: &Screen, now: Timestamp) -> Look;
+
+    /// Tokens that the conversation used so far, where the transcript tells.
+    async fn tokens(&self, incarnation: &Incarnation) -> Option<Tokens>;
+
+    /// Completes when any incarnation's structured evidence may have changed; a hint.
+    async fn changed(&self);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Files
+
+/// A directory of a project's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QueueDir {
+    Inbox,
+    Drafts,
+    Done,
+    Failed,
+}
+
+impl QueueDir {
+    pub const ALL: [Self; 4] = [Self::Inbox, Self::Drafts, Self::Done, Self::Failed];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inbox => "inbox",
+            Self::Drafts => "drafts",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A file beside a task: `inbox/<id>.md.<suffix>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Sidecar {
+    Working,
+    Delegated,
+    Rejected,
+}
+
+impl Sidecar {
+    #[must_use]
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Working => ".working",
+            Self::Delegated => ".delegated",
+            Self::Rejected => ".rejected",
+        }
+    }
+}
+
+/// What a look into `inbox/` finds of one task-like name, without reading the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub id: TaskId,
+    pub file: FileFacts,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileFacts {
+    pub kind: FileKind,
+    pub bytes: u64,
+    pub modified: Timestamp,
+    /// Changes on every change of content, name or attributes (ctime and inode); compare only.
+    pub change: (i128, u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    Regular,
+    /// Symlink, directory, FIFO, device, or a regular file with several hard links out of the queue: never read.
+    Other(&'static str),
+}
+
+/// One look at an inbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inbox {
+    pub tasks: Vec<Entry>,
+    /// Sidecars present, also those whose task is gone.
+    pub sidecars: Vec<(TaskId, Sidecar)>,
+    /// Editor locks (`.NAME.swp`, `.#NAME`): the task and the lock's file name.
+    pub locks: Vec<(TaskId, String)>,
+}
+
+/// The queue directories on disk. Every change is durable when the call returns.
+#[async_trait]
+pub trait QueueStore: Send + Sync {
+    /// Makes the queue's directories where missing.
+    async fn prepare(&self, project: &ProjectName) -> std::io::Result<()>;
+    async fn list(&self, project: &ProjectName) -> std::io::Result<Inbox>;
+    /// The facts belong to exactly the bytes read. Never follows a symlink. `max` bytes at most, else `FileTooLarge`.
+    async fn read(&self, project: &ProjectName, dir: QueueDir, id: &TaskId, max: u64) -> std::io::Result<(Vec<u8>, FileFacts)>;
+    /// Whether some process has the file open for writing; `None` where the file system can't tell.
+    async fn has_writer(&self, project: &ProjectName, id: &TaskId) -> std::io::Result<Option<bool>>;
+    async fn read_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> std::io::Result<Vec<u8>>;
+    /// Makes the sidecar; `AlreadyExists` when somebody was first (never for `Rejected`, which is replaced).
+    async fn write_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar, text: &[u8]) -> std::io::Result<()>;
+    /// A missing one is success.
+    async fn remove_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> std::io::Result<()>;
+    /// Writes a whole file into `done/` or `failed/`, replacing one of that name atomically. The one replaced is kept
+    /// beside it as `<id>.<n>.md` unless it holds the same bytes.
+    async fn file(&self, project: &ProjectName, dir: QueueDir, id: &TaskId, text: &[u8]) -> std::io::Result<()>;
+    /// Removes `inbox/<id>.md`. A missing one is success.
+    async fn remove(&self, project: &ProjectName, id: &TaskId) -> std::io::Result<()>;
+    /// Renames a task between queue directories, never over another (`AlreadyExists`).
+    async fn shift(&self, project: &ProjectName, from: QueueDir, to: QueueDir, id: &TaskId) -> std::io::Result<()>;
+    /// Completes when something in a queue directory may have changed; a hint.
+    async fn changed(&self);
+}
+
+/// The daemon's own state directory.
+#[async_trait]
+pub trait StateStore: Send + Sync {
+    /// `None` when there is none yet. An unreadable one is set aside and reported as an error, never overwritten.
+    async fn load(&self) -> std::io::Result<Option<Vec<u8>>>;
+    /// Atomic and durable.
+    async fn save(&self, state: &[u8]) -> std::io::Result<()>;
+    /// Sets the present file aside under another name and answers the name.
+    async fn set_aside(&self) -> std::io::Result<String>;
+    /// Appends whole lines to the event log.
+    async fn append_events(&self, lines: &str) -> std::io::Result<()>;
+    /// Keeps the text of a run, for its result; durable.
+    async fn save_run(&self, run: &RunId, text: &[u8]) -> std::io::Result<()>;
+    async fn load_run(&self, run: &RunId) -> std::io::Result<Vec<u8>>;
+    async fn remove_run(&self, run: &RunId) -> std::io::Result<()>;
+}
