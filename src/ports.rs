@@ -125,7 +125,11 @@ pub trait Terminal: Send + Sync {
     async fn open(&self, launch: &Launch) -> Result<Pane, TerminalError>;
 
     /// Reads several panes at once; one answer for each, in order.
-    async fn capture(&self, panes: &[PaneId], how: Capture) -> Result<Vec<Result<String, TerminalError>>, TerminalError>;
+    async fn capture(
+        &self,
+        panes: &[PaneId],
+        how: Capture,
+    ) -> Result<Vec<Result<String, TerminalError>>, TerminalError>;
 
     /// Puts text into the pane as one bracketed paste. No Enter. Control characters other than newline and tab are an
     /// error (`TerminalError::Text`): callers clean the text before, in the model.
@@ -309,12 +313,24 @@ pub trait QueueStore: Send + Sync {
     async fn prepare(&self, project: &ProjectName) -> std::io::Result<()>;
     async fn list(&self, project: &ProjectName) -> std::io::Result<Inbox>;
     /// The facts belong to exactly the bytes read. Never follows a symlink. `max` bytes at most, else `FileTooLarge`.
-    async fn read(&self, project: &ProjectName, dir: QueueDir, id: &TaskId, max: u64) -> std::io::Result<(Vec<u8>, FileFacts)>;
+    async fn read(
+        &self,
+        project: &ProjectName,
+        dir: QueueDir,
+        id: &TaskId,
+        max: u64,
+    ) -> std::io::Result<(Vec<u8>, FileFacts)>;
     /// Whether some process has the file open for writing; `None` where the file system can't tell.
     async fn has_writer(&self, project: &ProjectName, id: &TaskId) -> std::io::Result<Option<bool>>;
     async fn read_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> std::io::Result<Vec<u8>>;
     /// Makes the sidecar; `AlreadyExists` when somebody was first (never for `Rejected`, which is replaced).
-    async fn write_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar, text: &[u8]) -> std::io::Result<()>;
+    async fn write_sidecar(
+        &self,
+        project: &ProjectName,
+        id: &TaskId,
+        which: Sidecar,
+        text: &[u8],
+    ) -> std::io::Result<()>;
     /// A missing one is success.
     async fn remove_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> std::io::Result<()>;
     /// Writes a whole file into `done/` or `failed/`, replacing one of that name atomically. The one replaced is kept
