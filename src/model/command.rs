@@ -58,6 +58,31 @@ pub enum TaskRef {
     Text(String),
 }
 
+/// Something asked for that a service has to carry out; waits in the snapshot until it is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    Interrupt(SessionName),
+    Exit(SessionName),
+    Restart(SessionName),
+    Input(SessionName, String),
+    Keys(SessionName, Vec<String>),
+    /// Put a finished task back into the inbox.
+    Retry(TaskKey),
+    /// Read the configuration again.
+    Reload,
+}
+
+impl Action {
+    /// The session that carries it out.
+    #[must_use]
+    pub fn session(&self) -> Option<&SessionName> {
+        match self {
+            Self::Interrupt(s) | Self::Exit(s) | Self::Restart(s) | Self::Input(s, _) | Self::Keys(s, _) => Some(s),
+            Self::Retry(_) | Self::Reload => None,
+        }
+    }
+}
+
 /// Why something asked for was not done; each kind is one errno (INTERFACE 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    command::Writer,
+    command::{Refused, Writer},
     ids::{ProjectName, SessionName, TaskKey},
     session::SessionEvent,
     task::{Origin, TaskEvent},

@@ -61,8 +61,8 @@ pub struct Session {
     /// People looking at it.
     pub attached: u32,
     pub screen: std::sync::Arc<Screens>,
-    /// Verbs that wait to be carried out, oldest first.
-    pub requests: Vec<Request>,
+    /// Its agent was given a prompt: the next task needs a fresh conversation.
+    pub spent: bool,
 }
 
 /// The texts of a pane, read when it changed.
@@ -133,23 +133,6 @@ pub enum Activity {
     Limited,
 }
 
-/// A verb on its way to the service that carries it out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// Rises over all requests; names it in the answer.
-    pub id: u64,
-    pub action: Action,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    Interrupt,
-    Exit,
-    Restart,
-    Input(String),
-    Keys(Vec<String>),
-}
-
 /// Everything that can happen to a session.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SessionEvent {
@@ -211,7 +194,7 @@ impl Session {
             used: now,
             attached: 0,
             screen: std::sync::Arc::default(),
-            requests: Vec::new(),
+            spent: false,
         }
     }
 
@@ -235,15 +218,10 @@ impl Session {
         }
     }
 
-    /// Whether a task may be given to it now.
+    /// Whether its agent stands at its prompt with nothing to do.
     #[must_use]
-    pub fn is_free(&self) -> bool {
-        self.role == Role::Pool
-            && !self.drained
-            && self.task.is_none()
-            && self.requests.is_empty()
-            && matches!(self.phase, SessionPhase::Up(_))
-            && self.verdict.activity == Activity::Idle
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, SessionPhase::Up(_)) && self.verdict.activity == Activity::Idle
     }
 }
 
@@ -312,20 +290,13 @@ pub fn step(session: &Session, event: &SessionEvent, now: Timestamp) -> Result<O
         E::Assigned(_) if dedicated => Err(SessionRefusal::Dedicated("giving a task")),
         E::Assigned(_) => match (&session.task, &session.phase) {
             (Some(present), _) => Err(SessionRefusal::HasTask(present.task.clone())),
-            (None, P::Up(_)) if session.is_free() => Ok(None),
-            (None, P::Up(_) | P::Down | P::Starting(_) | P::Ending(_) | P::Dead { .. }) => not_now(),
+            (None, P::Up(_)) if session.is_idle() && !session.spent => Ok(None),
+            (None, P::Down) => Ok(None),
+            (None, P::Up(_) | P::Starting(_) | P::Ending(_) | P::Dead { .. }) => not_now(),
         },
-        E::Freed | E::Observed { .. } | E::Screen(_) | E::Attached(_) | E::RequestDone { .. } => Ok(None),
+        E::Freed | E::Observed { .. } | E::Screen(_) | E::Attached(_) => Ok(None),
         E::Drain(_) if dedicated => Err(SessionRefusal::Dedicated("draining")),
         E::Drain(_) => Ok(None),
-        E::Request(request) => match (&request.action, dedicated) {
-            (Action::Exit | Action::Restart, true) => Err(SessionRefusal::Dedicated("ending its agent")),
-            (Action::Interrupt | Action::Input(_) | Action::Keys(_), _) => match &session.phase {
-                P::Up(_) | P::Starting(_) => Ok(None),
-                P::Down | P::Ending(_) | P::Dead { .. } => not_now(),
-            },
-            (Action::Exit | Action::Restart, false) => Ok(None),
-        },
     }
 }
 
@@ -346,14 +317,6 @@ impl SessionEvent {
             Self::Screen(_) => "screen",
             Self::Attached(_) => "attached",
             Self::Drain(_) => "drain",
-            Self::Request(request) => match request.action {
-                Action::Interrupt => "interrupt",
-                Action::Exit => "exit",
-                Action::Restart => "restart",
-                Action::Input(_) => "input",
-                Action::Keys(_) => "keys",
-            },
-            Self::RequestDone { .. } => "request-done",
         }
     }
 }

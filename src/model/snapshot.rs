@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::model::{
-    command::{RefusedKind, Writer},
+    command::{Action, RefusedKind, Writer},
     event::{Counts, LogLine},
     ids::{AccountName, AgentName, ProjectName, SessionName, TaskId, TaskKey},
     session::Session,
@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub accounts: Arc<Vec<Account>>,
     pub tasks: imbl::OrdMap<TaskKey, Arc<Task>>,
     pub sessions: imbl::OrdMap<SessionName, Arc<Session>>,
+    /// What was asked for and isn't carried out yet, by its rising number.
+    pub requests: imbl::OrdMap<u64, Arc<Action>>,
     /// What is wrong, by topic; empty is healthy.
     pub health: imbl::OrdMap<String, String>,
     pub outcomes: Arc<VecDeque<Outcome>>,
