@@ -3,7 +3,9 @@
 //! ARCHITECTURE.md tells the layers; `tests/layers.rs` holds them.
 
 pub mod config;
+pub mod dispatcher;
 pub mod live;
 pub mod model;
 pub mod ports;
 pub mod queue;
+pub mod session;

@@ -11,7 +11,7 @@ use crate::model::{
     ids::{SessionName, TaskKey},
     session::{self, Activity, Role, Session, SessionEvent, SessionPhase, SessionRefusal, Verdict},
     snapshot::{Outcome, RECENT_EVENTS, RECENT_FINISHED, RECENT_OUTCOMES, Snapshot},
-    task::{self, After, Delivery, Origin, Phase, Status, Task, TaskEvent, TaskRefusal, TaskSpec},
+    task::{self, After, Delivery, Origin, Phase, Status, Stop, Task, TaskEvent, TaskRefusal, TaskSpec},
 };
 
 /// Why the owner did not take an event.
@@ -284,13 +284,15 @@ impl World {
                 self.forget_old_results(task);
             }
             Phase::Working(run) => match &run.delivery {
-                Delivery::NotBegun if run.cancel => self.note(now, Kind::Task, &object, "cancel asked".to_owned()),
+                Delivery::NotBegun if run.stop != Stop::No => {
+                    self.note(now, Kind::Task, &object, "to be stopped".to_owned())
+                }
                 Delivery::NotBegun => {
                     let text = format!("working: attempt {} in {} (run {})", run.attempt, run.session, run.id);
                     self.note(now, Kind::Task, &object, text);
                 }
-                Delivery::Begun | Delivery::Taken { .. } if run.cancel => {
-                    self.note(now, Kind::Task, &object, "cancel asked".to_owned());
+                Delivery::Begun | Delivery::Taken { .. } if run.stop != Stop::No => {
+                    self.note(now, Kind::Task, &object, "to be stopped".to_owned());
                 }
                 Delivery::Begun => {}
                 Delivery::Taken { .. } => self.note(now, Kind::Task, &object, format!("taken by {}", run.session)),

@@ -185,10 +185,21 @@ pub struct Run {
     pub timeout: Option<Duration>,
     pub claimed: Timestamp,
     pub delivery: Delivery,
-    /// Somebody asked to stop it.
     #[serde(default)]
-    pub cancel: bool,
+    pub stop: Stop,
     pub text: TextFacts,
+}
+
+/// Whether a run is to end before its agent says so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stop {
+    #[default]
+    No,
+    /// Somebody asked for it: the task ends as cancelled.
+    Cancelled,
+    /// Somebody else claimed the task before anything was typed: it is theirs.
+    Yielded,
 }
 
 /// How far the prompt has got; saved before each step, so that a restart knows what may have happened.
@@ -455,7 +466,9 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             E::Seen { .. } | E::NotReady(_) | E::Rejected(_) | E::OutsideClaim(_) | E::Vanished { by_verb: false } => {
                 Ok(Same)
             }
-            E::Vanished { by_verb: true } | E::Cancel => Ok(Now(Phase::Working(Run { cancel: true, ..run.clone() }))),
+            E::Vanished { by_verb: true } | E::Cancel => {
+                Ok(Now(Phase::Working(Run { stop: Stop::Cancelled, ..run.clone() })))
+            }
             E::Unclaimed { run: id, .. } => {
                 same_run(run, id)?;
                 Ok(Now(Phase::Queued))
