@@ -9,3 +9,4 @@ pub mod model;
 pub mod ports;
 pub mod queue;
 pub mod session;
+pub mod watcher;

@@ -215,6 +215,9 @@ pub trait Agents: Send + Sync {
     /// Whether the agent tells by hook, status file or transcript that it took a prompt.
     fn tells_prompts(&self, agent: &AgentName) -> bool;
 
+    /// Whether the agent tells by hook or transcript when a turn has ended.
+    fn tells_turns(&self, agent: &AgentName) -> bool;
+
     /// The keys that stop what the agent is doing.
     fn interrupt_keys(&self, agent: Option<&AgentName>) -> Vec<String>;
 

@@ -200,6 +200,8 @@ pub enum Stop {
     Cancelled,
     /// Somebody else claimed the task before anything was typed: it is theirs.
     Yielded,
+    /// This attempt came to nothing; once its agent is ended, the next may begin.
+    Again,
 }
 
 /// How far the prompt has got; saved before each step, so that a restart knows what may have happened.
@@ -290,6 +292,11 @@ pub enum TaskEvent {
     Taken {
         run: RunId,
     },
+    /// The attempt came to nothing and its agent has to be ended.
+    TryAgain {
+        run: RunId,
+        why: String,
+    },
     Ended {
         run: RunId,
         ending: Ending,
@@ -360,6 +367,7 @@ impl TaskEvent {
             Self::Unclaimed { .. } => "unclaimed",
             Self::TypingBegun { .. } => "typing-begun",
             Self::Taken { .. } => "taken",
+            Self::TryAgain { .. } => "try-again",
             Self::Ended { .. } => "ended",
             Self::Filed { .. } => "filed",
             Self::Cancel => "cancel",
@@ -427,6 +435,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::Unclaimed { .. }
             | E::TypingBegun { .. }
             | E::Taken { .. }
+            | E::TryAgain { .. }
             | E::Ended { .. }
             | E::Filed { .. } => not_now(),
         },
@@ -439,9 +448,12 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             E::Claimed(run) => Ok(Now(Phase::Working(run.clone()))),
             E::Cancel => Ok(Now(Phase::Filing(Filing { run: None, ending: cancelled() }))),
             E::Hold => Ok(Now(Phase::Held(Hold::ByVerb))),
-            E::Unclaimed { .. } | E::TypingBegun { .. } | E::Taken { .. } | E::Ended { .. } | E::Filed { .. } => {
-                not_now()
-            }
+            E::Unclaimed { .. }
+            | E::TypingBegun { .. }
+            | E::Taken { .. }
+            | E::TryAgain { .. }
+            | E::Ended { .. }
+            | E::Filed { .. } => not_now(),
         },
         Phase::Rejected(known) => match event {
             E::Seen { .. } => Ok(Now(Phase::Queued)),
@@ -456,6 +468,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::Unclaimed { .. }
             | E::TypingBegun { .. }
             | E::Taken { .. }
+            | E::TryAgain { .. }
             | E::Ended { .. }
             | E::Filed { .. }
             | E::Hold
@@ -490,6 +503,13 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
                     Delivery::NotBegun => not_now(),
                 }
             }
+            E::TryAgain { run: id, .. } => {
+                same_run(run, id)?;
+                match run.stop {
+                    Stop::No => Ok(Now(Phase::Working(Run { stop: Stop::Again, ..run.clone() }))),
+                    Stop::Cancelled | Stop::Yielded | Stop::Again => Ok(Same),
+                }
+            }
             E::Ended { run: id, ending } => {
                 same_run(run, id)?;
                 Ok(Now(Phase::Filing(Filing { run: Some(run.clone()), ending: ending.clone() })))
@@ -506,6 +526,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::Unclaimed { .. }
             | E::TypingBegun { .. }
             | E::Taken { .. }
+            | E::TryAgain { .. }
             | E::Ended { .. }
             | E::Cancel
             | E::Hold
@@ -523,6 +544,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::Unclaimed { .. }
             | E::TypingBegun { .. }
             | E::Taken { .. }
+            | E::TryAgain { .. }
             | E::Ended { .. }
             | E::Filed { .. }
             | E::Cancel

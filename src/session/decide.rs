@@ -97,7 +97,10 @@ pub fn decide(
     }
     match &session.task {
         Some(assignment) => match task.map(|task| &task.phase) {
-            Some(Phase::Working(run)) if run.id == assignment.run => with_run(session, run, prompt_by, lifecycle, now),
+            Some(Phase::Working(run)) if run.id == assignment.run => {
+                let note = task.and_then(|task| task.note.as_deref());
+                with_run(session, run, note, prompt_by, lifecycle, now)
+            }
             // The queue service frees the session when the result is on disk.
             Some(Phase::Filing(filing)) if filing.run.as_ref().is_some_and(|run| run.id == assignment.run) => {
                 Step::Nothing
@@ -149,24 +152,25 @@ fn without_task(session: &Session, wanted: &Wanted, lifecycle: &Lifecycle, now: 
 fn with_run(
     session: &Session,
     run: &Run,
+    note: Option<&str>,
     prompt_by: impl Fn(&AgentName) -> PromptBy,
     lifecycle: &Lifecycle,
     now: Timestamp,
 ) -> Step {
     if let Some(over) = over(run, now) {
-        return match (&session.phase, &run.delivery, over) {
-            (_, Delivery::NotBegun, Over::Yielded) => {
-                Step::GiveBack { run: run.clone(), why: "somebody else claimed it first".to_owned() }
+        let ended = matches!(session.phase, SessionPhase::Down | SessionPhase::Dead { .. } | SessionPhase::Ending(_));
+        if run.delivery != Delivery::NotBegun && !ended {
+            return Step::End { why: over.why(run, note), retire: false };
+        }
+        let screen = (run.delivery != Delivery::NotBegun).then(|| session.screen.plain.clone());
+        let give_back = Step::GiveBack { run: run.clone(), why: over.why(run, note) };
+        return match over {
+            Over::Yielded => give_back,
+            Over::Again if run.attempt < run.attempts_allowed => give_back,
+            Over::Again | Over::TimedOut => finish(run, failed(over.why(run, note), screen, now)),
+            Over::Cancelled => {
+                finish(run, Ending { status: Status::Cancelled, ..failed(over.why(run, note), screen, now) })
             }
-            (_, Delivery::NotBegun, over) => finish(run, over.ending(run, None, now)),
-            (SessionPhase::Starting(_) | SessionPhase::Up(_), Delivery::Begun | Delivery::Taken { .. }, over) => {
-                Step::End { why: over.why(run), retire: false }
-            }
-            (
-                SessionPhase::Down | SessionPhase::Dead { .. } | SessionPhase::Ending(_),
-                Delivery::Begun | Delivery::Taken { .. },
-                over,
-            ) => finish(run, over.ending(run, Some(session.screen.plain.clone()), now)),
         };
     }
     let program = Program { agent: run.agent.clone(), account: run.account.clone(), workdir: run.workdir.clone() };
@@ -241,24 +245,17 @@ fn starting(session: &Session, lifecycle: &Lifecycle, now: Timestamp) -> Step {
 enum Over {
     Cancelled,
     Yielded,
+    Again,
     TimedOut,
 }
 
 impl Over {
-    fn why(self, run: &Run) -> String {
+    fn why(self, run: &Run, note: Option<&str>) -> String {
         match self {
             Self::Cancelled => "cancelled".to_owned(),
-            Self::Yielded => "claimed by somebody else".to_owned(),
+            Self::Yielded => "somebody else claimed it first".to_owned(),
+            Self::Again => note.unwrap_or("the attempt came to nothing").to_owned(),
             Self::TimedOut => format!("timed out after {} s", run.timeout.unwrap_or_default().as_secs()),
-        }
-    }
-
-    fn ending(self, run: &Run, screen: Option<String>, now: Timestamp) -> Ending {
-        match self {
-            Self::Cancelled | Self::Yielded => {
-                Ending { status: Status::Cancelled, ..failed(self.why(run), screen, now) }
-            }
-            Self::TimedOut => failed(self.why(run), screen, now),
         }
     }
 }
@@ -267,6 +264,7 @@ fn over(run: &Run, now: Timestamp) -> Option<Over> {
     match run.stop {
         Stop::Cancelled => Some(Over::Cancelled),
         Stop::Yielded => Some(Over::Yielded),
+        Stop::Again => Some(Over::Again),
         Stop::No => deadline(run).filter(|at| *at <= now).map(|_| Over::TimedOut),
     }
 }

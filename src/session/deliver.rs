@@ -84,8 +84,9 @@ impl Job {
             }
             // The agent is ended first: what it has not taken by then it can never take.
             Handed::NotTaken(why) => {
-                self.end(&format!("the prompt was not taken: {why}"), false).await?;
-                self.give_back(run, &why).await
+                let why = format!("the prompt was not taken: {why}");
+                let again = self.task_event(TaskEvent::TryAgain { run: run.id.clone(), why });
+                self.propose(again.into_iter().collect()).await
             }
             Handed::Doubtful(why) => {
                 self.end(&format!("whether the prompt was taken is not known: {why}"), false).await?;
