@@ -2,6 +2,9 @@
 //!
 //! ARCHITECTURE.md tells the layers; `tests/layers.rs` holds them.
 
+pub mod config;
+pub mod live;
 pub mod model;
 pub mod ports;
 pub mod sys;
+pub mod queue;

@@ -27,9 +27,10 @@ pub enum Event {
         topic: String,
         problem: Option<String>,
     },
-    /// A rescan that was asked for is through.
-    Rescanned {
-        seq: u64,
+    /// A request was carried out or refused.
+    RequestDone {
+        id: u64,
+        result: Result<String, Refused>,
     },
     /// Something worth a line in `events` and nothing else.
     Note {

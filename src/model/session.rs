@@ -162,10 +162,6 @@ pub enum SessionEvent {
     Screen(std::sync::Arc<Screens>),
     Attached(u32),
     Drain(bool),
-    Request(Request),
-    RequestDone {
-        id: u64,
-    },
 }
 
 /// Why a session doesn't take an event; reads on after the session's name.

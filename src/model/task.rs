@@ -1,7 +1,7 @@
 //! A task's life as a state machine: what it is, what may happen to it, what follows.
 //! In: a phase, an event, `now`. Out: the next phase or a refusal that says why. Never reads a file or a clock.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -176,8 +176,13 @@ pub struct Run {
     pub session: SessionName,
     pub agent: AgentName,
     pub account: Option<AccountName>,
+    /// Where the agent works; absolute.
+    pub workdir: PathBuf,
     /// From 1.
     pub attempt: u32,
+    /// Attempts that the task allows.
+    pub attempts_allowed: u32,
+    pub timeout: Option<Duration>,
     pub claimed: Timestamp,
     pub delivery: Delivery,
     /// Somebody asked to stop it.
