@@ -7,7 +7,7 @@ pub mod dispatcher;
 pub mod live;
 pub mod model;
 pub mod ports;
-pub mod sys;
 pub mod queue;
 pub mod session;
+pub mod sys;
 pub mod watcher;
