@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md tells the layers; `tests/layers.rs` holds them.
 
 pub mod config;
+pub mod daemon;
 pub mod dispatcher;
 pub mod live;
 pub mod model;

@@ -1,0 +1,3 @@
+//! The root: everything put together.
+
+pub mod services;
