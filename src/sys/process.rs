@@ -35,7 +35,9 @@ impl Pidfd {
     /// # Errors
     /// When the runtime can't watch it.
     pub fn adopt(fd: OwnedFd, pid: u32) -> io::Result<Self> {
-        Ok(Self { fd: AsyncFd::register_with_interest(fd, Interest::READABLE)?, pid })
+        // SAFETY: an OwnedFd answers the same open descriptor for as long as it lives, and AsyncFd owns it until then.
+        let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?;
+        Ok(Self { fd, pid })
     }
 
     #[must_use]
