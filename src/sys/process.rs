@@ -35,8 +35,9 @@ impl Pidfd {
     /// # Errors
     /// When the runtime can't watch it.
     pub fn adopt(fd: OwnedFd, pid: u32) -> io::Result<Self> {
-        // SAFETY: the descriptor is owned by the `AsyncFd` from here on and closed with it.
-        Ok(Self { fd: unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?, pid })
+        // SAFETY: an OwnedFd answers the same open descriptor for as long as it lives, and AsyncFd owns it until then.
+        let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?;
+        Ok(Self { fd, pid })
     }
 
     #[must_use]
@@ -284,25 +285,19 @@ mod tests {
     #[test]
     fn a_pid_in_other_hands_is_no_root() {
         let all = [stat(50, 1, 50, 50), stat(100, 1, 100, 100), stat(101, 100, 100, 100)];
-        assert!(pids(&all, &[], |_| true).is_empty());
+        assert_eq!(pids(&all, &[], |_| true), []);
     }
 
     #[test]
     fn survivors_of_a_dead_root_need_a_proof() {
         let all = [stat(50, 1, 50, 50), stat(101, 1, 100, 100), stat(102, 101, 102, 102), stat(103, 1, 103, 100)];
-        assert!(pids(&all, &[], |_| false).is_empty());
+        assert_eq!(pids(&all, &[], |_| false), []);
         assert_eq!(pids(&all, &[], |pid| pid == 101), [101, 102]);
     }
 
     #[test]
     fn orphans_of_known_members_belong_and_a_reused_number_does_not() {
-        let all = [
-            stat(50, 1, 50, 50),
-            stat(100, 50, 100, 100),
-            stat(201, 1, 201, 200),
-            stat(301, 300, 301, 301),
-            stat(300, 1, 300, 300),
-        ];
+        let all = [stat(50, 1, 50, 50), stat(100, 50, 100, 100), stat(201, 1, 201, 200), stat(301, 300, 301, 301), stat(300, 1, 300, 300)];
         assert_eq!(pids(&all, &[(200, 200), (300, 299)], |_| false), [100, 201]);
     }
 
