@@ -2,9 +2,12 @@
 //!
 //! ARCHITECTURE.md tells the layers; `tests/layers.rs` holds them.
 
+pub mod command_agent;
 pub mod config;
 pub mod daemon;
+pub mod demo_agent;
 pub mod dispatcher;
+pub mod hook;
 pub mod live;
 pub mod model;
 pub mod ports;
