@@ -6,3 +6,4 @@ pub mod config;
 pub mod live;
 pub mod model;
 pub mod ports;
+pub mod queue;

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
+    event::Counts,
     evidence::{Look, Screen, Signal, Tokens},
     ids::{AccountName, AgentName, ProjectName, RunId, SessionName, TaskId},
     session::Incarnation,
@@ -311,7 +312,10 @@ pub struct Inbox {
 pub trait QueueStore: Send + Sync {
     /// Makes the queue's directories where missing.
     async fn prepare(&self, project: &ProjectName) -> std::io::Result<()>;
-    async fn list(&self, project: &ProjectName) -> std::io::Result<Inbox>;
+    /// The whole inbox, or only what belongs to `only`.
+    async fn list(&self, project: &ProjectName, only: Option<&TaskId>) -> std::io::Result<Inbox>;
+    /// How many task files stand in the other directories.
+    async fn counts(&self, project: &ProjectName) -> std::io::Result<Counts>;
     /// The facts belong to exactly the bytes read. Never follows a symlink. `max` bytes at most, else `FileTooLarge`.
     async fn read(
         &self,
@@ -340,8 +344,8 @@ pub trait QueueStore: Send + Sync {
     async fn remove(&self, project: &ProjectName, id: &TaskId) -> std::io::Result<()>;
     /// Renames a task between queue directories, never over another (`AlreadyExists`).
     async fn shift(&self, project: &ProjectName, from: QueueDir, to: QueueDir, id: &TaskId) -> std::io::Result<()>;
-    /// Completes when something in a queue directory may have changed; a hint.
-    async fn changed(&self);
+    /// Waits until something in an inbox may have changed and answers what; a hint. `None` stands for anything anywhere.
+    async fn changed(&self) -> Option<(ProjectName, TaskId)>;
 }
 
 /// The daemon's own state directory.

@@ -1,7 +1,7 @@
 //! What of the world outlives the daemon, as `state.json`: sessions, runs, what people said by verb.
 //! Tasks are not in it: the queue's files are the truth about them.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -90,7 +90,7 @@ pub(super) fn render(world: &World) -> Vec<u8> {
     });
     let state = State {
         version: VERSION,
-        supervisor: world.supervisor.to_string(),
+        supervisor: world.snapshot.supervisor.to_string(),
         paused: world.snapshot.paused,
         event_seq: world.event_seq,
         request_seq: world.request_seq,
@@ -125,7 +125,9 @@ pub fn load(
             Some(serde_json::from_value::<State>(state).map_err(|e| LoadError::Broken(e.to_string()))?)
         }
     };
+    let supervisor = state.as_ref().map_or(fresh_id, |state| state.supervisor.clone());
     let snapshot = Snapshot {
+        supervisor: supervisor.into(),
         seq: 0,
         at: now,
         since: now,
@@ -141,9 +143,9 @@ pub fn load(
         recent: imbl::Vector::new(),
         finished: [0; 3],
     };
-    let Some(state) = state else { return Ok(World::new(snapshot, fresh_id)) };
+    let Some(state) = state else { return Ok(World::new(snapshot)) };
 
-    let mut world = World::new(snapshot, state.supervisor);
+    let mut world = World::new(snapshot);
     world.snapshot.paused = state.paused;
     world.event_seq = state.event_seq;
     world.request_seq = state.request_seq;
@@ -175,10 +177,4 @@ pub fn load(
         world.snapshot.tasks.insert(saved.task, Arc::new(task));
     }
     Ok(world)
-}
-
-/// Where the queue of a project lies.
-#[must_use]
-pub fn queue_root(project: &Project) -> PathBuf {
-    project.path.join(".agent-queue")
 }

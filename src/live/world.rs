@@ -44,8 +44,6 @@ pub struct Override {
 #[derive(Debug, Clone)]
 pub struct World {
     pub snapshot: Snapshot,
-    /// Names this state directory; markers carry it, so that a stranger's marker is told from ours.
-    pub supervisor: Arc<str>,
     pub overrides: imbl::OrdMap<TaskKey, Override>,
     pub event_seq: u64,
     pub request_seq: u64,
@@ -55,10 +53,9 @@ pub struct World {
 
 impl World {
     #[must_use]
-    pub fn new(snapshot: Snapshot, supervisor: String) -> Self {
+    pub fn new(snapshot: Snapshot) -> Self {
         Self {
             snapshot,
-            supervisor: supervisor.into(),
             overrides: imbl::OrdMap::new(),
             event_seq: 0,
             request_seq: 0,

@@ -23,6 +23,8 @@ pub const RECENT_OUTCOMES: usize = 50;
 
 #[derive(Debug, Clone)]
 pub struct Snapshot {
+    /// Names the state directory; our markers carry it, so that a stranger's marker is told from ours.
+    pub supervisor: Arc<str>,
     /// Rises by one with each picture.
     pub seq: u64,
     pub at: Timestamp,
