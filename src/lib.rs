@@ -2,6 +2,7 @@
 //!
 //! ARCHITECTURE.md tells the layers; `tests/layers.rs` holds them.
 
+pub mod cli;
 pub mod config;
 pub mod live;
 pub mod model;

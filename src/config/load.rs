@@ -26,6 +26,12 @@ impl Places {
         self.0.contains_key(path)
     }
 
+    /// Whether the key, or something around it, stands in the file.
+    #[must_use]
+    pub fn around(&self, path: &str) -> bool {
+        path.split(['.', '[']).next().is_some_and(|top| self.0.contains_key(top))
+    }
+
     /// The place of `pool.dedicated[0].name`, or of the nearest thing around it that stands in the file.
     #[must_use]
     pub fn of(&self, path: &str) -> Place {
