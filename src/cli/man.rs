@@ -8,6 +8,9 @@ use clap_mangen::Man;
 use super::{Io, args, exit::Exit, exit::Failure};
 
 const NAME: &str = "claude-failover";
+/// The option as clap_mangen writes it.
+const HELP: &str = "\\-\\-help";
+const HELP_IN_SYNOPSIS: &str = " [\\fB\\-h\\fR|\\fB\\-\\-help\\fR]";
 
 /// # Errors
 /// When the output can't be written.
@@ -66,24 +69,18 @@ fn one(path: &str, command: &clap::Command, out: &mut Vec<u8>) -> Result<(), Fai
     }
     writeln!(out, ".SS {path}")?;
     let body = String::from_utf8_lossy(&body);
-    let mut skip = false;
-    for line in body.lines() {
+    let mut lines = body.lines().peekable();
+    while let Some(line) = lines.next() {
         match line {
             // The sections of a command are paragraphs of its subsection.
-            ".SH SYNOPSIS" | ".SH DESCRIPTION" | ".SH OPTIONS" => {
-                skip = false;
-                writeln!(out, ".PP")?;
-            }
+            ".SH SYNOPSIS" | ".SH DESCRIPTION" | ".SH OPTIONS" => writeln!(out, ".PP")?,
             // Groff's quoting preamble stands once, in the title.
             ".ie \\n(.g .ds Aq \\(aq" | ".el .ds Aq '" => {}
             // Every command has --help; saying it each time hides the rest.
-            text if text.starts_with(".TP") => {
-                skip = false;
-                writeln!(out, "{text}")?;
+            tag if tag.starts_with(".TP") && lines.peek().is_some_and(|next| next.contains(HELP)) => {
+                while lines.next_if(|next| !next.starts_with(".TP")).is_some() {}
             }
-            text if text.contains("\\-\\-help") && text.starts_with("\\fB") => skip = true,
-            text if skip && !text.starts_with('.') => {}
-            text => writeln!(out, "{text}")?,
+            text => writeln!(out, "{}", text.replace(HELP_IN_SYNOPSIS, ""))?,
         }
     }
     Ok(())

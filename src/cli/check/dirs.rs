@@ -92,7 +92,7 @@ pub fn projects(scene: &Scene<'_>, report: &mut Report) {
         }
         queue(&key, &missing, project.name.as_str(), scene, report);
         if missing.is_empty() && report.problems() == before {
-            report.note(format!("project {}: {shown}/{QUEUE}", project.name));
+            report.ok(format!("project {}: {shown}/{QUEUE}", project.name));
         }
     }
 }
@@ -106,7 +106,7 @@ fn queue(key: &str, missing: &[PathBuf], project: &str, scene: &Scene<'_>, repor
     } else {
         for path in missing {
             match make(path, 0o755) {
-                Ok(()) => report.note(format!("made {}", path.display())),
+                Ok(()) => report.ok(format!("made {}", path.display())),
                 Err(error) => report.problem(key, format!("can't make {}: {error}", path.display()), "make it by hand"),
             }
         }
@@ -118,7 +118,7 @@ pub fn accounts(scene: &Scene<'_>, report: &mut Report) {
         let key = format!("accounts[{n}].home");
         let shown = account.home.display();
         match look(&account.home, writable()) {
-            Dir::Usable => report.note(format!("account {}: {shown}", account.name)),
+            Dir::Usable => report.ok(format!("account {}: {shown}", account.name)),
             Dir::Missing => report.problem(
                 key,
                 format!("{shown} doesn't exist"),
@@ -143,7 +143,7 @@ pub fn state(dir: &Path, scene: &Scene<'_>, report: &mut Report) {
                 format!("others can look into the state directory {shown} (mode {:04o})", meta.mode() & 0o7777),
                 format!("chmod 700 {shown}"),
             ),
-            Ok(_) => report.note(format!("state directory: {shown}")),
+            Ok(_) => report.ok(format!("state directory: {shown}")),
             Err(error) => report.problem("", format!("the state directory {shown}: {error}"), "see what is there"),
         },
         Dir::Missing => match can_be_made(dir) {
@@ -153,7 +153,7 @@ pub fn state(dir: &Path, scene: &Scene<'_>, report: &mut Report) {
                 "make it by hand, mode 0700",
             ),
             Ok(()) if scene.fix => match make(dir, 0o700) {
-                Ok(()) => report.note(format!("made {shown}")),
+                Ok(()) => report.ok(format!("made {shown}")),
                 Err(error) => report.problem("", format!("can't make {shown}: {error}"), "make it by hand, mode 0700"),
             },
             Ok(()) => report.note(format!("state directory: {shown} will be made")),
@@ -173,7 +173,7 @@ pub fn mountpoint(point: &Path, scene: &Scene<'_>, report: &mut Report) {
     if let Some(there) = mountinfo::at(&mounted, &resolved) {
         let answers = std::fs::metadata(point).map_err(|error| error.raw_os_error().map(Errno::from_raw));
         match (there.is_ours(), answers) {
-            (true, Ok(_)) => report.note(format!("mount: {shown}, served at the moment")),
+            (true, Ok(_)) => report.ok(format!("mount: {shown}, served at the moment")),
             (true, Err(Some(Errno::EACCES))) => report.problem(
                 key,
                 format!("another user's daemon serves {shown}"),
@@ -194,7 +194,7 @@ pub fn mountpoint(point: &Path, scene: &Scene<'_>, report: &mut Report) {
     }
     match look(point, writable()) {
         Dir::Usable => match std::fs::read_dir(point).map(|mut entries| entries.next().is_none()) {
-            Ok(true) => report.note(format!("mountpoint: {shown}")),
+            Ok(true) => report.ok(format!("mountpoint: {shown}")),
             Ok(false) => report.problem(
                 key,
                 format!("{shown} isn't empty; a mount would hide what is in it"),
@@ -209,7 +209,7 @@ pub fn mountpoint(point: &Path, scene: &Scene<'_>, report: &mut Report) {
                 "set $XDG_RUNTIME_DIR (a login session has it), or give another `mount.path`",
             ),
             Ok(()) if scene.fix => match make(point, 0o700) {
-                Ok(()) => report.note(format!("made {shown}")),
+                Ok(()) => report.ok(format!("made {shown}")),
                 Err(error) => report.problem(key, format!("can't make {shown}: {error}"), "give another `mount.path`"),
             },
             Ok(()) => report.note(format!("mountpoint: {shown} will be made")),

@@ -60,7 +60,7 @@ pub fn run(args: &CheckArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
 
 fn about_file(loaded: &Loaded, scene: &Scene<'_>, report: &mut Report) {
     use std::os::unix::fs::MetadataExt;
-    report.note(format!("{}: read", loaded.file.display()));
+    report.ok(format!("{}: read", loaded.file.display()));
     let config = scene.config;
     if config.projects.is_empty() {
         report.problem(

@@ -18,7 +18,7 @@ pub struct Report {
     problems: Vec<Problem>,
     /// Problems of the configuration file, each a text of its own, ready to show.
     unread: Vec<String>,
-    notes: Vec<String>,
+    notes: Vec<(&'static str, String)>,
 }
 
 impl Report {
@@ -27,8 +27,13 @@ impl Report {
     }
 
     /// Something that is in order, was mended, or will be by itself.
+    pub fn ok(&mut self, text: impl Into<String>) {
+        self.notes.push(("ok", text.into()));
+    }
+
+    /// Something to know that keeps nothing from working.
     pub fn note(&mut self, text: impl Into<String>) {
-        self.notes.push(text.into());
+        self.notes.push(("note", text.into()));
     }
 
     pub fn unread(&mut self, error: &LoadError) {
@@ -48,8 +53,8 @@ impl Report {
     /// # Errors
     /// The writer's own.
     pub fn write(&self, loaded: Option<&Loaded>, io: &mut Io<'_>) -> std::io::Result<()> {
-        for note in &self.notes {
-            writeln!(io.out, "ok: {}", clean(note))?;
+        for (word, note) in &self.notes {
+            writeln!(io.out, "{word}: {}", clean(note))?;
         }
         for text in &self.unread {
             writeln!(io.out, "\n{text}")?;

@@ -79,7 +79,7 @@ pub fn tmux(scene: &Scene<'_>, report: &mut Report) {
                     format!("{said} is too old"),
                     format!("tmux {}.{} or newer is needed", TMUX_OLDEST.0, TMUX_OLDEST.1),
                 ),
-                Some(_) | None => report.note(said),
+                Some(_) | None => report.ok(said),
             },
         },
     }
@@ -113,24 +113,23 @@ fn number(said: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// Agents that something needs: written in the file, or named by the pool, an account, a dedicated session.
+/// Agents that the pool, an account or a dedicated session needs, and those that the file writes out for tasks to name.
 pub fn agents(scene: &Scene<'_>, loaded: &Loaded, report: &mut Report) {
     let config = scene.config;
-    let mut used: BTreeSet<&AgentName> =
-        config.agents.keys().filter(|name| loaded.places.stands(&format!("agents.{name}"))).collect();
+    let mut needed: BTreeSet<&AgentName> = config.accounts.iter().map(|account| &account.agent).collect();
     if config.pool.autonomous.max > 0 {
-        used.insert(&config.pool.autonomous.agent);
+        needed.insert(&config.pool.autonomous.agent);
     }
-    used.extend(config.accounts.iter().map(|account| &account.agent));
-    used.extend(config.pool.dedicated.iter().filter_map(|dedicated| dedicated.agent.as_ref()));
-    for name in used {
-        if let Some(agent) = config.agent(name) {
-            one(name, agent, scene, report);
+    needed.extend(config.pool.dedicated.iter().filter_map(|dedicated| dedicated.agent.as_ref()));
+    for (name, agent) in &config.agents {
+        let needed = needed.contains(name);
+        if needed || loaded.places.stands(&format!("agents.{name}")) {
+            one(name, agent, needed, scene, report);
         }
     }
 }
 
-fn one(name: &AgentName, agent: &Agent, scene: &Scene<'_>, report: &mut Report) {
+fn one(name: &AgentName, agent: &Agent, needed: bool, scene: &Scene<'_>, report: &mut Report) {
     if let Some(rules) = &agent.rules
         && let Err(error) = std::fs::File::open(rules)
     {
@@ -148,14 +147,19 @@ fn one(name: &AgentName, agent: &Agent, scene: &Scene<'_>, report: &mut Report) 
     let own_path = agent.env.iter().find(|(name, _)| *name == "PATH").map(|(_, value)| OsString::from(value.expose()));
     let Some(found) = find(program, own_path.or_else(|| (scene.env)("PATH"))) else {
         let remedy = "install it, or write its whole path; a service's $PATH is shorter than a shell's";
-        report.problem(key, format!("the agent {name} runs `{program}`, which isn't on $PATH"), remedy);
+        let missing = format!("the agent {name} runs `{program}`, which isn't on $PATH");
+        if needed {
+            report.problem(key, missing, remedy);
+        } else {
+            report.note(format!("{missing}; only tasks that ask for it can't run"));
+        }
         return;
     };
     match agent.kind {
         // Any program: what it does with an argument is unknown, so it isn't run.
-        AgentKind::Command | AgentKind::Demo => report.note(format!("agent {name}: {}", found.display())),
+        AgentKind::Command | AgentKind::Demo => report.ok(format!("agent {name}: {}", found.display())),
         AgentKind::Claude | AgentKind::Codex => match version(&found, "--version") {
-            Ok(said) => report.note(format!("agent {name}: {}, {said}", found.display())),
+            Ok(said) => report.ok(format!("agent {name}: {}, {said}", found.display())),
             Err(why) => {
                 report.problem(key, format!("the agent {name}: {} {why}", found.display()), "run it by hand and see")
             }
@@ -165,7 +169,7 @@ fn one(name: &AgentName, agent: &Agent, scene: &Scene<'_>, report: &mut Report) 
 
 pub fn fuse(scene: &Scene<'_>, report: &mut Report) {
     match std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
-        Ok(_) => report.note("/dev/fuse can be opened"),
+        Ok(_) => report.ok("/dev/fuse can be opened"),
         Err(error) => report.problem(
             "mount.enabled",
             format!("can't open /dev/fuse: {error}"),
@@ -174,7 +178,7 @@ pub fn fuse(scene: &Scene<'_>, report: &mut Report) {
     }
     if !scene.root {
         match find("fusermount3", (scene.env)("PATH")) {
-            Some(program) => report.note(format!("fusermount3: {}", program.display())),
+            Some(program) => report.ok(format!("fusermount3: {}", program.display())),
             None => report.problem(
                 "",
                 "fusermount3 isn't on $PATH; only root mounts without it",
