@@ -4,7 +4,11 @@
 
 pub mod cli;
 pub mod config;
+pub mod dispatcher;
 pub mod live;
 pub mod model;
 pub mod ports;
 pub mod queue;
+pub mod session;
+pub mod sys;
+pub mod watcher;

@@ -1,9 +1,9 @@
 //! A session: one tmux session with one agent in it. What runs there, what the supervisor believes of it, and why.
 //! In: a phase and an event. Out: the next phase. Wanted (pool size, drained) stands apart from actual (the phase).
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -212,6 +212,17 @@ impl Session {
                 Activity::Limited => "limited",
             },
         }
+    }
+
+    /// When it may be started (again): each failed or short-lived start doubles the pause.
+    #[must_use]
+    pub fn start_after(&self, first: Duration, max: Duration) -> Timestamp {
+        if self.failures == 0 {
+            return self.since;
+        }
+        let doubled = first.saturating_mul(1 << (self.failures - 1).min(16));
+        let pause = SignedDuration::try_from(doubled.min(max)).unwrap_or(SignedDuration::MAX);
+        self.since.saturating_add(pause).unwrap_or(Timestamp::MAX)
     }
 
     /// Whether its agent stands at its prompt with nothing to do.
