@@ -6,5 +6,5 @@ pub mod config;
 pub mod live;
 pub mod model;
 pub mod ports;
-pub mod sys;
 pub mod queue;
+pub mod sys;

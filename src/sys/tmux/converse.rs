@@ -143,7 +143,8 @@ mod tests {
         let mut talk = Conversation::new("n".into());
         let _sent = talk.ask(1, &[Command::new("a")]);
         let hook = "%begin 9 2 0\nn-1\n%end 9 2 0\n%sessions-changed\n";
-        let heard = say(&mut talk, &(hook.to_owned() + &block(3, "end", "x") + "%new-kind 1\n" + &block(4, "end", "n-1")));
+        let heard =
+            say(&mut talk, &(hook.to_owned() + &block(3, "end", "x") + "%new-kind 1\n" + &block(4, "end", "n-1")));
         assert_eq!(heard[0], Heard::Notice("%sessions-changed".into()));
         assert_eq!(heard[1], Heard::Notice("%new-kind 1".into()));
         assert_eq!(bodies(&heard[2]), (1, vec![(true, "x".into())]));

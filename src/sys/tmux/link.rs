@@ -107,7 +107,9 @@ impl Link {
             if let Ok(answer) = answered.try_recv() {
                 return Ok(answer);
             }
-            let heard = timeout_at(deadline, self.step()).await.map_err(|_| format!("no answer within {ANSWER_WITHIN:?}"))??;
+            let heard = timeout_at(deadline, self.step())
+                .await
+                .map_err(|_| format!("no answer within {ANSWER_WITHIN:?}"))??;
             self.deliver(heard, &mut |_| {})?;
         }
     }
@@ -220,9 +222,16 @@ impl Notice {
             },
             "%exit" if rest.is_empty() => Self::Over("tmux closed the connection".to_owned()),
             "%exit" => Self::Over(format!("tmux closed the connection: {rest}")),
-            "%sessions-changed" | "%session-renamed" | "%session-window-changed" | "%unlinked-window-add"
-            | "%unlinked-window-close" | "%unlinked-window-renamed" | "%window-add" | "%window-close"
-            | "%client-session-changed" | "%client-detached" => Self::Changed,
+            "%sessions-changed"
+            | "%session-renamed"
+            | "%session-window-changed"
+            | "%unlinked-window-add"
+            | "%unlinked-window-close"
+            | "%unlinked-window-renamed"
+            | "%window-add"
+            | "%window-close"
+            | "%client-session-changed"
+            | "%client-detached" => Self::Changed,
             _ => Self::Other,
         }
     }

@@ -138,7 +138,8 @@ impl Tmux {
     fn settings(&self, launch: &Launch, target: &str, foreign: &[String]) -> Command {
         let session = format!("={}:", launch.session);
         let keep = if launch.keep_dead { "on" } else { "off" };
-        let of_window = |name: &str, value: &str| Command::new("set-option").args(["-q", "-w", "-t", target, name, value]);
+        let of_window =
+            |name: &str, value: &str| Command::new("set-option").args(["-q", "-w", "-t", target, name, value]);
         let of_session = |name: &str, value: &str| Command::new("set-option").args(["-q", "-t", &session, name, value]);
         let (width, height) = (self.options.width.to_string(), self.options.height.to_string());
         let settings = of_window("remain-on-exit", keep)

@@ -89,9 +89,6 @@ mod tests {
     fn commands_chain_and_nest() {
         let inner = Command::new("display-message").arg("-p").arg("a;b");
         let outer = Command::new("if-shell").arg("-F").arg("1").arg(inner.line()).then(&inner);
-        assert_eq!(
-            outer.line(),
-            r#"if-shell "-F" "1" "display-message \"-p\" \"a;b\"" ; display-message "-p" "a;b""#
-        );
+        assert_eq!(outer.line(), r#"if-shell "-F" "1" "display-message \"-p\" \"a;b\"" ; display-message "-p" "a;b""#);
     }
 }

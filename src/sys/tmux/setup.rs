@@ -63,7 +63,11 @@ pub async fn establish(options: &TmuxOptions) -> Result<(Link, Server), String> 
 #[must_use]
 pub fn variables(answer: &str) -> Vec<String> {
     // `-NAME` is one that is taken away already.
-    answer.lines().filter(|line| !line.starts_with('-')).filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect()
+    answer
+        .lines()
+        .filter(|line| !line.starts_with('-'))
+        .filter_map(|line| Some(line.split_once('=')?.0.to_owned()))
+        .collect()
 }
 
 fn keeper_options() -> Vec<Command> {
@@ -104,8 +108,11 @@ async fn defuse(options: &TmuxOptions) -> Result<(), String> {
     if spawn::server_pid(&options.socket_path()).is_none() {
         return Ok(());
     }
-    let command: &[&str] =
-        if options.ours { &["set-option", "-gw", "window-size", "largest"] } else { &["show-options", "-gwv", "window-size"] };
+    let command: &[&str] = if options.ours {
+        &["set-option", "-gw", "window-size", "largest"]
+    } else {
+        &["show-options", "-gwv", "window-size"]
+    };
     let output = tokio::process::Command::from(run(options, command)).kill_on_drop(true).output();
     match tokio::time::timeout(RUN_WITHIN, output).await {
         Ok(Ok(output)) if output.stdout.starts_with(b"manual") => Err(format!("tmux isn't used: {WINDOW_SIZE_MANUAL}")),
@@ -136,9 +143,13 @@ mod tests {
 
     #[test]
     fn window_size_is_never_manual_and_no_option_is_set_for_all_on_a_foreign_server() {
-        let lines: Vec<String> =
-            server_options(&TmuxOptions::new(super::super::Socket::Default)).iter().map(|c| c.line().to_owned()).collect();
+        let lines: Vec<String> = server_options(&TmuxOptions::new(super::super::Socket::Default))
+            .iter()
+            .map(|c| c.line().to_owned())
+            .collect();
         assert!(lines.iter().all(|line| !line.contains("manual")));
-        assert!(keeper_options().iter().all(|c| c.line().contains("\"=_claude-failover:\"") && !c.line().contains("-g")));
+        assert!(
+            keeper_options().iter().all(|c| c.line().contains("\"=_claude-failover:\"") && !c.line().contains("-g"))
+        );
     }
 }

@@ -131,7 +131,9 @@ fn start(options: &TmuxOptions) -> Result<(std::process::Child, Started), String
     options.prepare_directory()?;
     let program = program(options);
     let failed = |e: io::Error| match e.kind() {
-        io::ErrorKind::NotFound => format!("{} isn't installed (or not in PATH): install tmux 3.3a or later", program.display()),
+        io::ErrorKind::NotFound => {
+            format!("{} isn't installed (or not in PATH): install tmux 3.3a or later", program.display())
+        }
         _ => format!("{} can't be started: {e}", program.display()),
     };
     let (their_input, input) = pipe2(OFlag::O_CLOEXEC).map_err(|e| failed(e.into()))?;

@@ -101,7 +101,8 @@ impl Tmux {
                     row.dead = true;
                     row.exit = Some(Exit::Unknown);
                 }
-                let alive: Vec<_> = rows.iter().filter(|row| !row.dead).map(|row| (row.pane.clone(), row.pid)).collect();
+                let alive: Vec<_> =
+                    rows.iter().filter(|row| !row.dead).map(|row| (row.pane.clone(), row.pid)).collect();
                 let (state, hints) = (self.state.clone(), self.hints.clone());
                 self.deaths.watch(server.process.pid(), &alive, move || {
                     if let State::Up(server) = &*state.borrow() {

@@ -30,7 +30,8 @@ impl Tmux {
     pub(super) async fn paste_text(&self, pane: &PaneId, text: &str) -> Result<(), TerminalError> {
         let what = format!("pane {}", pane.0);
         if let Some((at, c)) = text::forbidden(text) {
-            let message = format!("control character U+{:04X} at byte {at}; only newline and tab may be pasted", c as u32);
+            let message =
+                format!("control character U+{:04X} at byte {at}; only newline and tab may be pasted", c as u32);
             return Err(TerminalError::Text { what, message });
         }
         let target = target(pane).ok_or_else(|| gone(&what))?;
@@ -44,9 +45,13 @@ impl Tmux {
             Ok(()) => self.unless_dead(target, &what, &paste).await,
             Err(error) => Err(error),
         };
-        if pasted.is_err() {
+        match &pasted {
+            // Pasting deletes it.
+            Ok(()) => {}
+            // Nobody would hear the wish, and the caller has waited long enough.
+            Err(TerminalError::Down { .. }) => {}
             // It may not be there; then there is nothing to do.
-            drop(self.ask(&what, vec![drop_buffer]).await);
+            Err(_) => drop(self.ask(&what, vec![drop_buffer]).await),
         }
         pasted
     }
@@ -126,8 +131,8 @@ fn done(what: &str, answer: &Answer) -> Result<(), TerminalError> {
 
 /// Keys beside single characters and `F1`–`F12` (tmux(1), KEY BINDINGS).
 const NAMED: [&str; 17] = [
-    "Enter", "Escape", "Tab", "BTab", "Space", "BSpace", "Up", "Down", "Left", "Right", "Home", "End", "PageUp", "PageDown",
-    "PPage", "NPage", "DC",
+    "Enter", "Escape", "Tab", "BTab", "Space", "BSpace", "Up", "Down", "Left", "Right", "Home", "End", "PageUp",
+    "PageDown", "PPage", "NPage", "DC",
 ];
 
 /// Whether tmux knows the key; `C-`, `M-` and `S-` may precede it.
