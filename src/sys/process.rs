@@ -297,7 +297,13 @@ mod tests {
 
     #[test]
     fn orphans_of_known_members_belong_and_a_reused_number_does_not() {
-        let all = [stat(50, 1, 50, 50), stat(100, 50, 100, 100), stat(201, 1, 201, 200), stat(301, 300, 301, 301), stat(300, 1, 300, 300)];
+        let all = [
+            stat(50, 1, 50, 50),
+            stat(100, 50, 100, 100),
+            stat(201, 1, 201, 200),
+            stat(301, 300, 301, 301),
+            stat(300, 1, 300, 300),
+        ];
         assert_eq!(pids(&all, &[(200, 200), (300, 299)], |_| false), [100, 201]);
     }
 

@@ -49,7 +49,10 @@ async fn who_heeds_term_is_not_killed_and_not_waited_for() {
     let world = World::new();
     let tmux = world.connect().await;
     let out = world.path("out");
-    let script = format!("trap 'echo bye > {0}; exit 7' TERM; echo ready > {0}.ready; while :; do sleep 0.05; done", out.display());
+    let script = format!(
+        "trap 'echo bye > {0}; exit 7' TERM; echo ready > {0}.ready; while :; do sleep 0.05; done",
+        out.display()
+    );
     let opened = tmux.open(&sh("a", &script)).await.expect("opening");
     file(&out.with_extension("ready")).await;
     let begun = Instant::now();
@@ -64,7 +67,10 @@ async fn what_a_dead_program_left_behind_ends_too() {
     let world = World::new();
     let tmux = world.connect().await;
     let out = world.path("pids");
-    let script = format!("(trap '' HUP; sh -c 'echo $$ >> {0}; exec sleep 1000' &) ; while ! [ -s {0} ]; do sleep 0.01; done; exit 0", out.display());
+    let script = format!(
+        "(trap '' HUP; sh -c 'echo $$ >> {0}; exec sleep 1000' &) ; while ! [ -s {0} ]; do sleep 0.01; done; exit 0",
+        out.display()
+    );
     let opened = tmux.open(&sh("a", &script)).await.expect("opening");
     let left = pids(&out, 1).await;
     eventually("the program ended", || async { pane(&tmux, "a").await.filter(|p| p.exit.is_some()) }).await;
@@ -81,7 +87,8 @@ async fn a_death_is_hinted_at_once() {
     // Hints of the opening itself.
     let mut hints = tmux.hints();
     while tokio::time::timeout(Duration::from_millis(200), hints.recv()).await.is_ok() {}
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(opened.pid.cast_signed()), nix::sys::signal::Signal::SIGKILL).expect("kill");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(opened.pid.cast_signed()), nix::sys::signal::Signal::SIGKILL)
+        .expect("kill");
     let hint = tokio::time::timeout(Duration::from_secs(5), hints.recv()).await.expect("a hint").expect("a hint");
     assert_eq!(hint, TerminalHint::Panes);
     assert_eq!(pane(&tmux, "a").await.expect("the pane").exit, Some(Exit::Signal(9)));

@@ -50,7 +50,10 @@ async fn hazard_a_window_size_manual_on_the_operators_server() {
     let tmux = Tmux::connect(options()).await.expect("connecting");
     world.says(&["set-option", "-g", "window-size", "manual"]);
     let refused = tmux.open(&sh("a", "exec sleep 1000")).await;
-    assert!(matches!(&refused, Err(TerminalError::Refused { message, .. }) if message.contains("window-size")), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(TerminalError::Refused { message, .. }) if message.contains("window-size")),
+        "{refused:?}"
+    );
     tmux.shutdown().await;
     let down = Tmux::connect(options()).await;
     assert!(matches!(&down, Err(TerminalError::Down { message, .. }) if message.contains("window-size")), "{down:?}");
@@ -175,10 +178,14 @@ async fn hazard_i_a_tmux_that_hangs_is_not_waited_for() {
     assert!(begun.elapsed() < Duration::from_secs(6));
     // The limit that makes the real one hang is raised for a server that we start.
     let tmux = world.connect().await;
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", tmux.server_pid().expect("a server"))).expect("limits");
+    let limits =
+        std::fs::read_to_string(format!("/proc/{}/limits", tmux.server_pid().expect("a server"))).expect("limits");
     let soft = limits.lines().find(|l| l.starts_with("Max open files")).and_then(|l| l.split_whitespace().nth(3));
     let hard = limits.lines().find(|l| l.starts_with("Max open files")).and_then(|l| l.split_whitespace().nth(4));
-    assert!(soft.and_then(|s| s.parse::<u64>().ok()).is_some_and(|n| n >= 4096) || soft == hard, "{soft:?} of {hard:?}");
+    assert!(
+        soft.and_then(|s| s.parse::<u64>().ok()).is_some_and(|n| n >= 4096) || soft == hard,
+        "{soft:?} of {hard:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -186,7 +193,8 @@ async fn hazard_j_a_server_of_another_version_is_spoken_to_with_its_own_program(
     let world = World::new();
     // The operator's server runs from a copy that an upgrade then removes; the new program can't speak with it.
     let old = world.path("tmux-old");
-    let real = std::env::split_paths(&std::env::var_os("PATH").expect("PATH")).map(|d| d.join("tmux")).find(|p| p.is_file());
+    let real =
+        std::env::split_paths(&std::env::var_os("PATH").expect("PATH")).map(|d| d.join("tmux")).find(|p| p.is_file());
     std::fs::copy(real.expect("tmux"), &old).expect("a copy");
     std::fs::create_dir(world.path("run")).expect("a directory");
     let started = std::process::Command::new(&old)

@@ -29,10 +29,8 @@ pub fn helper(name: &str) -> Vec<String> {
 pub fn reader(name: &str, to: &Path, pastes: usize) -> Launch {
     let mut launch = launch(name, &[]);
     launch.argv = helper("read_raw");
-    launch.env = vec![
-        ("CF_READ_TO".into(), to.to_str().expect("UTF-8").into()),
-        ("CF_PASTES".into(), pastes.to_string()),
-    ];
+    launch.env =
+        vec![("CF_READ_TO".into(), to.to_str().expect("UTF-8").into()), ("CF_PASTES".into(), pastes.to_string())];
     launch
 }
 

@@ -21,7 +21,8 @@ async fn words_directory_and_variables_arrive_untouched_and_nothing_is_run() {
     let workdir = world.path("w #(touch pwned) #[a] $(x) 'q' é\nline");
     std::fs::create_dir(&workdir).expect("the directory");
     let out = world.path("out");
-    let mut launch = launch("a", &["/bin/sh", "-c", TELL, "sh", out.to_str().expect("UTF-8"), &evil, "", ";", "a;", "-t", "--"]);
+    let mut launch =
+        launch("a", &["/bin/sh", "-c", TELL, "sh", out.to_str().expect("UTF-8"), &evil, "", ";", "a;", "-t", "--"]);
     launch.workdir.clone_from(&workdir);
     launch.env = vec![("EVIL".into(), evil.clone()), ("EMPTY".into(), String::new())];
     let opened = tmux.open(&launch).await.expect("opening");
@@ -35,8 +36,10 @@ async fn words_directory_and_variables_arrive_untouched_and_nothing_is_run() {
     assert_eq!((env.get("EVIL"), env.get("EMPTY")), (Some(&evil.as_str()), Some(&"")));
     let allowed = "PATH HOME USER LOGNAME SHELL LANG TZ TERM TMPDIR XDG_RUNTIME_DIR TMUX TMUX_PANE TERM_PROGRAM \
          TERM_PROGRAM_VERSION COLORTERM PWD OLDPWD SHLVL _ EVIL EMPTY";
-    let foreign: Vec<_> =
-        env.keys().filter(|name| !name.starts_with("LC_") && !allowed.split_whitespace().any(|a| a == **name)).collect();
+    let foreign: Vec<_> = env
+        .keys()
+        .filter(|name| !name.starts_with("LC_") && !allowed.split_whitespace().any(|a| a == **name))
+        .collect();
     assert_eq!(foreign, Vec::<&&str>::new());
     assert!(!pwned.exists());
     // Nor is anything kept for a later window of the session.
@@ -94,7 +97,8 @@ async fn a_dead_program_is_replaced_in_place_and_viewers_stay() {
     let tmux = world.connect().await;
     let first = tmux.open(&sh("a", "echo before; exit 3")).await.expect("opening");
     let mut viewer = world.operator(&["-C", "attach-session", "-t", "=a"]);
-    let mut viewer = viewer.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().expect("a viewer");
+    let mut viewer =
+        viewer.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().expect("a viewer");
     let dead = eventually("dead and viewed", || async {
         pane(&tmux, "a").await.filter(|p| p.exit.is_some() && p.attached == 1)
     });
@@ -151,10 +155,14 @@ async fn a_program_can_not_forge_panes_with_its_title() {
     let tmux = world.connect().await;
     let pwned = world.path("pwned");
     let title = format!("evil\\t\\001#(touch {})\\tb\\t%%9", pwned.display());
-    let script =
-        format!("printf '\\033]2;{title}\\033\\\\'; printf '\\033k#(touch {})\\033\\\\'; exec sleep 1000", pwned.display());
+    let script = format!(
+        "printf '\\033]2;{title}\\033\\\\'; printf '\\033k#(touch {})\\033\\\\'; exec sleep 1000",
+        pwned.display()
+    );
     tmux.open(&sh("a", &script)).await.expect("opening");
-    let seen = eventually("the title is there", || async { pane(&tmux, "a").await.filter(|p| p.title.contains("evil")) }).await;
+    let seen =
+        eventually("the title is there", || async { pane(&tmux, "a").await.filter(|p| p.title.contains("evil")) })
+            .await;
     assert!(!seen.title.chars().any(char::is_control), "{:?}", seen.title);
     assert_eq!(seen.incarnation.as_deref(), Some("inc-a"));
     assert_eq!(tmux.panes().await.expect("panes").len(), 1);
@@ -211,14 +219,22 @@ async fn panes_have_their_size_whoever_looks() {
     let tmux = world.connect().await;
     tmux.open(&sh("a", "exec sleep 1000")).await.expect("a");
     let mut viewer = world.operator(&["-C", "attach-session", "-t", "=a"]);
-    let mut viewer = viewer.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().expect("a viewer");
+    let mut viewer =
+        viewer.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().expect("a viewer");
     {
         use std::io::Write;
         viewer.stdin.as_mut().expect("stdin").write_all(b"refresh-client -C 60x20\n").expect("a size");
     }
     eventually("somebody looks", || async { pane(&tmux, "a").await.filter(|p| p.attached == 1) }).await;
     tmux.open(&sh("b", "exec sleep 1000")).await.expect("b");
-    let sizes = world.says(&["list-panes", "-a", "-f", "#{!=:#{session_name},_claude-failover}", "-F", "#{pane_width}x#{pane_height}"]);
+    let sizes = world.says(&[
+        "list-panes",
+        "-a",
+        "-f",
+        "#{!=:#{session_name},_claude-failover}",
+        "-F",
+        "#{pane_width}x#{pane_height}",
+    ]);
     assert_eq!(sizes, "120x40\n120x40");
     viewer.kill().expect("ending the viewer");
     viewer.wait().expect("the viewer");

@@ -109,7 +109,10 @@ async fn a_lost_client_or_keeper_is_replaced_and_programs_live() {
         eventually("there is another client", || async { tmux.client_pid().filter(|now| *now != client) }).await;
         let found = eventually("panes are listed", || async { tmux.panes().await.ok() }).await;
         assert_eq!(found.iter().map(|p| (p.pid, p.attached)).collect::<Vec<_>>(), [(opened.pid, 0)]);
-        assert_eq!((tmux.server_pid(), world.says(&["list-clients", "-F", "#{client_session}"])), (server, KEEPER.to_owned()));
+        assert_eq!(
+            (tmux.server_pid(), world.says(&["list-clients", "-F", "#{client_session}"])),
+            (server, KEEPER.to_owned())
+        );
     }
 }
 
@@ -161,7 +164,10 @@ async fn the_operators_server_keeps_its_options_and_its_secrets() {
     world.says(&["set-option", "-gw", "remain-on-exit", "on"]);
     world.says(&["set-option", "-gw", "automatic-rename", "on"]);
     world.says(&["set-environment", "-g", "LATER_SECRET", "canary"]);
-    let globals = || [&["show-options", "-g"][..], &["show-options", "-gw"], &["show-options", "-s"], &["show-environment", "-g"]].map(|w| world.says(w));
+    let globals = || {
+        [&["show-options", "-g"][..], &["show-options", "-gw"], &["show-options", "-s"], &["show-environment", "-g"]]
+            .map(|w| world.says(w))
+    };
     let before = globals();
     let tmux = Tmux::connect(TmuxOptions { ours: false, ..world.options() }).await.expect("connecting");
     let out = world.path("out");

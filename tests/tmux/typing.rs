@@ -12,7 +12,8 @@ use crate::{
 /// What the program read, with the line ends of a paste (CR, as every terminal sends them) turned back.
 fn unwrap_paste(bytes: &[u8]) -> String {
     let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
-    let inner = text.strip_prefix("\u{1b}[200~").and_then(|t| t.strip_suffix("\u{1b}[201~")).expect("one bracketed paste");
+    let inner =
+        text.strip_prefix("\u{1b}[200~").and_then(|t| t.strip_suffix("\u{1b}[201~")).expect("one bracketed paste");
     inner.replace('\r', "\n")
 }
 
@@ -83,7 +84,9 @@ async fn pastes_into_nothing_say_so() {
         assert!(matches!(pasted, Err(TerminalError::Gone { .. })), "{id}: {pasted:?}");
         let keyed = tmux.keys(&pane, &[Key("Enter".into())]).await;
         assert!(matches!(keyed, Err(TerminalError::Gone { .. })), "{id}: {keyed:?}");
-        tmux.terminate(&pane, Duration::ZERO).await.unwrap_or_else(|e| assert!(matches!(e, TerminalError::Gone { .. })));
+        tmux.terminate(&pane, Duration::ZERO)
+            .await
+            .unwrap_or_else(|e| assert!(matches!(e, TerminalError::Gone { .. })));
     }
     assert_eq!(world.says(&["list-buffers"]), "", "a buffer was left");
 }
@@ -93,7 +96,10 @@ async fn keys_are_keys_and_nothing_else_is() {
     let world = World::new();
     let tmux = world.connect().await;
     let got = world.path("got");
-    let script = format!("stty raw -echo; echo ready > {0}.ready; head -c 12 > {0}.part; mv {0}.part {0}; exec sleep 1000", got.display());
+    let script = format!(
+        "stty raw -echo; echo ready > {0}.ready; head -c 12 > {0}.part; mv {0}.part {0}; exec sleep 1000",
+        got.display()
+    );
     let opened = tmux.open(&sh("a", &script)).await.expect("opening");
     file(&got.with_extension("ready")).await;
     let refused = tmux.keys(&opened.id, &[Key("y".into()), Key("touch pwned".into())]).await;

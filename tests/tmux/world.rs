@@ -66,7 +66,12 @@ impl World {
         let entries = std::fs::read_dir("/proc").expect("/proc");
         entries
             .filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok())
-            .filter_map(|pid| Some((pid, String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/cmdline")).ok()?).replace('\0', " "))))
+            .filter_map(|pid| {
+                Some((
+                    pid,
+                    String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/cmdline")).ok()?).replace('\0', " "),
+                ))
+            })
             .filter(|(_, line)| line.contains(&mine))
             .collect()
     }
@@ -124,7 +129,10 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check:
 }
 
 pub async fn file(path: &Path) -> String {
-    eventually(&format!("{} is there", path.display()), || async { std::fs::read_to_string(path).ok().filter(|t| t.ends_with('\n')) }).await
+    eventually(&format!("{} is there", path.display()), || async {
+        std::fs::read_to_string(path).ok().filter(|t| t.ends_with('\n'))
+    })
+    .await
 }
 
 pub fn alive(pid: u32) -> bool {
