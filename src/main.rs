@@ -7,7 +7,9 @@ use std::{
 
 use claude_failover::{
     cli::{self, Action, Exit, Io, Next},
+    command_agent,
     config::paths,
+    demo_agent, hook,
 };
 
 fn main() -> ExitCode {
@@ -24,18 +26,17 @@ fn main() -> ExitCode {
     );
     match next {
         Next::Exit(exit) => exit.into(),
-        Next::Do(action) => perform(&action),
+        Next::Do(action) => perform(action),
     }
 }
 
-fn perform(action: &Action) -> ExitCode {
+fn perform(action: Action) -> ExitCode {
     let name = match action {
         Action::Run(_) => "run",
         Action::Demo(_) => "demo",
-        // An agent takes a failing hook as a veto.
-        Action::Hook(_) => return Exit::Ok.into(),
-        Action::DemoAgent(_) => "demo-agent",
-        Action::CommandAgent(_) => "command-agent",
+        Action::Hook(args) => return hook::run(args.into_iter()),
+        Action::DemoAgent(args) => return demo_agent::run(args.into_iter()),
+        Action::CommandAgent(args) => return command_agent::run(args.into_iter()),
     };
     eprintln!("claude-failover: `{name}` isn't built into this program yet");
     Exit::Failed.into()

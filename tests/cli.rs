@@ -193,6 +193,16 @@ fn a_closed_pipe_is_success() {
     Done::from(done).is(1, &["can't write the output"]);
 }
 
+/// An agent takes a hook's exit code 2 as a veto, and its output as text for the model.
+#[test]
+fn a_hook_never_fails_its_agent() {
+    let world = World::new();
+    for args in [&["hook"][..], &["hook", "--help"], &["hook", "--nope", "x"], &["hook", "--", "-v"]] {
+        let done = world.run(args).is(0, &[]);
+        assert_eq!(done.out, "", "{args:?}");
+    }
+}
+
 #[test]
 fn wait_answers_by_its_exit_code() {
     let world = World::new();
@@ -379,7 +389,8 @@ fn man_page_and_completions_know_every_command() {
     }
     assert!(!page.contains("demo-agent") && !page.contains("demo\\-agent"));
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        world.run(&["completions", shell]).is(0, &["unmount"]);
+        let done = world.run(&["completions", shell]).is(0, &["unmount", "timeout"]);
+        assert!(!done.out.contains("demo-agent"), "{shell}");
     }
     let file = world.path("page.1");
     fs::write(&file, page).expect("write");

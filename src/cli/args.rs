@@ -12,11 +12,12 @@ use clap_complete::Shell;
 #[command(name = "claude-failover", version, max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Call,
 }
 
+/// What was asked for.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum Call {
     /// Run the daemon
     ///
     /// It stays in the foreground; a service manager starts and stops it (examples/systemd). SIGTERM ends it and leaves
@@ -186,7 +187,7 @@ mod tests {
         for args in [&["--help"][..], &["-x", "--", "y"], &["--config"], &[]] {
             let all = ["claude-failover", "hook"].iter().chain(args);
             let cli = Cli::try_parse_from(all).unwrap_or_else(|error| panic!("{args:?}: {error}"));
-            let Command::Hook(raw) = cli.command else { panic!("{args:?}") };
+            let Call::Hook(raw) = cli.command else { panic!("{args:?}") };
             assert_eq!(raw.args.len(), args.len(), "{args:?}: {raw:?}");
         }
     }

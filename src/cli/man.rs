@@ -17,9 +17,15 @@ const HELP_IN_SYNOPSIS: &str = " [\\fB\\-h\\fR|\\fB\\-\\-help\\fR]";
 pub fn completions(shell: Shell, io: &mut Io<'_>) -> Result<Exit, Failure> {
     // The generator panics on a write error, so it writes to memory.
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut args::command(), NAME, &mut text);
+    clap_complete::generate(shell, &mut visible(&args::command()), NAME, &mut text);
     io.out.write_all(&text)?;
     Ok(Exit::Ok)
+}
+
+/// The tree without what people never type; some shells' generators offer hidden commands too.
+fn visible(tree: &clap::Command) -> clap::Command {
+    let commands = tree.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    clap::Command::new(NAME).version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true).subcommands(commands)
 }
 
 /// All commands on one page.

@@ -12,10 +12,12 @@ use nix::{
 };
 
 use super::{Report, Scene};
-use crate::{cli::mountinfo, ports::QueueDir};
+use crate::cli::mountinfo;
 
 /// The queue's directory in a project (INTERFACE 1).
 const QUEUE: &str = ".agent-queue";
+/// What stands in it.
+const QUEUE_DIRS: [&str; 4] = ["inbox", "drafts", "done", "failed"];
 
 enum Dir {
     Usable,
@@ -76,8 +78,8 @@ pub fn projects(scene: &Scene<'_>, report: &mut Report) {
         }
         let mut missing = Vec::new();
         let before = report.problems();
-        for dir in QueueDir::ALL {
-            let path = project.path.join(QUEUE).join(dir.name());
+        for dir in QUEUE_DIRS {
+            let path = project.path.join(QUEUE).join(dir);
             match look(&path, writable()) {
                 Dir::Usable => {}
                 Dir::Missing => missing.push(path),
@@ -136,7 +138,7 @@ pub fn state(dir: &Path, scene: &Scene<'_>, report: &mut Report) {
             Ok(meta) if meta.uid() != geteuid().as_raw() => report.problem(
                 "",
                 format!("the state directory {shown} belongs to user {}", meta.uid()),
-                format!("chown it, or set $XDG_STATE_HOME or $STATE_DIRECTORY to a directory of your own"),
+                "chown it, or set $XDG_STATE_HOME or $STATE_DIRECTORY to a directory of your own",
             ),
             Ok(meta) if meta.mode() & 0o077 != 0 => report.problem(
                 "",
@@ -234,5 +236,16 @@ fn nested(point: &Path, scene: &Scene<'_>, report: &mut Report) {
             format!("the mountpoint {} {why} the project {}", point.display(), project.name),
             "give another `mount.path`",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::QueueDir;
+
+    #[test]
+    fn the_queue_has_the_daemon_s_directories() {
+        assert_eq!(QUEUE_DIRS, QueueDir::ALL.map(QueueDir::name));
     }
 }
