@@ -2,5 +2,6 @@
 //!
 //! ARCHITECTURE.md tells the layers; `tests/layers.rs` holds them.
 
+pub mod agents;
 pub mod model;
 pub mod ports;
