@@ -130,6 +130,7 @@ fn environment(
     for (key, template) in agent.rules.launch.env.iter().chain(&agent.config.env) {
         env.insert(key.clone(), fill(template, places));
     }
+    env.extend(account.iter().flat_map(|account| account.env.clone()));
     // Last, so that no agent's `env:` can send a session to another account's home.
     if let (Some(rule), Some(account)) = (&agent.rules.home, account) {
         env.insert(rule.env.clone(), account.home.to_string_lossy().into_owned());

@@ -141,6 +141,12 @@ impl Stat {
     }
 }
 
+/// The parent of a process; `None` when there is no such process.
+#[must_use]
+pub fn parent_of(pid: u32) -> Option<u32> {
+    Stat::read(pid).map(|stat| stat.parent)
+}
+
 /// The tree of a program that leads a terminal's session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Root {
