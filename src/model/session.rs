@@ -201,8 +201,9 @@ impl Session {
             return "dedicated";
         }
         match &self.phase {
-            SessionPhase::Down | SessionPhase::Dead { .. } => "dead",
-            SessionPhase::Starting(_) | SessionPhase::Ending(_) => "starting",
+            SessionPhase::Dead { .. } => "dead",
+            SessionPhase::Down if self.failures > 0 => "dead",
+            SessionPhase::Down | SessionPhase::Starting(_) | SessionPhase::Ending(_) => "starting",
             SessionPhase::Up(_) => match self.verdict.activity {
                 Activity::Unknown => "starting",
                 Activity::Idle => "idle",
@@ -212,6 +213,12 @@ impl Session {
                 Activity::Limited => "limited",
             },
         }
+    }
+
+    /// Whether there is anything to show of it: the pool's unused names are not sessions yet.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.phase != SessionPhase::Down || self.failures > 0 || self.task.is_some()
     }
 
     /// When it may be started (again): each failed or short-lived start doubles the pause.
