@@ -2,6 +2,7 @@
 //!
 //! ARCHITECTURE.md tells the layers; `tests/layers.rs` holds them.
 
+pub mod agents;
 pub mod cli;
 pub mod command_agent;
 pub mod config;
