@@ -6,10 +6,10 @@ use std::{
 };
 
 use claude_failover::{
-    cli::{self, Action, Exit, Io, Next},
+    cli::{self, Action, Io, Next},
     command_agent,
     config::paths,
-    demo_agent, hook,
+    daemon, demo_agent, hook,
 };
 
 fn main() -> ExitCode {
@@ -31,13 +31,11 @@ fn main() -> ExitCode {
 }
 
 fn perform(action: Action) -> ExitCode {
-    let name = match action {
-        Action::Run(_) => "run",
-        Action::Demo(_) => "demo",
-        Action::Hook(args) => return hook::run(args.into_iter()),
-        Action::DemoAgent(args) => return demo_agent::run(args.into_iter()),
-        Action::CommandAgent(args) => return command_agent::run(args.into_iter()),
-    };
-    eprintln!("claude-failover: `{name}` isn't built into this program yet");
-    Exit::Failed.into()
+    match action {
+        Action::Run(args) => daemon::main::main(&args).into(),
+        Action::Demo(args) => daemon::demo::main(&args).into(),
+        Action::Hook(args) => hook::run(args.into_iter()),
+        Action::DemoAgent(args) => demo_agent::run(args.into_iter()),
+        Action::CommandAgent(args) => command_agent::run(args.into_iter()),
+    }
 }

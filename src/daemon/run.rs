@@ -58,7 +58,7 @@ pub async fn run(config: Config, place: &Place, ready: impl FnOnce(&Daemon)) -> 
     let mut terminate = signal(SignalKind::terminate()).map_err(fatal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(fatal)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(fatal)?;
-    let mut daemon = Daemon::start(config, place).await?;
+    let daemon = Daemon::start(config, place).await?;
     ready(&daemon);
     let ended = loop {
         tokio::select! {
@@ -93,13 +93,15 @@ impl Daemon {
     /// When something that it can't do without is missing.
     pub async fn start(config: Config, place: &Place) -> Result<Self, Fatal> {
         ignore_lease_breaks();
-        let state = StateDir::open(&place.state_dir)
-            .map_err(|error| fatal(format!("the state directory {} can't be used: {error}", place.state_dir.display())))?;
+        let state = StateDir::open(&place.state_dir).map_err(|error| {
+            fatal(format!("the state directory {} can't be used: {error}", place.state_dir.display()))
+        })?;
         let lock = Lock::take(&place.state_dir.join("lock")).map_err(fatal)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (world, complaint) = load_world(&config, &state, &clock).await?;
 
-        let tmux = Tmux::connect(setup::tmux(&config)).await.map_err(|error| fatal(format!("{error}; is tmux installed?")))?;
+        let tmux =
+            Tmux::connect(setup::tmux(&config)).await.map_err(|error| fatal(format!("{error}; is tmux installed?")))?;
         let base_env: BTreeMap<String, String> = std::env::vars().collect();
         let book = setup::agents(&config, &place.state_dir, &place.exe, &place.mountpoint, base_env).map_err(fatal)?;
         let queue = DiskQueue::new(config.projects.iter().map(|row| (row.name.clone(), row.path.clone())))
@@ -209,7 +211,9 @@ impl Daemon {
     pub async fn stop(mut self) -> Result<(), Fatal> {
         let unmounted = match self.mounted.take() {
             // Requests under way may still ask the owner, so it stops after the mount.
-            Some(mounted) => tokio::task::spawn_blocking(move || mounted.unmount()).await.map_err(fatal)?.map_err(fatal),
+            Some(mounted) => {
+                tokio::task::spawn_blocking(move || mounted.unmount()).await.map_err(fatal)?.map_err(fatal)
+            }
             None => Ok(()),
         };
         self.services.stop().await;
@@ -219,9 +223,15 @@ impl Daemon {
 }
 
 /// The saved world, and what there is to complain about. An unreadable state is set aside, never overwritten.
-async fn load_world(config: &Config, state: &StateDir, clock: &Arc<dyn Clock>) -> Result<(World, Option<String>), Fatal> {
+async fn load_world(
+    config: &Config,
+    state: &StateDir,
+    clock: &Arc<dyn Clock>,
+) -> Result<(World, Option<String>), Fatal> {
     let fresh = || uuid::Uuid::new_v4().to_string();
-    let make = |saved: Option<&[u8]>| live::load(saved, setup::projects(config), setup::accounts(config), fresh(), clock.now());
+    let make = |saved: Option<&[u8]>| {
+        live::load(saved, setup::projects(config), setup::accounts(config), fresh(), clock.now())
+    };
     let saved = state.load().await.map_err(|error| fatal(format!("state.json can't be read: {error}")))?;
     match make(saved.as_deref()) {
         Ok(world) => Ok((world, None)),

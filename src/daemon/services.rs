@@ -36,7 +36,7 @@ pub struct Ports {
 /// What runs.
 pub struct Services {
     pub live: Live,
-    tasks: JoinSet<()>,
+    tasks: tokio::sync::Mutex<JoinSet<()>>,
 }
 
 impl Services {
@@ -87,18 +87,18 @@ impl Services {
         tasks.spawn(watcher.run());
         tasks.spawn(sessions.run());
         tasks.spawn(dispatcher.run());
-        Self { live, tasks }
+        Self { live, tasks: tokio::sync::Mutex::new(tasks) }
     }
 
     /// Ends the services, then the owner. Agents go on working; the next daemon adopts them.
-    pub async fn stop(mut self) {
-        self.tasks.shutdown().await;
+    pub async fn stop(self) {
+        self.tasks.into_inner().shutdown().await;
         self.live.stop().await;
     }
 
     /// Completes when a service has ended by itself, which is a fault.
-    pub async fn failed(&mut self) {
-        let _ = self.tasks.join_next().await;
+    pub async fn failed(&self) {
+        let _ = self.tasks.lock().await.join_next().await;
     }
 }
 

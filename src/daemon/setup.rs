@@ -47,7 +47,8 @@ pub fn attach(config: &Config) -> String {
 /// The projects as the snapshot shows them.
 #[must_use]
 pub fn projects(config: &Config) -> Vec<Project> {
-    let row = |row: &config::Project| Project { name: row.name.clone(), path: row.path.clone(), counts: Counts::default() };
+    let row =
+        |row: &config::Project| Project { name: row.name.clone(), path: row.path.clone(), counts: Counts::default() };
     config.projects.iter().map(row).collect()
 }
 
@@ -78,7 +79,8 @@ pub fn agents(
         let rules = match &row.rules {
             Some(path) => {
                 let text = std::fs::read_to_string(path);
-                let text = text.map_err(|error| format!("agents.{name}.rules: {} can't be read: {error}", path.display()))?;
+                let text =
+                    text.map_err(|error| format!("agents.{name}.rules: {} can't be read: {error}", path.display()))?;
                 let rules = serde_yaml::from_str(&text);
                 Some(rules.map_err(|error| format!("agents.{name}.rules: {}: {error}", path.display()))?)
             }

@@ -104,6 +104,15 @@ async fn hazard_d_a_killed_daemon_leaves_no_client() {
         .expect("a daemon");
     let client: u32 = file(&world.socket().with_extension("client")).await.trim().parse().expect("a pid");
     assert!(alive(client));
+    // Notices that the daemon doesn't read: more than its pipe holds, so that some are pending in the server.
+    signal(daemon.id(), Signal::SIGSTOP);
+    world.says(&["new-session", "-d", "-s", "theirs", "sleep 1000"]);
+    let name = "n".repeat(200);
+    let renames: Vec<String> = (0..500).map(|n| format!("rename-window -t =theirs: {name}{n}")).collect();
+    let script = world.path("renames");
+    std::fs::write(&script, renames.join("\n")).expect("a script");
+    world.says(&["source-file", script.to_str().expect("UTF-8")]);
+    assert!(alive(client));
     daemon.kill().expect("killing the daemon");
     daemon.wait().expect("the daemon");
     eventually("its client is gone", || async { (!alive(client)).then_some(()) }).await;
