@@ -1,4 +1,25 @@
-//! stub
+//! The mount: the supervisor's state as a directory tree, and the queue directories as they are on disk.
+//! In: requests of the kernel. Out: answers made from the last snapshot or from the real queue directories. Owns open
+//! handles and inode numbers, nothing else. Never starts, stops or moves anything but by `Backend::control`, and never
+//! waits for anything but the local disk and that one bounded call.
+
+mod clean;
+mod error;
+mod fuse;
+mod handles;
+mod mount_helper;
+mod mount_table;
+mod mounting;
+mod nodes;
+mod ops;
+mod ops_dir;
+mod ops_file;
+mod ops_real;
+mod real;
+pub mod render;
+pub mod tree;
+mod xattr;
+
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use crate::model::{
@@ -6,6 +27,13 @@ use crate::model::{
     ids::ProjectName,
     snapshot::Snapshot,
 };
+
+pub use clean::{clean, clean_colour};
+pub use error::FsError;
+pub use mounting::{FSTYPE, MountError, Mounted, Options, detach_dead};
+pub use ops::{Attr, Caller, Kind, Ops, ROOT};
+pub use ops_file::Opened;
+pub use ops_real::SetAttr;
 
 /// What the mount needs of the daemon.
 pub trait Backend: Send + Sync + 'static {
@@ -59,26 +87,4 @@ pub enum Touched {
     Exchanged(Place, Place),
     Linked(Place),
     Removed(Place),
-}
-
-pub struct Mounted;
-pub struct Options {
-    pub mountpoint: PathBuf,
-    pub durable: bool,
-    pub allow_other: bool,
-    pub control_group: Option<String>,
-    pub queues: Vec<(ProjectName, PathBuf)>,
-    pub events: PathBuf,
-    pub attach: String,
-}
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct MountError;
-impl Mounted {
-    pub fn mount(_: Options, _: Arc<dyn Backend>) -> Result<Self, MountError> {
-        Ok(Self)
-    }
-    pub fn unmount(self) -> Result<(), MountError> {
-        Ok(())
-    }
 }
