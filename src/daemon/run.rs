@@ -138,12 +138,11 @@ impl Daemon {
             mountpoint: self.place.mountpoint.clone(),
             durable: settings.durable,
             allow_other: settings.allow_other,
-            control_group: settings.control_group,
+            control_gid: settings.control_group.as_deref().map(gid_of).transpose()?,
             queues: self.queues(),
-            events: state.events().0,
-            attach: setup::attach(&self.config.borrow()),
+            events_log: state.events().0,
         };
-        self.mounted = Some(Mounted::mount(options, Arc::new(backend)).map_err(fatal)?);
+        self.mounted = Some(Mounted::mount(&options, Arc::new(backend)).map_err(fatal)?);
         Ok(())
     }
 
@@ -245,6 +244,11 @@ async fn load_world(
             Ok((make(None).map_err(fatal)?, Some(text)))
         }
     }
+}
+
+fn gid_of(group: &str) -> Result<u32, Fatal> {
+    let missing = || fatal(format!("mount.control_group: there is no group {group} on this machine"));
+    Ok(nix::unistd::Group::from_name(group).ok().flatten().ok_or_else(missing)?.gid.as_raw())
 }
 
 /// The look for open writers takes a lease for an instant; a writer that comes just then sends SIGIO, whose default is death.
