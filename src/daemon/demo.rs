@@ -256,7 +256,14 @@ impl Demo {
         }
         // No server is success too: the daemon may have failed before it started one.
         let _ = Command::new("tmux").arg("-S").arg(self.socket()).arg("kill-server").stderr(Stdio::null()).status();
-        fs::remove_dir_all(&self.dir).map_err(|error| format!("{} can't be removed: {error}", self.dir.display()))?;
+        // Agents write a last line of their own when their terminal goes.
+        let deadline = Instant::now() + READY_WITHIN;
+        while let Err(error) = fs::remove_dir_all(&self.dir) {
+            if Instant::now() >= deadline {
+                return Err(format!("{} can't be removed: {error}", self.dir.display()));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
         say("\nEverything is cleaned up.");
         Ok(())
     }

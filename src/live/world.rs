@@ -227,6 +227,10 @@ impl World {
                 task.attempts = run.attempt;
                 task.note = None;
             }
+            TaskEvent::Filed { kept: Some(text) } => {
+                task.text = Some(text.clone());
+                task.note = None;
+            }
             TaskEvent::TryAgain { why, .. } => task.note = Some(why.clone()),
             TaskEvent::Unclaimed { why, .. } => {
                 task.note = Some(format!("attempt {} was taken back: {why}", task.attempts))
@@ -247,7 +251,7 @@ impl World {
             | TaskEvent::TypingBegun { .. }
             | TaskEvent::Taken { .. }
             | TaskEvent::Ended { .. }
-            | TaskEvent::Filed { .. }
+            | TaskEvent::Filed { kept: None }
             | TaskEvent::Cancel => {}
         }
     }

@@ -301,9 +301,9 @@ pub enum TaskEvent {
         run: RunId,
         ending: Ending,
     },
-    /// Result, task file and marker are in order on disk. `kept`: the file has a newer text and stays.
+    /// Result, task file and marker are in order on disk. `kept` is a newer text that the file has: it stays.
     Filed {
-        kept: bool,
+        kept: Option<TextFacts>,
     },
     Cancel,
     Hold,
@@ -520,8 +520,8 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             E::Priority(_) | E::Claimed(_) | E::Filed { .. } | E::Hold | E::Release => not_now(),
         },
         Phase::Filing(filing) => match event {
-            E::Filed { kept: true } => Ok(Now(Phase::Held(Hold::ChangedWhileWorking))),
-            E::Filed { kept: false } => {
+            E::Filed { kept: Some(_) } => Ok(Now(Phase::Held(Hold::ChangedWhileWorking))),
+            E::Filed { kept: None } => {
                 Ok(Now(Phase::Finished(Finished { run: filing.run.clone(), ending: filing.ending.clone() })))
             }
             E::Seen { .. } | E::NotReady(_) | E::Rejected(_) | E::OutsideClaim(_) | E::Vanished { .. } => Ok(Same),

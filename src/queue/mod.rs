@@ -136,9 +136,7 @@ impl Queue {
             Look::Everything => {
                 for project in self.projects() {
                     self.scan(&project, None).await;
-                    if let Ok(counts) = self.store.counts(&project).await {
-                        self.live.report(vec![Event::Counts { project, counts }]).await;
-                    }
+                    self.count(&project).await;
                 }
             }
             Look::Only(names) => {
@@ -146,6 +144,12 @@ impl Queue {
                     self.scan(project, Some(id)).await;
                 }
             }
+        }
+    }
+
+    async fn count(&self, project: &ProjectName) {
+        if let Ok(counts) = self.store.counts(project).await {
+            self.live.report(vec![Event::Counts { project: project.clone(), counts }]).await;
         }
     }
 
@@ -163,6 +167,7 @@ impl Queue {
                     self.retry_filing.remove(&task.key);
                     let topic = format!("result {}", task.key);
                     self.live.report(vec![Event::Health { topic, problem: None }]).await;
+                    self.count(&task.key.project).await;
                     // A kept file has a newer text; read it at once.
                     self.scan(&task.key.project, Some(&task.key.id)).await;
                 }
