@@ -82,19 +82,16 @@ impl Backend for DaemonBackend {
     fn touched(&self, change: &Touched, writer: &Writer) {
         match change {
             // The disk's own events wake the queue; what they don't tell is who wrote, and that a removal was meant.
-            Touched::Closed { at, wrote: true, .. } | Touched::Renamed { to: at, .. } | Touched::Linked(at) => {
-                self.written(at, writer);
+            // A close doesn't tell: the kernel makes it later, in nobody's name.
+            Touched::Opened { at, .. } | Touched::Renamed { to: at, .. } | Touched::Linked(at) => {
+                self.written(at, writer)
             }
             Touched::Removed(place) => {
                 if let Some(key) = task_at(place) {
                     self.tell(Event::Task(key, TaskEvent::Vanished { by_verb: true }));
                 }
             }
-            Touched::Created(_)
-            | Touched::Opened { .. }
-            | Touched::Closed { wrote: false, .. }
-            | Touched::Changed(_)
-            | Touched::Exchanged(..) => {}
+            Touched::Created(_) | Touched::Closed { .. } | Touched::Changed(_) | Touched::Exchanged(..) => {}
         }
     }
 

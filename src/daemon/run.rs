@@ -119,7 +119,7 @@ impl Daemon {
         let mut daemon = Self { services, config, place: place.clone(), mounted: None, tmux, _lock: lock };
         daemon.note("started".to_owned()).await;
         if let Some(complaint) = complaint {
-            daemon.problem("state", complaint).await;
+            daemon.problem("earlier state", complaint).await;
         }
         if let Err(error) = daemon.mount(&state, receiver) {
             daemon.stop().await?;

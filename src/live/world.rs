@@ -156,6 +156,8 @@ impl World {
     fn origin(&mut self, key: &TaskKey, origin: &Origin, now: Timestamp) {
         let known = self.snapshot.tasks.get(key).cloned();
         let mut task = match known {
+            // Whoever touches the file of a running task is not who wrote what runs.
+            Some(task) if matches!(task.phase, Phase::Working(_) | Phase::Filing(_)) => return,
             Some(task) if !matches!(task.phase, Phase::Finished(_)) => (*task).clone(),
             Some(_) | None => blank(key, now),
         };

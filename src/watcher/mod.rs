@@ -243,7 +243,8 @@ impl Watcher {
         let look = watched.look.clone();
         watched.history.see(&look, now);
 
-        let verdict = classify(&watched.history, look.ready, watched.last_change, stalled_after, now);
+        let verdict =
+            classify(&watched.history, session.task.is_some(), look.ready, watched.last_change, stalled_after, now);
         let conversation = watched.history.conversation.clone();
         if watched.told.as_ref().is_none_or(|told| differs(told, &verdict)) {
             watched.told = Some(verdict.clone());

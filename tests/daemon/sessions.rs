@@ -67,9 +67,9 @@ fn a_task_that_takes_too_long_is_ended() {
 #[test]
 fn a_limit_parks_the_task_and_a_server_error_never_looks_like_one() {
     let world = World::start(&Setup::agents(2));
-    world.submit("limited", "demo: limit\n");
-    world.until("a limited session", || world.status().to_string().contains("\"limited\""));
-    assert_eq!(world.word("tasks/limited/state"), "working");
+    world.submit("parked", "demo: limit\n");
+    world.until("a limited session", || world.status()["sessions"].to_string().contains("\"limited\""));
+    assert_eq!(world.word("tasks/parked/state"), "working");
     world.submit("server", "---\nretries: 0\n---\ndemo: server-error\n");
     let result = world.result("failed/server.md");
     assert!(result.contains("error:"), "{result}");
