@@ -212,6 +212,15 @@ pub enum PromptBy {
 pub trait Agents: Send + Sync {
     fn prompt_by(&self, agent: &AgentName) -> PromptBy;
 
+    /// Whether the agent tells by hook, status file or transcript that it took a prompt.
+    fn tells_prompts(&self, agent: &AgentName) -> bool;
+
+    /// Whether the agent tells by hook or transcript when a turn has ended.
+    fn tells_turns(&self, agent: &AgentName) -> bool;
+
+    /// The keys that stop what the agent is doing.
+    fn interrupt_keys(&self, agent: Option<&AgentName>) -> Vec<String>;
+
     /// Prepares a start: settings file with our hooks, environment, arguments.
     async fn launch(&self, request: &LaunchRequest) -> Result<LaunchPlan, AgentError>;
 
@@ -363,4 +372,6 @@ pub trait StateStore: Send + Sync {
     async fn save_run(&self, run: &RunId, text: &[u8]) -> std::io::Result<()>;
     async fn load_run(&self, run: &RunId) -> std::io::Result<Vec<u8>>;
     async fn remove_run(&self, run: &RunId) -> std::io::Result<()>;
+    /// Removes the texts of all other runs.
+    async fn keep_runs(&self, keep: &[RunId]) -> std::io::Result<()>;
 }

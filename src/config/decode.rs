@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use super::{
     error::{Place, Problem},
     node::{Key, Node, Value},
-    paths,
+    paths::{self, Lookup},
     units::{Bytes, Env, Secret, Size, Socket},
 };
 use crate::model::ids::{AccountName, AgentName, ProjectName, SessionName};
@@ -22,6 +22,7 @@ pub struct Context<'a> {
     /// Relative paths begin here.
     pub base: &'a Path,
     pub home: Option<&'a Path>,
+    pub env: Lookup<'a>,
     pub problems: Vec<Problem>,
     /// Dotted path of each key that stands in the file (`pool.dedicated[0].name`) and its place.
     pub places: BTreeMap<String, Place>,
@@ -30,8 +31,8 @@ pub struct Context<'a> {
 
 impl<'a> Context<'a> {
     #[must_use]
-    pub fn new(base: &'a Path, home: Option<&'a Path>) -> Self {
-        Self { base, home, problems: Vec::new(), places: BTreeMap::new(), path: String::new() }
+    pub fn new(base: &'a Path, home: Option<&'a Path>, env: Lookup<'a>) -> Self {
+        Self { base, home, env, problems: Vec::new(), places: BTreeMap::new(), path: String::new() }
     }
 
     fn problem(&mut self, place: Place, message: impl Into<String>) {
@@ -261,6 +262,33 @@ impl Setting for Socket {
     }
 }
 
+/// A variable's value: a text, `{from_env: NAME}`, or `{from_file: PATH}` without the newline at its end.
+fn secret(node: &Node, context: &mut Context<'_>) -> Option<Secret> {
+    let Value::Map(rows) = &node.value else {
+        return text(node, "a text, {from_env: NAME} or {from_file: PATH}", context).map(Secret::new);
+    };
+    let fields = Fields::open(node, &["from_env", "from_file"], &[], context)?;
+    if rows.len() != 1 {
+        context.problem(node.place, "expected exactly one of from_env and from_file");
+        return None;
+    }
+    if let Some(name) = fields.take::<Option<String>>("from_env", || None, context) {
+        let found = (context.env)(&name).and_then(|value| value.into_string().ok());
+        if found.is_none() {
+            context.problem(node.place, format!("the environment variable {name} isn't set here"));
+        }
+        return found.map(Secret::kept_elsewhere);
+    }
+    let file = fields.take::<Option<PathBuf>>("from_file", || None, context)?;
+    match std::fs::read_to_string(&file) {
+        Ok(text) => Some(Secret::kept_elsewhere(text.strip_suffix('\n').unwrap_or(&text))),
+        Err(why) => {
+            context.problem(node.place, format!("can't read {}: {why}", file.display()));
+            None
+        }
+    }
+}
+
 impl Setting for Env {
     fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
         let Value::Map(rows) = &node.value else {
@@ -275,8 +303,8 @@ impl Setting for Env {
             let fits = !key.text.is_empty() && !key.text.contains(['=', '\0']);
             if !fits {
                 context.problem(key.place, format!("{:?} can't name an environment variable", key.text));
-            } else if let Some(value) = text(value, "a text", context) {
-                env.0.insert(key.text.clone(), Secret::new(value));
+            } else if let Some(value) = secret(value, context) {
+                env.0.insert(key.text.clone(), value);
             }
         }
         Some(env)

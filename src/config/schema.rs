@@ -155,9 +155,9 @@ section! {
 
 section! {
     Watcher {
-        /// A session without work for this long is ended, down to `pool.autonomous.min`.
+        /// A working agent at which nothing has changed for this long is called stalled.
         idle_timeout: Duration = seconds(1800);
-        /// A working agent that shows nothing for this long is called stalled.
+        /// A working agent at which nothing has changed for this long gets a line in `events`.
         silent_after: Duration = seconds(120);
     }
 }
@@ -169,8 +169,10 @@ section! {
         /// First pause before a session whose agent died is started again; it doubles with each death.
         restart_first: Duration = seconds(1);
         restart_max: Duration = seconds(300);
-        /// An agent that lived this long begins again with the first pause.
-        stable_after: Duration = seconds(600);
+        /// How long an agent may take to show its prompt.
+        start_within: Duration = seconds(90);
+        /// A session above `pool.autonomous.min` without work for this long is ended.
+        shrink_after: Duration = seconds(600);
         /// How long an agent may take to end before it is killed.
         stop_grace: Duration = seconds(10);
     }

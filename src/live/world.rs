@@ -11,7 +11,7 @@ use crate::model::{
     ids::{SessionName, TaskKey},
     session::{self, Activity, Role, Session, SessionEvent, SessionPhase, SessionRefusal, Verdict},
     snapshot::{Outcome, RECENT_EVENTS, RECENT_FINISHED, RECENT_OUTCOMES, Snapshot},
-    task::{self, After, Delivery, Origin, Phase, Status, Task, TaskEvent, TaskRefusal, TaskSpec},
+    task::{self, After, Delivery, Origin, Phase, Status, Stop, Task, TaskEvent, TaskRefusal, TaskSpec},
 };
 
 /// Why the owner did not take an event.
@@ -227,6 +227,7 @@ impl World {
                 task.attempts = run.attempt;
                 task.note = None;
             }
+            TaskEvent::TryAgain { why, .. } => task.note = Some(why.clone()),
             TaskEvent::Unclaimed { why, .. } => {
                 task.note = Some(format!("attempt {} was taken back: {why}", task.attempts))
             }
@@ -284,13 +285,15 @@ impl World {
                 self.forget_old_results(task);
             }
             Phase::Working(run) => match &run.delivery {
-                Delivery::NotBegun if run.cancel => self.note(now, Kind::Task, &object, "cancel asked".to_owned()),
+                Delivery::NotBegun if run.stop != Stop::No => {
+                    self.note(now, Kind::Task, &object, "to be stopped".to_owned())
+                }
                 Delivery::NotBegun => {
                     let text = format!("working: attempt {} in {} (run {})", run.attempt, run.session, run.id);
                     self.note(now, Kind::Task, &object, text);
                 }
-                Delivery::Begun | Delivery::Taken { .. } if run.cancel => {
-                    self.note(now, Kind::Task, &object, "cancel asked".to_owned());
+                Delivery::Begun | Delivery::Taken { .. } if run.stop != Stop::No => {
+                    self.note(now, Kind::Task, &object, "to be stopped".to_owned());
                 }
                 Delivery::Begun => {}
                 Delivery::Taken { .. } => self.note(now, Kind::Task, &object, format!("taken by {}", run.session)),
@@ -352,14 +355,15 @@ impl World {
                 self.unsaved = true;
                 self.note(now, Kind::Problem, &object, format!("could not be started: {why}"));
             }
-            SessionEvent::Ready => session.failures = 0,
-            SessionEvent::Died { exit } => {
-                if matches!(session.phase, SessionPhase::Dead { .. }) {
-                    session.failures += 1;
+            SessionEvent::Ready { .. } => {}
+            SessionEvent::Died { exit, .. } => {
+                if let SessionPhase::Dead { incarnation, .. } = &session.phase {
+                    let lived = now.duration_since(incarnation.started);
+                    session.failures = if lived >= STABLE { 1 } else { session.failures + 1 };
                     self.note(now, Kind::Session, &object, format!("its program ended: {exit:?}"));
                 }
             }
-            SessionEvent::Ended | SessionEvent::Lost => session.verdict = Verdict::unknown(now),
+            SessionEvent::Ended | SessionEvent::Lost { .. } => session.verdict = Verdict::unknown(now),
             SessionEvent::Assigned(assignment) => {
                 session.task = Some(assignment.clone());
                 session.used = now;
@@ -367,11 +371,16 @@ impl World {
             }
             SessionEvent::Freed => {
                 self.unsaved |= session.task.is_some();
+                let done = session.task.as_ref().and_then(|a| self.snapshot.tasks.get(&a.task));
+                if done.is_some_and(|task| matches!(&task.phase, Phase::Finished(f) if f.ending.status == Status::Done))
+                {
+                    session.failures = 0;
+                }
                 session.task = None;
                 session.spent = true;
                 session.used = now;
             }
-            SessionEvent::Observed { verdict, conversation } => {
+            SessionEvent::Observed { verdict, conversation, .. } => {
                 self.observed(&mut session, verdict, conversation.as_ref(), now);
             }
             SessionEvent::Screen(screen) => session.screen = screen.clone(),
@@ -381,7 +390,11 @@ impl World {
                 self.unsaved = true;
                 self.note(now, Kind::Session, &object, if *drained { "drained" } else { "undrained" }.to_owned());
             }
-            SessionEvent::Ending => {}
+            SessionEvent::Ending => {
+                if matches!(known.phase, SessionPhase::Starting(_)) {
+                    session.failures += 1;
+                }
+            }
         }
         let after = session.word();
         if before != after && session.role == Role::Pool {
@@ -470,6 +483,9 @@ impl World {
         self.request_seq
     }
 }
+
+/// A program that lived this long was no failed start.
+const STABLE: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
 fn blank(key: &TaskKey, now: Timestamp) -> Task {
     Task {

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::model::{
         ids::{AgentName, SessionName},
-        task::{Delivery, Status, TextFacts},
+        task::{Delivery, Status, Stop, TextFacts},
     };
 
     fn run() -> Run {
@@ -110,7 +110,7 @@ mod tests {
             timeout: None,
             claimed: "2026-01-01T00:00:00Z".parse().expect("time"),
             delivery: Delivery::NotBegun,
-            cancel: false,
+            stop: Stop::No,
             text: TextFacts {
                 sha256: String::new(),
                 identity: String::new(),

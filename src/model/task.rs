@@ -185,10 +185,23 @@ pub struct Run {
     pub timeout: Option<Duration>,
     pub claimed: Timestamp,
     pub delivery: Delivery,
-    /// Somebody asked to stop it.
     #[serde(default)]
-    pub cancel: bool,
+    pub stop: Stop,
     pub text: TextFacts,
+}
+
+/// Whether a run is to end before its agent says so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stop {
+    #[default]
+    No,
+    /// Somebody asked for it: the task ends as cancelled.
+    Cancelled,
+    /// Somebody else claimed the task before anything was typed: it is theirs.
+    Yielded,
+    /// This attempt came to nothing; once its agent is ended, the next may begin.
+    Again,
 }
 
 /// How far the prompt has got; saved before each step, so that a restart knows what may have happened.
@@ -279,6 +292,11 @@ pub enum TaskEvent {
     Taken {
         run: RunId,
     },
+    /// The attempt came to nothing and its agent has to be ended.
+    TryAgain {
+        run: RunId,
+        why: String,
+    },
     Ended {
         run: RunId,
         ending: Ending,
@@ -349,6 +367,7 @@ impl TaskEvent {
             Self::Unclaimed { .. } => "unclaimed",
             Self::TypingBegun { .. } => "typing-begun",
             Self::Taken { .. } => "taken",
+            Self::TryAgain { .. } => "try-again",
             Self::Ended { .. } => "ended",
             Self::Filed { .. } => "filed",
             Self::Cancel => "cancel",
@@ -416,6 +435,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::Unclaimed { .. }
             | E::TypingBegun { .. }
             | E::Taken { .. }
+            | E::TryAgain { .. }
             | E::Ended { .. }
             | E::Filed { .. } => not_now(),
         },
@@ -428,9 +448,12 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             E::Claimed(run) => Ok(Now(Phase::Working(run.clone()))),
             E::Cancel => Ok(Now(Phase::Filing(Filing { run: None, ending: cancelled() }))),
             E::Hold => Ok(Now(Phase::Held(Hold::ByVerb))),
-            E::Unclaimed { .. } | E::TypingBegun { .. } | E::Taken { .. } | E::Ended { .. } | E::Filed { .. } => {
-                not_now()
-            }
+            E::Unclaimed { .. }
+            | E::TypingBegun { .. }
+            | E::Taken { .. }
+            | E::TryAgain { .. }
+            | E::Ended { .. }
+            | E::Filed { .. } => not_now(),
         },
         Phase::Rejected(known) => match event {
             E::Seen { .. } => Ok(Now(Phase::Queued)),
@@ -445,6 +468,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::Unclaimed { .. }
             | E::TypingBegun { .. }
             | E::Taken { .. }
+            | E::TryAgain { .. }
             | E::Ended { .. }
             | E::Filed { .. }
             | E::Hold
@@ -455,7 +479,9 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             E::Seen { .. } | E::NotReady(_) | E::Rejected(_) | E::OutsideClaim(_) | E::Vanished { by_verb: false } => {
                 Ok(Same)
             }
-            E::Vanished { by_verb: true } | E::Cancel => Ok(Now(Phase::Working(Run { cancel: true, ..run.clone() }))),
+            E::Vanished { by_verb: true } | E::Cancel => {
+                Ok(Now(Phase::Working(Run { stop: Stop::Cancelled, ..run.clone() })))
+            }
             E::Unclaimed { run: id, .. } => {
                 same_run(run, id)?;
                 Ok(Now(Phase::Queued))
@@ -477,6 +503,13 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
                     Delivery::NotBegun => not_now(),
                 }
             }
+            E::TryAgain { run: id, .. } => {
+                same_run(run, id)?;
+                match run.stop {
+                    Stop::No => Ok(Now(Phase::Working(Run { stop: Stop::Again, ..run.clone() }))),
+                    Stop::Cancelled | Stop::Yielded | Stop::Again => Ok(Same),
+                }
+            }
             E::Ended { run: id, ending } => {
                 same_run(run, id)?;
                 Ok(Now(Phase::Filing(Filing { run: Some(run.clone()), ending: ending.clone() })))
@@ -493,6 +526,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::Unclaimed { .. }
             | E::TypingBegun { .. }
             | E::Taken { .. }
+            | E::TryAgain { .. }
             | E::Ended { .. }
             | E::Cancel
             | E::Hold
@@ -510,6 +544,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::Unclaimed { .. }
             | E::TypingBegun { .. }
             | E::Taken { .. }
+            | E::TryAgain { .. }
             | E::Ended { .. }
             | E::Filed { .. }
             | E::Cancel

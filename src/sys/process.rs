@@ -138,6 +138,12 @@ impl Stat {
     }
 }
 
+/// The parent of a process; `None` when there is no such process.
+#[must_use]
+pub fn parent_of(pid: u32) -> Option<u32> {
+    Stat::read(pid).map(|stat| stat.parent)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

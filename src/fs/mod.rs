@@ -1,0 +1,84 @@
+//! stub
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
+
+use crate::model::{
+    command::{Refused, Scope, Writer},
+    ids::ProjectName,
+    snapshot::Snapshot,
+};
+
+/// What the mount needs of the daemon.
+pub trait Backend: Send + Sync + 'static {
+    /// The present picture.
+    fn snapshot(&self) -> Arc<Snapshot>;
+
+    /// Carries out every line of one write, or none. Answers in bounded time; success after that time means *begun*.
+    ///
+    /// # Errors
+    /// The errno's kind and the sentence that `control` shows.
+    fn control(&self, scope: Scope, text: &[u8], writer: &Writer) -> Result<(), Refused>;
+
+    /// Something changed in a queue directory through the mount. Called after the change; a hint, so it must not wait.
+    fn touched(&self, change: &Touched, writer: &Writer);
+
+    /// The effective configuration with its secrets masked.
+    fn config_text(&self) -> String;
+}
+
+/// A name in a project's queue directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub project: ProjectName,
+    /// Relative to `.agent-queue`; empty for the queue directory itself.
+    pub dir: PathBuf,
+    pub name: OsString,
+}
+
+/// A change made through the mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touched {
+    /// A name came into being: file, directory, symbolic link.
+    Created(Place),
+    /// Somebody holds it open for writing, until `Closed` with the same handle.
+    Opened {
+        at: Place,
+        handle: u64,
+    },
+    /// The last descriptor of a writing open is closed. `at` is its present name.
+    Closed {
+        at: Place,
+        handle: u64,
+        wrote: bool,
+    },
+    /// Its size or content changed without an open of its own (`truncate`).
+    Changed(Place),
+    Renamed {
+        from: Place,
+        to: Place,
+    },
+    Exchanged(Place, Place),
+    Linked(Place),
+    Removed(Place),
+}
+
+pub struct Mounted;
+pub struct Options {
+    pub mountpoint: PathBuf,
+    pub durable: bool,
+    pub allow_other: bool,
+    pub control_group: Option<String>,
+    pub queues: Vec<(ProjectName, PathBuf)>,
+    pub events: PathBuf,
+    pub attach: String,
+}
+#[derive(Debug, thiserror::Error)]
+#[error("x")]
+pub struct MountError;
+impl Mounted {
+    pub fn mount(_: Options, _: Arc<dyn Backend>) -> Result<Self, MountError> {
+        Ok(Self)
+    }
+    pub fn unmount(self) -> Result<(), MountError> {
+        Ok(())
+    }
+}
