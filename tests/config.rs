@@ -250,3 +250,24 @@ fn a_missing_file_says_what_to_do() {
     let error = config::load(Path::new("/nope/config.yaml"), &env).expect_err("missing").to_string();
     assert!(error.contains("/nope/config.yaml") && error.contains("--config"), "{error}");
 }
+
+proptest::proptest! {
+    /// Whatever is in the file: an answer, with places that lie in the file and can be shown.
+    #[test]
+    fn no_text_breaks_the_reader(
+        cut in 0..EXAMPLE.len(),
+        put in "[ -~\n\té日\u{1f600}\0]{0,12}|[\\[\\]{}:,&*!|>'\"%@` \n-]{0,8}",
+        len in 0usize..40,
+    ) {
+        let at = |n: usize| (0..=n.min(EXAMPLE.len())).rev().find(|n| EXAMPLE.is_char_boundary(*n)).unwrap_or(0);
+        let text = format!("{}{put}{}", &EXAMPLE[..at(cut)], &EXAMPLE[at(cut + len).max(at(cut))..]);
+        if let Err(problems) = parse(&text) {
+            proptest::prop_assert!(!problems.list.is_empty());
+            for problem in &problems.list {
+                proptest::prop_assert!(problem.place.line >= 1 && problem.place.line <= text.lines().count() + 1, "{:?}", problem);
+                proptest::prop_assert!(!problem.message.is_empty());
+            }
+            proptest::prop_assert!(!problems.to_string().is_empty());
+        }
+    }
+}

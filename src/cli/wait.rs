@@ -2,8 +2,9 @@
 //! In: `status.json` and the queue directories, read again and again. Out: an exit code. Changes nothing.
 
 use std::{
-    path::Path,
-    time::{Duration, Instant},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use indicatif::ProgressBar;
@@ -16,6 +17,7 @@ use super::{
     status_file::{self, Status},
     table::clean,
 };
+use crate::model::ids::TaskId;
 
 /// How often the mount is asked; its answers come from memory.
 const EVERY: Duration = Duration::from_millis(200);
@@ -53,7 +55,7 @@ pub fn run(args: &WaitArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
                 last_answer = Some(Instant::now());
                 let seen = match &args.what {
                     WaitFor::Task { id, .. } => task(&status, id, &|dir| mount.join(dir)),
-                    WaitFor::Idle { .. } => idle(&status),
+                    WaitFor::Idle { .. } => idle(&status, &fresh(&status, &|dir| mount.join(dir))),
                 };
                 match seen {
                     Seen::Holds => return Ok(Exit::Ok),
@@ -88,7 +90,42 @@ pub fn run(args: &WaitArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
     }
 }
 
-fn idle(status: &Status) -> Seen {
+/// A file that the daemon hasn't listed for this long after its last change is no task to it.
+const UNLISTED: Duration = Duration::from_secs(5);
+
+/// Task files that were just put into an inbox and that the daemon doesn't list yet: `cp x.md inbox/; wait idle` must wait.
+fn fresh(status: &Status, at: &dyn Fn(&str) -> PathBuf) -> Vec<String> {
+    let mut found = Vec::new();
+    for queue in &status.queues {
+        let Ok(entries) = std::fs::read_dir(at(&format!("projects/{}/inbox", queue.project))) else { continue };
+        for entry in entries.flatten() {
+            let Some(id) = entry.file_name().to_str().and_then(TaskId::from_file_name) else { continue };
+            let listed = status.tasks.iter().any(|task| {
+                task.project == queue.project && own_id(task) == id.as_str() && !show::finished(&task.state)
+            });
+            if !listed && entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() > 0 && changed_lately(&meta)) {
+                found.push(format!("{}:{id}", queue.project));
+            }
+        }
+    }
+    found
+}
+
+fn changed_lately(meta: &std::fs::Metadata) -> bool {
+    let changed = Duration::from_secs(u64::try_from(meta.ctime()).unwrap_or(0));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(changed) < UNLISTED
+}
+
+/// The id without the project that may stand before it where two projects share one.
+fn own_id(task: &status_file::Task) -> &str {
+    task.id.strip_prefix(&task.project).and_then(|rest| rest.strip_prefix(':')).unwrap_or(&task.id)
+}
+
+fn idle(status: &Status, fresh: &[String]) -> Seen {
+    if let Some(first) = fresh.first() {
+        return Seen::NotYet(format!("{first} was just put in"));
+    }
     let open = |task: &&status_file::Task| matches!(task.state.as_str(), "queued" | "working" | "delegated");
     let tasks = status.tasks.iter().filter(open).count() as u64;
     let queued: u64 = status.queues.iter().map(|queue| queue.queued + queue.working).sum();
@@ -101,13 +138,18 @@ fn idle(status: &Status) -> Seen {
 }
 
 /// `at` makes a path in the mount of one below it.
-fn task(status: &Status, wanted: &str, at: &dyn Fn(&str) -> std::path::PathBuf) -> Seen {
+fn task(status: &Status, wanted: &str, at: &dyn Fn(&str) -> PathBuf) -> Seen {
     let wanted = wanted.strip_suffix(".md").unwrap_or(wanted);
-    let full = |task: &status_file::Task| format!("{}:{}", task.project, task.id);
+    let full = |task: &status_file::Task| format!("{}:{}", task.project, own_id(task));
     let exact: Vec<_> = status.tasks.iter().filter(|task| full(task) == wanted).collect();
-    let found = if exact.is_empty() { status.tasks.iter().filter(|task| task.id == wanted).collect() } else { exact };
+    let found =
+        if exact.is_empty() { status.tasks.iter().filter(|task| own_id(task) == wanted).collect() } else { exact };
     match found.as_slice() {
         [] => by_files(status, wanted, at),
+        // The file is there again: somebody sent a new task of the same name.
+        [task] if show::finished(&task.state) && there(&at(&in_inbox(&task.project, own_id(task)))) => {
+            Seen::NotYet(format!("{wanted} was sent again"))
+        }
         [task] => match task.state.as_str() {
             "done" => Seen::Holds,
             "rejected" => Seen::Never(format!("the task {wanted} is rejected until it is mended: {}", task.why)),
@@ -121,9 +163,16 @@ fn task(status: &Status, wanted: &str, at: &dyn Fn(&str) -> std::path::PathBuf) 
     }
 }
 
+fn there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+fn in_inbox(project: &str, id: &str) -> String {
+    format!("projects/{project}/inbox/{id}.md")
+}
+
 /// Tasks that finished long ago, or that nobody looked at yet, are only files.
-fn by_files(status: &Status, wanted: &str, at: &dyn Fn(&str) -> std::path::PathBuf) -> Seen {
-    let there = |path: &Path| path.symlink_metadata().is_ok();
+fn by_files(status: &Status, wanted: &str, at: &dyn Fn(&str) -> PathBuf) -> Seen {
     let mut ends = Vec::new();
     for queue in &status.queues {
         let own = wanted.strip_prefix(&format!("{}:", queue.project));
@@ -144,8 +193,6 @@ fn by_files(status: &Status, wanted: &str, at: &dyn Fn(&str) -> std::path::PathB
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
     fn status(text: &str) -> Status {
@@ -192,7 +239,7 @@ mod tests {
     #[test]
     fn idle_looks_at_tasks_counts_and_sessions() {
         assert_eq!(
-            idle(&status(r#"{"tasks":[{"state":"held"},{"state":"done"}],"queues":[{"done":3,"held":1}]}"#)),
+            idle(&status(r#"{"tasks":[{"state":"held"},{"state":"done"}],"queues":[{"done":3,"held":1}]}"#), &[]),
             Seen::Holds
         );
         for busy in [
@@ -200,7 +247,29 @@ mod tests {
             r#"{"queues":[{"queued":1}]}"#,
             r#"{"sessions":[{"state":"working"}]}"#,
         ] {
-            assert!(matches!(idle(&status(busy)), Seen::NotYet(_)), "{busy}");
+            assert!(matches!(idle(&status(busy), &[]), Seen::NotYet(_)), "{busy}");
         }
+    }
+
+    /// The daemon scans when it comes to it; a script that sends and waits must not win against it.
+    #[test]
+    fn what_was_just_sent_counts() {
+        let dir = tempfile::tempdir().expect("tmp");
+        let at = |path: &str| dir.path().join(path);
+        let put = |name: &str, text: &str| {
+            std::fs::create_dir_all(at("projects/web/inbox")).expect("mkdir");
+            std::fs::write(at(&format!("projects/web/inbox/{name}")), text).expect("write");
+        };
+        let old = status(r#"{"tasks":[{"id":"web:a","project":"web","state":"done"}],"queues":[{"project":"web"}]}"#);
+        assert_eq!((task(&old, "a", &at), fresh(&old, &at)), (Seen::Holds, Vec::new()));
+        put("a.md", "again");
+        put("notes.txt", "no task");
+        put("empty.md", "");
+        assert!(matches!(task(&old, "web:a", &at), Seen::NotYet(_)));
+        assert_eq!(fresh(&old, &at), ["web:a"]);
+        assert!(matches!(idle(&old, &fresh(&old, &at)), Seen::NotYet(_)));
+        let listed =
+            status(r#"{"tasks":[{"id":"a","project":"web","state":"rejected"}],"queues":[{"project":"web"}]}"#);
+        assert!(fresh(&listed, &at).is_empty());
     }
 }

@@ -7,8 +7,10 @@ pub mod error;
 pub mod load;
 mod node;
 pub mod paths;
+mod rows;
 mod schema;
 mod units;
+mod values;
 
 pub use error::{LoadError, Place, Problem, Problems};
 pub use load::{Loaded, Places, load, parse};

@@ -2,6 +2,9 @@
 //!
 //! It owns the terminal, the status file and the queue of prompts. It never blocks on a turn or a hook except at its own end.
 
+mod drawing;
+mod typing;
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
@@ -18,15 +21,15 @@ use serde_json::json;
 
 use super::hooks::{Hooks, LIMIT, Settings};
 use super::input_box::InputBox;
-use super::keys::{Decoder, Key};
+use super::keys::Decoder;
 use super::modes::{Ending, Modes, Plan};
 use super::reply::Reply;
-use super::screen::{Screen, emit};
+use super::screen::Screen;
 use super::status::{Status, StatusFile};
 use super::term::{self, RawMode};
 use super::transcript::{self, Said, Transcript};
 use super::turn::{self, Event, Handle, Order, Outbox, Outcome, Shared};
-use super::view::{Activity, Bottom, View, first_row};
+use super::view::first_row;
 use super::{Identity, VERSION};
 
 /// After a lone ESC for this long, it was the Escape key.
@@ -117,7 +120,10 @@ pub fn run(identity: Identity, settings: Settings, modes: Modes, prompt: Option<
     drop(raw);
     Ok(match exit? {
         Exit::Asked => {
-            emit(&format!("Resume this session with:\ndemo-agent --resume {}\n", app.shared.identity.session_id));
+            term::last_words(&format!(
+                "Resume this session with:\ndemo-agent --resume {}\n",
+                app.shared.identity.session_id
+            ));
             0
         }
         Exit::Signal(signal) => u8::try_from(128 + signal as i32).unwrap_or(1),
@@ -296,61 +302,6 @@ impl App {
         }
     }
 
-    fn keys(&mut self, keys: Vec<Key>) -> Option<Exit> {
-        keys.into_iter().find_map(|key| self.key(key))
-    }
-
-    fn key(&mut self, key: Key) -> Option<Exit> {
-        if let Phase::Busy(Busy { handle, ask: Some(ask), .. }) = &mut self.phase {
-            match key {
-                Key::Enter => handle.order(if ask.yes { Order::Allow } else { Order::Deny }),
-                Key::Char('1' | 'y') => handle.order(Order::Allow),
-                Key::Char('2' | 'n') | Key::Escape | Key::CtrlC => handle.order(Order::Deny),
-                Key::Up | Key::Down => ask.yes = !ask.yes,
-                Key::Char(_) | Key::Paste(_) | Key::NewLine | Key::Backspace | Key::CtrlD => {}
-            }
-            return None;
-        }
-        let armed = std::mem::take(&mut self.armed);
-        match key {
-            Key::Char(c) => self.input.push(c),
-            Key::NewLine => self.input.push('\n'),
-            Key::Backspace => self.input.backspace(),
-            Key::Paste(text) => {
-                self.input.paste(text);
-                self.eat = self.plan().swallow_enter;
-            }
-            Key::Enter if self.eat > 0 => self.eat -= 1,
-            Key::Enter => return self.submit(),
-            Key::Escape => {
-                if let Phase::Busy(busy) = &self.phase {
-                    busy.handle.order(Order::Interrupt);
-                }
-            }
-            Key::CtrlC | Key::CtrlD if armed => return Some(Exit::Asked),
-            Key::CtrlC => {
-                self.input.clear();
-                self.armed = true;
-            }
-            Key::CtrlD => self.armed = self.input.is_empty(),
-            Key::Up | Key::Down => {}
-        }
-        None
-    }
-
-    fn submit(&mut self) -> Option<Exit> {
-        let text = self.input.take();
-        match text.trim() {
-            "" => return None,
-            "/exit" => return Some(Exit::Asked),
-            _ => self.prompts.push_back(text),
-        }
-        if matches!(self.phase, Phase::Idle) {
-            self.next_prompt();
-        }
-        None
-    }
-
     fn timeout(&self) -> PollTimeout {
         let due = match &self.phase {
             Phase::Starting { until } => {
@@ -366,50 +317,6 @@ impl App {
         let due =
             if self.decoder.waits_after_escape() { Some(due.map_or(ESCAPE_WAIT, |d| d.min(ESCAPE_WAIT))) } else { due };
         due.map_or(PollTimeout::NONE, |due| PollTimeout::try_from(due).unwrap_or(PollTimeout::MAX))
-    }
-
-    fn draw(&mut self) {
-        let shown = self.input.shown();
-        let mut activity = Activity::None;
-        let mut title = "✳ demo";
-        let mut footer = "  ready";
-        let mut ask = None;
-        match &self.phase {
-            Phase::Starting { .. } => {}
-            Phase::Idle => {
-                if self.plan().spinner {
-                    self.spun += 1;
-                    activity = Activity::Spinning { frame: self.spun };
-                }
-            }
-            Phase::Busy(busy) => {
-                footer = "  esc to interrupt";
-                title = "◐ demo";
-                activity = match (busy.background, busy.plan.ending) {
-                    (true, _) => Activity::Background,
-                    (false, Ending::Stall) => Activity::Working { seconds: 0 },
-                    (false, _) => Activity::Working { seconds: busy.started.elapsed().as_secs() },
-                };
-                if let Some(asked) = &busy.ask {
-                    title = "✋ demo";
-                    activity = Activity::None;
-                    ask = Some(asked);
-                }
-            }
-        }
-        if self.armed {
-            footer = "  Press Ctrl-C again to exit";
-        }
-        let bottom = match (&self.phase, ask) {
-            (Phase::Starting { .. }, _) => Bottom::Nothing,
-            (_, Some(ask)) => Bottom::Ask { command: &ask.command, yes: ask.yes },
-            (_, None) => Bottom::Box { text: &shown, footer },
-        };
-        let queued: Vec<String> = self.prompts.iter().cloned().collect();
-        let view = View { cols: self.screen.cols(), partial: self.reply.partial(), queued: &queued, activity, bottom };
-        let (lines, cursor) = view.lines();
-        let finished = self.reply.take();
-        self.screen.draw(&finished, lines, cursor, title);
     }
 
     /// Ends what runs, tells the hooks, and gives the screen back.

@@ -81,7 +81,11 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     }) {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
-            let _ = writeln!(io::stderr(), "{message}");
+            if io::stdout().is_terminal() {
+                term::last_words(&format!("{message}\n"));
+            } else {
+                let _ = writeln!(io::stderr(), "{message}");
+            }
             ExitCode::FAILURE
         }
     }

@@ -9,6 +9,10 @@ use std::io;
 use nix::errno::Errno;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+/// To the row's start and clears it. Cleared before it is written: after a full row the cursor still stands on its last cell, and clearing
+/// then would take that. Row by row and never the screen's rest, for tmux moves a screen that is cleared from its top into the history.
+const CLEAR_ROW: &str = "\r\x1b[2K";
+
 /// What stands in the live area, and where the cursor is in it.
 #[derive(Debug)]
 pub struct Screen {
@@ -38,39 +42,27 @@ impl Screen {
             let _ = write!(out, "\x1b]2;{title}\x07");
             title.clone_into(&mut self.title);
         }
-        let mut row = self.cursor.0;
-        if !finished.is_empty() {
-            up(&mut out, row);
-            out.push_str("\r\x1b[J");
-            for line in finished {
-                out.push_str(line);
-                out.push_str("\r\n");
-            }
-            self.live.clear();
-            row = 0;
-        }
-        let moved = self.cursor != cursor || !out.is_empty();
-        let mut existing = self.live.len().max(1);
+        let moved = self.cursor != cursor || !finished.is_empty() || !out.is_empty();
+        let (mut row, mut existing) = (self.cursor.0, self.live.len().max(1));
         let mut changed = false;
-        for (i, line) in live.iter().enumerate() {
-            if self.live.get(i) == Some(line) {
+        for (i, line) in finished.iter().chain(&live).enumerate() {
+            if finished.is_empty() && self.live.get(i) == Some(line) {
                 continue;
             }
             changed = true;
             go(&mut out, &mut row, i, &mut existing);
-            // Cleared first: after a full row the cursor still stands on its last cell, and clearing then would take that.
-            out.push_str("\r\x1b[2K");
+            out.push_str(CLEAR_ROW);
             out.push_str(line);
         }
-        if live.len() < self.live.len() {
+        for i in finished.len() + live.len()..self.live.len() {
             changed = true;
-            go(&mut out, &mut row, live.len(), &mut existing);
-            out.push_str("\r\x1b[J");
+            go(&mut out, &mut row, i, &mut existing);
+            out.push_str(CLEAR_ROW);
         }
         if !changed && !moved {
             return;
         }
-        go(&mut out, &mut row, cursor.0, &mut existing);
+        go(&mut out, &mut row, finished.len() + cursor.0, &mut existing);
         out.push('\r');
         if cursor.1 > 0 {
             let _ = write!(out, "\x1b[{}C", cursor.1);
@@ -83,10 +75,12 @@ impl Screen {
     /// The terminal has a new size. It has already rewrapped what stands on it, so everything is drawn anew.
     pub fn resize(&mut self, (cols, rows): (usize, usize)) {
         let (cols, rows) = (cols.max(4), rows.max(1));
-        let above: usize = self.live.iter().take(self.cursor.0).map(|line| line.width().div_ceil(cols).max(1)).sum();
+        let height = |line: &String| line.width().div_ceil(cols).max(1);
+        let above: usize = self.live.iter().take(self.cursor.0).map(height).sum();
+        let all: usize = self.live.iter().map(height).sum();
         let mut out = String::new();
         up(&mut out, above + self.cursor.1 / cols);
-        out.push_str("\r\x1b[J");
+        let _ = write!(out, "\r\x1b7{}\x1b8", format!("{CLEAR_ROW}\x1b[B").repeat(all));
         emit(&out);
         *self = Self { cols, rows, live: Vec::new(), cursor: (0, 0), title: std::mem::take(&mut self.title) };
     }

@@ -94,6 +94,12 @@ fn no_process_is_not_found(error: io::Error) -> io::Error {
     if error.raw_os_error() == Some(libc::ESRCH) { io::ErrorKind::NotFound.into() } else { error }
 }
 
+/// The parent of a process; `None` when there is no such process.
+#[must_use]
+pub fn parent_of(pid: u32) -> Option<u32> {
+    Stat::read(pid).map(|stat| stat.parent)
+}
+
 /// What `/proc/PID/stat` says (proc(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
@@ -136,12 +142,6 @@ impl Stat {
         let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         pids.filter_map(Self::read).collect()
     }
-}
-
-/// The parent of a process; `None` when there is no such process.
-#[must_use]
-pub fn parent_of(pid: u32) -> Option<u32> {
-    Stat::read(pid).map(|stat| stat.parent)
 }
 
 #[cfg(test)]

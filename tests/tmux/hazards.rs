@@ -106,7 +106,7 @@ async fn hazard_d_a_killed_daemon_leaves_no_client() {
     assert!(alive(client));
     // Notices that the daemon doesn't read: more than its pipe holds, so that some are pending in the server.
     signal(daemon.id(), Signal::SIGSTOP);
-    world.says(&["new-session", "-d", "-s", "theirs", "sleep 1000"]);
+    world.says(&["new-session", "-d", "-s", "theirs", "sleep", "1000"]);
     let name = "n".repeat(200);
     let renames: Vec<String> = (0..500).map(|n| format!("rename-window -t =theirs: {name}{n}")).collect();
     let script = world.path("renames");
@@ -209,7 +209,7 @@ async fn hazard_j_a_server_of_another_version_is_spoken_to_with_its_own_program(
     let started = std::process::Command::new(&old)
         .args(["-f", "/dev/null", "-S"])
         .arg(world.socket())
-        .args(["new-session", "-d", "-s", "theirs", "sleep 1000"])
+        .args(["new-session", "-d", "-s", "theirs", "sleep", "1000"])
         .env_remove("TMUX")
         .status();
     assert!(started.expect("running the copy").success());

@@ -30,7 +30,7 @@ async fn the_keeper_is_there_and_not_shown() {
     use std::os::unix::fs::PermissionsExt;
     assert_eq!((directory.permissions().mode() & 0o777, socket.permissions().mode() & 0o077), (0o700, 0));
     // A stranger's session is shown, without an incarnation.
-    world.says(&["new-session", "-d", "-s", "theirs", "sleep 1000"]);
+    world.says(&["new-session", "-d", "-s", "theirs", "sleep", "1000"]);
     let theirs = pane(&tmux, "theirs").await.expect("theirs");
     assert_eq!((theirs.incarnation, theirs.attached), (None, 0));
 }
@@ -158,7 +158,7 @@ async fn a_missing_program_is_named() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operators_server_keeps_its_options_and_its_secrets() {
     let world = World::new();
-    let mut start = world.operator(&["new-session", "-d", "-s", "theirs", "sleep 1000"]);
+    let mut start = world.operator(&["new-session", "-d", "-s", "theirs", "sleep", "1000"]);
     assert!(start.env("SECRET_API_KEY", "canary").status().expect("their server").success());
     world.says(&["set-option", "-g", "detach-on-destroy", "off"]);
     world.says(&["set-option", "-gw", "remain-on-exit", "on"]);
@@ -189,7 +189,7 @@ async fn the_operators_server_keeps_its_options_and_its_secrets() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_of_ours_that_somebody_else_started_is_cleaned() {
     let world = World::new();
-    let mut start = world.operator(&["new-session", "-d", "-s", "theirs", "sleep 1000"]);
+    let mut start = world.operator(&["new-session", "-d", "-s", "theirs", "sleep", "1000"]);
     assert!(start.env("SECRET_API_KEY", "canary").status().expect("their server").success());
     let _tmux = world.connect().await;
     assert!(!world.says(&["show-environment", "-g"]).contains("canary"));

@@ -41,6 +41,7 @@ impl Tmux {
         }
         let buffer = format!("claude-failover-{}-{}", std::process::id(), self.tick());
         let drop_buffer = Command::new("delete-buffer").arg("-b").arg(&buffer);
+        // Newlines go as carriage returns, as from every terminal's own paste; agents take them for newlines.
         let paste = Command::new("paste-buffer").args(["-p", "-d", "-b", &buffer, "-t", &target.pane]);
         let pasted = match self.fill(&target, &buffer, text, &what).await {
             Ok(()) => self.unless_dead(&target, &what, &paste).await,
