@@ -68,8 +68,10 @@ impl Tmux {
         let rows = answer.blocks.last().map(|block| self.lister.rows(&block.text())).unwrap_or_default();
         let opened = rows.into_iter().find(|row| row.incarnation.as_deref() == Some(&launch.incarnation));
         let opened = opened.ok_or_else(|| gone(&what))?;
-        // A list of all takes the new program under watch, and tells what came of one that ended at once.
-        let now = self.rows().await?.into_iter().find(|row| row.target == opened.target && row.pid == opened.pid);
+        // A list of all takes the new program under watch, and tells what came of one that ended at once. It runs either
+        // way: a list that fails must not make it look as if it had not been started.
+        let rows = self.rows().await.unwrap_or_default();
+        let now = rows.into_iter().find(|row| row.target == opened.target && row.pid == opened.pid);
         Ok(now.unwrap_or(opened).into_pane())
     }
 
