@@ -16,8 +16,9 @@ use super::{
 use crate::ports::{Launch, Pane, TerminalError};
 
 /// Run with the working directory as `$0` and the program as `$@`. tmux alone would start a missing directory's program
-/// at home, tell nothing of a missing program, and give a single word to a shell.
-const SCRIPT: &str = r#"cd -- "$0" && exec "$@""#;
+/// at home, tell nothing of a missing program, and give a single word to a shell. The trap runs only when there is nothing
+/// to run: tmux may drop what a program writes in its last moment, and this is the reason why nothing started.
+const SCRIPT: &str = r#"trap 'sleep 0.2' EXIT; cd -- "$0" && exec "$@""#;
 
 /// What a new session runs until, on the same line, the program replaces it. A session made with the program itself
 /// would keep the program's variables for every later window.
