@@ -19,7 +19,7 @@ use nix::{
 
 use crate::{
     helpers::helper,
-    world::{World, alive, eventually, file, pane, screen, sh},
+    world::{World, alive, eventually, file, pane, screen, sh, tmux_id},
 };
 
 fn signal(pid: u32, signal: Signal) {
@@ -106,7 +106,7 @@ async fn hazard_d_a_killed_daemon_leaves_no_client() {
     assert!(alive(client));
     // Notices that the daemon doesn't read: more than its pipe holds, so that some are pending in the server.
     signal(daemon.id(), Signal::SIGSTOP);
-    world.says(&["new-session", "-d", "-s", "theirs", "sleep 1000"]);
+    world.says(&["new-session", "-d", "-s", "theirs", "sleep", "1000"]);
     let name = "n".repeat(200);
     let renames: Vec<String> = (0..500).map(|n| format!("rename-window -t =theirs: {name}{n}")).collect();
     let script = world.path("renames");
@@ -146,9 +146,9 @@ async fn hazard_g_keys_into_copy_mode() {
     let tmux = world.connect().await;
     let opened = tmux.open(&sh("a", "stty -echo; echo up; while read x; do echo got $x; done")).await.expect("opening");
     eventually("it is up", || async { screen(&tmux, &opened.id).await.contains("up").then_some(()) }).await;
-    let in_mode = || world.says(&["display-message", "-p", "-t", &opened.id.0, "#{pane_in_mode}"]);
+    let in_mode = || world.says(&["display-message", "-p", "-t", tmux_id(&opened.id), "#{pane_in_mode}"]);
     for (mode, word) in [(&["copy-mode", "-t"][..], "one"), (&["choose-tree", "-t"][..], "two")] {
-        world.says(&[mode, &[&opened.id.0]].concat());
+        world.says(&[mode, &[tmux_id(&opened.id)]].concat());
         assert_eq!(in_mode(), "1");
         let mut keys: Vec<Key> = word.chars().map(|c| Key(c.to_string())).collect();
         keys.push(Key("Enter".into()));
@@ -156,7 +156,7 @@ async fn hazard_g_keys_into_copy_mode() {
         let wanted = format!("got {word}");
         eventually(&wanted, || async { screen(&tmux, &opened.id).await.contains(&wanted).then_some(()) }).await;
     }
-    world.says(&["copy-mode", "-t", &opened.id.0]);
+    world.says(&["copy-mode", "-t", tmux_id(&opened.id)]);
     tmux.paste(&opened.id, "three\n").await.expect("pasting");
     eventually("the paste", || async { screen(&tmux, &opened.id).await.contains("got three").then_some(()) }).await;
     assert_eq!(in_mode(), "0");
@@ -209,7 +209,7 @@ async fn hazard_j_a_server_of_another_version_is_spoken_to_with_its_own_program(
     let started = std::process::Command::new(&old)
         .args(["-f", "/dev/null", "-S"])
         .arg(world.socket())
-        .args(["new-session", "-d", "-s", "theirs", "sleep 1000"])
+        .args(["new-session", "-d", "-s", "theirs", "sleep", "1000"])
         .env_remove("TMUX")
         .status();
     assert!(started.expect("running the copy").success());

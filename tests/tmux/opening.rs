@@ -137,7 +137,12 @@ async fn screens_are_read_in_order_with_and_without_colours_and_history() {
     let b = tmux.open(&sh("b", "echo other; exec sleep 1000")).await.expect("b");
     eventually("a is drawn", || async { screen(&tmux, &a.id).await.contains("%begin").then_some(()) }).await;
     eventually("b is drawn", || async { screen(&tmux, &b.id).await.contains("other").then_some(()) }).await;
-    let panes = [b.id.clone(), PaneId("%9999".into()), PaneId("a".into()), a.id.clone()];
+    let panes = [
+        b.id.clone(),
+        PaneId(format!("%9999@{}", tmux.server_pid().expect("a server"))),
+        PaneId("a".into()),
+        a.id.clone(),
+    ];
     let plain = tmux.capture(&panes, Capture::Plain).await.expect("plain");
     assert!(plain[0].as_ref().is_ok_and(|s| s.starts_with("other\n")));
     assert!(matches!(plain[1], Err(TerminalError::Gone { .. })) && plain[2].is_err());

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use claude_failover::{
-    ports::{Key, Terminal, TerminalError, TerminalHint},
+    ports::{Capture, Key, Terminal, TerminalError, TerminalHint},
     sys::tmux::{KEEPER, Tmux, TmuxOptions},
 };
 use nix::{
@@ -11,7 +11,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::world::{World, alive, eventually, pane, screen, sh};
+use crate::world::{World, alive, eventually, pane, screen, sh, tmux_id};
 
 fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.cast_signed()), signal).expect("kill");
@@ -30,7 +30,7 @@ async fn the_keeper_is_there_and_not_shown() {
     use std::os::unix::fs::PermissionsExt;
     assert_eq!((directory.permissions().mode() & 0o777, socket.permissions().mode() & 0o077), (0o700, 0));
     // A stranger's session is shown, without an incarnation.
-    world.says(&["new-session", "-d", "-s", "theirs", "sleep 1000"]);
+    world.says(&["new-session", "-d", "-s", "theirs", "sleep", "1000"]);
     let theirs = pane(&tmux, "theirs").await.expect("theirs");
     assert_eq!((theirs.incarnation, theirs.attached), (None, 0));
 }
@@ -158,7 +158,7 @@ async fn a_missing_program_is_named() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operators_server_keeps_its_options_and_its_secrets() {
     let world = World::new();
-    let mut start = world.operator(&["new-session", "-d", "-s", "theirs", "sleep 1000"]);
+    let mut start = world.operator(&["new-session", "-d", "-s", "theirs", "sleep", "1000"]);
     assert!(start.env("SECRET_API_KEY", "canary").status().expect("their server").success());
     world.says(&["set-option", "-g", "detach-on-destroy", "off"]);
     world.says(&["set-option", "-gw", "remain-on-exit", "on"]);
@@ -189,8 +189,31 @@ async fn the_operators_server_keeps_its_options_and_its_secrets() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_of_ours_that_somebody_else_started_is_cleaned() {
     let world = World::new();
-    let mut start = world.operator(&["new-session", "-d", "-s", "theirs", "sleep 1000"]);
+    let mut start = world.operator(&["new-session", "-d", "-s", "theirs", "sleep", "1000"]);
     assert!(start.env("SECRET_API_KEY", "canary").status().expect("their server").success());
     let _tmux = world.connect().await;
     assert!(!world.says(&["show-environment", "-g"]).contains("canary"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pane_of_a_lost_server_is_no_pane_of_the_next() {
+    let world = World::new();
+    let tmux = world.connect().await;
+    let before = tmux.open(&sh("a", "exec cat")).await.expect("opening");
+    signal(tmux.server_pid().expect("a server"), Signal::SIGKILL);
+    eventually("connected again", || async { tmux.panes().await.ok() }).await;
+    // The new server counts from %0 again: this is the number that the other agent's pane had.
+    let other = tmux.open(&sh("b", "exec cat")).await.expect("opening another");
+    assert_eq!(tmux_id(&before.id), tmux_id(&other.id));
+    let pasted = tmux.paste(&before.id, "for a\n").await;
+    assert!(matches!(pasted, Err(TerminalError::Gone { .. })), "{pasted:?}");
+    let keyed = tmux.keys(&before.id, &[Key("x".into())]).await;
+    assert!(matches!(keyed, Err(TerminalError::Gone { .. })), "{keyed:?}");
+    let both = tmux.capture(&[before.id.clone(), other.id.clone()], Capture::Plain).await.expect("capturing");
+    assert!(matches!(both.as_slice(), [Err(TerminalError::Gone { .. }), Ok(_)]), "{both:?}");
+    tmux.terminate(&before.id, Duration::ZERO).await.expect("a missing pane is success");
+    assert!(alive(other.pid));
+    tmux.paste(&other.id, "for b\n").await.expect("pasting");
+    eventually("the paste", || async { screen(&tmux, &other.id).await.contains("for b").then_some(()) }).await;
+    assert!(!screen(&tmux, &other.id).await.contains("for a"));
 }

@@ -78,8 +78,9 @@ async fn control_characters_never_reach_a_terminal() {
 async fn pastes_into_nothing_say_so() {
     let world = World::new();
     let tmux = world.connect().await;
-    for id in ["%99", "a", "%", "=a:", "%1;kill-server"] {
-        let pane = PaneId(id.into());
+    let server = tmux.server_pid().expect("a server");
+    for id in ["%99", "a", "%", "=a:", "%1;kill-server"].map(|id| format!("{id}@{server}")) {
+        let pane = PaneId(id.clone());
         let pasted = tmux.paste(&pane, "x").await;
         assert!(matches!(pasted, Err(TerminalError::Gone { .. })), "{id}: {pasted:?}");
         let keyed = tmux.keys(&pane, &[Key("Enter".into())]).await;

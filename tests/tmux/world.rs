@@ -107,6 +107,11 @@ pub fn sh(name: &str, script: &str) -> Launch {
     launch(name, &["/bin/sh", "-c", script])
 }
 
+/// tmux's own id in a pane's id.
+pub fn tmux_id(pane: &PaneId) -> &str {
+    pane.0.split('@').next().expect("an id")
+}
+
 pub async fn screen(tmux: &Tmux, pane: &PaneId) -> String {
     let mut screens = tmux.capture(std::slice::from_ref(pane), Capture::Plain).await.expect("capturing");
     screens.pop().expect("one answer").expect("a screen")

@@ -80,7 +80,8 @@ pub async fn end_tree(
         let (earlier, proof) = (known.clone(), proof.clone());
         // Reading /proc is a few milliseconds on a busy machine: too long for the runtime's own threads.
         let look = tokio::task::spawn_blocking(move || tree(&Stat::all(), root, &earlier, proof)).await;
-        let members = look.unwrap_or_default();
+        // A look that failed must not count as one that found nobody.
+        let Ok(members) = look else { return Err(vec![root.pid]) };
         held.retain(|_, fd| !fd.has_ended());
         if members.is_empty() && held.is_empty() {
             return Ok(());
