@@ -7,7 +7,7 @@ use claude_failover::{
         command::{RefusedKind, Writer},
         event::{Counts, Kind, LogLine},
         evidence::{Meaning, Signal, Source, WaitingFor},
-        ids::{AccountName, AgentName, ProjectName, RunId, SessionName, TaskId, TaskKey},
+        ids::{AccountName, AgentName, ProjectName, RunId, SessionName, TaskKey},
         session::{Activity, Assignment, Incarnation, Role, Screens, Session, SessionPhase, Verdict},
         snapshot::{Account, Outcome, Project, Snapshot},
         task::{
@@ -130,8 +130,7 @@ pub fn session(name: &str, role: Role, phase: SessionPhase) -> Session {
 /// Two projects, `web` and `api`, whose `.agent-queue`s are below `dir`.
 pub fn picture(dir: &Path) -> Snapshot {
     let counts = Counts { drafts: 1, done: 2, failed: 3 };
-    let projects =
-        ["web", "api"].map(|name| Project { name: project(name), path: dir.join(name), counts });
+    let projects = ["web", "api"].map(|name| Project { name: project(name), path: dir.join(name), counts });
     let problem = Problem { line: 2, column: 3, message: hostile() };
     let finished = |status| Phase::Finished(Finished { run: Some(run("ccl-auto-11")), ending: ending(status) });
     let tasks = [
@@ -189,9 +188,4 @@ pub fn picture(dir: &Path) -> Snapshot {
         recent: [Arc::new(line)].into_iter().collect(),
         finished: [1, 1, 0],
     }
-}
-
-/// A name of a task that is in the picture under its bare id.
-pub fn bare(id: &str) -> TaskId {
-    TaskId::from_file_name(&format!("{id}.md")).expect("an id")
 }
