@@ -34,6 +34,7 @@ pub use mounting::{FSTYPE, MountError, Mounted, Options, detach_dead};
 pub use ops::{Attr, Caller, Kind, Ops, ROOT};
 pub use ops_file::Opened;
 pub use ops_real::SetAttr;
+pub use real::{QUEUE_DIRS, Queue};
 
 /// What the mount needs of the daemon.
 pub trait Backend: Send + Sync + 'static {

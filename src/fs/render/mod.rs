@@ -10,6 +10,3 @@ pub mod status;
 pub mod status_json;
 pub mod task;
 mod words;
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,120 @@
+//! Mounting, unmounting, and what a killed daemon leaves.
+
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use claude_failover::fs::MountError;
+
+use crate::world::{self, World};
+
+fn mounts_at(path: &Path) -> usize {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    table.lines().filter(|line| line.split(' ').nth(4) == path.to_str()).count()
+}
+
+fn mount(options: &claude_failover::fs::Options, dir: &Path) -> Result<(), MountError> {
+    let daemon = std::sync::Arc::new(world::FakeDaemon::new(dir));
+    claude_failover::fs::Mounted::mount(options, daemon).and_then(claude_failover::fs::Mounted::unmount)
+}
+
+#[test]
+fn mounted_with_care_and_gone_afterwards() {
+    let world = World::new();
+    let options = world.ok("grep ' mnt\\| fuse.claude-failover ' /proc/self/mountinfo | grep \"$HOME\"");
+    for word in ["nosuid", "nodev", "noexec", "default_permissions", " claude-failover "] {
+        assert!(options.contains(word), "{word} is missing in {options}");
+    }
+    assert!(!options.contains("allow_other"));
+    let path = world.mnt();
+    let keep = std::fs::File::open(path.join("inbox/fix.md")).expect("an open file");
+    let begin = Instant::now();
+    let dir = world.dir.path().to_owned();
+    // A program stands in the mount and holds a file while the daemon ends.
+    let mut shell =
+        std::process::Command::new("sleep").arg("30").current_dir(path.join("inbox")).spawn().expect("sleep");
+    let mut world = world;
+    drop(world.server.stdin.take());
+    let status = world.server.wait().expect("the server");
+    assert!(status.success(), "{status}");
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    assert_eq!(mounts_at(&path), 0);
+    assert_eq!(std::fs::metadata(dir.join("mnt")).expect("the mountpoint").permissions().mode() & 0o777, 0o700);
+    drop(keep);
+    shell.kill().expect("killed");
+    shell.wait().expect("waited");
+}
+
+#[test]
+fn a_killed_daemon_leaves_the_queue_and_the_next_one_mounts_again() {
+    let mut world = World::new();
+    for round in 0..5 {
+        world.ok(&format!("echo {round} > inbox/k{round}.md"));
+        world.server.kill().expect("killed");
+        world.server.wait().expect("waited");
+        assert_eq!(mounts_at(&world.mnt()), 1, "the dead mount is still there");
+        assert!(std::fs::read_dir(world.mnt()).is_err());
+        // The real directory works all the while.
+        std::fs::write(world.real("inbox/dead.md"), format!("{round}")).expect("a write");
+        assert_eq!(
+            std::fs::read_to_string(world.real(&format!("inbox/k{round}.md"))).expect("a read"),
+            format!("{round}\n")
+        );
+        let begin = Instant::now();
+        world.server = World::start(world.dir.path());
+        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+        assert_eq!(mounts_at(&world.mnt()), 1);
+        world.ok(&format!("[ \"$(cat inbox/dead.md)\" = {round} ] && cat status > /dev/null"));
+    }
+}
+
+#[test]
+fn a_living_or_hung_daemon_is_not_disturbed() {
+    let world = World::new();
+    let options = world::options(world.dir.path());
+    assert!(matches!(mount(&options, world.dir.path()), Err(MountError::Alive { .. })));
+    let server = nix::unistd::Pid::from_raw(i32::try_from(world.server.id()).expect("a pid"));
+    nix::sys::signal::kill(server, nix::sys::signal::Signal::SIGSTOP).expect("stopped");
+    let hung = mount(&options, world.dir.path());
+    nix::sys::signal::kill(server, nix::sys::signal::Signal::SIGCONT).expect("continued");
+    assert!(matches!(hung, Err(MountError::Hung { .. })), "{hung:?}");
+    world.ok("cat status > /dev/null");
+}
+
+#[test]
+fn places_that_can_not_be_a_mountpoint_are_refused_with_the_reason() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = |mountpoint: &str| claude_failover::fs::Options {
+        mountpoint: dir.path().join(mountpoint),
+        ..world::options(dir.path())
+    };
+    let refused = |mountpoint: &str, words: &str| {
+        let error = mount(&options(mountpoint), dir.path()).expect_err("refused").to_string();
+        assert!(error.contains(words) && error.contains(mountpoint), "{error}");
+        assert_eq!(mounts_at(&dir.path().join(mountpoint)), 0);
+    };
+    std::fs::create_dir(dir.path().join("full")).expect("a directory");
+    std::fs::write(dir.path().join("full/x"), "x").expect("a file");
+    refused("full", "not empty");
+    std::fs::write(dir.path().join("file"), "x").expect("a file");
+    refused("file", "not a directory");
+    std::os::unix::fs::symlink(dir.path().join("full"), dir.path().join("link")).expect("a link");
+    refused("link", "not a directory");
+    refused("web/.agent-queue/mnt", "lies in the queue");
+    std::fs::create_dir(dir.path().join("open")).expect("a directory");
+    std::fs::set_permissions(dir.path().join("open"), std::fs::Permissions::from_mode(0o777)).expect("a mode");
+    refused("open/mnt", "others can write");
+    std::fs::create_dir(dir.path().join("strange")).expect("a directory");
+    let strange = dir.path().join("strange");
+    nix::mount::mount(Some("none"), &strange, Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>)
+        .expect("a tmpfs");
+    let error = mount(&options("strange"), dir.path()).expect_err("refused").to_string();
+    nix::mount::umount(&strange).expect("unmounted");
+    assert!(error.contains("tmpfs is mounted there"), "{error}");
+    let log_below =
+        claude_failover::fs::Options { events_log: dir.path().join("a/state/events.jsonl"), ..options("a") };
+    std::fs::create_dir_all(dir.path().join("a/state")).expect("directories");
+    assert!(mount(&log_below, dir.path()).is_err());
+}
