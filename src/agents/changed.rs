@@ -31,7 +31,9 @@ impl Changes {
             }
         });
         let watcher = made
-            .map_err(|e| tracing::warn!(error = %e, "agents' files can't be watched; they are still read at every scan"))
+            .map_err(
+                |e| tracing::warn!(error = %e, "agents' files can't be watched; they are still read at every scan"),
+            )
             .ok();
         Self { notify, watcher: Mutex::new(Watched { watcher, dirs: Vec::new() }) }
     }

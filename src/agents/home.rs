@@ -10,7 +10,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::agents::{launch::write_private, rules::{Kind, merge}};
+use crate::agents::{
+    launch::write_private,
+    rules::{Kind, merge},
+};
 
 /// How many of its last characters Claude Code keeps of an approved key (measured on 2.1.329).
 const KEY_TAIL: usize = 20;
@@ -58,7 +61,8 @@ fn claude(home: &Path, workdir: &Path, key: Option<&str>) -> io::Result<()> {
     if let Some(key) = key {
         let skip = key.chars().count().saturating_sub(KEY_TAIL);
         let tail = Value::String(key.chars().skip(skip).collect());
-        let mut approved = after.pointer("/customApiKeyResponses/approved").and_then(Value::as_array).cloned().unwrap_or_default();
+        let mut approved =
+            after.pointer("/customApiKeyResponses/approved").and_then(Value::as_array).cloned().unwrap_or_default();
         if !approved.contains(&tail) {
             approved.push(tail);
         }

@@ -35,7 +35,8 @@ pub(super) fn read(rules: &HookRules, log: &Path, offset: &mut u64) -> (Vec<Sign
             tracing::warn!(log = %log.display(), "a line of the hook log is not a hook record; it is skipped");
             continue;
         };
-        if let Some(path) = rules.transcript_path.as_deref().and_then(|p| line.data.pointer(p)).and_then(Value::as_str) {
+        if let Some(path) = rules.transcript_path.as_deref().and_then(|p| line.data.pointer(p)).and_then(Value::as_str)
+        {
             transcript = Some(PathBuf::from(path)).filter(|p| p.is_absolute());
         }
         signals.extend(records::read(&rules.rules, Some(&line.event), &line.data, Source::Hook, line.at));

@@ -23,11 +23,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use self::{home::AccountHome, launch::hook_log, rules::Kind};
 use self::{
     changed::Changes,
     rules::{PromptWay, Rules, RulesError},
 };
+pub use self::{home::AccountHome, launch::hook_log, rules::Kind};
 use crate::{
     model::{
         evidence::{Look, Screen, Signal, Tokens},
@@ -198,7 +198,8 @@ impl Agents for AgentBook {
 
     async fn launch(&self, request: &LaunchRequest) -> Result<LaunchPlan, AgentError> {
         let error = |message: String| AgentError { agent: request.agent.to_string(), message };
-        let agent = self.agent(&request.agent).ok_or_else(|| error("the configuration has no such agent".to_owned()))?;
+        let agent =
+            self.agent(&request.agent).ok_or_else(|| error("the configuration has no such agent".to_owned()))?;
         let account = match &request.account {
             None => None,
             Some(name) => Some(
@@ -229,6 +230,10 @@ impl Agents for AgentBook {
         });
         match read.await {
             Some((signals, at)) => {
+                // Some failures run no hook: then the transcript is the first to know.
+                if let Some(dir) = at.transcript_path.as_deref().and_then(Path::parent) {
+                    self.changes.watch(dir);
+                }
                 *cursor = at;
                 signals
             }
@@ -252,5 +257,8 @@ impl Agents for AgentBook {
 
 /// Runs file work off the async threads; `None` when the runtime is going down or the work panicked.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| tracing::error!(error = %e, "reading an agent's files failed")).ok()
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| tracing::error!(error = %e, "reading an agent's files failed"))
+        .ok()
 }

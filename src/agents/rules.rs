@@ -332,7 +332,9 @@ pub fn merge(base: &mut Value, over: &Value) {
                 merge(base.entry(key.clone()).or_insert(Value::Null), value);
             }
         }
-        (Value::Array(base), Value::Array(over)) if !over.is_empty() && over.iter().all(|v| v.get("rule").is_some()) => {
+        (Value::Array(base), Value::Array(over))
+            if !over.is_empty() && over.iter().all(|v| v.get("rule").is_some()) =>
+        {
             for value in over.iter().rev() {
                 match base.iter_mut().find(|b| b.get("rule") == value.get("rule")) {
                     Some(known) => merge(known, value),

@@ -2,11 +2,7 @@
 //! In: the file's path and rules. Out: at most one signal for each change of the file. Never trusts a file that another
 //! process left: process id and start time must be the pane's.
 
-use std::{
-    fs,
-    os::unix::fs::MetadataExt,
-    path::Path,
-};
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use jiff::Timestamp;
 use serde_json::Value;
