@@ -3,5 +3,18 @@
 //! ARCHITECTURE.md tells the layers; `tests/layers.rs` holds them.
 
 pub mod agents;
+pub mod cli;
+pub mod command_agent;
+pub mod config;
+pub mod daemon;
+pub mod demo_agent;
+pub mod dispatcher;
+pub mod fs;
+pub mod hook;
+pub mod live;
 pub mod model;
 pub mod ports;
+pub mod queue;
+pub mod session;
+pub mod sys;
+pub mod watcher;

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
+    event::Counts,
     evidence::{Look, Screen, Signal, Tokens},
     ids::{AccountName, AgentName, ProjectName, RunId, SessionName, TaskId},
     session::Incarnation,
@@ -211,6 +212,15 @@ pub enum PromptBy {
 pub trait Agents: Send + Sync {
     fn prompt_by(&self, agent: &AgentName) -> PromptBy;
 
+    /// Whether the agent tells by hook, status file or transcript that it took a prompt.
+    fn tells_prompts(&self, agent: &AgentName) -> bool;
+
+    /// Whether the agent tells by hook or transcript when a turn has ended.
+    fn tells_turns(&self, agent: &AgentName) -> bool;
+
+    /// The keys that stop what the agent is doing.
+    fn interrupt_keys(&self, agent: Option<&AgentName>) -> Vec<String>;
+
     /// Prepares a start: settings file with our hooks, environment, arguments.
     async fn launch(&self, request: &LaunchRequest) -> Result<LaunchPlan, AgentError>;
 
@@ -311,7 +321,10 @@ pub struct Inbox {
 pub trait QueueStore: Send + Sync {
     /// Makes the queue's directories where missing.
     async fn prepare(&self, project: &ProjectName) -> std::io::Result<()>;
-    async fn list(&self, project: &ProjectName) -> std::io::Result<Inbox>;
+    /// The whole inbox, or only what belongs to `only`.
+    async fn list(&self, project: &ProjectName, only: Option<&TaskId>) -> std::io::Result<Inbox>;
+    /// How many task files stand in the other directories.
+    async fn counts(&self, project: &ProjectName) -> std::io::Result<Counts>;
     /// The facts belong to exactly the bytes read. Never follows a symlink. `max` bytes at most, else `FileTooLarge`.
     async fn read(
         &self,
@@ -340,8 +353,8 @@ pub trait QueueStore: Send + Sync {
     async fn remove(&self, project: &ProjectName, id: &TaskId) -> std::io::Result<()>;
     /// Renames a task between queue directories, never over another (`AlreadyExists`).
     async fn shift(&self, project: &ProjectName, from: QueueDir, to: QueueDir, id: &TaskId) -> std::io::Result<()>;
-    /// Completes when something in a queue directory may have changed; a hint.
-    async fn changed(&self);
+    /// Waits until something in an inbox may have changed and answers what; a hint. `None` stands for anything anywhere.
+    async fn changed(&self) -> Option<(ProjectName, TaskId)>;
 }
 
 /// The daemon's own state directory.
@@ -359,4 +372,6 @@ pub trait StateStore: Send + Sync {
     async fn save_run(&self, run: &RunId, text: &[u8]) -> std::io::Result<()>;
     async fn load_run(&self, run: &RunId) -> std::io::Result<Vec<u8>>;
     async fn remove_run(&self, run: &RunId) -> std::io::Result<()>;
+    /// Removes the texts of all other runs.
+    async fn keep_runs(&self, keep: &[RunId]) -> std::io::Result<()>;
 }

@@ -38,7 +38,7 @@ impl World {
         }
         let homes = [("a", true), ("b", false)].map(|(name, owned)| {
             fs::create_dir(at(name)).expect("a home");
-            (AccountName::parse(name).expect("a name"), AccountHome { home: at(name), owned })
+            (AccountName::parse(name).expect("a name"), AccountHome { home: at(name), owned, env: BTreeMap::new() })
         });
         let base_env =
             [("PATH", "/bin"), ("HOME", "/home/dev"), ("LC_ALL", "C"), ("ANTHROPIC_API_KEY", "daemon's secret")]

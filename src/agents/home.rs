@@ -24,6 +24,8 @@ pub struct AccountHome {
     pub home: PathBuf,
     /// It belongs to this program: first-run dialogs may be answered in it.
     pub owned: bool,
+    /// Variables of this account alone.
+    pub env: BTreeMap<String, String>,
 }
 
 /// Adds the answers that are missing. Does nothing when they are all there.

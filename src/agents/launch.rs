@@ -73,7 +73,9 @@ pub(super) fn plan(
         write_private(&task, given.text.as_bytes())?;
     }
     if let Some(account) = account.filter(|a| a.owned) {
-        home::prepare(agent.config.kind, &account.home, &request.workdir, &agent.config.env)?;
+        // The account's own key is the one that the agent asks about.
+        let env = agent.config.env.clone().into_iter().chain(account.env.clone()).collect();
+        home::prepare(agent.config.kind, &account.home, &request.workdir, &env)?;
     }
 
     let places: BTreeMap<&str, String> = BTreeMap::from([
@@ -130,6 +132,7 @@ fn environment(
     for (key, template) in agent.rules.launch.env.iter().chain(&agent.config.env) {
         env.insert(key.clone(), fill(template, places));
     }
+    env.extend(account.iter().flat_map(|account| account.env.clone()));
     // Last, so that no agent's `env:` can send a session to another account's home.
     if let (Some(rule), Some(account)) = (&agent.rules.home, account) {
         env.insert(rule.env.clone(), account.home.to_string_lossy().into_owned());

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     changed::Changes,
+    records::RecordMeaning,
     rules::{PromptWay, Rules, RulesError},
 };
 pub use self::{home::AccountHome, launch::hook_log, rules::Kind};
@@ -104,6 +105,13 @@ impl AgentBook {
 
     fn agent(&self, name: &AgentName) -> Option<&Arc<Agent>> {
         self.agents.get(name)
+    }
+
+    /// Whether a hook or transcript record of the agent's has such a meaning.
+    fn tells(&self, agent: &AgentName, meaning: impl Fn(&RecordMeaning) -> bool) -> bool {
+        let Some(agent) = self.agent(agent) else { return false };
+        let transcript = agent.rules.transcript.iter().flat_map(|transcript| &transcript.rules);
+        agent.rules.hooks.rules.iter().chain(transcript).any(|rule| meaning(&rule.mean))
     }
 
     fn facts(&self, incarnation: &Incarnation) -> Option<Facts> {
@@ -194,6 +202,19 @@ impl Agents for AgentBook {
             Some(PromptWay::Stdin) => PromptBy::Stdin,
             Some(PromptWay::Paste) | None => PromptBy::Paste,
         }
+    }
+
+    fn tells_prompts(&self, agent: &AgentName) -> bool {
+        self.tells(agent, |meaning| matches!(meaning, RecordMeaning::PromptTaken { .. }))
+    }
+
+    fn tells_turns(&self, agent: &AgentName) -> bool {
+        self.tells(agent, |meaning| matches!(meaning, RecordMeaning::TurnEnded { .. }))
+    }
+
+    fn interrupt_keys(&self, agent: Option<&AgentName>) -> Vec<String> {
+        let known = agent.and_then(|agent| self.agent(agent)).map(|agent| agent.rules.interrupt.clone());
+        known.filter(|keys| !keys.is_empty()).unwrap_or_else(|| vec!["C-c".to_owned()])
     }
 
     async fn launch(&self, request: &LaunchRequest) -> Result<LaunchPlan, AgentError> {

@@ -74,6 +74,9 @@ pub struct Rules {
     /// The CLI's version that the rules were measured on; for people.
     pub measured: String,
     pub prompt_by: PromptWay,
+    /// tmux names of the keys that stop a turn.
+    #[serde(default)]
+    pub interrupt: Vec<String>,
     #[serde(default)]
     pub home: Option<Home>,
     pub launch: LaunchRules,

@@ -158,7 +158,7 @@ fn above_footer(rule: &InputBox, lines: &[&str]) -> Option<(usize, usize)> {
     let box_lines = &lines[first + 1..blank];
     let footer = &lines[blank + 1..];
     let indented = |l: &&str| l.is_empty() || l.starts_with("  ");
-    (box_lines.iter().all(|l| indented(&l)) && footer.iter().all(|l| indented(&l))).then_some((first, blank))
+    (box_lines.iter().all(&indented) && footer.iter().all(indented)).then_some((first, blank))
 }
 
 fn input_text(rule: &InputBox, lines: &[&str]) -> String {
@@ -177,7 +177,7 @@ fn dialog_start(rule: &InputBox, lines: &[&str]) -> usize {
         return frame + 1;
     }
     let at_edge = |l: &&str| !l.is_empty() && !l.starts_with(' ') && !rule.prompt.0.is_match(l);
-    let below = lines.iter().rposition(|l| at_edge(&l)).map_or(0, |i| i + 1);
+    let below = lines.iter().rposition(at_edge).map_or(0, |i| i + 1);
     let gap = lines[below..].windows(2).position(|pair| pair.iter().all(|l| l.is_empty()));
     gap.map_or(below, |i| below + i)
 }
@@ -185,7 +185,7 @@ fn dialog_start(rule: &InputBox, lines: &[&str]) -> usize {
 /// The last lines without an empty one between them, frame notices left out.
 fn last_block(rules: &ScreenRules, lines: &[&str]) -> String {
     let framing = |l: &&str| l.is_empty() || rules.notice.as_ref().is_some_and(|n| n.0.is_match(l));
-    let end = lines.iter().rposition(|l| !framing(&l)).map_or(0, |i| i + 1);
+    let end = lines.iter().rposition(|l| !framing(l)).map_or(0, |i| i + 1);
     let start = lines[..end].iter().rposition(|l| l.is_empty()).map_or(0, |i| i + 1);
     spaces(&lines[start..end])
 }

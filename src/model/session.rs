@@ -1,13 +1,17 @@
-//! A session: one tmux session with one agent in it, wanted and actual apart.
+//! A session: one tmux session with one agent in it. What runs there, what the supervisor believes of it, and why.
+//! In: a phase and an event. Out: the next phase. Wanted (pool size, drained) stands apart from actual (the phase).
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::ids::{AccountName, AgentName, SessionName},
-    ports::PaneId,
+    model::{
+        evidence::{Signal, WaitingFor},
+        ids::{AccountName, AgentName, RunId, SessionName, TaskKey},
+    },
+    ports::{Exit, PaneId},
 };
 
 /// One start of an agent in a session. A new conversation is a new incarnation.
@@ -25,4 +29,338 @@ pub struct Incarnation {
     /// Process id of the program in the pane.
     pub pid: u32,
     pub started: Timestamp,
+}
+
+/// Whose session it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The operator's: ensured, shown, never dispatched to, never ended.
+    Dedicated,
+    /// One of the pool.
+    Pool,
+}
+
+/// A session as everybody sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Session {
+    pub name: SessionName,
+    pub role: Role,
+    pub phase: SessionPhase,
+    /// Since when `phase` is what it is.
+    pub since: Timestamp,
+    /// Takes no new task.
+    pub drained: bool,
+    pub verdict: Verdict,
+    /// The task it has, from claim to filed result.
+    pub task: Option<Assignment>,
+    /// Starts in a row that failed or died early; drives the back-off.
+    pub failures: u32,
+    /// When it was last given a task or started; oldest idle shrinks first.
+    pub used: Timestamp,
+    /// People looking at it.
+    pub attached: u32,
+    pub screen: std::sync::Arc<Screens>,
+    /// Its agent was given a prompt: the next task needs a fresh conversation.
+    pub spent: bool,
+}
+
+/// The texts of a pane, read when it changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Screens {
+    pub title: String,
+    pub plain: String,
+    pub colour: String,
+    pub history: String,
+    pub read: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    pub task: TaskKey,
+    pub run: RunId,
+}
+
+/// What the pane actually is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SessionPhase {
+    /// No pane, or one that nobody needs.
+    Down,
+    /// The program was started and hasn't shown its prompt yet.
+    Starting(Incarnation),
+    /// The agent has been ready once.
+    Up(Incarnation),
+    /// The program is being ended, to be replaced or retired.
+    Ending(Incarnation),
+    /// The program ended by itself.
+    Dead { incarnation: Incarnation, exit: Exit, at: Timestamp },
+}
+
+impl SessionPhase {
+    #[must_use]
+    pub fn incarnation(&self) -> Option<&Incarnation> {
+        match self {
+            Self::Down => None,
+            Self::Starting(i) | Self::Up(i) | Self::Ending(i) | Self::Dead { incarnation: i, .. } => Some(i),
+        }
+    }
+}
+
+/// What the supervisor believes an agent does, and on what evidence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    pub activity: Activity,
+    /// Since when.
+    pub since: Timestamp,
+    /// The signal that decided, and those that were overruled, best first.
+    pub evidence: Vec<Signal>,
+    /// The last time anything at all changed at the agent.
+    pub last_change: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activity {
+    /// Nothing known yet.
+    Unknown,
+    Idle,
+    Working,
+    Waiting(WaitingFor),
+    /// At work by its own word, and nothing has changed for `watcher.idle_timeout`.
+    Stalled,
+    /// Stopped by its account's limit.
+    Limited,
+}
+
+/// Everything that can happen to a session. `of` names the incarnation that something was seen of: a look takes time, and
+/// what it saw may be gone.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SessionEvent {
+    /// A program was started in it.
+    Opened(Incarnation),
+    /// A start failed; the words of what refused.
+    OpenFailed(String),
+    /// The agent shows its prompt for the first time.
+    Ready {
+        of: String,
+    },
+    /// The program ended by itself.
+    Died {
+        of: String,
+        exit: Exit,
+    },
+    /// We began to end the program.
+    Ending,
+    /// The program is ended and the session is free for a start or for nothing.
+    Ended,
+    /// The pane is gone altogether.
+    Lost {
+        of: String,
+    },
+    Assigned(Assignment),
+    /// Its task is filed or was taken from it.
+    Freed,
+    Observed {
+        of: String,
+        verdict: Verdict,
+        conversation: Option<String>,
+    },
+    Screen(std::sync::Arc<Screens>),
+    Attached(u32),
+    Drain(bool),
+}
+
+/// Why a session doesn't take an event; reads on after the session's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SessionRefusal {
+    #[error("is dedicated to a person: {0} is never done to it")]
+    Dedicated(&'static str),
+    #[error("has task {0}")]
+    HasTask(TaskKey),
+    #[error("runs another program by now than the one that {0} was seen of")]
+    OtherIncarnation(&'static str),
+    #[error("is {0}: {1} does not apply")]
+    NotNow(&'static str, &'static str),
+}
+
+impl Session {
+    #[must_use]
+    pub fn new(name: SessionName, role: Role, now: Timestamp) -> Self {
+        Self {
+            name,
+            role,
+            phase: SessionPhase::Down,
+            since: now,
+            drained: false,
+            verdict: Verdict::unknown(now),
+            task: None,
+            failures: 0,
+            used: now,
+            attached: 0,
+            screen: std::sync::Arc::default(),
+            spent: false,
+        }
+    }
+
+    /// The word in `sessions/<name>/state`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        if self.role == Role::Dedicated {
+            return "dedicated";
+        }
+        match &self.phase {
+            SessionPhase::Dead { .. } => "dead",
+            SessionPhase::Down if self.failures > 0 => "dead",
+            SessionPhase::Down | SessionPhase::Starting(_) | SessionPhase::Ending(_) => "starting",
+            SessionPhase::Up(_) => match self.verdict.activity {
+                Activity::Unknown => "starting",
+                Activity::Idle => "idle",
+                Activity::Working => "working",
+                Activity::Waiting(_) => "waiting",
+                Activity::Stalled => "stalled",
+                Activity::Limited => "limited",
+            },
+        }
+    }
+
+    /// Whether there is anything to show of it: the pool's unused names are not sessions yet.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.phase != SessionPhase::Down || self.failures > 0 || self.task.is_some()
+    }
+
+    /// When it may be started (again): each failed or short-lived start doubles the pause.
+    #[must_use]
+    pub fn start_after(&self, first: Duration, max: Duration) -> Timestamp {
+        if self.failures == 0 {
+            return self.since;
+        }
+        let doubled = first.saturating_mul(1 << (self.failures - 1).min(16));
+        let pause = SignedDuration::try_from(doubled.min(max)).unwrap_or(SignedDuration::MAX);
+        self.since.saturating_add(pause).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Whether its agent stands at its prompt with nothing to do.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, SessionPhase::Up(_)) && self.verdict.activity == Activity::Idle
+    }
+}
+
+impl Verdict {
+    #[must_use]
+    pub fn unknown(now: Timestamp) -> Self {
+        Self { activity: Activity::Unknown, since: now, evidence: Vec::new(), last_change: now }
+    }
+}
+
+/// What an event makes of a session's phase: one cell of the table in `doc/STATES.md`. `None` leaves the phase as it is.
+///
+/// # Errors
+/// When the event does not apply; nothing has changed then.
+pub fn step(session: &Session, event: &SessionEvent, now: Timestamp) -> Result<Option<SessionPhase>, SessionRefusal> {
+    use SessionEvent as E;
+    use SessionPhase as P;
+
+    let event_word = event.word();
+    let not_now = || Err(SessionRefusal::NotNow(session.word(), event_word));
+    let dedicated = session.role == Role::Dedicated;
+    if let Some(of) = event.seen_of()
+        && session.phase.incarnation().is_none_or(|incarnation| incarnation.id != of)
+    {
+        return Err(SessionRefusal::OtherIncarnation(event_word));
+    }
+
+    match event {
+        E::Opened(incarnation) => match &session.phase {
+            P::Down | P::Dead { .. } => {
+                let next = incarnation.clone();
+                // A dedicated session holds the operator's shell; there is no prompt to wait for.
+                Ok(Some(if dedicated { P::Up(next) } else { P::Starting(next) }))
+            }
+            P::Starting(_) | P::Up(_) | P::Ending(_) => not_now(),
+        },
+        E::OpenFailed(_) => match &session.phase {
+            P::Down | P::Dead { .. } => Ok(None),
+            P::Starting(_) | P::Up(_) | P::Ending(_) => not_now(),
+        },
+        E::Ready { .. } => match &session.phase {
+            P::Starting(incarnation) => Ok(Some(P::Up(incarnation.clone()))),
+            P::Up(_) => Ok(None),
+            P::Down | P::Ending(_) | P::Dead { .. } => not_now(),
+        },
+        E::Died { exit, .. } => match &session.phase {
+            P::Starting(incarnation) | P::Up(incarnation) => {
+                Ok(Some(P::Dead { incarnation: incarnation.clone(), exit: *exit, at: now }))
+            }
+            // Ended by us: `Ended` follows.
+            P::Ending(_) | P::Dead { .. } => Ok(None),
+            P::Down => not_now(),
+        },
+        E::Ending if dedicated => Err(SessionRefusal::Dedicated("ending")),
+        E::Ending => match &session.phase {
+            P::Starting(incarnation) | P::Up(incarnation) | P::Dead { incarnation, .. } => {
+                Ok(Some(P::Ending(incarnation.clone())))
+            }
+            P::Ending(_) => Ok(None),
+            P::Down => not_now(),
+        },
+        E::Ended => match &session.phase {
+            P::Ending(_) | P::Dead { .. } => Ok(Some(P::Down)),
+            P::Down => Ok(None),
+            P::Starting(_) | P::Up(_) => not_now(),
+        },
+        E::Lost { .. } => match &session.phase {
+            P::Starting(_) | P::Up(_) | P::Ending(_) | P::Dead { .. } => Ok(Some(P::Down)),
+            P::Down => Ok(None),
+        },
+        E::Assigned(_) if dedicated => Err(SessionRefusal::Dedicated("giving a task")),
+        E::Assigned(_) => match (&session.task, &session.phase) {
+            (Some(present), _) => Err(SessionRefusal::HasTask(present.task.clone())),
+            (None, P::Up(_)) if session.is_idle() && !session.spent => Ok(None),
+            (None, P::Down) => Ok(None),
+            (None, P::Up(_) | P::Starting(_) | P::Ending(_) | P::Dead { .. }) => not_now(),
+        },
+        E::Freed | E::Observed { .. } | E::Screen(_) | E::Attached(_) => Ok(None),
+        E::Drain(_) if dedicated => Err(SessionRefusal::Dedicated("draining")),
+        E::Drain(_) => Ok(None),
+    }
+}
+
+impl SessionEvent {
+    /// The incarnation that the event was seen of.
+    fn seen_of(&self) -> Option<&str> {
+        match self {
+            Self::Ready { of } | Self::Died { of, .. } | Self::Lost { of } | Self::Observed { of, .. } => Some(of),
+            Self::Opened(_)
+            | Self::OpenFailed(_)
+            | Self::Ending
+            | Self::Ended
+            | Self::Assigned(_)
+            | Self::Freed
+            | Self::Screen(_)
+            | Self::Attached(_)
+            | Self::Drain(_) => None,
+        }
+    }
+
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Opened(_) => "opened",
+            Self::OpenFailed(_) => "open-failed",
+            Self::Ready { .. } => "ready",
+            Self::Died { .. } => "died",
+            Self::Ending => "ending",
+            Self::Ended => "ended",
+            Self::Lost { .. } => "lost",
+            Self::Assigned(_) => "assigned",
+            Self::Freed => "freed",
+            Self::Observed { .. } => "observed",
+            Self::Screen(_) => "screen",
+            Self::Attached(_) => "attached",
+            Self::Drain(_) => "drain",
+        }
+    }
 }

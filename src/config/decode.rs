@@ -1,0 +1,157 @@
+//! From a tree of nodes to typed values, gathering every problem on the way.
+//! In: nodes. Out: values, problems with places, and where each key stands. Decides nothing about meaning beyond one value.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::{Serialize, Serializer};
+
+use super::{
+    error::{Place, Problem},
+    node::{Key, Node, Value},
+    paths::Lookup,
+};
+
+/// What decoding needs and gathers.
+pub struct Context<'a> {
+    /// Relative paths begin here.
+    pub base: &'a Path,
+    pub home: Option<&'a Path>,
+    pub env: Lookup<'a>,
+    pub problems: Vec<Problem>,
+    /// Dotted path of each key that stands in the file (`pool.dedicated[0].name`) and its place.
+    pub places: BTreeMap<String, Place>,
+    path: String,
+}
+
+impl<'a> Context<'a> {
+    #[must_use]
+    pub fn new(base: &'a Path, home: Option<&'a Path>, env: Lookup<'a>) -> Self {
+        Self { base, home, env, problems: Vec::new(), places: BTreeMap::new(), path: String::new() }
+    }
+
+    pub fn problem(&mut self, place: Place, message: impl Into<String>) {
+        self.problems.push(Problem::new(place, message));
+    }
+
+    /// Does `act` with the step added to the path that `places` remembers.
+    pub fn within<T>(&mut self, step: &str, place: Place, act: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = self.path.len();
+        if !step.starts_with('[') && outer > 0 {
+            self.path.push('.');
+        }
+        self.path.push_str(step);
+        self.places.insert(self.path.clone(), place);
+        let answer = act(self);
+        self.path.truncate(outer);
+        answer
+    }
+}
+
+/// A value that can stand in the configuration.
+pub trait Setting: Sized {
+    /// `None` when it is wrong; the problem is then in the context.
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self>;
+
+    /// # Errors
+    /// The serializer's own.
+    fn show<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
+}
+
+/// Serializes a setting the way the file writes it.
+pub struct Shown<'a, T>(pub &'a T);
+
+impl<T: Setting> Serialize for Shown<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.show(serializer)
+    }
+}
+
+/// The keys of one mapping, taken out one after another.
+pub struct Fields<'n> {
+    rows: Vec<&'n (Key, Node)>,
+    place: Place,
+}
+
+impl<'n> Fields<'n> {
+    /// Reports keys that are not in `known`. `later` are keys of other versions. `Null` is a mapping without keys.
+    pub fn open(node: &'n Node, known: &[&str], later: &[&[&str]], context: &mut Context<'_>) -> Option<Self> {
+        let rows: Vec<_> = match &node.value {
+            Value::Map(rows) => rows.iter().collect(),
+            Value::Null => Vec::new(),
+            Value::Text(_) | Value::List(_) => {
+                let first = known.iter().take(4).copied().collect::<Vec<_>>().join(", ");
+                context.problem(node.place, format!("expected a mapping of keys ({first} …), found {}", node.kind()));
+                return None;
+            }
+        };
+        for (key, _) in rows.iter().filter(|row| !known.contains(&row.0.text.as_str())) {
+            context.problem(key.place, unknown(&key.text, known, later));
+        }
+        Some(Self { rows, place: node.place })
+    }
+
+    /// The key's value; what `default` gives when it isn't there or wrong (the problem is noted).
+    pub fn take<T: Setting>(&self, key: &str, default: impl FnOnce() -> T, context: &mut Context<'_>) -> T {
+        self.find(key, context).flatten().unwrap_or_else(default)
+    }
+
+    /// The key's value, which must be there.
+    pub fn require<T: Setting>(&self, key: &str, context: &mut Context<'_>) -> Option<T> {
+        self.find(key, context).unwrap_or_else(|| {
+            context.problem(self.place, format!("the key `{key}` is missing here"));
+            None
+        })
+    }
+
+    fn find<T: Setting>(&self, key: &str, context: &mut Context<'_>) -> Option<Option<T>> {
+        let (key, node) = self.rows.iter().find(|row| row.0.text == key)?;
+        Some(context.within(&key.text, key.place, |context| T::decode(node, context)))
+    }
+}
+
+fn unknown(key: &str, known: &[&str], later: &[&[&str]]) -> String {
+    if later.iter().any(|keys| keys.contains(&key)) {
+        return format!("`{key}` is not in this version; take it out");
+    }
+    match nearest(key, known.iter().copied()) {
+        Some(near) => format!("unknown key `{key}`; did you mean `{near}`?"),
+        None => format!("unknown key `{key}`; known here: {}", known.join(", ")),
+    }
+}
+
+/// The known word that a mistyped one most likely stands for.
+#[must_use]
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = |text: &str| text.to_lowercase().replace('-', "_");
+    known
+        .map(|name| (strsim::normalized_damerau_levenshtein(&plain(word), &plain(name)), name))
+        .filter(|(likeness, _)| *likeness >= 0.6)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+/// The text of a scalar, or a problem that says what was expected.
+pub fn text<'n>(node: &'n Node, expected: &str, context: &mut Context<'_>) -> Option<&'n str> {
+    match &node.value {
+        Value::Text(text) => Some(text),
+        Value::Null | Value::List(_) | Value::Map(_) => {
+            context.problem(node.place, format!("expected {expected}, found {}", node.kind()));
+            None
+        }
+    }
+}
+
+/// Reads a scalar; `expected` describes it for the message.
+pub fn scalar<T>(
+    node: &Node,
+    expected: &str,
+    context: &mut Context<'_>,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> Option<T> {
+    let text = text(node, expected, context)?;
+    let value = read(text);
+    if value.is_none() {
+        context.problem(node.place, format!("expected {expected}, found {text:?}"));
+    }
+    value
+}

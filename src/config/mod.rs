@@ -1,0 +1,21 @@
+//! The configuration: types, defaults, reading, and what is wrong with a file.
+//! In: a YAML file and the environment. Out: `Config`, or every problem with its line. Reads that file and
+//! the secret files that it names; starts, creates and changes nothing.
+
+mod decode;
+pub mod error;
+pub mod load;
+mod node;
+pub mod paths;
+mod rows;
+mod schema;
+mod units;
+mod values;
+
+pub use error::{LoadError, Place, Problem, Problems};
+pub use load::{Loaded, Places, load, parse};
+pub use schema::{
+    Account, Agent, AgentKind, Autonomous, Config, Control, Dedicated, Dispatcher, Lifecycle, Mount, Pool, Project,
+    Tmux, Watcher,
+};
+pub use units::{Bytes, Env, MASK, Secret, Size, Socket, looks_secret};

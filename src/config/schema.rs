@@ -1,0 +1,296 @@
+//! Every key of the configuration, its type and its default, as tables.
+//! In: nothing. Out: the types that the rest of the program reads. Checks nothing: `check` does.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use serde::Serializer;
+
+use super::{
+    decode::{Context, Setting, scalar},
+    node::Node,
+    rows::{row, section},
+    units::{Bytes, Env, Size, Socket},
+};
+use crate::model::ids::{AccountName, AgentName, ProjectName, SessionName};
+
+/// Keys that other versions know.
+const LATER: &[&str] = &["claude_link", "shared", "quota", "switcher", "providers", "api", "notifications", "janitor"];
+
+const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+section! {
+    /// The whole configuration, defaults included.
+    Config {
+        projects: Vec<Project> = Vec::new();
+        accounts: Vec<Account> = Vec::new();
+        pool: Pool = Pool::default();
+        /// What agents are made of. The built-in rows `claude` and `codex` are there unless the file has its own.
+        agents: BTreeMap<AgentName, Agent> = default_agents();
+        dispatcher: Dispatcher = Dispatcher::default();
+        watcher: Watcher = Watcher::default();
+        lifecycle: Lifecycle = Lifecycle::default();
+        tmux: Tmux = Tmux::default();
+        mount: Mount = Mount::default();
+        control: Control = Control::default();
+    } later LATER
+}
+
+row! {
+    /// A directory with an `.agent-queue`.
+    Project {
+        name: ProjectName;
+        path: PathBuf;
+        --
+    }
+}
+
+row! {
+    /// One configuration home of an agent CLI.
+    Account {
+        name: AccountName;
+        home: PathBuf;
+        --
+        /// The agent whose home this is; every agent of the same kind can use it.
+        agent: AgentName = builtin(AgentKind::Claude);
+        env: Env = Env::default();
+        /// We may write answers to an agent's first-run questions into this home.
+        owned: bool = false;
+    }
+}
+
+section! {
+    /// The sessions.
+    Pool {
+        dedicated: Vec<Dedicated> = Vec::new();
+        autonomous: Autonomous = Autonomous::default();
+    }
+}
+
+row! {
+    /// A session of the operator's: shown, never dispatched to, never exited.
+    Dedicated {
+        name: SessionName;
+        workdir: PathBuf;
+        --
+        /// Started at the beginning when given; else the session is only watched.
+        agent: Option<AgentName> = None;
+    }
+}
+
+section! {
+    /// The sessions that work on tasks: `prefix` and a number from `start_index` on.
+    Autonomous {
+        prefix: String = "ccl-auto-".to_owned();
+        start_index: u32 = 11;
+        min: u32 = 2;
+        max: u32 = 10;
+        agent: AgentName = builtin(AgentKind::Claude);
+    }
+}
+
+row! {
+    /// How an agent is run.
+    Agent {
+        kind: AgentKind;
+        --
+        /// The program; by default the one of its kind on `$PATH`.
+        program: Option<String> = None;
+        args: Vec<String> = Vec::new();
+        env: Env = Env::default();
+        /// The command line of a `command` agent. It gets the task on standard input.
+        run: Vec<String> = Vec::new();
+        /// A rules file in place of the built-in one.
+        rules: Option<PathBuf> = None;
+    }
+}
+
+/// What is known about an agent's program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AgentKind {
+    Claude,
+    Codex,
+    /// The agent built into this program.
+    Demo,
+    /// Any command that reads a task on standard input and ends.
+    Command,
+}
+
+impl AgentKind {
+    pub const ALL: [Self; 4] = [Self::Claude, Self::Codex, Self::Demo, Self::Command];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Claude => "claude",
+            Self::Codex => "codex",
+            Self::Demo => "demo",
+            Self::Command => "command",
+        }
+    }
+}
+
+impl Setting for AgentKind {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        scalar(node, "one of claude, codex, demo, command", context, |text| {
+            Self::ALL.into_iter().find(|kind| kind.name() == text)
+        })
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.name())
+    }
+}
+
+section! {
+    Dispatcher {
+        /// How long a task must lie untouched before it is taken.
+        settle: Duration = seconds(1);
+        /// How long an editor's lock beside a task holds it back.
+        editor_hold: Duration = seconds(600);
+        max_task_bytes: Bytes = Bytes(1 << 20);
+        /// Tasks that a project's inbox takes before new ones are refused.
+        max_queued: u32 = 10_000;
+    }
+}
+
+section! {
+    Watcher {
+        /// A working agent at which nothing has changed for this long is called stalled.
+        idle_timeout: Duration = seconds(1800);
+        /// A working agent at which nothing has changed for this long gets a line in `events`.
+        silent_after: Duration = seconds(120);
+    }
+}
+
+section! {
+    Lifecycle {
+        /// How often wanted and actual sessions are compared when nothing happens.
+        reconcile: Duration = seconds(15);
+        /// First pause before a session whose agent died is started again; it doubles with each death.
+        restart_first: Duration = seconds(1);
+        restart_max: Duration = seconds(300);
+        /// How long an agent may take to show its prompt.
+        start_within: Duration = seconds(90);
+        /// A session above `pool.autonomous.min` without work for this long is ended.
+        shrink_after: Duration = seconds(600);
+        /// How long an agent may take to end before it is killed.
+        stop_grace: Duration = seconds(10);
+    }
+}
+
+section! {
+    Tmux {
+        socket: Socket = Socket::Private;
+        history_limit: u32 = 5000;
+        size: Size = Size { width: 200, height: 50 };
+    }
+}
+
+section! {
+    Mount {
+        enabled: bool = true;
+        /// By default `claude-failover` in the runtime directory.
+        path: Option<PathBuf> = None;
+        allow_other: bool = false;
+        /// A group whose members may write verbs.
+        control_group: Option<String> = None;
+        /// What was written to a queue is on disk when the call returns.
+        durable: bool = true;
+    }
+}
+
+section! {
+    Control {
+        /// A verb's write answers after this long at the latest.
+        reply_within: Duration = seconds(2);
+    }
+}
+
+/// The built-in agent of a kind. The names of kinds are agent names: a test below holds it.
+fn builtin(kind: AgentKind) -> AgentName {
+    match AgentName::parse(kind.name()) {
+        Ok(name) => name,
+        Err(bad) => unreachable!("{bad}"),
+    }
+}
+
+pub(super) fn default_agents() -> BTreeMap<AgentName, Agent> {
+    let mut claude = Agent::new(AgentKind::Claude);
+    claude.args = ["--permission-mode", "acceptEdits"].map(str::to_owned).to_vec();
+    BTreeMap::from([(builtin(AgentKind::Claude), claude), (builtin(AgentKind::Codex), Agent::new(AgentKind::Codex))])
+}
+
+impl Autonomous {
+    /// The session with this number, counted from 0; `None` beyond `max`.
+    #[must_use]
+    pub fn name(&self, n: u32) -> Option<SessionName> {
+        if n >= self.max {
+            return None;
+        }
+        SessionName::parse(&format!("{}{}", self.prefix, self.start_index.checked_add(n)?)).ok()
+    }
+
+    /// Every session that may ever be made, in order.
+    pub fn names(&self) -> impl Iterator<Item = SessionName> {
+        (0..self.max).filter_map(|n| self.name(n))
+    }
+
+    /// Whether the name is one of `names`.
+    #[must_use]
+    pub fn owns(&self, name: &SessionName) -> bool {
+        self.names().any(|own| own == *name)
+    }
+}
+
+impl Agent {
+    /// The program to run; `None` for the built-in demo agent, which is this program itself, and for an empty `run`.
+    #[must_use]
+    pub fn program(&self) -> Option<&str> {
+        match self.kind {
+            AgentKind::Claude | AgentKind::Codex => Some(self.program.as_deref().unwrap_or(self.kind.name())),
+            AgentKind::Demo => self.program.as_deref(),
+            AgentKind::Command => self.run.first().map(String::as_str),
+        }
+    }
+}
+
+impl Config {
+    #[must_use]
+    pub fn agent(&self, name: &AgentName) -> Option<&Agent> {
+        self.agents.get(name)
+    }
+
+    /// The accounts that an agent can use: those of its own name, and of agents of the same kind (homes of different
+    /// CLIs can't stand in for each other).
+    pub fn accounts_of<'a>(&'a self, agent: &'a AgentName) -> impl Iterator<Item = &'a Account> {
+        let kind = self.agents.get(agent).map(|a| a.kind);
+        self.accounts.iter().filter(move |account| {
+            let shares = match kind {
+                Some(AgentKind::Claude | AgentKind::Codex) => self.agents.get(&account.agent).map(|a| a.kind) == kind,
+                Some(AgentKind::Demo | AgentKind::Command) | None => false,
+            };
+            account.agent == *agent || shares
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_name_agents() {
+        for kind in AgentKind::ALL {
+            assert_eq!(builtin(kind).as_str(), kind.name());
+        }
+    }
+
+    #[test]
+    fn the_pool_s_names_are_counted() {
+        let pool = Autonomous { max: 3, ..Autonomous::default() };
+        let names: Vec<String> = pool.names().map(|name| name.to_string()).collect();
+        assert_eq!(names, ["ccl-auto-11", "ccl-auto-12", "ccl-auto-13"]);
+        assert_eq!(pool.name(3), None);
+    }
+}

@@ -1,0 +1,107 @@
+//! Which task goes to which session next.
+//! In: the snapshot, the configuration, `now`. Out: one choice, or none. Pure.
+//!
+//! The rule: highest priority first; among equals the project with the fewest tasks at work; then the oldest file; then the
+//! name. A task goes to the idle session that already runs its agent, account and directory; else to one that has to be
+//! started for it. Nothing is started cold while sessions that are starting anyway will take the tasks.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use jiff::Timestamp;
+
+use crate::{
+    config::Config,
+    model::{
+        ids::{AccountName, AgentName, ProjectName, SessionName, TaskKey},
+        session::{Role, Session, SessionPhase},
+        snapshot::Snapshot,
+        task::{Phase, Task},
+    },
+};
+
+/// A task and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    pub task: TaskKey,
+    pub session: SessionName,
+    pub agent: AgentName,
+    pub account: Option<AccountName>,
+    pub workdir: PathBuf,
+}
+
+/// How well a session suits; the better is the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    /// Nothing runs in it.
+    Cold,
+    /// Something else runs in it, idle.
+    Replace,
+    /// Just what is needed stands at its prompt.
+    Warm,
+}
+
+/// The next choice. `skip` holds tasks that could not be claimed a moment ago.
+#[must_use]
+pub fn choose(snapshot: &Snapshot, config: &Config, skip: &BTreeSet<TaskKey>, now: Timestamp) -> Option<Choice> {
+    if snapshot.paused {
+        return None;
+    }
+    let mut at_work: BTreeMap<&ProjectName, usize> = BTreeMap::new();
+    for task in snapshot.tasks.values().filter(|task| matches!(task.phase, Phase::Working(_) | Phase::Filing(_))) {
+        *at_work.entry(&task.key.project).or_default() += 1;
+    }
+    let mut queued: Vec<&Task> = snapshot.tasks.values().map(AsRef::as_ref).collect();
+    queued.retain(|task| task.phase == Phase::Queued && !skip.contains(&task.key));
+    queued.sort_by_key(|task| {
+        let age = task.text.as_ref().map(|text| text.modified);
+        (Reverse(task.priority), at_work.get(&task.key.project).copied().unwrap_or(0), age, task.key.clone())
+    });
+
+    let busy: BTreeSet<&SessionName> = snapshot.requests.values().filter_map(|action| action.session()).collect();
+    let free = |session: &&Session| {
+        session.role == Role::Pool && !session.drained && session.task.is_none() && !busy.contains(&session.name)
+    };
+    let free: Vec<&Session> = snapshot.sessions.values().map(AsRef::as_ref).filter(free).collect();
+    let mut coming = free.iter().filter(|session| matches!(session.phase, SessionPhase::Starting(_))).count();
+
+    for task in queued {
+        let Some(project) = snapshot.projects.iter().find(|project| project.name == task.key.project) else { continue };
+        let agent = task.spec.agent.clone().unwrap_or_else(|| config.pool.autonomous.agent.clone());
+        let account = snapshot.accounts.iter().find(|account| account.agent == agent && account.active);
+        let choice = Choice {
+            task: task.key.clone(),
+            session: SessionName::parse("none").ok()?,
+            agent,
+            account: account.map(|account| account.name.clone()),
+            workdir: project.path.join(&task.spec.workdir),
+        };
+        let fits =
+            free.iter().filter_map(|session| Some((fit(session, &choice, config, now)?, Reverse(&session.name))));
+        match fits.max() {
+            Some((Fit::Cold | Fit::Replace, _)) if coming > 0 => coming -= 1,
+            Some((_, Reverse(session))) => return Some(Choice { session: session.clone(), ..choice }),
+            None => {}
+        }
+    }
+    None
+}
+
+fn fit(session: &Session, choice: &Choice, config: &Config, now: Timestamp) -> Option<Fit> {
+    match &session.phase {
+        SessionPhase::Up(incarnation) if session.is_idle() && !session.spent => {
+            let same = incarnation.agent == choice.agent
+                && incarnation.account == choice.account
+                && incarnation.workdir == choice.workdir;
+            Some(if same { Fit::Warm } else { Fit::Replace })
+        }
+        SessionPhase::Down => {
+            let ready = session.start_after(config.lifecycle.restart_first, config.lifecycle.restart_max) <= now;
+            ready.then_some(Fit::Cold)
+        }
+        SessionPhase::Up(_) | SessionPhase::Starting(_) | SessionPhase::Ending(_) | SessionPhase::Dead { .. } => None,
+    }
+}

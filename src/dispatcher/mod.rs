@@ -1,0 +1,179 @@
+//! The dispatcher: claims tasks for sessions.
+//! In: queued tasks, free sessions. Out: the claim marker on disk, then the claim told to the owner. Types nothing: the
+//! session service does, once the claim stands.
+
+mod decide;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+
+pub use self::decide::{Choice, choose};
+use crate::{
+    config::Config,
+    live::Live,
+    model::{
+        event::Event,
+        ids::{RunId, TaskKey},
+        marker::Marker,
+        session::{Assignment, SessionEvent},
+        snapshot::Snapshot,
+        task::{Delivery, Run, Stop, TaskEvent},
+        task_file::sha256,
+    },
+    ports::{Clock, QueueDir, QueueStore, Sidecar, StateStore},
+};
+
+/// How long a task that could not be claimed is left alone.
+const RETRY_CLAIM: Duration = Duration::from_secs(2);
+
+/// How often sessions in their restart pause are looked at while tasks wait.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Makes ids of runs; the simulation's are numbered.
+pub type NewId = Arc<dyn Fn() -> String + Send + Sync>;
+
+pub struct Dispatcher {
+    live: Live,
+    store: Arc<dyn QueueStore>,
+    state: Arc<dyn StateStore>,
+    clock: Arc<dyn Clock>,
+    config: watch::Receiver<Arc<Config>>,
+    new_id: NewId,
+    skip: BTreeMap<TaskKey, Timestamp>,
+}
+
+/// Why a claim was not made.
+#[derive(Debug, thiserror::Error)]
+enum NoClaim {
+    /// The file isn't what it was; its own event comes.
+    #[error("the task's file has changed or is gone")]
+    Moved,
+    #[error("somebody else claimed it: a marker stands beside it")]
+    Claimed,
+    #[error("the owner did not take the claim: {0}")]
+    Refused(#[from] crate::live::Refusal),
+    #[error("the claim can't be written to disk: {0}")]
+    Disk(#[from] io::Error),
+}
+
+impl Dispatcher {
+    #[must_use]
+    pub fn new(
+        live: Live,
+        store: Arc<dyn QueueStore>,
+        state: Arc<dyn StateStore>,
+        clock: Arc<dyn Clock>,
+        config: watch::Receiver<Arc<Config>>,
+        new_id: NewId,
+    ) -> Self {
+        Self { live, store, state, clock, config, new_id, skip: BTreeMap::new() }
+    }
+
+    /// Works until the owner stops.
+    pub async fn run(mut self) {
+        let mut snapshots = self.live.watch();
+        loop {
+            let snapshot = snapshots.borrow_and_update().clone();
+            let now = self.clock.now();
+            self.skip.retain(|_, until| *until > now);
+            let skip: BTreeSet<TaskKey> = self.skip.keys().cloned().collect();
+            let choice = choose(&snapshot, &self.config.borrow(), &skip, now);
+            if let Some(choice) = choice {
+                if let Err(reason) = self.claim(&snapshot, &choice).await {
+                    self.not_claimed(&choice, &reason).await;
+                }
+                continue;
+            }
+            tokio::select! {
+                changed = snapshots.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(LOOK_AGAIN), if waits(&snapshot) => {}
+            }
+        }
+    }
+
+    async fn not_claimed(&mut self, choice: &Choice, reason: &NoClaim) {
+        let until = SignedDuration::try_from(RETRY_CLAIM).unwrap_or_default();
+        let now = self.clock.now();
+        self.skip.insert(choice.task.clone(), now.saturating_add(until).unwrap_or(now));
+        tracing::info!(task = %choice.task, session = %choice.session, %reason, "not claimed");
+        if let NoClaim::Disk(error) = reason {
+            let text = format!(
+                "task {} can't be claimed: its marker can't be written beside it: {error}; tried again every {} s",
+                choice.task,
+                RETRY_CLAIM.as_secs()
+            );
+            self.live.report(vec![Event::Health { topic: "claims".to_owned(), problem: Some(text) }]).await;
+        }
+    }
+
+    /// Marker first, durable; then the owner; the session service types when it sees the assignment.
+    async fn claim(&self, snapshot: &Snapshot, choice: &Choice) -> Result<(), NoClaim> {
+        let key = &choice.task;
+        let task = snapshot.tasks.get(key).ok_or(NoClaim::Moved)?;
+        let facts = task.text.as_ref().ok_or(NoClaim::Moved)?;
+        let max = self.config.borrow().dispatcher.max_task_bytes.0;
+        let text = match self.store.read(&key.project, QueueDir::Inbox, &key.id, max).await {
+            Ok((text, _)) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(NoClaim::Moved),
+            Err(error) => return Err(error.into()),
+        };
+        if sha256(&text) != facts.sha256 {
+            return Err(NoClaim::Moved);
+        }
+        let run = Run {
+            id: RunId((self.new_id)()),
+            session: choice.session.clone(),
+            agent: choice.agent.clone(),
+            account: choice.account.clone(),
+            workdir: choice.workdir.clone(),
+            attempt: task.attempts + 1,
+            attempts_allowed: task.spec.retries.saturating_add(1),
+            timeout: task.spec.timeout,
+            claimed: self.clock.now(),
+            delivery: Delivery::NotBegun,
+            stop: Stop::No,
+            text: facts.clone(),
+        };
+        self.state.save_run(&run.id, &text).await?;
+        let marker = Marker::of(&run, &snapshot.supervisor).to_json();
+        match self.store.write_sidecar(&key.project, &key.id, Sidecar::Working, &marker).await {
+            Ok(()) => {}
+            Err(error) => {
+                let _ = self.state.remove_run(&run.id).await;
+                let taken = error.kind() == io::ErrorKind::AlreadyExists;
+                return Err(if taken { NoClaim::Claimed } else { error.into() });
+            }
+        }
+        // Somebody may have moved the file away while the marker was written: theirs is the task.
+        let still = self.store.read(&key.project, QueueDir::Inbox, &key.id, max).await;
+        let result = match still {
+            Ok((now, _)) if now == text => {
+                let assignment = Assignment { task: key.clone(), run: run.id.clone() };
+                let events = vec![
+                    Event::Task(key.clone(), TaskEvent::Claimed(run.clone())),
+                    Event::Session(choice.session.clone(), SessionEvent::Assigned(assignment)),
+                    Event::Health { topic: "claims".to_owned(), problem: None },
+                ];
+                self.live.propose(events).await.map_err(NoClaim::from)
+            }
+            Ok(_) | Err(_) => Err(NoClaim::Moved),
+        };
+        if result.is_err() {
+            self.store.remove_sidecar(&key.project, &key.id, Sidecar::Working).await?;
+            let _ = self.state.remove_run(&run.id).await;
+        }
+        result
+    }
+}
+
+/// Whether time alone may bring a choice.
+fn waits(snapshot: &Snapshot) -> bool {
+    !snapshot.paused && snapshot.tasks.values().any(|task| task.phase == crate::model::task::Phase::Queued)
+}

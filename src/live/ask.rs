@@ -1,0 +1,136 @@
+//! What the verbs do to the world.
+//! In: one write to a control file. Out: the numbers of the requests that services still have to carry out.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::world::{Refusal, World};
+use crate::model::{
+    command::{self, Action, Command, Refused, RefusedKind, Scope, TaskRef},
+    event::Event,
+    ids::{SessionName, TaskKey},
+    session::{Role, SessionEvent, SessionPhase, SessionRefusal},
+    task::{Phase, Status, TaskEvent},
+};
+
+/// Reads and begins everything of one write, or nothing.
+pub(super) fn carry_out(world: &mut World, scope: &Scope, text: &[u8], now: Timestamp) -> Result<Vec<u64>, Refused> {
+    let commands = command::parse(scope, text)?;
+    let mut requests = Vec::new();
+    for command in commands {
+        requests.extend(begin(world, command, now)?);
+    }
+    Ok(requests)
+}
+
+fn begin(world: &mut World, command: Command, now: Timestamp) -> Result<Option<u64>, Refused> {
+    match command {
+        Command::Pause | Command::Resume => {
+            world.snapshot.paused = command == Command::Pause;
+            world.touch();
+            Ok(None)
+        }
+        Command::Rescan => {
+            world.snapshot.rescan += 1;
+            Ok(None)
+        }
+        Command::Reload => Ok(Some(request(world, Action::Reload))),
+        Command::Cancel(task) => {
+            let key = resolve(world, &task)?;
+            apply(world, &Event::Task(key, TaskEvent::Cancel), now)
+        }
+        Command::Retry(task) => retry(world, &task),
+        Command::Hold(key) => apply(world, &Event::Task(key, TaskEvent::Hold), now),
+        Command::Release(key) => apply(world, &Event::Task(key, TaskEvent::Release), now),
+        Command::Priority(key, n) => apply(world, &Event::Task(key, TaskEvent::Priority(n)), now),
+        Command::Drain(name) => apply(world, &Event::Session(name, SessionEvent::Drain(true)), now),
+        Command::Undrain(name) => apply(world, &Event::Session(name, SessionEvent::Drain(false)), now),
+        Command::Interrupt(name) => for_session(world, name, Action::Interrupt).map(Some),
+        Command::Exit(name) => for_session(world, name, Action::Exit).map(Some),
+        Command::Restart(name) => for_session(world, name, Action::Restart).map(Some),
+        Command::Input(name, text) => for_session(world, name, |name| Action::Input(name, text)).map(Some),
+        Command::Keys(name, keys) => for_session(world, name, |name| Action::Keys(name, keys)).map(Some),
+    }
+}
+
+fn apply(world: &mut World, event: &Event, now: Timestamp) -> Result<Option<u64>, Refused> {
+    world.apply(event, now).map(|()| None).map_err(|refusal| {
+        let kind = match &refusal {
+            Refusal::NoTask(_) | Refusal::NoSession(_) => RefusedKind::NotFound,
+            Refusal::Session(_, SessionRefusal::Dedicated(_)) => RefusedKind::NotPermitted,
+            Refusal::Task(..) | Refusal::Session(..) => RefusedKind::Busy,
+            Refusal::Unsaved(_) | Refusal::Stopped => RefusedKind::Failed,
+        };
+        Refused::new(kind, refusal.to_string())
+    })
+}
+
+fn resolve(world: &World, task: &TaskRef) -> Result<TaskKey, Refused> {
+    let text = match task {
+        TaskRef::Key(key) => return Ok(key.clone()),
+        TaskRef::Text(text) => text,
+    };
+    let keys = world.snapshot.find_tasks(text.strip_suffix(".md").unwrap_or(text));
+    match keys.as_slice() {
+        [] => Err(Refused::new(RefusedKind::NotFound, format!("there is no task {text:?}; `ls tasks/` lists them"))),
+        [key] => Ok(key.clone()),
+        several => {
+            let names: Vec<String> = several.iter().map(ToString::to_string).collect();
+            Err(Refused::new(RefusedKind::Invalid, format!("{text:?} may be {}; name one", names.join(" or "))))
+        }
+    }
+}
+
+/// A finished task is found in memory, or by its name in `failed/` and `done/` by the service that carries this out.
+fn retry(world: &mut World, task: &TaskRef) -> Result<Option<u64>, Refused> {
+    let key = match (resolve(world, task), task) {
+        (Ok(key), _) => key,
+        (Err(refused), TaskRef::Text(text)) if refused.kind == RefusedKind::NotFound => {
+            let bare =
+                world.snapshot.projects.first().and_then(|project| TaskKey::parse(&format!("{}:{text}", project.name)));
+            TaskKey::parse(text).or(bare).ok_or(refused)?
+        }
+        (Err(refused), _) => return Err(refused),
+    };
+    match world.snapshot.tasks.get(&key).map(|task| &task.phase) {
+        Some(Phase::Finished(finished)) if finished.ending.status == Status::Done => Err(Refused::new(
+            RefusedKind::Invalid,
+            format!("task {key} is done; `mv done/{} inbox/` runs it again", key.id.file_name()),
+        )),
+        Some(Phase::Finished(_)) | None => Ok(Some(request(world, Action::Retry(key)))),
+        Some(phase) => Err(Refused::new(RefusedKind::Busy, format!("task {key} is {}", phase.word()))),
+    }
+}
+
+fn for_session(
+    world: &mut World,
+    name: SessionName,
+    action: impl FnOnce(SessionName) -> Action,
+) -> Result<u64, Refused> {
+    let Some(session) = world.snapshot.sessions.get(&name).cloned() else {
+        return Err(Refused::new(RefusedKind::NotFound, format!("there is no session {name}")));
+    };
+    let action = action(name.clone());
+    let ends_it = matches!(action, Action::Exit(_) | Action::Restart(_));
+    if ends_it && session.role == Role::Dedicated {
+        return Err(Refused::new(
+            RefusedKind::NotPermitted,
+            format!("session {name} is dedicated to a person; its agent is never ended from here"),
+        ));
+    }
+    match &session.phase {
+        SessionPhase::Up(_) | SessionPhase::Starting(_) => {}
+        SessionPhase::Down | SessionPhase::Ending(_) | SessionPhase::Dead { .. } if ends_it => {}
+        SessionPhase::Down | SessionPhase::Ending(_) | SessionPhase::Dead { .. } => {
+            return Err(Refused::new(RefusedKind::Unavailable, format!("no agent runs in session {name} now")));
+        }
+    }
+    Ok(request(world, action))
+}
+
+fn request(world: &mut World, action: Action) -> u64 {
+    let id = world.next_request();
+    world.snapshot.requests.insert(id, Arc::new(action));
+    id
+}

@@ -1,0 +1,288 @@
+//! The owner: one task that alone changes the supervisor's state.
+//! In: events that services propose and texts that people write. Out: the snapshot that everybody reads. Owns the
+//! world, saves it before it is shown. Never touches tmux, a queue file or an agent.
+
+mod ask;
+mod persist;
+mod world;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use self::{
+    persist::{LoadError, load},
+    world::{Refusal, World},
+};
+use crate::{
+    model::{
+        command::{Refused, RefusedKind, Scope, Writer},
+        event::{Event, Kind},
+        snapshot::Snapshot,
+    },
+    ports::{Clock, StateStore},
+};
+
+/// Proposals and requests that may wait for the owner; a full queue makes the next one wait.
+const QUEUE: usize = 1024;
+
+/// How everybody speaks with the owner.
+#[derive(Debug, Clone)]
+pub struct Live {
+    messages: mpsc::Sender<Message>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+}
+
+enum Message {
+    /// All or nothing.
+    Propose(Vec<Event>, oneshot::Sender<Result<(), Refusal>>),
+    /// Each for itself; refusals are only logged.
+    Report(Vec<Event>, oneshot::Sender<()>),
+    Ask {
+        scope: Scope,
+        text: Vec<u8>,
+        writer: Option<Writer>,
+        reply: oneshot::Sender<Result<(), Refused>>,
+    },
+    Stop(oneshot::Sender<()>),
+}
+
+impl Live {
+    /// Starts the owner with a loaded world.
+    pub fn start(world: World, clock: Arc<dyn Clock>, store: Arc<dyn StateStore>) -> Self {
+        let (messages, inbox) = mpsc::channel(QUEUE);
+        let (publish, snapshot) = watch::channel(Arc::new(world.snapshot.clone()));
+        let owner = Owner { world, clock, store, publish, unsaved_log: String::new(), waiting: Vec::new() };
+        tokio::spawn(owner.run(inbox));
+        Self { messages, snapshot }
+    }
+
+    /// The present picture.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// A receiver that wakes at each new picture.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+
+    /// Proposes events that belong together: all happen or none. When this returns `Ok`, they are saved and shown.
+    ///
+    /// # Errors
+    /// When one of them does not apply, the state can't be saved, or the owner has stopped.
+    pub async fn propose(&self, events: Vec<Event>) -> Result<(), Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let stopped = || Refusal::Stopped;
+        self.messages.send(Message::Propose(events, reply)).await.map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Reports events that stand each for itself; those that don't apply are dropped.
+    pub async fn report(&self, events: Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
+        let (reply, answer) = oneshot::channel();
+        if self.messages.send(Message::Report(events, reply)).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+
+    /// Carries out what somebody wrote into a control file; answers when it is done or, after `within`, begun.
+    ///
+    /// # Errors
+    /// When any line is not understood or can't be done; nothing of it is begun then.
+    pub async fn ask(
+        &self,
+        scope: Scope,
+        text: Vec<u8>,
+        writer: Option<Writer>,
+        within: Duration,
+    ) -> Result<(), Refused> {
+        let (reply, answer) = oneshot::channel();
+        let stopped = || Refused::new(RefusedKind::Failed, "the daemon is stopping");
+        self.messages.send(Message::Ask { scope, text, writer, reply }).await.map_err(|_| stopped())?;
+        match tokio::time::timeout(within, answer).await {
+            Ok(answered) => answered.unwrap_or_else(|_| Err(stopped())),
+            Err(_begun) => Ok(()),
+        }
+    }
+
+    /// Saves and stops the owner; everybody else's calls fail from then on.
+    pub async fn stop(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.messages.send(Message::Stop(reply)).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+}
+
+/// Somebody whose write waits until all its requests are carried out.
+struct Waiting {
+    requests: Vec<u64>,
+    outcome: usize,
+    reply: Option<oneshot::Sender<Result<(), Refused>>>,
+    failed: Option<Refused>,
+}
+
+struct Owner {
+    world: World,
+    clock: Arc<dyn Clock>,
+    store: Arc<dyn StateStore>,
+    publish: watch::Sender<Arc<Snapshot>>,
+    /// Event lines that could not be written yet.
+    unsaved_log: String,
+    waiting: Vec<Waiting>,
+}
+
+/// Event lines kept for a log that can't be written, in bytes.
+const UNSAVED_LOG_MAX: usize = 1024 * 1024;
+
+impl Owner {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        while let Some(message) = inbox.recv().await {
+            match message {
+                Message::Propose(events, reply) => {
+                    let result = self.propose(events).await;
+                    let _ = reply.send(result);
+                }
+                Message::Report(events, reply) => {
+                    self.report(events).await;
+                    let _ = reply.send(());
+                }
+                Message::Ask { scope, text, writer, reply } => self.ask(&scope, &text, writer, reply).await,
+                Message::Stop(reply) => {
+                    let mut next = self.world.clone();
+                    next.note(self.clock.now(), Kind::Daemon, "daemon", "stopped".to_owned());
+                    let _ = self.commit(next).await;
+                    let _ = reply.send(());
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn propose(&mut self, events: Vec<Event>) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        let mut next = self.world.clone();
+        for event in &events {
+            next.apply(event, now)?;
+        }
+        self.commit(next).await?;
+        self.answer(&events);
+        Ok(())
+    }
+
+    async fn report(&mut self, events: Vec<Event>) {
+        let now = self.clock.now();
+        let mut next = self.world.clone();
+        let mut taken = Vec::with_capacity(events.len());
+        for event in events {
+            let mut trial = next.clone();
+            match trial.apply(&event, now) {
+                Ok(()) => {
+                    next = trial;
+                    taken.push(event);
+                }
+                Err(refusal) => tracing::debug!(%refusal, ?event, "event not taken"),
+            }
+        }
+        match self.commit(next).await {
+            Ok(()) => self.answer(&taken),
+            Err(refusal) => tracing::warn!(%refusal, "events dropped; they will be reported again"),
+        }
+    }
+
+    /// Saves what has to outlive the daemon, then shows the new world. On failure the old world stays.
+    async fn commit(&mut self, mut next: World) -> Result<(), Refusal> {
+        if next.is_unsaved() {
+            if let Err(error) = self.store.save(&persist::render(&next)).await {
+                let text = format!(
+                    "the state file can't be written: {error}; nothing new is begun until it can (is the disk full?)"
+                );
+                tracing::error!("{text}");
+                self.world.snapshot.health.insert("state".to_owned(), text.clone());
+                self.world.snapshot.seq += 1;
+                self.publish.send_replace(Arc::new(self.world.snapshot.clone()));
+                return Err(Refusal::Unsaved(text));
+            }
+            next.saved();
+            next.snapshot.health.remove("state");
+        }
+        self.unsaved_log.push_str(&next.take_log());
+        if !self.unsaved_log.is_empty() {
+            match self.store.append_events(&self.unsaved_log).await {
+                Ok(()) => self.unsaved_log.clear(),
+                // The log is a record, not the truth: work goes on without it.
+                Err(error) => {
+                    tracing::warn!(%error, "the event log can't be written; lines are kept and tried again");
+                    let excess = self.unsaved_log.len().saturating_sub(UNSAVED_LOG_MAX);
+                    let cut = self.unsaved_log.char_indices().map(|(i, _)| i).find(|i| *i >= excess).unwrap_or(0);
+                    self.unsaved_log.drain(..cut);
+                }
+            }
+        }
+        next.snapshot.seq += 1;
+        next.snapshot.at = self.clock.now();
+        self.world = next;
+        self.publish.send_replace(Arc::new(self.world.snapshot.clone()));
+        Ok(())
+    }
+
+    async fn ask(
+        &mut self,
+        scope: &Scope,
+        text: &[u8],
+        writer: Option<Writer>,
+        reply: oneshot::Sender<Result<(), Refused>>,
+    ) {
+        let now = self.clock.now();
+        let mut next = self.world.clone();
+        let result = ask::carry_out(&mut next, scope, text, now);
+        if result.is_err() {
+            next = self.world.clone();
+        }
+        let outcome = next.outcome(now, scope, text, writer, &result.as_ref().map(|_| ()).map_err(Clone::clone));
+        let committed = self.commit(next).await;
+        let result = match (result, committed) {
+            (Ok(_), Err(refusal)) => Err(Refused::new(RefusedKind::Failed, refusal.to_string())),
+            (result, Ok(()) | Err(_)) => result,
+        };
+        match result {
+            Ok(requests) if !requests.is_empty() => {
+                self.waiting.push(Waiting { requests, outcome, reply: Some(reply), failed: None });
+            }
+            Ok(_) => {
+                let _ = reply.send(Ok(()));
+            }
+            Err(refused) => {
+                let _ = reply.send(Err(refused));
+            }
+        }
+    }
+
+    /// Tells those who wait for requests that are done now.
+    fn answer(&mut self, events: &[Event]) {
+        for event in events {
+            let Event::RequestDone { id, result } = event else { continue };
+            for waiting in &mut self.waiting {
+                if !waiting.requests.contains(id) {
+                    continue;
+                }
+                waiting.requests.retain(|request| request != id);
+                if let Err(refused) = result {
+                    waiting.failed = Some(refused.clone());
+                }
+                let result = waiting.failed.clone().map_or(Ok(()), Err);
+                if let (true, Some(reply)) = (waiting.requests.is_empty(), waiting.reply.take()) {
+                    self.world.outcome_done(waiting.outcome, &result);
+                    let _ = reply.send(result);
+                }
+            }
+        }
+        self.waiting.retain(|waiting| waiting.reply.is_some());
+    }
+}

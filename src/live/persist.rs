@@ -1,0 +1,180 @@
+//! What of the world outlives the daemon, as `state.json`: sessions, runs, what people said by verb.
+//! Tasks are not in it: the queue's files are the truth about them.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::world::{Override, World};
+use crate::model::{
+    ids::{SessionName, TaskKey},
+    session::{Assignment, Role, Session, SessionPhase},
+    snapshot::{Account, Project, Snapshot},
+    task::{Filing, Origin, Phase, Run, Task, TaskSpec},
+};
+
+/// Rises with every change of the format that an older daemon can't read.
+const VERSION: u32 = 1;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    version: u32,
+    supervisor: String,
+    #[serde(default)]
+    paused: bool,
+    #[serde(default)]
+    event_seq: u64,
+    #[serde(default)]
+    request_seq: u64,
+    #[serde(default)]
+    sessions: Vec<SavedSession>,
+    #[serde(default)]
+    runs: Vec<SavedRun>,
+    #[serde(default)]
+    overrides: Vec<(TaskKey, Override)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedSession {
+    name: SessionName,
+    role: Role,
+    phase: SessionPhase,
+    drained: bool,
+    spent: bool,
+    failures: u32,
+    task: Option<Assignment>,
+    used: Timestamp,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedRun {
+    task: TaskKey,
+    attempts: u32,
+    #[serde(default)]
+    origin: Origin,
+    run: Run,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(
+        "state.json is of version {found}; this daemon reads up to {VERSION}: start the newer daemon, or move the file away"
+    )]
+    Newer { found: u32 },
+    #[error("state.json can't be read: {0}")]
+    Broken(String),
+}
+
+/// The part to save, as JSON.
+pub(super) fn render(world: &World) -> Vec<u8> {
+    let sessions = world.snapshot.sessions.values().map(|session| SavedSession {
+        name: session.name.clone(),
+        role: session.role,
+        phase: session.phase.clone(),
+        drained: session.drained,
+        spent: session.spent,
+        failures: session.failures,
+        task: session.task.clone(),
+        used: session.used,
+    });
+    let runs = world.snapshot.tasks.values().filter_map(|task| match &task.phase {
+        // A known end is not saved: the evidence that gave it is still there after a restart.
+        Phase::Working(run) | Phase::Filing(Filing { run: Some(run), .. }) => Some(SavedRun {
+            task: task.key.clone(),
+            attempts: task.attempts,
+            origin: task.origin.clone(),
+            run: run.clone(),
+        }),
+        Phase::Held(_) | Phase::Queued | Phase::Rejected(_) | Phase::Filing(_) | Phase::Finished(_) => None,
+    });
+    let state = State {
+        version: VERSION,
+        supervisor: world.snapshot.supervisor.to_string(),
+        paused: world.snapshot.paused,
+        event_seq: world.event_seq,
+        request_seq: world.request_seq,
+        sessions: sessions.collect(),
+        runs: runs.collect(),
+        overrides: world.overrides.iter().map(|(key, said)| (key.clone(), said.clone())).collect(),
+    };
+    // These types always serialise: every map key is a string.
+    serde_json::to_vec_pretty(&state).unwrap_or_default()
+}
+
+/// The world as it was saved, or a new one.
+///
+/// # Errors
+/// When the saved state is there and can't be understood; the caller sets it aside and says so.
+pub fn load(
+    saved: Option<&[u8]>,
+    projects: Vec<Project>,
+    accounts: Vec<Account>,
+    fresh_id: String,
+    now: Timestamp,
+) -> Result<World, LoadError> {
+    let state = match saved {
+        None => None,
+        Some(bytes) => {
+            let state: serde_json::Value =
+                serde_json::from_slice(bytes).map_err(|e| LoadError::Broken(e.to_string()))?;
+            let found = state.get("version").and_then(serde_json::Value::as_u64).unwrap_or(0);
+            if found > u64::from(VERSION) {
+                return Err(LoadError::Newer { found: u32::try_from(found).unwrap_or(u32::MAX) });
+            }
+            Some(serde_json::from_value::<State>(state).map_err(|e| LoadError::Broken(e.to_string()))?)
+        }
+    };
+    let supervisor = state.as_ref().map_or(fresh_id, |state| state.supervisor.clone());
+    let snapshot = Snapshot {
+        supervisor: supervisor.into(),
+        seq: 0,
+        at: now,
+        since: now,
+        paused: false,
+        rescan: 0,
+        projects: Arc::new(projects),
+        accounts: Arc::new(accounts),
+        tasks: imbl::OrdMap::new(),
+        sessions: imbl::OrdMap::new(),
+        requests: imbl::OrdMap::new(),
+        health: imbl::OrdMap::new(),
+        outcomes: Arc::default(),
+        recent: imbl::Vector::new(),
+        finished: [0; 3],
+    };
+    let Some(state) = state else { return Ok(World::new(snapshot)) };
+
+    let mut world = World::new(snapshot);
+    world.snapshot.paused = state.paused;
+    world.event_seq = state.event_seq;
+    world.request_seq = state.request_seq;
+    world.overrides = state.overrides.into_iter().collect();
+    for saved in state.sessions {
+        let session = Session {
+            phase: saved.phase,
+            drained: saved.drained,
+            spent: saved.spent,
+            failures: saved.failures,
+            task: saved.task,
+            used: saved.used,
+            ..Session::new(saved.name.clone(), saved.role, now)
+        };
+        world.snapshot.sessions.insert(saved.name, Arc::new(session));
+    }
+    for saved in state.runs {
+        let task = Task {
+            key: saved.task.clone(),
+            text: Some(saved.run.text.clone()),
+            spec: Arc::new(TaskSpec::default()),
+            priority: 0,
+            since: saved.run.claimed,
+            phase: Phase::Working(saved.run),
+            attempts: saved.attempts,
+            origin: saved.origin,
+            note: None,
+        };
+        world.snapshot.tasks.insert(saved.task, Arc::new(task));
+    }
+    Ok(world)
+}

@@ -1,0 +1,505 @@
+//! The whole state of the supervisor and what each event makes of it.
+//! In: events and `now`. Out: the changed world or a refusal. Pure: no file, no clock, no task.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::model::{
+    command::{Refused, Scope, Writer},
+    event::{Event, Kind, LogLine},
+    ids::{SessionName, TaskKey},
+    session::{self, Activity, Role, Session, SessionEvent, SessionPhase, SessionRefusal, Verdict},
+    snapshot::{Outcome, RECENT_EVENTS, RECENT_FINISHED, RECENT_OUTCOMES, Snapshot},
+    task::{self, After, Delivery, Origin, Phase, Status, Stop, Task, TaskEvent, TaskRefusal, TaskSpec},
+};
+
+/// Why the owner did not take an event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("task {0} {1}")]
+    Task(TaskKey, TaskRefusal),
+    #[error("session {0} {1}")]
+    Session(SessionName, SessionRefusal),
+    #[error("there is no task {0}")]
+    NoTask(TaskKey),
+    #[error("there is no session {0}")]
+    NoSession(SessionName),
+    #[error("{0}")]
+    Unsaved(String),
+    #[error("the daemon is stopping")]
+    Stopped,
+}
+
+/// What a person said about a task that its file doesn't hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Override {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    #[serde(default)]
+    pub held: bool,
+}
+
+/// Everything. Cloning is cheap: the parts are shared.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub snapshot: Snapshot,
+    pub overrides: imbl::OrdMap<TaskKey, Override>,
+    pub event_seq: u64,
+    pub request_seq: u64,
+    unsaved: bool,
+    log: imbl::Vector<Arc<LogLine>>,
+}
+
+impl World {
+    #[must_use]
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self {
+            snapshot,
+            overrides: imbl::OrdMap::new(),
+            event_seq: 0,
+            request_seq: 0,
+            unsaved: true,
+            log: imbl::Vector::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn is_unsaved(&self) -> bool {
+        self.unsaved
+    }
+
+    pub(super) fn saved(&mut self) {
+        self.unsaved = false;
+    }
+
+    pub(super) fn touch(&mut self) {
+        self.unsaved = true;
+    }
+
+    /// The event lines since the last call, as JSON lines.
+    pub(super) fn take_log(&mut self) -> String {
+        let lines = std::mem::take(&mut self.log);
+        lines.iter().filter_map(|line| serde_json::to_string(line.as_ref()).ok()).map(|line| line + "\n").collect()
+    }
+
+    /// Writes a line of `events`.
+    pub fn note(&mut self, now: Timestamp, kind: Kind, object: &str, text: String) {
+        self.note_by(now, kind, object, text, None);
+    }
+
+    pub(super) fn note_by(&mut self, now: Timestamp, kind: Kind, object: &str, text: String, writer: Option<Writer>) {
+        self.event_seq += 1;
+        let line = Arc::new(LogLine { seq: self.event_seq, time: now, kind, object: object.to_owned(), text, writer });
+        self.log.push_back(line.clone());
+        self.snapshot.recent.push_back(line);
+        while self.snapshot.recent.len() > RECENT_EVENTS {
+            self.snapshot.recent.pop_front();
+        }
+    }
+
+    /// Takes one event.
+    ///
+    /// # Errors
+    /// When it does not apply; the world may be half changed then and is thrown away by the caller.
+    pub fn apply(&mut self, event: &Event, now: Timestamp) -> Result<(), Refusal> {
+        match event {
+            Event::Task(key, event) => self.task(key, event, now),
+            Event::Origin(key, origin) => {
+                self.origin(key, origin, now);
+                Ok(())
+            }
+            Event::Session(name, event) => self.session(name, event, now),
+            Event::Counts { project, counts } => {
+                if let Some(at) = self.snapshot.projects.iter().position(|p| p.name == *project && p.counts != *counts)
+                {
+                    Arc::make_mut(&mut self.snapshot.projects)[at].counts = *counts;
+                }
+                Ok(())
+            }
+            Event::Health { topic, problem } => {
+                self.health(topic, problem.as_deref(), now);
+                Ok(())
+            }
+            Event::RequestDone { id, result } => {
+                if let Some(action) = self.snapshot.requests.remove(id)
+                    && let Err(refused) = result
+                {
+                    self.note(now, Kind::Verb, "daemon", format!("{action:?} was not done: {refused}"));
+                }
+                Ok(())
+            }
+            Event::Note { kind, object, text } => {
+                self.note(now, *kind, object, text.clone());
+                Ok(())
+            }
+        }
+    }
+
+    fn health(&mut self, topic: &str, problem: Option<&str>, now: Timestamp) {
+        let known = self.snapshot.health.get(topic).map(String::as_str);
+        if known == problem {
+            return;
+        }
+        match problem {
+            Some(text) => {
+                self.note(now, Kind::Problem, "daemon", text.to_owned());
+                self.snapshot.health.insert(topic.to_owned(), text.to_owned());
+            }
+            None => {
+                self.note(now, Kind::Daemon, "daemon", format!("right again: {topic}"));
+                self.snapshot.health.remove(topic);
+            }
+        }
+    }
+
+    fn origin(&mut self, key: &TaskKey, origin: &Origin, now: Timestamp) {
+        let known = self.snapshot.tasks.get(key).cloned();
+        let mut task = match known {
+            Some(task) if !matches!(task.phase, Phase::Finished(_)) => (*task).clone(),
+            Some(_) | None => blank(key, now),
+        };
+        task.origin = origin.clone();
+        self.snapshot.tasks.insert(key.clone(), Arc::new(task));
+    }
+
+    fn task(&mut self, key: &TaskKey, event: &TaskEvent, now: Timestamp) -> Result<(), Refusal> {
+        let known = self.snapshot.tasks.get(key).cloned();
+        let mut task = match (&known, event) {
+            (Some(task), _) => (**task).clone(),
+            (
+                None,
+                TaskEvent::Seen { .. } | TaskEvent::NotReady(_) | TaskEvent::Rejected(_) | TaskEvent::OutsideClaim(_),
+            ) => blank(key, now),
+            (None, TaskEvent::Vanished { .. }) => return Ok(()),
+            (None, _) => return Err(Refusal::NoTask(key.clone())),
+        };
+        let was_finished = matches!(task.phase, Phase::Finished(_));
+        let after =
+            task::step(&task.phase, task.text.as_ref(), event, now).map_err(|e| Refusal::Task(key.clone(), e))?;
+
+        let phase = match after {
+            After::Gone => {
+                self.snapshot.tasks.remove(key);
+                self.unsaved |= self.overrides.remove(key).is_some();
+                self.note(now, Kind::Task, &format!("task {key}"), "gone: its file was removed".to_owned());
+                return Ok(());
+            }
+            After::Same => None,
+            After::Now(phase) => Some(phase),
+        };
+        if was_finished && phase.is_some() {
+            task = Task { origin: Origin::default(), ..blank(key, now) };
+        }
+        self.learn(&mut task, event);
+        if let Some(phase) = phase {
+            self.task_moved(&mut task, phase, event, now);
+        }
+        if known.as_deref() != Some(&task) {
+            self.snapshot.tasks.insert(key.clone(), Arc::new(task));
+        }
+        Ok(())
+    }
+
+    /// What an event tells about a task beside its phase.
+    fn learn(&mut self, task: &mut Task, event: &TaskEvent) {
+        match event {
+            TaskEvent::Seen { text, spec } if !matches!(task.phase, Phase::Working(_) | Phase::Filing(_)) => {
+                task.text = Some(text.clone());
+                task.spec = spec.clone();
+                let said = self.overrides.get(&task.key).and_then(|o| o.priority);
+                task.priority = said.unwrap_or(spec.priority);
+            }
+            TaskEvent::Seen { text, .. } => {
+                let changed = task.phase.run().is_some_and(|run| run.text.identity != text.identity);
+                task.note = changed.then(|| {
+                    "its file has changed since it was claimed; the agent works on the earlier text".to_owned()
+                });
+            }
+            TaskEvent::Vanished { by_verb: false } => {
+                if matches!(task.phase, Phase::Working(_)) {
+                    task.note = Some(
+                        "its file is gone from the inbox; the work goes on and its result will be filed".to_owned(),
+                    );
+                }
+            }
+            TaskEvent::Claimed(run) => {
+                task.attempts = run.attempt;
+                task.note = None;
+            }
+            TaskEvent::TryAgain { why, .. } => task.note = Some(why.clone()),
+            TaskEvent::Unclaimed { why, .. } => {
+                task.note = Some(format!("attempt {} was taken back: {why}", task.attempts))
+            }
+            TaskEvent::Priority(n) => {
+                task.priority = *n;
+                self.overrides.entry(task.key.clone()).or_default().priority = Some(*n);
+                self.unsaved = true;
+            }
+            TaskEvent::Hold | TaskEvent::Release => {
+                self.overrides.entry(task.key.clone()).or_default().held = *event == TaskEvent::Hold;
+                self.unsaved = true;
+            }
+            TaskEvent::NotReady(_)
+            | TaskEvent::Rejected(_)
+            | TaskEvent::Vanished { by_verb: true }
+            | TaskEvent::OutsideClaim(_)
+            | TaskEvent::TypingBegun { .. }
+            | TaskEvent::Taken { .. }
+            | TaskEvent::Ended { .. }
+            | TaskEvent::Filed { .. }
+            | TaskEvent::Cancel => {}
+        }
+    }
+
+    fn task_moved(&mut self, task: &mut Task, mut phase: Phase, event: &TaskEvent, now: Timestamp) {
+        if matches!(phase, Phase::Queued)
+            && !matches!(event, TaskEvent::Release)
+            && self.overrides.get(&task.key).is_some_and(|o| o.held)
+        {
+            phase = Phase::Held(task::Hold::ByVerb);
+        }
+        if let TaskEvent::Unclaimed { .. } = event
+            && let Phase::Working(run) = &task.phase
+            && run.delivery == Delivery::NotBegun
+        {
+            // Nothing was tried, so nothing is used up.
+            task.attempts = task.attempts.saturating_sub(1);
+        }
+        let runs = |phase: &Phase| matches!(phase, Phase::Working(_) | Phase::Filing(_));
+        self.unsaved |= runs(&task.phase) || runs(&phase);
+        let moved = task.phase.word() != phase.word();
+        if moved {
+            task.since = now;
+        }
+        task.phase = phase;
+        let object = format!("task {}", task.key);
+        match &task.phase {
+            Phase::Finished(finished) => {
+                let status = finished.ending.status;
+                self.snapshot.finished[status as usize] += 1;
+                self.overrides.remove(&task.key);
+                let error = finished.ending.error.as_deref().map(|e| format!(": {e}")).unwrap_or_default();
+                let by = finished.run.as_ref().map(|run| format!(" in {}", run.session)).unwrap_or_default();
+                self.note(now, Kind::Task, &object, format!("{}{by}{error}", status.word()));
+                self.forget_old_results(task);
+            }
+            Phase::Working(run) => match &run.delivery {
+                Delivery::NotBegun if run.stop != Stop::No => {
+                    self.note(now, Kind::Task, &object, "to be stopped".to_owned())
+                }
+                Delivery::NotBegun => {
+                    let text = format!("working: attempt {} in {} (run {})", run.attempt, run.session, run.id);
+                    self.note(now, Kind::Task, &object, text);
+                }
+                Delivery::Begun | Delivery::Taken { .. } if run.stop != Stop::No => {
+                    self.note(now, Kind::Task, &object, "to be stopped".to_owned());
+                }
+                Delivery::Begun => {}
+                Delivery::Taken { .. } => self.note(now, Kind::Task, &object, format!("taken by {}", run.session)),
+            },
+            Phase::Held(hold) if moved => self.note(now, Kind::Task, &object, format!("held: {hold}")),
+            Phase::Rejected(problem) => self.note(now, Kind::Task, &object, format!("rejected: {problem}")),
+            Phase::Queued => {
+                let why = task.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
+                self.note(now, Kind::Task, &object, format!("queued{why}"));
+            }
+            Phase::Held(_) | Phase::Filing(_) => {}
+        }
+    }
+
+    fn forget_old_results(&mut self, newest: &Task) {
+        let finished = |task: &Task| matches!(task.phase, Phase::Finished(_)) && task.key != newest.key;
+        let mut old: Vec<_> = self
+            .snapshot
+            .tasks
+            .values()
+            .filter(|task| finished(task))
+            .map(|task| (task.since, task.key.clone()))
+            .collect();
+        if old.len() >= RECENT_FINISHED {
+            old.sort();
+            for (_, key) in old.drain(..old.len() + 1 - RECENT_FINISHED) {
+                self.snapshot.tasks.remove(&key);
+            }
+        }
+    }
+
+    fn session(&mut self, name: &SessionName, event: &SessionEvent, now: Timestamp) -> Result<(), Refusal> {
+        let known = self.snapshot.sessions.get(name).cloned().ok_or_else(|| Refusal::NoSession(name.clone()))?;
+        let next = session::step(&known, event, now).map_err(|e| Refusal::Session(name.clone(), e))?;
+        let mut session = (*known).clone();
+        let before = session.word();
+        let object = format!("session {name}");
+
+        if let Some(phase) = next {
+            self.unsaved = true;
+            session.since = now;
+            session.phase = phase;
+        }
+        match event {
+            SessionEvent::Opened(incarnation) => {
+                session.verdict = Verdict::unknown(now);
+                session.spent = false;
+                session.used = now;
+                self.note(
+                    now,
+                    Kind::Session,
+                    &object,
+                    format!("started {} (pid {})", incarnation.agent, incarnation.pid),
+                );
+            }
+            SessionEvent::OpenFailed(why) => {
+                session.failures += 1;
+                session.since = now;
+                self.unsaved = true;
+                self.note(now, Kind::Problem, &object, format!("could not be started: {why}"));
+            }
+            SessionEvent::Ready { .. } => {}
+            SessionEvent::Died { exit, .. } => {
+                if let SessionPhase::Dead { incarnation, .. } = &session.phase {
+                    let lived = now.duration_since(incarnation.started);
+                    session.failures = if lived >= STABLE { 1 } else { session.failures + 1 };
+                    self.note(now, Kind::Session, &object, format!("its program ended: {exit:?}"));
+                }
+            }
+            SessionEvent::Ended | SessionEvent::Lost { .. } => session.verdict = Verdict::unknown(now),
+            SessionEvent::Assigned(assignment) => {
+                session.task = Some(assignment.clone());
+                session.used = now;
+                self.unsaved = true;
+            }
+            SessionEvent::Freed => {
+                self.unsaved |= session.task.is_some();
+                let done = session.task.as_ref().and_then(|a| self.snapshot.tasks.get(&a.task));
+                if done.is_some_and(|task| matches!(&task.phase, Phase::Finished(f) if f.ending.status == Status::Done))
+                {
+                    session.failures = 0;
+                }
+                session.task = None;
+                session.spent = true;
+                session.used = now;
+            }
+            SessionEvent::Observed { verdict, conversation, .. } => {
+                self.observed(&mut session, verdict, conversation.as_ref(), now);
+            }
+            SessionEvent::Screen(screen) => session.screen = screen.clone(),
+            SessionEvent::Attached(clients) => session.attached = *clients,
+            SessionEvent::Drain(drained) => {
+                session.drained = *drained;
+                self.unsaved = true;
+                self.note(now, Kind::Session, &object, if *drained { "drained" } else { "undrained" }.to_owned());
+            }
+            SessionEvent::Ending => {
+                if matches!(known.phase, SessionPhase::Starting(_)) {
+                    session.failures += 1;
+                }
+            }
+        }
+        let after = session.word();
+        if before != after && session.role == Role::Pool {
+            self.note(now, Kind::Session, &object, format!("{before} -> {after}"));
+        }
+        self.snapshot.sessions.insert(name.clone(), Arc::new(session));
+        Ok(())
+    }
+
+    fn observed(&mut self, session: &mut Session, verdict: &Verdict, conversation: Option<&String>, now: Timestamp) {
+        let object = format!("session {}", session.name);
+        if session.verdict.activity != verdict.activity && session.role == Role::Pool {
+            let told = verdict
+                .evidence
+                .first()
+                .map(|e| format!(": {} ({:?} {})", e.text, e.source, e.rule))
+                .unwrap_or_default();
+            match verdict.activity {
+                Activity::Waiting(what) => {
+                    self.note(now, Kind::Waiting, &object, format!("waits for a person ({what:?}){told}"));
+                }
+                Activity::Limited => self.note(now, Kind::Limit, &object, format!("stopped by a limit{told}")),
+                Activity::Stalled => self.note(now, Kind::Silent, &object, format!("stalled{told}")),
+                Activity::Unknown | Activity::Idle | Activity::Working => {}
+            }
+        }
+        session.verdict = verdict.clone();
+        let incarnation = match &mut session.phase {
+            SessionPhase::Starting(i) | SessionPhase::Up(i) | SessionPhase::Ending(i) => i,
+            SessionPhase::Dead { incarnation, .. } => incarnation,
+            SessionPhase::Down => return,
+        };
+        if let Some(id) = conversation
+            && incarnation.conversation.as_ref() != Some(id)
+        {
+            incarnation.conversation = Some(id.clone());
+            self.unsaved = true;
+        }
+    }
+
+    /// Records what became of a write to a control file; answers where, for `outcome_done`.
+    pub(super) fn outcome(
+        &mut self,
+        now: Timestamp,
+        scope: &Scope,
+        text: &[u8],
+        writer: Option<Writer>,
+        result: &Result<(), Refused>,
+    ) -> usize {
+        let file = match scope {
+            Scope::Daemon => "control".to_owned(),
+            Scope::Task(key) => format!("tasks/{key}/control"),
+            Scope::Session(name) => format!("sessions/{name}/control"),
+            Scope::Input(name) => format!("sessions/{name}/input"),
+            Scope::Keys(name) => format!("sessions/{name}/keys"),
+        };
+        let shown: String = String::from_utf8_lossy(text).trim().chars().take(200).collect();
+        let told = match result {
+            Ok(()) => format!("{shown:?}: ok"),
+            Err(refused) => format!("{shown:?}: refused: {refused}"),
+        };
+        self.note_by(now, Kind::Verb, &file, told, writer.clone());
+        let result = match result {
+            Ok(()) => Ok("ok".to_owned()),
+            Err(refused) => Err((refused.kind, refused.message.clone())),
+        };
+        let outcomes = Arc::make_mut(&mut self.snapshot.outcomes);
+        outcomes.push_back(Outcome { at: now, writer, file, text: shown, result });
+        while outcomes.len() > RECENT_OUTCOMES {
+            outcomes.pop_front();
+        }
+        usize::try_from(self.event_seq).unwrap_or(usize::MAX)
+    }
+
+    /// Corrects an outcome that was only begun when it was recorded; shown with the next picture.
+    pub(super) fn outcome_done(&mut self, _seq: usize, result: &Result<(), Refused>) {
+        if let (Err(refused), Some(last)) = (result, Arc::make_mut(&mut self.snapshot.outcomes).back_mut()) {
+            last.result = Err((refused.kind, refused.message.clone()));
+        }
+    }
+
+    /// The number for a new request.
+    pub(super) fn next_request(&mut self) -> u64 {
+        self.request_seq += 1;
+        self.unsaved = true;
+        self.request_seq
+    }
+}
+
+/// A program that lived this long was no failed start.
+const STABLE: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
+
+fn blank(key: &TaskKey, now: Timestamp) -> Task {
+    Task {
+        key: key.clone(),
+        text: None,
+        spec: Arc::new(TaskSpec::default()),
+        priority: 0,
+        phase: Phase::Held(task::Hold::Settling),
+        since: now,
+        attempts: 0,
+        origin: Origin::default(),
+        note: None,
+    }
+}
+
+/// Index of a status in `Snapshot::finished`.
+const _: () = assert!(Status::Done as usize == 0 && Status::Failed as usize == 1 && Status::Cancelled as usize == 2);

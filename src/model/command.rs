@@ -1,0 +1,308 @@
+//! What people ask for by writing into control files: the verb tables and their parser.
+//! In: the text of one write and which file it went to. Out: commands, or a refusal with the errno's meaning and a sentence.
+//! Every face (mount, command line) and every help text uses these tables.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::ids::{SessionName, TaskKey};
+
+/// Longest write to a control file in bytes (INTERFACE 3).
+pub const CONTROL_WRITE_MAX: usize = 4096;
+
+/// Who wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writer {
+    pub uid: u32,
+    pub pid: u32,
+    /// Name of the program; empty when it was gone before it could be asked.
+    pub program: String,
+}
+
+/// Which control file a text was written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    Daemon,
+    Task(TaskKey),
+    Session(SessionName),
+    /// Text for an agent; the whole of it is one message.
+    Input(SessionName),
+    /// tmux key names.
+    Keys(SessionName),
+}
+
+/// One thing asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    Pause,
+    Resume,
+    Rescan,
+    Reload,
+    Cancel(TaskRef),
+    Retry(TaskRef),
+    Hold(TaskKey),
+    Release(TaskKey),
+    Priority(TaskKey, i32),
+    Interrupt(SessionName),
+    Exit(SessionName),
+    Restart(SessionName),
+    Drain(SessionName),
+    Undrain(SessionName),
+    Input(SessionName, String),
+    Keys(SessionName, Vec<String>),
+}
+
+/// A task as a person names it: `ID`, or `PROJECT:ID` where an id occurs twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskRef {
+    Key(TaskKey),
+    Text(String),
+}
+
+/// Something asked for that a service has to carry out; waits in the snapshot until it is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    Interrupt(SessionName),
+    Exit(SessionName),
+    Restart(SessionName),
+    Input(SessionName, String),
+    Keys(SessionName, Vec<String>),
+    /// Put a finished task back into the inbox.
+    Retry(TaskKey),
+    /// Read the configuration again.
+    Reload,
+}
+
+impl Action {
+    /// The session that carries it out.
+    #[must_use]
+    pub fn session(&self) -> Option<&SessionName> {
+        match self {
+            Self::Interrupt(s) | Self::Exit(s) | Self::Restart(s) | Self::Input(s, _) | Self::Keys(s, _) => Some(s),
+            Self::Retry(_) | Self::Reload => None,
+        }
+    }
+}
+
+/// Why something asked for was not done; each kind is one errno (INTERFACE 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusedKind {
+    /// EINVAL
+    Invalid,
+    /// ENOENT
+    NotFound,
+    /// EBUSY
+    Busy,
+    /// ENXIO: the session has nothing that could take it
+    Unavailable,
+    /// EAGAIN
+    TryAgain,
+    /// EIO: tried, and undone
+    Failed,
+    /// EPERM
+    NotPermitted,
+    /// EROFS
+    Paused,
+    /// EMSGSIZE
+    TooLong,
+    /// EDQUOT
+    Full,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    pub kind: RefusedKind,
+    pub message: String,
+}
+
+impl Refused {
+    #[must_use]
+    pub fn new(kind: RefusedKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+/// A row of a verb table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verb {
+    pub name: &'static str,
+    pub args: &'static str,
+    pub help: &'static str,
+}
+
+const fn verb(name: &'static str, args: &'static str, help: &'static str) -> Verb {
+    Verb { name, args, help }
+}
+
+/// Verbs of `control`.
+pub const DAEMON_VERBS: &[Verb] = &[
+    verb("pause", "", "dispatch nothing more; what runs goes on"),
+    verb("resume", "", "dispatch again"),
+    verb("rescan", "", "look at every queue directory and session now"),
+    verb("reload", "", "read the configuration again; applies what can be applied live"),
+    verb("cancel", "ID", "cancel a task; PROJECT:ID where an id occurs twice"),
+    verb("retry", "ID", "run a failed or cancelled task again"),
+];
+
+/// Verbs of `tasks/<id>/control`.
+pub const TASK_VERBS: &[Verb] = &[
+    verb("cancel", "", "cancel it; an agent at work is stopped"),
+    verb("retry", "", "run it again after it failed"),
+    verb("hold", "", "do not dispatch it"),
+    verb("release", "", "dispatch it after all"),
+    verb("priority", "N", "-100 to 100, higher first"),
+];
+
+/// Verbs of `sessions/<name>/control`.
+pub const SESSION_VERBS: &[Verb] = &[
+    verb("interrupt", "", "stop what the agent does, as its own interrupt key would"),
+    verb("exit", "", "end the agent; a pool session that is needed starts again"),
+    verb("restart", "", "end the agent and start a fresh one in the same window"),
+    verb("drain", "", "finish the present task and take no other"),
+    verb("undrain", "", "take tasks again"),
+];
+
+/// Reads one write. All lines are checked before any command is returned.
+///
+/// # Errors
+/// When any line isn't a verb with its arguments; the message quotes the line.
+pub fn parse(scope: &Scope, bytes: &[u8]) -> Result<Vec<Command>, Refused> {
+    let limit = if matches!(scope, Scope::Input(_)) { 1024 * 1024 } else { CONTROL_WRITE_MAX };
+    if bytes.len() > limit {
+        return Err(Refused::new(
+            RefusedKind::TooLong,
+            format!("{} bytes in one write; at most {limit} are taken", bytes.len()),
+        ));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|e| {
+        Refused::new(
+            RefusedKind::Invalid,
+            format!("not UTF-8 at byte {}: {:?}", e.valid_up_to(), String::from_utf8_lossy(bytes)),
+        )
+    })?;
+    if let Scope::Input(session) = scope {
+        return Ok(vec![Command::Input(session.clone(), text.to_owned())]);
+    }
+    if let Scope::Keys(session) = scope {
+        return parse_keys(session, text);
+    }
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| parse_line(scope, line)).collect()
+}
+
+fn parse_keys(session: &SessionName, text: &str) -> Result<Vec<Command>, Refused> {
+    let keys: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    // tmux key names are one printable character, or a word with optional C- M- S- in front.
+    let name_ok = |key: &str| {
+        key.chars().count() == 1 && !key.chars().any(char::is_control)
+            || key.len() <= 16
+                && key.chars().all(|c| c.is_ascii_alphanumeric() || "-^".contains(c))
+                && !key.starts_with('-')
+    };
+    match keys.iter().find(|key| !name_ok(key)) {
+        Some(bad) => Err(Refused::new(
+            RefusedKind::Invalid,
+            format!("{bad:?} is not a tmux key name (Enter, Escape, C-c, Up, y …); text goes to `input`"),
+        )),
+        None => Ok(vec![Command::Keys(session.clone(), keys)]),
+    }
+}
+
+fn table(scope: &Scope) -> &'static [Verb] {
+    match scope {
+        Scope::Daemon => DAEMON_VERBS,
+        Scope::Task(_) => TASK_VERBS,
+        Scope::Session(_) => SESSION_VERBS,
+        Scope::Input(_) | Scope::Keys(_) => &[],
+    }
+}
+
+fn parse_line(scope: &Scope, line: &str) -> Result<Command, Refused> {
+    let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let rest = rest.trim();
+    let Some(verb) = table(scope).iter().find(|verb| verb.name == word) else {
+        let known: Vec<&str> = table(scope).iter().map(|verb| verb.name).collect();
+        return Err(Refused::new(
+            RefusedKind::Invalid,
+            format!("unknown verb in {line:?}; known: {}", known.join(" ")),
+        ));
+    };
+    let usage = || {
+        Refused::new(RefusedKind::Invalid, format!("wrong arguments in {line:?}; usage: {} {}", verb.name, verb.args))
+    };
+    if verb.args.is_empty() != rest.is_empty() {
+        return Err(usage());
+    }
+    let task = || TaskRef::Text(rest.to_owned());
+    Ok(match (scope, verb.name) {
+        (Scope::Daemon, "pause") => Command::Pause,
+        (Scope::Daemon, "resume") => Command::Resume,
+        (Scope::Daemon, "rescan") => Command::Rescan,
+        (Scope::Daemon, "reload") => Command::Reload,
+        (Scope::Daemon, "cancel") => Command::Cancel(task()),
+        (Scope::Daemon, "retry") => Command::Retry(task()),
+        (Scope::Task(key), "cancel") => Command::Cancel(TaskRef::Key(key.clone())),
+        (Scope::Task(key), "retry") => Command::Retry(TaskRef::Key(key.clone())),
+        (Scope::Task(key), "hold") => Command::Hold(key.clone()),
+        (Scope::Task(key), "release") => Command::Release(key.clone()),
+        (Scope::Task(key), "priority") => {
+            let number =
+                rest.parse::<i32>().ok().filter(|n| super::task::PRIORITY_RANGE.contains(n)).ok_or_else(usage)?;
+            Command::Priority(key.clone(), number)
+        }
+        (Scope::Session(name), "interrupt") => Command::Interrupt(name.clone()),
+        (Scope::Session(name), "exit") => Command::Exit(name.clone()),
+        (Scope::Session(name), "restart") => Command::Restart(name.clone()),
+        (Scope::Session(name), "drain") => Command::Drain(name.clone()),
+        (Scope::Session(name), "undrain") => Command::Undrain(name.clone()),
+        (Scope::Daemon | Scope::Task(_) | Scope::Session(_) | Scope::Input(_) | Scope::Keys(_), _) => {
+            return Err(usage());
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_of_the_tables_is_understood() {
+        let key = TaskKey::parse("web:a").expect("a key");
+        let session = SessionName::parse("s").expect("a name");
+        for scope in [Scope::Daemon, Scope::Task(key), Scope::Session(session)] {
+            for verb in table(&scope) {
+                let line = match verb.args {
+                    "" => verb.name.to_owned(),
+                    "N" => format!("{} 7", verb.name),
+                    _ => format!("{} x", verb.name),
+                };
+                assert_eq!(parse(&scope, line.as_bytes()).map(|c| c.len()), Ok(1), "{scope:?} {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_bad_line_refuses_the_whole_write_and_is_quoted() {
+        let refused = parse(&Scope::Daemon, b"pause\nexplode now\n").expect_err("refused");
+        assert_eq!(refused.kind, RefusedKind::Invalid);
+        assert!(refused.message.contains("explode now"), "{}", refused.message);
+        assert_eq!(parse(&Scope::Daemon, b"\n# hi\n \n"), Ok(vec![]));
+        assert_eq!(parse(&Scope::Daemon, &[b'x'; 5000]).map_err(|r| r.kind), Err(RefusedKind::TooLong));
+        assert_eq!(parse(&Scope::Daemon, b"pause\xff").map_err(|r| r.kind), Err(RefusedKind::Invalid));
+        assert_eq!(parse(&Scope::Daemon, b"pause now").map_err(|r| r.kind), Err(RefusedKind::Invalid));
+    }
+
+    #[test]
+    fn keys_are_names_and_nothing_else() {
+        let session = SessionName::parse("s").expect("a name");
+        let keys = |text: &str| parse(&Scope::Keys(session.clone()), text.as_bytes());
+        assert!(keys("C-c Enter y\n").is_ok());
+        for bad in ["-t", "a;b", "#{x}", "Enter\u{1b}"] {
+            assert!(keys(bad).is_err(), "{bad:?}");
+        }
+    }
+}

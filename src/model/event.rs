@@ -1,0 +1,83 @@
+//! What is sent to the owner, and what is written to `events`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    command::{Refused, Writer},
+    ids::{ProjectName, SessionName, TaskKey},
+    session::SessionEvent,
+    task::{Origin, TaskEvent},
+};
+
+/// Everything that happens, as services propose it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    Task(TaskKey, TaskEvent),
+    /// Who wrote a task's file, learned at the mount.
+    Origin(TaskKey, Origin),
+    Session(SessionName, SessionEvent),
+    /// How many files stand in the directories that aren't read one by one.
+    Counts {
+        project: ProjectName,
+        counts: Counts,
+    },
+    /// Something is wrong with the world, or right again.
+    Health {
+        topic: String,
+        problem: Option<String>,
+    },
+    /// A request was carried out or refused.
+    RequestDone {
+        id: u64,
+        result: Result<String, Refused>,
+    },
+    /// Something worth a line in `events` and nothing else.
+    Note {
+        kind: Kind,
+        object: String,
+        text: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub drafts: u64,
+    pub done: u64,
+    pub failed: u64,
+}
+
+/// One line of `events`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    pub seq: u64,
+    pub time: Timestamp,
+    pub kind: Kind,
+    /// `task web:fix`, `session ccl-auto-11`, `daemon`.
+    pub object: String,
+    pub text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<Writer>,
+}
+
+/// Kinds of lines in `events`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The daemon started or stopped.
+    Daemon,
+    /// A task changed its state.
+    Task,
+    /// A session changed its state.
+    Session,
+    /// An agent waits for a person.
+    Waiting,
+    /// An agent has said nothing for `watcher.silent_after`.
+    Silent,
+    /// An agent stopped on a limit.
+    Limit,
+    /// A verb was carried out or refused.
+    Verb,
+    /// Something went wrong; the text says what to do.
+    Problem,
+}

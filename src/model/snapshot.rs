@@ -1,0 +1,120 @@
+//! Everything anyone shows: one consistent picture of the supervisor, shared and never changed.
+//! Made by `live` after each change; read by every face and service.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::model::{
+    command::{Action, RefusedKind, Writer},
+    event::{Counts, LogLine},
+    ids::{AccountName, AgentName, ProjectName, SessionName, TaskId, TaskKey},
+    session::Session,
+    task::{Phase, Task},
+};
+
+/// Lines of `events` kept in memory for `tasks/<id>/events`.
+pub const RECENT_EVENTS: usize = 2000;
+/// Finished tasks that stay in `tasks/`.
+pub const RECENT_FINISHED: usize = 200;
+/// Outcomes that `control` shows.
+pub const RECENT_OUTCOMES: usize = 50;
+
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Names the state directory; our markers carry it, so that a stranger's marker is told from ours.
+    pub supervisor: Arc<str>,
+    /// Rises by one with each picture.
+    pub seq: u64,
+    pub at: Timestamp,
+    /// When the daemon started.
+    pub since: Timestamp,
+    pub paused: bool,
+    /// Rises when somebody asks for a rescan.
+    pub rescan: u64,
+    pub projects: Arc<Vec<Project>>,
+    pub accounts: Arc<Vec<Account>>,
+    pub tasks: imbl::OrdMap<TaskKey, Arc<Task>>,
+    pub sessions: imbl::OrdMap<SessionName, Arc<Session>>,
+    /// What was asked for and isn't carried out yet, by its rising number.
+    pub requests: imbl::OrdMap<u64, Arc<Action>>,
+    /// What is wrong, by topic; empty is healthy.
+    pub health: imbl::OrdMap<String, String>,
+    pub outcomes: Arc<VecDeque<Outcome>>,
+    pub recent: imbl::Vector<Arc<LogLine>>,
+    /// Results so far, since the daemon started: done, failed, cancelled.
+    pub finished: [u64; 3],
+}
+
+/// A project and what stands in its directories.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Project {
+    pub name: ProjectName,
+    /// The project's own directory; the queue is `.agent-queue` in it.
+    pub path: std::path::PathBuf,
+    pub counts: Counts,
+}
+
+/// An account as this version knows it: a home that sessions run under.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Account {
+    pub name: AccountName,
+    pub agent: AgentName,
+    pub home: std::path::PathBuf,
+    /// The one that new sessions of its agent run under.
+    pub active: bool,
+}
+
+/// What became of one write to a control file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub at: Timestamp,
+    pub writer: Option<Writer>,
+    /// Which file: `control`, `tasks/x/control`, `sessions/s/keys`.
+    pub file: String,
+    /// The text as written, quoted.
+    pub text: String,
+    pub result: Result<String, (RefusedKind, String)>,
+}
+
+impl Snapshot {
+    /// The name of a task in the root's `tasks/`: its id, or `project:id` where a project before it has the same id.
+    #[must_use]
+    pub fn display_id(&self, key: &TaskKey) -> String {
+        let earlier = self.projects.iter().take_while(|project| project.name != key.project);
+        for project in earlier {
+            if self.tasks.contains_key(&TaskKey::new(&project.name, &key.id)) {
+                return key.to_string();
+            }
+        }
+        key.id.to_string()
+    }
+
+    /// Every task that `text` may mean: `project:id`, or a bare id in any project, in the configuration's order.
+    #[must_use]
+    pub fn find_tasks(&self, text: &str) -> Vec<TaskKey> {
+        if let Some(key) = TaskKey::parse(text).filter(|key| self.tasks.contains_key(key)) {
+            return vec![key];
+        }
+        let Some(id) = TaskId::from_file_name(&format!("{text}.md")) else { return Vec::new() };
+        let keys = self.projects.iter().map(|project| TaskKey::new(&project.name, &id));
+        keys.filter(|key| self.tasks.contains_key(key)).collect()
+    }
+
+    /// Tasks of one project that are not finished, by phase: held, queued, rejected, working.
+    #[must_use]
+    pub fn open_counts(&self, project: &ProjectName) -> [u64; 4] {
+        let mut counts = [0; 4];
+        for (_, task) in self.tasks.iter().filter(|(key, _)| key.project == *project) {
+            match task.phase {
+                Phase::Held(_) => counts[0] += 1,
+                Phase::Queued => counts[1] += 1,
+                Phase::Rejected(_) => counts[2] += 1,
+                Phase::Working(_) | Phase::Filing(_) => counts[3] += 1,
+                Phase::Finished(_) => {}
+            }
+        }
+        counts
+    }
+}

@@ -1,0 +1,559 @@
+//! A task's life as a state machine: what it is, what may happen to it, what follows.
+//! In: a phase, an event, `now`. Out: the next phase or a refusal that says why. Never reads a file or a clock.
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    command::Writer,
+    evidence::Tokens,
+    ids::{AccountName, AgentName, RunId, SessionName, TaskKey},
+};
+
+/// Bounds of `priority` (INTERFACE 4).
+pub const PRIORITY_RANGE: std::ops::RangeInclusive<i32> = -100..=100;
+
+/// A task as everybody sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    pub key: TaskKey,
+    /// `None` until its text could be read once.
+    pub text: Option<TextFacts>,
+    pub spec: Arc<TaskSpec>,
+    /// The frontmatter's priority, or the one a person set by verb.
+    pub priority: i32,
+    pub phase: Phase,
+    /// Since when `phase` is what it is.
+    pub since: Timestamp,
+    /// Attempts begun so far.
+    pub attempts: u32,
+    pub origin: Origin,
+    /// What else a person should know; a line of `why`.
+    pub note: Option<String>,
+}
+
+/// What is known of a task's text without keeping the text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextFacts {
+    /// Hex SHA-256 of the bytes.
+    pub sha256: String,
+    /// The same without bookkeeping keys (`status:`, `state:`) and earlier results: what makes it this task and no other.
+    pub identity: String,
+    pub bytes: u64,
+    pub modified: Timestamp,
+}
+
+/// Who wrote a task, where that is known (writes through the mount).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    pub writer: Option<Writer>,
+    /// The task at whose session the writer runs.
+    pub parent: Option<TaskKey>,
+}
+
+/// The frontmatter (INTERFACE 4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskSpec {
+    pub preferred_ai: Option<String>,
+    pub allow_delegation: bool,
+    pub needs_claude_code: bool,
+    pub complexity_hint: Option<String>,
+    pub agent: Option<AgentName>,
+    pub priority: i32,
+    /// Relative to the project.
+    pub workdir: String,
+    pub timeout: Option<Duration>,
+    /// Attempts after the first.
+    pub retries: u32,
+    pub depends_on: Vec<String>,
+    /// Keys that mean nothing here; named in `why`.
+    pub unknown: Vec<String>,
+}
+
+impl Default for TaskSpec {
+    fn default() -> Self {
+        Self {
+            preferred_ai: None,
+            allow_delegation: false,
+            needs_claude_code: false,
+            complexity_hint: None,
+            agent: None,
+            priority: 0,
+            workdir: ".".to_owned(),
+            timeout: None,
+            retries: 1,
+            depends_on: Vec::new(),
+            unknown: Vec::new(),
+        }
+    }
+}
+
+/// Where a task stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Phase {
+    /// In the inbox and not to be dispatched yet.
+    Held(Hold),
+    /// Ready; waits for a session.
+    Queued,
+    /// Can't run as it is written.
+    Rejected(Problem),
+    /// Claimed: the marker is on disk.
+    Working(Run),
+    /// Its end is known; the result is being put on disk.
+    Filing(Filing),
+    /// Its result is on disk.
+    Finished(Finished),
+}
+
+/// Why a task isn't dispatched yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hold {
+    /// Touched less than `dispatcher.settle` ago.
+    Settling,
+    /// Some process has it open for writing.
+    Writing,
+    /// An editor's lock stands beside it.
+    EditorLock(String),
+    Empty,
+    /// Its frontmatter was opened and isn't closed yet.
+    OpenFrontmatter,
+    /// Its name went away less than the settle time ago.
+    Missing,
+    /// Somebody else claimed it; the text says how that is known.
+    OutsideClaim(String),
+    /// It changed while an agent worked on the earlier text, whose result is filed.
+    ChangedWhileWorking,
+    /// It names tasks to wait for; that isn't built yet.
+    DependsOn,
+    /// A person said so (`hold`).
+    ByVerb,
+    /// It can't be read now; the system's words.
+    Unreadable(String),
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settling => f.write_str("it was touched a moment ago; dispatched when it has been left alone for dispatcher.settle"),
+            Self::Writing => f.write_str("a process still has it open for writing"),
+            Self::EditorLock(lock) => write!(f, "an editor has it open: the lock {lock} stands beside it"),
+            Self::Empty => f.write_str("it is empty"),
+            Self::OpenFrontmatter => f.write_str("its frontmatter begins with '---' and has no closing '---' yet"),
+            Self::Missing => f.write_str("its name went away a moment ago; editors do that while saving"),
+            Self::OutsideClaim(how) => write!(f, "somebody else claimed it: {how}"),
+            Self::ChangedWhileWorking => f.write_str(
+                "it changed while the earlier text was being worked on (that result is filed); save it again or `echo release > control` to run the new text",
+            ),
+            Self::DependsOn => f.write_str("it has depends_on, which this version keeps but does not resolve; remove the key to run it"),
+            Self::ByVerb => f.write_str("a person held it; `echo release > control` lets it go"),
+            Self::Unreadable(why) => write!(f, "it can't be read: {why}"),
+        }
+    }
+}
+
+/// What is wrong with a task's text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// From 1; 0 when it is about the whole file.
+    pub line: usize,
+    pub column: usize,
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.line, self.column, self.message)
+    }
+}
+
+/// One attempt under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    pub id: RunId,
+    pub session: SessionName,
+    pub agent: AgentName,
+    pub account: Option<AccountName>,
+    /// Where the agent works; absolute.
+    pub workdir: PathBuf,
+    /// From 1.
+    pub attempt: u32,
+    /// Attempts that the task allows.
+    pub attempts_allowed: u32,
+    pub timeout: Option<Duration>,
+    pub claimed: Timestamp,
+    pub delivery: Delivery,
+    #[serde(default)]
+    pub stop: Stop,
+    pub text: TextFacts,
+}
+
+/// Whether a run is to end before its agent says so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stop {
+    #[default]
+    No,
+    /// Somebody asked for it: the task ends as cancelled.
+    Cancelled,
+    /// Somebody else claimed the task before anything was typed: it is theirs.
+    Yielded,
+    /// This attempt came to nothing; once its agent is ended, the next may begin.
+    Again,
+}
+
+/// How far the prompt has got; saved before each step, so that a restart knows what may have happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delivery {
+    /// Nothing was typed.
+    NotBegun,
+    /// Typing has begun; the agent may or may not have the prompt.
+    Begun,
+    /// The agent has taken it.
+    Taken { at: Timestamp },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    pub status: Status,
+    /// The agent's last message.
+    pub message: Option<String>,
+    pub error: Option<String>,
+    /// The last screen, where there is no message or the agent died.
+    pub screen: Option<String>,
+    pub tokens: Option<Tokens>,
+    pub resume_id: Option<String>,
+    pub at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    Done,
+    Failed,
+    Cancelled,
+}
+
+impl Status {
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filing {
+    /// `None` when it was cancelled before any run.
+    pub run: Option<Run>,
+    pub ending: Ending,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    pub run: Option<Run>,
+    pub ending: Ending,
+}
+
+/// Everything that can happen to a task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TaskEvent {
+    /// It stands in the inbox, whole and readable.
+    Seen {
+        text: TextFacts,
+        spec: Arc<TaskSpec>,
+    },
+    NotReady(Hold),
+    Rejected(Problem),
+    /// Its name is gone for longer than the settle time. `by_verb`: removed through the mount, which is a cancel even at work.
+    Vanished {
+        by_verb: bool,
+    },
+    /// A marker that isn't ours stands beside it.
+    OutsideClaim(String),
+    /// The marker is on disk.
+    Claimed(Run),
+    /// The marker is gone again and nothing of this attempt can run any more.
+    Unclaimed {
+        run: RunId,
+        why: String,
+    },
+    /// From here on the agent may get the prompt.
+    TypingBegun {
+        run: RunId,
+    },
+    Taken {
+        run: RunId,
+    },
+    /// The attempt came to nothing and its agent has to be ended.
+    TryAgain {
+        run: RunId,
+        why: String,
+    },
+    Ended {
+        run: RunId,
+        ending: Ending,
+    },
+    /// Result, task file and marker are in order on disk. `kept`: the file has a newer text and stays.
+    Filed {
+        kept: bool,
+    },
+    Cancel,
+    Hold,
+    Release,
+    Priority(i32),
+}
+
+/// Why a task doesn't take an event; reads on after the task's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TaskRefusal {
+    #[error("is {state}: {event} does not apply")]
+    NotNow { state: &'static str, event: &'static str },
+    #[error("is at another run than {run}")]
+    OtherRun { run: RunId },
+}
+
+/// What became of a task after an event.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "lives for one call")]
+pub enum After {
+    Same,
+    Now(Phase),
+    /// The task is gone from the queue without a result (its file vanished before any run).
+    Gone,
+}
+
+impl Phase {
+    /// The word in `tasks/<id>/state`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Held(_) => "held",
+            Self::Queued => "queued",
+            Self::Rejected(_) => "rejected",
+            Self::Working(_) | Self::Filing(_) => "working",
+            Self::Finished(finished) => finished.ending.status.word(),
+        }
+    }
+
+    #[must_use]
+    pub fn run(&self) -> Option<&Run> {
+        match self {
+            Self::Working(run) => Some(run),
+            Self::Filing(filing) => filing.run.as_ref(),
+            Self::Finished(finished) => finished.run.as_ref(),
+            Self::Held(_) | Self::Queued | Self::Rejected(_) => None,
+        }
+    }
+}
+
+impl TaskEvent {
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Seen { .. } => "seen",
+            Self::NotReady(_) => "not-ready",
+            Self::Rejected(_) => "rejected",
+            Self::Vanished { .. } => "vanished",
+            Self::OutsideClaim(_) => "outside-claim",
+            Self::Claimed(_) => "claimed",
+            Self::Unclaimed { .. } => "unclaimed",
+            Self::TypingBegun { .. } => "typing-begun",
+            Self::Taken { .. } => "taken",
+            Self::TryAgain { .. } => "try-again",
+            Self::Ended { .. } => "ended",
+            Self::Filed { .. } => "filed",
+            Self::Cancel => "cancel",
+            Self::Hold => "hold",
+            Self::Release => "release",
+            Self::Priority(_) => "priority",
+        }
+    }
+}
+
+/// What a phase becomes by an event: one cell of the table in `doc/STATES.md`. `text` is what is known of the file now.
+///
+/// # Errors
+/// When the event does not apply; nothing has changed then.
+pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Timestamp) -> Result<After, TaskRefusal> {
+    use After::{Gone, Now, Same};
+    use TaskEvent as E;
+
+    let not_now = || Err(TaskRefusal::NotNow { state: phase.word(), event: event.word() });
+    let cancelled = || Ending {
+        status: Status::Cancelled,
+        message: None,
+        error: Some("cancelled before it ran".to_owned()),
+        screen: None,
+        tokens: None,
+        resume_id: None,
+        at: now,
+    };
+    let same_run = |run: &Run, id: &RunId| {
+        if run.id == *id { Ok(()) } else { Err(TaskRefusal::OtherRun { run: id.clone() }) }
+    };
+
+    match phase {
+        Phase::Held(hold) => match event {
+            E::Seen { text: seen, .. } => match hold {
+                Hold::ByVerb => Ok(Same),
+                Hold::ChangedWhileWorking if text.is_some_and(|known| known.sha256 == seen.sha256) => Ok(Same),
+                Hold::ChangedWhileWorking
+                | Hold::Settling
+                | Hold::Writing
+                | Hold::EditorLock(_)
+                | Hold::Empty
+                | Hold::OpenFrontmatter
+                | Hold::Missing
+                | Hold::OutsideClaim(_)
+                | Hold::DependsOn
+                | Hold::Unreadable(_) => Ok(Now(Phase::Queued)),
+            },
+            E::NotReady(next) => match hold {
+                Hold::ByVerb | Hold::ChangedWhileWorking => Ok(Same),
+                _ if hold == next => Ok(Same),
+                _ => Ok(Now(Phase::Held(next.clone()))),
+            },
+            E::Rejected(problem) => Ok(Now(Phase::Rejected(problem.clone()))),
+            E::Vanished { .. } => Ok(Gone),
+            E::OutsideClaim(how) => Ok(Now(Phase::Held(Hold::OutsideClaim(how.clone())))),
+            E::Cancel => Ok(Now(Phase::Filing(Filing { run: None, ending: cancelled() }))),
+            E::Hold => Ok(Now(Phase::Held(Hold::ByVerb))),
+            E::Release => match hold {
+                Hold::ByVerb | Hold::ChangedWhileWorking => Ok(Now(Phase::Queued)),
+                _ => not_now(),
+            },
+            E::Priority(_) => Ok(Same),
+            E::Claimed(_)
+            | E::Unclaimed { .. }
+            | E::TypingBegun { .. }
+            | E::Taken { .. }
+            | E::TryAgain { .. }
+            | E::Ended { .. }
+            | E::Filed { .. } => not_now(),
+        },
+        Phase::Queued => match event {
+            E::Seen { .. } | E::Priority(_) | E::Release => Ok(Same),
+            E::NotReady(hold) => Ok(Now(Phase::Held(hold.clone()))),
+            E::Rejected(problem) => Ok(Now(Phase::Rejected(problem.clone()))),
+            E::Vanished { .. } => Ok(Gone),
+            E::OutsideClaim(how) => Ok(Now(Phase::Held(Hold::OutsideClaim(how.clone())))),
+            E::Claimed(run) => Ok(Now(Phase::Working(run.clone()))),
+            E::Cancel => Ok(Now(Phase::Filing(Filing { run: None, ending: cancelled() }))),
+            E::Hold => Ok(Now(Phase::Held(Hold::ByVerb))),
+            E::Unclaimed { .. }
+            | E::TypingBegun { .. }
+            | E::Taken { .. }
+            | E::TryAgain { .. }
+            | E::Ended { .. }
+            | E::Filed { .. } => not_now(),
+        },
+        Phase::Rejected(known) => match event {
+            E::Seen { .. } => Ok(Now(Phase::Queued)),
+            E::NotReady(hold) => Ok(Now(Phase::Held(hold.clone()))),
+            E::Rejected(problem) if problem == known => Ok(Same),
+            E::Rejected(problem) => Ok(Now(Phase::Rejected(problem.clone()))),
+            E::Vanished { .. } => Ok(Gone),
+            E::OutsideClaim(how) => Ok(Now(Phase::Held(Hold::OutsideClaim(how.clone())))),
+            E::Cancel => Ok(Now(Phase::Filing(Filing { run: None, ending: cancelled() }))),
+            E::Priority(_) => Ok(Same),
+            E::Claimed(_)
+            | E::Unclaimed { .. }
+            | E::TypingBegun { .. }
+            | E::Taken { .. }
+            | E::TryAgain { .. }
+            | E::Ended { .. }
+            | E::Filed { .. }
+            | E::Hold
+            | E::Release => not_now(),
+        },
+        Phase::Working(run) => match event {
+            // A running task keeps the text it was claimed with; the file is looked at again when its result is filed.
+            E::Seen { .. } | E::NotReady(_) | E::Rejected(_) => Ok(Same),
+            // Somebody else's claim beats ours only while nothing was typed.
+            E::OutsideClaim(_) | E::Vanished { by_verb: false } => match run.delivery {
+                Delivery::NotBegun => Ok(Now(Phase::Working(Run { stop: Stop::Yielded, ..run.clone() }))),
+                Delivery::Begun | Delivery::Taken { .. } => Ok(Same),
+            },
+            E::Vanished { by_verb: true } | E::Cancel => {
+                Ok(Now(Phase::Working(Run { stop: Stop::Cancelled, ..run.clone() })))
+            }
+            E::Unclaimed { run: id, .. } => {
+                same_run(run, id)?;
+                Ok(Now(Phase::Queued))
+            }
+            E::TypingBegun { run: id } => {
+                same_run(run, id)?;
+                match run.delivery {
+                    Delivery::NotBegun => Ok(Now(Phase::Working(Run { delivery: Delivery::Begun, ..run.clone() }))),
+                    Delivery::Begun | Delivery::Taken { .. } => not_now(),
+                }
+            }
+            E::Taken { run: id } => {
+                same_run(run, id)?;
+                match run.delivery {
+                    Delivery::Begun => {
+                        Ok(Now(Phase::Working(Run { delivery: Delivery::Taken { at: now }, ..run.clone() })))
+                    }
+                    Delivery::Taken { .. } => Ok(Same),
+                    Delivery::NotBegun => not_now(),
+                }
+            }
+            E::TryAgain { run: id, .. } => {
+                same_run(run, id)?;
+                match run.stop {
+                    Stop::No => Ok(Now(Phase::Working(Run { stop: Stop::Again, ..run.clone() }))),
+                    Stop::Cancelled | Stop::Yielded | Stop::Again => Ok(Same),
+                }
+            }
+            E::Ended { run: id, ending } => {
+                same_run(run, id)?;
+                Ok(Now(Phase::Filing(Filing { run: Some(run.clone()), ending: ending.clone() })))
+            }
+            E::Priority(_) | E::Claimed(_) | E::Filed { .. } | E::Hold | E::Release => not_now(),
+        },
+        Phase::Filing(filing) => match event {
+            E::Filed { kept: true } => Ok(Now(Phase::Held(Hold::ChangedWhileWorking))),
+            E::Filed { kept: false } => {
+                Ok(Now(Phase::Finished(Finished { run: filing.run.clone(), ending: filing.ending.clone() })))
+            }
+            E::Seen { .. } | E::NotReady(_) | E::Rejected(_) | E::OutsideClaim(_) | E::Vanished { .. } => Ok(Same),
+            E::Claimed(_)
+            | E::Unclaimed { .. }
+            | E::TypingBegun { .. }
+            | E::Taken { .. }
+            | E::TryAgain { .. }
+            | E::Ended { .. }
+            | E::Cancel
+            | E::Hold
+            | E::Release
+            | E::Priority(_) => not_now(),
+        },
+        // A finished task's name is free: what appears under it now is a new task.
+        Phase::Finished(_) => match event {
+            E::Seen { .. } => Ok(Now(Phase::Queued)),
+            E::NotReady(hold) => Ok(Now(Phase::Held(hold.clone()))),
+            E::Rejected(problem) => Ok(Now(Phase::Rejected(problem.clone()))),
+            E::Vanished { .. } => Ok(Same),
+            E::OutsideClaim(how) => Ok(Now(Phase::Held(Hold::OutsideClaim(how.clone())))),
+            E::Claimed(_)
+            | E::Unclaimed { .. }
+            | E::TypingBegun { .. }
+            | E::Taken { .. }
+            | E::TryAgain { .. }
+            | E::Ended { .. }
+            | E::Filed { .. }
+            | E::Cancel
+            | E::Hold
+            | E::Release
+            | E::Priority(_) => not_now(),
+        },
+    }
+}

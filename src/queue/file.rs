@@ -1,0 +1,79 @@
+//! Putting a task's end on disk: result, then the task file, then the marker (INTERFACE 1). A crash anywhere between
+//! loses nothing and runs nothing twice: `run` in the result tells that this end is already filed.
+
+use std::io;
+
+use super::Queue;
+use crate::{
+    model::{
+        event::Event,
+        ids::TaskKey,
+        result,
+        session::SessionEvent,
+        task::{Filing, Phase, Run, Status, Task, TaskEvent},
+        task_file::identity,
+    },
+    ports::{QueueDir, Sidecar},
+};
+
+impl Queue {
+    /// Files one task. On an error everything done so far stays and the next call goes on.
+    pub(super) async fn file(&self, task: &Task) -> io::Result<()> {
+        let Phase::Filing(Filing { run, ending }) = &task.phase else { return Ok(()) };
+        let key = &task.key;
+        let dir = match ending.status {
+            Status::Done => QueueDir::Done,
+            Status::Failed | Status::Cancelled => QueueDir::Failed,
+        };
+        if let Some(text) = self.text_of(key, run.as_ref()).await? {
+            self.store.file(&key.project, dir, &key.id, &result::render(&text, run.as_ref(), ending)).await?;
+        }
+        let kept = self.clear(key, run.as_ref()).await?;
+
+        let mut events = vec![Event::Task(key.clone(), TaskEvent::Filed { kept })];
+        if let Some(run) = run {
+            events.push(Event::Session(run.session.clone(), SessionEvent::Freed));
+        }
+        self.live.propose(events).await.map_err(|refusal| io::Error::other(refusal.to_string()))?;
+        if let Some(run) = run {
+            let _ = self.state.remove_run(&run.id).await;
+        }
+        Ok(())
+    }
+
+    /// The text that was run; for a task that never ran, its file. `None` when there is nothing left to file.
+    async fn text_of(&self, key: &TaskKey, run: Option<&Run>) -> io::Result<Option<Vec<u8>>> {
+        if let Some(run) = run {
+            match self.state.load_run(&run.id).await {
+                Ok(text) => return Ok(Some(text)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let max = u64::MAX;
+        match self.store.read(&key.project, QueueDir::Inbox, &key.id, max).await {
+            Ok((text, _)) => Ok(Some(text)),
+            // A result without its task's text is still a result.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(run.map(|_| Vec::new())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the task file, unless it holds a newer text, and the marker. Answers whether the file was kept.
+    pub(super) async fn clear(&self, key: &TaskKey, run: Option<&Run>) -> io::Result<bool> {
+        let kept = match (run, self.store.read(&key.project, QueueDir::Inbox, &key.id, u64::MAX).await) {
+            (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => false,
+            (_, Err(error)) => return Err(error),
+            (Some(run), Ok((text, _))) => identity(&text) != run.text.identity,
+            (None, Ok(_)) => false,
+        };
+        if !kept {
+            self.store.remove(&key.project, &key.id).await?;
+        }
+        if run.is_some() {
+            self.store.remove_sidecar(&key.project, &key.id, Sidecar::Working).await?;
+        }
+        self.store.remove_sidecar(&key.project, &key.id, Sidecar::Rejected).await?;
+        Ok(kept)
+    }
+}

@@ -1,0 +1,208 @@
+//! The queue service: what stands in the inboxes, and how a task's end is put on disk.
+//! In: the queue directories, hints that they changed, tasks whose end is known. Out: task events; results in `done/` and
+//! `failed/`; `.rejected` sidecars. Owns the memory of what was read when. Never starts a task and never touches a session.
+
+mod file;
+pub mod ready;
+mod reconcile;
+mod scan;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::{
+    config::Config,
+    live::Live,
+    model::{
+        command::{Action, Refused, RefusedKind},
+        event::Event,
+        ids::{ProjectName, TaskId, TaskKey},
+        snapshot::Snapshot,
+        task::Phase,
+    },
+    ports::{Clock, QueueDir, QueueStore, StateStore},
+    queue::scan::Known,
+};
+
+/// How long a result that could not be written waits before the next try.
+const RETRY_FILING: Duration = Duration::from_secs(2);
+
+/// Everything the service works with.
+pub struct Queue {
+    live: Live,
+    store: Arc<dyn QueueStore>,
+    state: Arc<dyn StateStore>,
+    clock: Arc<dyn Clock>,
+    config: watch::Receiver<Arc<Config>>,
+    /// What was seen of each name.
+    known: HashMap<TaskKey, Known>,
+    /// When results that failed to be written are tried again.
+    retry_filing: HashMap<TaskKey, Timestamp>,
+    rescanned: u64,
+}
+
+/// What to look at.
+enum Look {
+    Everything,
+    Only(BTreeSet<(ProjectName, TaskId)>),
+}
+
+impl Queue {
+    #[must_use]
+    pub fn new(
+        live: Live,
+        store: Arc<dyn QueueStore>,
+        state: Arc<dyn StateStore>,
+        clock: Arc<dyn Clock>,
+        config: watch::Receiver<Arc<Config>>,
+    ) -> Self {
+        Self { live, store, state, clock, config, known: HashMap::new(), retry_filing: HashMap::new(), rescanned: 0 }
+    }
+
+    /// Makes the directories, brings markers and results of an earlier daemon in order, and looks at everything once.
+    /// Must have ended before anything is dispatched.
+    pub async fn prepare(&mut self) {
+        for project in self.projects() {
+            match self.store.prepare(&project).await {
+                Ok(()) => self.reconcile(&project).await,
+                Err(error) => self.disk_problem(&project, "the queue directories can't be made", &error).await,
+            }
+        }
+        self.look(&Look::Everything).await;
+    }
+
+    /// Works until the owner stops.
+    pub async fn run(mut self) {
+        let mut snapshots = self.live.watch();
+        let mut full_scan = tokio::time::Instant::now() + self.config.borrow().lifecycle.reconcile;
+        loop {
+            let now = self.clock.now();
+            let wake = self.next_wake().map_or(Duration::from_secs(3600), |at| {
+                Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
+            });
+            let store = self.store.clone();
+            let mut look = tokio::select! {
+                hint = store.changed() => match hint {
+                    Some(one) => Look::Only(BTreeSet::from([one])),
+                    None => Look::Everything,
+                },
+                () = tokio::time::sleep(wake) => self.due(),
+                () = tokio::time::sleep_until(full_scan) => Look::Everything,
+                changed = snapshots.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    Look::Only(BTreeSet::new())
+                }
+            };
+            let snapshot = self.live.snapshot();
+            if snapshot.rescan != self.rescanned {
+                self.rescanned = snapshot.rescan;
+                look = Look::Everything;
+            }
+            if matches!(look, Look::Everything) {
+                full_scan = tokio::time::Instant::now() + self.config.borrow().lifecycle.reconcile;
+            }
+            self.look(&look).await;
+            self.settle_ends().await;
+            self.carry_out(&snapshot).await;
+        }
+    }
+
+    fn projects(&self) -> Vec<ProjectName> {
+        self.live.snapshot().projects.iter().map(|project| project.name.clone()).collect()
+    }
+
+    fn next_wake(&self) -> Option<Timestamp> {
+        let looks = self.known.values().filter_map(|known| known.wake);
+        looks.chain(self.retry_filing.values().copied()).min()
+    }
+
+    /// The names whose time has come.
+    fn due(&self) -> Look {
+        let now = self.clock.now();
+        let due = self.known.iter().filter(|(_, known)| known.wake.is_some_and(|at| at <= now));
+        Look::Only(due.map(|(key, _)| (key.project.clone(), key.id.clone())).collect())
+    }
+
+    async fn look(&mut self, look: &Look) {
+        match look {
+            Look::Everything => {
+                for project in self.projects() {
+                    self.scan(&project, None).await;
+                    if let Ok(counts) = self.store.counts(&project).await {
+                        self.live.report(vec![Event::Counts { project, counts }]).await;
+                    }
+                }
+            }
+            Look::Only(names) => {
+                for (project, id) in names {
+                    self.scan(project, Some(id)).await;
+                }
+            }
+        }
+    }
+
+    /// Puts the ends of tasks on disk.
+    async fn settle_ends(&mut self) {
+        let snapshot = self.live.snapshot();
+        let now = self.clock.now();
+        let filing = snapshot.tasks.values().filter(|task| matches!(task.phase, Phase::Filing(_)));
+        for task in filing {
+            if self.retry_filing.get(&task.key).is_some_and(|at| *at > now) {
+                continue;
+            }
+            match self.file(task).await {
+                Ok(()) => {
+                    self.retry_filing.remove(&task.key);
+                    let topic = format!("result {}", task.key);
+                    self.live.report(vec![Event::Health { topic, problem: None }]).await;
+                    // A kept file has a newer text; read it at once.
+                    self.scan(&task.key.project, Some(&task.key.id)).await;
+                }
+                Err(error) => {
+                    self.retry_filing.insert(task.key.clone(), now.saturating_add(RETRY_FILING).unwrap_or(now));
+                    let topic = format!("result {}", task.key);
+                    let text = format!(
+                        "the result of task {} can't be written: {error}; it is kept in memory and tried again every {} s",
+                        task.key,
+                        RETRY_FILING.as_secs()
+                    );
+                    self.live.report(vec![Event::Health { topic, problem: Some(text) }]).await;
+                }
+            }
+        }
+    }
+
+    /// What people asked for that concerns the queue's files.
+    async fn carry_out(&mut self, snapshot: &Snapshot) {
+        for (id, action) in &snapshot.requests {
+            let Action::Retry(key) = action.as_ref() else { continue };
+            let shifted = self.store.shift(&key.project, QueueDir::Failed, QueueDir::Inbox, &key.id).await;
+            let result = match shifted {
+                Ok(()) => Ok(format!("{key} is back in inbox/")),
+                Err(error) => Err(Refused::new(
+                    match error.kind() {
+                        std::io::ErrorKind::NotFound => RefusedKind::NotFound,
+                        std::io::ErrorKind::AlreadyExists => RefusedKind::Busy,
+                        _ => RefusedKind::Failed,
+                    },
+                    format!("failed/{} could not be moved to inbox/: {error}", key.id.file_name()),
+                )),
+            };
+            self.live.report(vec![Event::RequestDone { id: *id, result }]).await;
+            self.scan(&key.project, Some(&key.id)).await;
+        }
+    }
+
+    async fn disk_problem(&self, project: &ProjectName, what: &str, error: &std::io::Error) {
+        let text = format!("project {project}: {what}: {error}; its tasks wait until this is mended");
+        self.live.report(vec![Event::Health { topic: format!("queue {project}"), problem: Some(text) }]).await;
+    }
+}

@@ -1,0 +1,325 @@
+//! Carrying out one step of one session.
+//! In: a step of `decide`. Out: effects through the ports, each told to the owner. On an error everything done so far stays,
+//! and the next decision goes on from there.
+
+use std::sync::Arc;
+
+use super::{
+    Tools,
+    decide::{Program, Step},
+};
+use crate::{
+    model::{
+        command::{Action, Refused, RefusedKind},
+        event::Event,
+        ids::TaskKey,
+        session::{Incarnation, Role, Session, SessionEvent, SessionPhase},
+        task::{Ending, Run, TaskEvent},
+        task_file::{Reading, clean, read},
+    },
+    ports::{Key, Launch, LaunchRequest, LaunchTask, PaneId, Sidecar, TerminalError},
+};
+
+/// One session's job.
+pub(super) struct Job {
+    pub(super) tools: Tools,
+    pub(super) session: Arc<Session>,
+}
+
+impl Job {
+    pub(super) fn new(tools: Tools, session: Arc<Session>) -> Self {
+        Self { tools, session }
+    }
+
+    pub(super) async fn carry_out(&self, step: Step) -> Result<(), String> {
+        match step {
+            Step::Nothing | Step::Wait(_) => Ok(()),
+            Step::Open(program) => self.open(&program, None).await,
+            Step::OpenWith(program, run) => self.open(&program, Some(&run)).await,
+            Step::OpenDedicated => self.open_dedicated().await,
+            Step::End { why, retire } => self.end(&why, retire).await,
+            Step::Deliver(run) => self.deliver(&run).await,
+            Step::Confirm(run) => self.confirm(&run).await,
+            Step::GiveBack { run, why } => self.give_back(&run, &why).await,
+            Step::Finish { run, ending } => self.finish(&run, ending).await,
+            Step::Free => self.tell(SessionEvent::Freed).await,
+            Step::Clear => self.tell(SessionEvent::Ended).await,
+        }
+    }
+
+    pub(super) async fn tell(&self, event: SessionEvent) -> Result<(), String> {
+        self.propose(vec![Event::Session(self.session.name.clone(), event)]).await
+    }
+
+    pub(super) async fn propose(&self, events: Vec<Event>) -> Result<(), String> {
+        self.tools.live.propose(events).await.map_err(|refusal| refusal.to_string())
+    }
+
+    pub(super) fn task_event(&self, event: TaskEvent) -> Option<Event> {
+        self.session.task.as_ref().map(|assignment| Event::Task(assignment.task.clone(), event))
+    }
+
+    pub(super) fn pane(&self) -> Option<PaneId> {
+        self.session.phase.incarnation().map(|incarnation| incarnation.pane.clone())
+    }
+
+    async fn open(&self, program: &Program, run: Option<&Run>) -> Result<(), String> {
+        let name = &self.session.name;
+        let task = match run {
+            Some(run) => {
+                let task = LaunchTask { run: run.id.clone(), text: self.prompt(run).await? };
+                // From here on the program may have the task.
+                let begun = self.task_event(TaskEvent::TypingBegun { run: run.id.clone() });
+                self.propose(begun.into_iter().collect()).await?;
+                Some(task)
+            }
+            None => None,
+        };
+        let request = LaunchRequest {
+            session: name.clone(),
+            incarnation: (self.tools.new_id)(),
+            agent: program.agent.clone(),
+            account: program.account.clone(),
+            workdir: program.workdir.clone(),
+            resume: None,
+            task,
+        };
+        let opened = match self.tools.agents.launch(&request).await {
+            Ok(plan) => match self.tools.terminal.open(&plan.launch).await {
+                Ok(pane) => Ok((plan, pane)),
+                Err(error) => Err(error.to_string()),
+            },
+            Err(error) => Err(error.to_string()),
+        };
+        match opened {
+            Ok((plan, pane)) => {
+                let incarnation = Incarnation {
+                    id: request.incarnation,
+                    session: name.clone(),
+                    agent: program.agent.clone(),
+                    account: program.account.clone(),
+                    workdir: program.workdir.clone(),
+                    conversation: plan.conversation,
+                    pane: pane.id,
+                    pid: pane.pid,
+                    started: self.tools.clock.now(),
+                };
+                let of = incarnation.id.clone();
+                let mut events = vec![Event::Session(name.clone(), SessionEvent::Opened(incarnation))];
+                if let Some(run) = run {
+                    events.push(Event::Session(name.clone(), SessionEvent::Ready { of }));
+                    events.extend(self.task_event(TaskEvent::Taken { run: run.id.clone() }));
+                }
+                self.propose(events).await
+            }
+            Err(why) => {
+                let mut events = vec![Event::Session(name.clone(), SessionEvent::OpenFailed(why.clone()))];
+                if let Some(run) = run {
+                    // It never started, so nothing of the task can have happened.
+                    events.extend(self.unclaim(run, &why).await?);
+                }
+                self.propose(events).await
+            }
+        }
+    }
+
+    async fn open_dedicated(&self) -> Result<(), String> {
+        let name = &self.session.name;
+        let row = {
+            let config = self.tools.config.borrow();
+            config.pool.dedicated.iter().find(|row| row.name == *name).cloned()
+        };
+        let Some(row) = row else { return Ok(()) };
+        let panes = self.tools.terminal.panes().await.map_err(|e| e.to_string())?;
+        let present = panes.into_iter().find(|pane| pane.session == *name);
+        let (pane, agent) = match (present, &row.agent) {
+            // The operator's own: looked at, never changed.
+            (Some(pane), agent) => (pane, agent.clone()),
+            (None, None) => {
+                let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());
+                let launch = Launch {
+                    session: name.clone(),
+                    incarnation: (self.tools.new_id)(),
+                    argv: vec![shell, "-l".to_owned()],
+                    env: Vec::new(),
+                    workdir: row.workdir.clone(),
+                    keep_dead: false,
+                };
+                (self.opened(self.tools.terminal.open(&launch).await).await?, None)
+            }
+            (None, Some(agent)) => {
+                let account = {
+                    let snapshot = self.tools.live.snapshot();
+                    snapshot.accounts.iter().find(|a| a.agent == *agent && a.active).map(|a| a.name.clone())
+                };
+                let request = LaunchRequest {
+                    session: name.clone(),
+                    incarnation: (self.tools.new_id)(),
+                    agent: agent.clone(),
+                    account,
+                    workdir: row.workdir.clone(),
+                    resume: None,
+                    task: None,
+                };
+                let mut plan = match self.tools.agents.launch(&request).await {
+                    Ok(plan) => plan,
+                    Err(error) => return self.tell(SessionEvent::OpenFailed(error.to_string())).await,
+                };
+                plan.launch.keep_dead = false;
+                (self.opened(self.tools.terminal.open(&plan.launch).await).await?, Some(agent.clone()))
+            }
+        };
+        let default = self.tools.config.borrow().pool.autonomous.agent.clone();
+        let incarnation = Incarnation {
+            id: pane.incarnation.unwrap_or_default(),
+            session: name.clone(),
+            agent: agent.unwrap_or(default),
+            account: None,
+            workdir: row.workdir,
+            conversation: None,
+            pane: pane.id,
+            pid: pane.pid,
+            started: self.tools.clock.now(),
+        };
+        self.tell(SessionEvent::Opened(incarnation)).await
+    }
+
+    async fn opened(&self, result: Result<crate::ports::Pane, TerminalError>) -> Result<crate::ports::Pane, String> {
+        match result {
+            Ok(pane) => Ok(pane),
+            Err(error) => {
+                self.tell(SessionEvent::OpenFailed(error.to_string())).await?;
+                Err(error.to_string())
+            }
+        }
+    }
+
+    /// Ends the program with its whole process tree. Only a pool session's: the owner refuses `Ending` for a dedicated one.
+    pub(super) async fn end(&self, why: &str, retire: bool) -> Result<(), String> {
+        let name = &self.session.name;
+        if matches!(self.session.phase, SessionPhase::Starting(_)) {
+            // It never became ready: the next start waits longer.
+            let failed = Event::Note {
+                kind: crate::model::event::Kind::Problem,
+                object: format!("session {name}"),
+                text: format!("ended while starting: {why}"),
+            };
+            self.propose(vec![failed]).await?;
+        }
+        tracing::info!(session = %name, why, "ending the agent");
+        self.tell(SessionEvent::Ending).await?;
+        if let Some(pane) = self.pane() {
+            let grace = self.tools.config.borrow().lifecycle.stop_grace;
+            self.tools.terminal.terminate(&pane, grace).await.map_err(|e| e.to_string())?;
+        }
+        if retire {
+            self.tools.terminal.close(name).await.map_err(|e| e.to_string())?;
+        }
+        self.tell(SessionEvent::Ended).await
+    }
+
+    /// Removes the marker, then tells the owner: whoever claims next starts from a clean name.
+    async fn unclaim(&self, run: &Run, why: &str) -> Result<Vec<Event>, String> {
+        let Some(assignment) = &self.session.task else { return Ok(Vec::new()) };
+        self.remove_marker(&assignment.task).await?;
+        let _ = self.tools.state.remove_run(&run.id).await;
+        Ok(vec![
+            Event::Task(assignment.task.clone(), TaskEvent::Unclaimed { run: run.id.clone(), why: why.to_owned() }),
+            Event::Session(self.session.name.clone(), SessionEvent::Freed),
+        ])
+    }
+
+    async fn remove_marker(&self, task: &TaskKey) -> Result<(), String> {
+        let removed = self.tools.queue.remove_sidecar(&task.project, &task.id, Sidecar::Working).await;
+        removed.map_err(|error| format!("the claim marker of {task} can't be removed: {error}"))
+    }
+
+    pub(super) async fn give_back(&self, run: &Run, why: &str) -> Result<(), String> {
+        let events = self.unclaim(run, why).await?;
+        self.propose(events).await
+    }
+
+    async fn finish(&self, run: &Run, ending: Ending) -> Result<(), String> {
+        let tokens = match self.session.phase.incarnation() {
+            Some(incarnation) => self.tools.agents.tokens(incarnation).await,
+            None => None,
+        };
+        let resume_id = self.session.phase.incarnation().and_then(|i| i.conversation.clone());
+        let ending = Ending { tokens, resume_id, ..ending };
+        let event = self.task_event(TaskEvent::Ended { run: run.id.clone(), ending });
+        self.propose(event.into_iter().collect()).await
+    }
+
+    /// The text that the agent gets, cleaned of everything that drives a terminal.
+    pub(super) async fn prompt(&self, run: &Run) -> Result<String, String> {
+        let bytes = self.tools.state.load_run(&run.id).await;
+        let bytes = bytes.map_err(|error| format!("the text of run {} can't be read: {error}", run.id))?;
+        let Reading::Ready { prompt, .. } = read(&bytes) else {
+            return Err(format!("the text of run {} is no task any more", run.id));
+        };
+        let (text, dropped) = clean(&prompt);
+        if dropped > 0
+            && let Some(assignment) = &self.session.task
+        {
+            let note = Event::Note {
+                kind: crate::model::event::Kind::Problem,
+                object: format!("task {}", assignment.task),
+                text: format!(
+                    "{dropped} control characters were taken out of its text before it was given to the agent"
+                ),
+            };
+            self.propose(vec![note]).await?;
+        }
+        Ok(text)
+    }
+
+    /// A verb of a person's.
+    pub(super) async fn request(&self, id: u64, action: &Action) -> Result<(), String> {
+        let result = match action {
+            Action::Interrupt(_) => self.keys(&self.tools.agents.interrupt_keys(self.agent().as_ref())).await,
+            Action::Keys(_, keys) => self.keys(keys).await,
+            Action::Input(_, text) => self.input(text).await,
+            Action::Exit(_) | Action::Restart(_) if self.session.role == Role::Dedicated => {
+                Err(Refused::new(RefusedKind::NotPermitted, "a dedicated session's agent is never ended from here"))
+            }
+            Action::Exit(_) | Action::Restart(_) => match &self.session.phase {
+                SessionPhase::Starting(_) | SessionPhase::Up(_) => {
+                    let ended = self.end("a person asked for it", false).await;
+                    ended.map_err(|error| Refused::new(RefusedKind::Failed, error))
+                }
+                SessionPhase::Down | SessionPhase::Ending(_) | SessionPhase::Dead { .. } => Ok(()),
+            },
+            Action::Retry(_) | Action::Reload => return Ok(()),
+        };
+        let result = result.map(|()| "ok".to_owned());
+        self.propose(vec![Event::RequestDone { id, result }]).await
+    }
+
+    fn agent(&self) -> Option<crate::model::ids::AgentName> {
+        self.session.phase.incarnation().map(|incarnation| incarnation.agent.clone())
+    }
+
+    async fn keys(&self, keys: &[String]) -> Result<(), Refused> {
+        let keys: Vec<Key> = keys.iter().cloned().map(Key).collect();
+        let pane = self.pane().ok_or_else(|| Refused::new(RefusedKind::Unavailable, "no agent runs there"))?;
+        self.tools.terminal.keys(&pane, &keys).await.map_err(|error| refused(&error))
+    }
+
+    async fn input(&self, text: &str) -> Result<(), Refused> {
+        let (text, _) = clean(text.trim_end_matches('\n'));
+        let pane = self.pane().ok_or_else(|| Refused::new(RefusedKind::Unavailable, "no agent runs there"))?;
+        self.tools.terminal.paste(&pane, &text).await.map_err(|error| refused(&error))?;
+        let agent = self.agent();
+        self.arrived(&pane, agent.as_ref(), &text).await.map_err(|why| Refused::new(RefusedKind::Failed, why))?;
+        self.tools.terminal.keys(&pane, &[Key("Enter".to_owned())]).await.map_err(|error| refused(&error))
+    }
+}
+
+fn refused(error: &TerminalError) -> Refused {
+    let kind = match error {
+        TerminalError::Gone { .. } | TerminalError::Dead { .. } => RefusedKind::Unavailable,
+        TerminalError::Refused { .. } | TerminalError::Text { .. } => RefusedKind::Invalid,
+        TerminalError::Down { .. } => RefusedKind::Failed,
+    };
+    Refused::new(kind, error.to_string())
+}

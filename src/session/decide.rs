@@ -1,0 +1,294 @@
+//! What a session needs next.
+//! In: the session, its task, what is wanted of it, `now`. Out: one step. Pure. Wanted and actual are compared each time,
+//! so a restart of the daemon simply goes on from what it finds.
+
+use std::path::PathBuf;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    config::Lifecycle,
+    model::{
+        ids::{AccountName, AgentName},
+        session::{Activity, Role, Session, SessionPhase},
+        task::{Delivery, Ending, Phase, Run, Status, Stop, Task},
+    },
+    ports::PromptBy,
+};
+
+/// Starts in a row after which a task is given back to the queue, so that another session may take it.
+const GIVE_BACK_AFTER: u32 = 3;
+
+/// What to run in a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    pub agent: AgentName,
+    pub account: Option<AccountName>,
+    pub workdir: PathBuf,
+}
+
+/// What is wanted of a session when it has no task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// An agent at its prompt.
+    Warm(Program),
+    /// Nothing: it is above the pool's minimum, or its agent starts with its task.
+    Nothing,
+    /// The operator's session, with a shell or the given agent.
+    Dedicated,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    Nothing,
+    /// Decide again then.
+    Wait(Timestamp),
+    Open(Program),
+    /// Starts a `command` agent together with its task.
+    OpenWith(Program, Run),
+    /// The operator's session is missing.
+    OpenDedicated,
+    /// Ends the program; `retire` removes the tmux session too.
+    End {
+        why: String,
+        retire: bool,
+    },
+    /// Types the prompt.
+    Deliver(Run),
+    /// Typing was begun by an earlier daemon: finds out how far it got.
+    Confirm(Run),
+    /// Takes the claim back: nothing of it can run any more.
+    GiveBack {
+        run: Run,
+        why: String,
+    },
+    /// The run is over without the agent's word.
+    Finish {
+        run: Run,
+        ending: Ending,
+    },
+    /// The assignment has no run behind it.
+    Free,
+    /// A program that died is cleared away.
+    Clear,
+}
+
+/// The next step. `task` is the assigned task, if there still is one.
+#[must_use]
+pub fn decide(
+    session: &Session,
+    task: Option<&Task>,
+    wanted: &Wanted,
+    prompt_by: impl Fn(&AgentName) -> PromptBy,
+    lifecycle: &Lifecycle,
+    now: Timestamp,
+) -> Step {
+    if session.role == Role::Dedicated {
+        return match &session.phase {
+            SessionPhase::Down => {
+                when(session.start_after(lifecycle.restart_first, lifecycle.restart_max), now, Step::OpenDedicated)
+            }
+            SessionPhase::Dead { .. } => Step::Clear,
+            SessionPhase::Starting(_) | SessionPhase::Up(_) | SessionPhase::Ending(_) => Step::Nothing,
+        };
+    }
+    if let SessionPhase::Ending(_) = session.phase {
+        return Step::End { why: "going on with what was begun".to_owned(), retire: matches!(wanted, Wanted::Nothing) };
+    }
+    match &session.task {
+        Some(assignment) => match task.map(|task| &task.phase) {
+            Some(Phase::Working(run)) if run.id == assignment.run => {
+                let note = task.and_then(|task| task.note.as_deref());
+                with_run(session, run, note, prompt_by, lifecycle, now)
+            }
+            // The queue service frees the session when the result is on disk.
+            Some(Phase::Filing(filing)) if filing.run.as_ref().is_some_and(|run| run.id == assignment.run) => {
+                Step::Nothing
+            }
+            Some(
+                Phase::Held(_)
+                | Phase::Queued
+                | Phase::Rejected(_)
+                | Phase::Working(_)
+                | Phase::Filing(_)
+                | Phase::Finished(_),
+            )
+            | None => Step::Free,
+        },
+        None => without_task(session, wanted, lifecycle, now),
+    }
+}
+
+fn without_task(session: &Session, wanted: &Wanted, lifecycle: &Lifecycle, now: Timestamp) -> Step {
+    let retire = !matches!(wanted, Wanted::Warm(_));
+    match &session.phase {
+        SessionPhase::Down => match wanted {
+            Wanted::Warm(program) => {
+                let at = session.start_after(lifecycle.restart_first, lifecycle.restart_max);
+                when(at, now, Step::Open(program.clone()))
+            }
+            Wanted::Nothing | Wanted::Dedicated => Step::Nothing,
+        },
+        SessionPhase::Starting(_) => starting(session, lifecycle, now),
+        SessionPhase::Up(_) if session.spent => {
+            Step::End { why: "a fresh conversation for the next task".to_owned(), retire }
+        }
+        SessionPhase::Up(_) => {
+            let idle_until = after(session.used, lifecycle.shrink_after);
+            match wanted {
+                Wanted::Nothing => when(
+                    idle_until,
+                    now,
+                    Step::End { why: "idle and above the pool's minimum".to_owned(), retire: true },
+                ),
+                Wanted::Warm(_) | Wanted::Dedicated => Step::Nothing,
+            }
+        }
+        SessionPhase::Dead { .. } => Step::Clear,
+        SessionPhase::Ending(_) => Step::Nothing,
+    }
+}
+
+fn with_run(
+    session: &Session,
+    run: &Run,
+    note: Option<&str>,
+    prompt_by: impl Fn(&AgentName) -> PromptBy,
+    lifecycle: &Lifecycle,
+    now: Timestamp,
+) -> Step {
+    if let Some(over) = over(run, now) {
+        let ended = matches!(session.phase, SessionPhase::Down | SessionPhase::Dead { .. } | SessionPhase::Ending(_));
+        if run.delivery != Delivery::NotBegun && !ended {
+            return Step::End { why: over.why(run, note), retire: false };
+        }
+        let screen = (run.delivery != Delivery::NotBegun).then(|| session.screen.plain.clone());
+        let give_back = Step::GiveBack { run: run.clone(), why: over.why(run, note) };
+        return match over {
+            Over::Yielded => give_back,
+            Over::Again if run.attempt < run.attempts_allowed => give_back,
+            Over::Again | Over::TimedOut => finish(run, failed(over.why(run, note), screen, now)),
+            Over::Cancelled => {
+                finish(run, Ending { status: Status::Cancelled, ..failed(over.why(run, note), screen, now) })
+            }
+        };
+    }
+    let program = Program { agent: run.agent.clone(), account: run.account.clone(), workdir: run.workdir.clone() };
+    let timeout = deadline(run);
+    match (&session.phase, &run.delivery) {
+        (SessionPhase::Down, Delivery::NotBegun) if session.failures >= GIVE_BACK_AFTER => {
+            let why =
+                format!("session {} could not start {} {} times in a row", session.name, run.agent, session.failures);
+            Step::GiveBack { run: run.clone(), why }
+        }
+        (SessionPhase::Down, Delivery::NotBegun) => {
+            let at = session.start_after(lifecycle.restart_first, lifecycle.restart_max);
+            when(
+                at,
+                now,
+                match prompt_by(&run.agent) {
+                    PromptBy::Paste => Step::Open(program),
+                    PromptBy::Stdin => Step::OpenWith(program, run.clone()),
+                },
+            )
+        }
+        (SessionPhase::Down, Delivery::Begun | Delivery::Taken { .. }) => {
+            let error = format!(
+                "session {} was lost with the task; the agent may have done some of it, so it is not run again by itself",
+                session.name
+            );
+            finish(run, failed(error, Some(session.screen.plain.clone()), now))
+        }
+        (SessionPhase::Starting(_), Delivery::NotBegun | Delivery::Begun | Delivery::Taken { .. }) => {
+            starting(session, lifecycle, now)
+        }
+        (SessionPhase::Up(incarnation), Delivery::NotBegun) => {
+            let fits = incarnation.agent == program.agent
+                && incarnation.account == program.account
+                && incarnation.workdir == program.workdir
+                && prompt_by(&run.agent) == PromptBy::Paste
+                && !session.spent;
+            if !fits {
+                Step::End {
+                    why: format!("{} is needed in {}", program.agent, program.workdir.display()),
+                    retire: false,
+                }
+            } else if session.verdict.activity == Activity::Idle {
+                Step::Deliver(run.clone())
+            } else {
+                Step::Nothing
+            }
+        }
+        (SessionPhase::Up(_), Delivery::Begun) => Step::Confirm(run.clone()),
+        (SessionPhase::Up(_), Delivery::Taken { .. }) => timeout.map_or(Step::Nothing, Step::Wait),
+        (SessionPhase::Dead { .. }, Delivery::NotBegun) => Step::Clear,
+        (SessionPhase::Dead { exit, .. }, Delivery::Begun | Delivery::Taken { .. }) => {
+            let error = format!("{} ended in the middle of the task ({exit:?})", run.agent);
+            if run.attempt < run.attempts_allowed {
+                Step::GiveBack { run: run.clone(), why: format!("{error}; tried again") }
+            } else {
+                finish(run, failed(error, Some(session.screen.plain.clone()), now))
+            }
+        }
+        (SessionPhase::Ending(_), _) => Step::Nothing,
+    }
+}
+
+fn starting(session: &Session, lifecycle: &Lifecycle, now: Timestamp) -> Step {
+    let until = after(session.since, lifecycle.start_within);
+    let why = format!("no prompt within {} s of the start (lifecycle.start_within)", lifecycle.start_within.as_secs());
+    when(until, now, Step::End { why, retire: false })
+}
+
+/// Why a run is over without the agent having ended it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Cancelled,
+    Yielded,
+    Again,
+    TimedOut,
+}
+
+impl Over {
+    fn why(self, run: &Run, note: Option<&str>) -> String {
+        match self {
+            Self::Cancelled => "cancelled".to_owned(),
+            Self::Yielded => "somebody else claimed it first".to_owned(),
+            Self::Again => note.unwrap_or("the attempt came to nothing").to_owned(),
+            Self::TimedOut => format!("timed out after {} s", run.timeout.unwrap_or_default().as_secs()),
+        }
+    }
+}
+
+fn over(run: &Run, now: Timestamp) -> Option<Over> {
+    match run.stop {
+        Stop::Cancelled => Some(Over::Cancelled),
+        Stop::Yielded => Some(Over::Yielded),
+        Stop::Again => Some(Over::Again),
+        Stop::No => deadline(run).filter(|at| *at <= now).map(|_| Over::TimedOut),
+    }
+}
+
+/// The task's time runs from when the agent took it.
+fn deadline(run: &Run) -> Option<Timestamp> {
+    match (run.timeout, &run.delivery) {
+        (Some(timeout), Delivery::Taken { at }) => Some(after(*at, timeout)),
+        (Some(_) | None, Delivery::NotBegun | Delivery::Begun | Delivery::Taken { .. }) => None,
+    }
+}
+
+fn failed(error: String, screen: Option<String>, now: Timestamp) -> Ending {
+    Ending { status: Status::Failed, message: None, error: Some(error), screen, tokens: None, resume_id: None, at: now }
+}
+
+fn finish(run: &Run, ending: Ending) -> Step {
+    Step::Finish { run: run.clone(), ending }
+}
+
+fn after(at: Timestamp, wait: std::time::Duration) -> Timestamp {
+    at.saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
+}
+
+fn when(at: Timestamp, now: Timestamp, step: Step) -> Step {
+    if at <= now { step } else { Step::Wait(at) }
+}

@@ -1,0 +1,184 @@
+//! The session service: starts, feeds, recycles and ends the agents of the pool, and keeps the operator's sessions there.
+//! In: the snapshot. Out: programs in panes, typed prompts, session events. Owns one job a session at a time. Never ends a
+//! dedicated session, never touches a name outside the configuration, never decides what an agent is doing (`watcher`).
+
+mod act;
+pub mod decide;
+mod deliver;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::{sync::watch, task::JoinSet};
+
+use self::{
+    act::Job,
+    decide::{Program, Step, Wanted, decide},
+};
+use crate::{
+    config::Config,
+    live::Live,
+    model::{
+        ids::SessionName,
+        session::{Role, Session},
+        snapshot::Snapshot,
+    },
+    ports::{Agents, Clock, PromptBy, QueueStore, StateStore, Terminal},
+};
+
+/// Pause of a session after a step that failed.
+const RETRY_STEP: Duration = Duration::from_secs(1);
+
+/// What every job needs.
+#[derive(Clone)]
+pub struct Tools {
+    pub live: Live,
+    pub terminal: Arc<dyn Terminal>,
+    pub agents: Arc<dyn Agents>,
+    pub queue: Arc<dyn QueueStore>,
+    pub state: Arc<dyn StateStore>,
+    pub clock: Arc<dyn Clock>,
+    pub config: watch::Receiver<Arc<Config>>,
+    pub new_id: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+pub struct Sessions {
+    tools: Tools,
+    jobs: JoinSet<(SessionName, Result<(), String>)>,
+    busy: BTreeSet<SessionName>,
+    retry_at: BTreeMap<SessionName, tokio::time::Instant>,
+    /// Where a session worked last: the likeliest place of its next task.
+    workdirs: BTreeMap<SessionName, PathBuf>,
+}
+
+impl Sessions {
+    #[must_use]
+    pub fn new(tools: Tools) -> Self {
+        Self {
+            tools,
+            jobs: JoinSet::new(),
+            busy: BTreeSet::new(),
+            retry_at: BTreeMap::new(),
+            workdirs: BTreeMap::new(),
+        }
+    }
+
+    /// Ends programs in pool sessions that the owner knows nothing of: a daemon ended between starting one and saying so.
+    /// Only panes that carry our mark and a name of the pool.
+    pub async fn clear_strays(&self) {
+        let Ok(panes) = self.tools.terminal.panes().await else { return };
+        let snapshot = self.tools.live.snapshot();
+        for pane in panes {
+            let Some(session) = snapshot.sessions.get(&pane.session) else { continue };
+            let Some(mark) = &pane.incarnation else { continue };
+            let known = session.phase.incarnation().is_some_and(|incarnation| incarnation.id == *mark);
+            if session.role == Role::Pool && !known {
+                tracing::info!(session = %pane.session, "ending a program that was started and never told of");
+                let grace = self.tools.config.borrow().lifecycle.stop_grace;
+                if let Err(error) = self.tools.terminal.terminate(&pane.id, grace).await {
+                    tracing::warn!(session = %pane.session, %error, "could not be ended");
+                }
+            }
+        }
+    }
+
+    /// Works until the owner stops; jobs under way are dropped then, and found again by the next daemon.
+    pub async fn run(mut self) {
+        let mut snapshots = self.tools.live.watch();
+        loop {
+            let snapshot = snapshots.borrow_and_update().clone();
+            let wake = self.start_jobs(&snapshot);
+            let sleep = wake.unwrap_or(Duration::from_secs(3600));
+            tokio::select! {
+                changed = snapshots.changed() => if changed.is_err() { return },
+                Some(ended) = self.jobs.join_next(), if !self.jobs.is_empty() => self.job_ended(ended),
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+    }
+
+    fn job_ended(&mut self, ended: Result<(SessionName, Result<(), String>), tokio::task::JoinError>) {
+        match ended {
+            Ok((name, result)) => {
+                self.busy.remove(&name);
+                if let Err(error) = result {
+                    tracing::warn!(session = %name, %error, "a step failed; tried again");
+                    self.retry_at.insert(name, tokio::time::Instant::now() + RETRY_STEP);
+                }
+            }
+            Err(error) => tracing::error!(%error, "a session job was lost"),
+        }
+    }
+
+    /// Starts what can be started now; answers how long to sleep at most.
+    fn start_jobs(&mut self, snapshot: &Arc<Snapshot>) -> Option<Duration> {
+        let now = self.tools.clock.now();
+        let mut wake: Option<Duration> = None;
+        let mut sooner = |after: Duration| wake = Some(wake.map_or(after, |known: Duration| known.min(after)));
+        self.retry_at.retain(|_, at| *at > tokio::time::Instant::now());
+        for (name, session) in &snapshot.sessions {
+            if self.busy.contains(name) {
+                continue;
+            }
+            if let Some(at) = self.retry_at.get(name) {
+                sooner(at.duration_since(tokio::time::Instant::now()));
+                continue;
+            }
+            let request = snapshot.requests.iter().find(|(_, action)| action.session() == Some(name));
+            if let Some((id, action)) = request {
+                let job = Job::new(self.tools.clone(), session.clone());
+                let (id, action) = (*id, action.clone());
+                self.spawn(name, async move { job.request(id, &action).await });
+                continue;
+            }
+            match self.step(snapshot, session, now) {
+                Step::Nothing => {}
+                Step::Wait(at) => sooner(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)),
+                step => {
+                    if let Some(incarnation) = session.phase.incarnation() {
+                        self.workdirs.insert(name.clone(), incarnation.workdir.clone());
+                    }
+                    let job = Job::new(self.tools.clone(), session.clone());
+                    self.spawn(name, async move { job.carry_out(step).await });
+                }
+            }
+        }
+        wake
+    }
+
+    fn spawn(&mut self, name: &SessionName, job: impl Future<Output = Result<(), String>> + Send + 'static) {
+        self.busy.insert(name.clone());
+        let name = name.clone();
+        self.jobs.spawn(async move { (name, job.await) });
+    }
+
+    fn step(&self, snapshot: &Snapshot, session: &Session, now: Timestamp) -> Step {
+        let config = self.tools.config.borrow();
+        let task = session.task.as_ref().and_then(|a| snapshot.tasks.get(&a.task));
+        let wanted = self.wanted(&config, snapshot, session);
+        let prompt_by = |agent: &_| self.tools.agents.prompt_by(agent);
+        decide(session, task.map(AsRef::as_ref), &wanted, prompt_by, &config.lifecycle, now)
+    }
+
+    /// What a session is for while it has no task.
+    fn wanted(&self, config: &Config, snapshot: &Snapshot, session: &Session) -> Wanted {
+        if session.role == Role::Dedicated {
+            return Wanted::Dedicated;
+        }
+        let pool = &config.pool.autonomous;
+        let kept = pool.names().take(pool.min as usize).any(|name| name == session.name);
+        if !kept || session.drained || self.tools.agents.prompt_by(&pool.agent) == PromptBy::Stdin {
+            return Wanted::Nothing;
+        }
+        let Some(first) = snapshot.projects.first() else { return Wanted::Nothing };
+        let known = session.phase.incarnation().map(|i| i.workdir.clone());
+        let workdir = known.or_else(|| self.workdirs.get(&session.name).cloned()).unwrap_or_else(|| first.path.clone());
+        let account = snapshot.accounts.iter().find(|account| account.agent == pool.agent && account.active);
+        Wanted::Warm(Program { agent: pool.agent.clone(), account: account.map(|a| a.name.clone()), workdir })
+    }
+}

@@ -1,0 +1,470 @@
+//! The queue directories on a real disk (port `QueueStore`).
+//! In: projects and their paths. Out: what stands in the inboxes; durable changes. Every call opens the directories anew, so
+//! that a queue replaced behind our back (git checkout) is the one that is seen. Never waits for a writer or a reader.
+
+use std::{
+    collections::HashMap,
+    io::{self, Read as _},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::PathBuf,
+    sync::Mutex,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use nix::{
+    dir::Dir,
+    fcntl::AtFlags,
+    libc,
+    sys::stat::{FileStat, Mode, SFlag, mkdirat},
+    unistd::{fsync, linkat},
+};
+
+use super::{
+    dirs::{self, Over, open_dir_at, open_file, remove, rename_new, stat, write_whole},
+    watch::Watch,
+};
+use crate::{
+    model::{
+        event::Counts,
+        ids::{ProjectName, TaskId},
+    },
+    ports::{Entry, FileFacts, FileKind, Inbox, QueueDir, QueueStore, Sidecar},
+};
+
+/// Name of a project's queue directory.
+pub const QUEUE: &str = ".agent-queue";
+
+const SIDECARS: [Sidecar; 3] = [Sidecar::Working, Sidecar::Delegated, Sidecar::Rejected];
+
+/// The directory's change time, and how many tasks stood in it.
+type Counted = ((i64, i64), u64);
+
+pub struct DiskQueue {
+    roots: HashMap<ProjectName, PathBuf>,
+    watch: Watch,
+    /// Counts by directory and its change time: a directory that has not changed is not read again.
+    counted: Mutex<HashMap<(ProjectName, QueueDir), Counted>>,
+}
+
+impl DiskQueue {
+    /// Takes the projects' own directories.
+    ///
+    /// # Errors
+    /// When the system gives no inotify instance.
+    pub fn new(projects: impl IntoIterator<Item = (ProjectName, PathBuf)>) -> io::Result<Self> {
+        let roots: HashMap<_, _> = projects.into_iter().map(|(name, path)| (name, path.join(QUEUE))).collect();
+        let watch = Watch::new()?;
+        Ok(Self { roots, watch, counted: Mutex::default() })
+    }
+
+    fn root(&self, project: &ProjectName) -> io::Result<PathBuf> {
+        let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("there is no project {project}"));
+        self.roots.get(project).cloned().ok_or_else(unknown)
+    }
+
+    async fn at<T: Send + 'static>(
+        &self,
+        project: &ProjectName,
+        job: impl FnOnce(&Queue) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let root = self.root(project)?;
+        let job = move || job(&Queue { root });
+        tokio::task::spawn_blocking(job).await.map_err(|error| io::Error::other(error.to_string()))?
+    }
+}
+
+/// One project's queue.
+struct Queue {
+    root: PathBuf,
+}
+
+impl Queue {
+    fn dir(&self, dir: QueueDir) -> io::Result<OwnedFd> {
+        // The queue's own directory may be a symlink somebody made on purpose; what is in it may not.
+        let root =
+            nix::fcntl::open(&self.root, nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC, Mode::empty())?;
+        open_dir_at(root, dir.name())
+    }
+
+    fn prepare(&self) -> io::Result<()> {
+        match std::fs::create_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+        let root =
+            nix::fcntl::open(&self.root, nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC, Mode::empty())?;
+        for dir in QueueDir::ALL {
+            match mkdirat(&root, dir.name(), Mode::from_bits_truncate(0o777)) {
+                Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let open = self.dir(dir)?;
+            dirs::sweep(&open, names(&open)?.into_iter());
+        }
+        Ok(fsync(root)?)
+    }
+
+    fn list(&self) -> io::Result<Inbox> {
+        let dir = self.dir(QueueDir::Inbox)?;
+        let mut inbox = Inbox::default();
+        for name in names(&dir)? {
+            if let Some(id) = TaskId::from_file_name(&name) {
+                match stat(&dir, &name) {
+                    Ok(found) => inbox.tasks.push(Entry { id, file: facts(&found) }),
+                    // Gone since it was listed.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            } else if let Some((id, which)) = sidecar_of(&name) {
+                inbox.sidecars.push((id, which));
+            } else if let Some(id) = lock_of(&name) {
+                inbox.locks.push((id, name));
+            }
+        }
+        inbox.tasks.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(inbox)
+    }
+
+    fn list_one(&self, id: &TaskId) -> io::Result<Inbox> {
+        let dir = self.dir(QueueDir::Inbox)?;
+        let name = id.file_name();
+        let present = |name: &str| stat(&dir, name).ok();
+        let mut inbox = Inbox::default();
+        inbox.tasks.extend(present(&name).map(|found| Entry { id: id.clone(), file: facts(&found) }));
+        let beside = SIDECARS.into_iter().filter(|which| present(&format!("{name}{}", which.suffix())).is_some());
+        inbox.sidecars.extend(beside.map(|which| (id.clone(), which)));
+        let locks = [format!(".{name}.swp"), format!(".#{name}")];
+        inbox.locks.extend(locks.into_iter().filter(|lock| present(lock).is_some()).map(|lock| (id.clone(), lock)));
+        Ok(inbox)
+    }
+
+    fn read(&self, dir: QueueDir, id: &TaskId, max: u64) -> io::Result<(Vec<u8>, FileFacts)> {
+        let file = open_file(self.dir(dir)?, id.file_name())?;
+        let before = facts(&nix::sys::stat::fstat(&file)?);
+        if let FileKind::Other(what) = before.kind {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is a {what}, not a regular file")));
+        }
+        if before.bytes > max {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{} bytes, at most {max}", before.bytes)));
+        }
+        let mut bytes = Vec::new();
+        (&file).take(max.saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > max {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {max} bytes")));
+        }
+        // Facts from after the read: if it was changed meanwhile they differ from those of the listing.
+        Ok((bytes, facts(&nix::sys::stat::fstat(&file)?)))
+    }
+
+    /// A read lease is refused while anybody has the file open for writing (fcntl(2), F_SETLEASE).
+    fn has_writer(&self, id: &TaskId) -> io::Result<Option<bool>> {
+        let file = open_file(self.dir(QueueDir::Inbox)?, id.file_name())?;
+        // SAFETY: fcntl on a descriptor that we own, with integer arguments.
+        let lease = |kind: libc::c_int| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
+        if lease(libc::F_RDLCK) == 0 {
+            lease(libc::F_UNLCK);
+            return Ok(Some(false));
+        }
+        Ok((io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN)).then_some(true))
+    }
+
+    fn file(&self, dir: QueueDir, id: &TaskId, text: &[u8]) -> io::Result<()> {
+        let open = self.dir(dir)?;
+        let name = id.file_name();
+        if let Ok(mut known) = open_file(&open, &name) {
+            let mut bytes = Vec::new();
+            known.read_to_end(&mut bytes)?;
+            if bytes == text {
+                return Ok(());
+            }
+            // An earlier result of that name is kept beside the new one.
+            for n in 1.. {
+                match linkat(&open, name.as_str(), &open, format!("{id}.{n}.md").as_str(), AtFlags::empty()) {
+                    Ok(()) => break,
+                    Err(nix::errno::Errno::EEXIST) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        write_whole(&open, &name, text, Over::Replace)
+    }
+
+    fn shift(&self, from: QueueDir, to: QueueDir, id: &TaskId) -> io::Result<()> {
+        let (from, to) = (self.dir(from)?, self.dir(to)?);
+        let name = id.file_name();
+        rename_new(&from, &name, &to, &name)?;
+        fsync(&to)?;
+        Ok(fsync(&from)?)
+    }
+}
+
+/// A sidecar's task.
+fn sidecar_of(name: &str) -> Option<(TaskId, Sidecar)> {
+    SIDECARS.into_iter().find_map(|which| Some((TaskId::from_file_name(name.strip_suffix(which.suffix())?)?, which)))
+}
+
+/// The task that an editor's lock belongs to: `.NAME.swp` (vim, nano) or `.#NAME` (emacs, joe).
+fn lock_of(name: &str) -> Option<TaskId> {
+    let vim = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".swp"));
+    TaskId::from_file_name(name.strip_prefix(".#").or(vim)?)
+}
+
+/// The task that a name in an inbox has to do with.
+#[must_use]
+pub fn task_of(name: &str) -> Option<TaskId> {
+    TaskId::from_file_name(name).or_else(|| Some(sidecar_of(name)?.0)).or_else(|| lock_of(name))
+}
+
+fn names(dir: impl AsFd) -> io::Result<Vec<String>> {
+    let fd = dir.as_fd().try_clone_to_owned()?;
+    // A duplicate shares the position; a listing starts at the beginning.
+    // SAFETY: lseek on a descriptor that we own.
+    unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_SET) };
+    let mut names = Vec::new();
+    for entry in Dir::from_fd(fd)?.iter() {
+        if let Ok(name) = entry?.file_name().to_str()
+            && name != "."
+            && name != ".."
+        {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+fn facts(stat: &FileStat) -> FileFacts {
+    let kind = match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFREG => FileKind::Regular,
+        SFlag::S_IFLNK => FileKind::Other("symlink"),
+        SFlag::S_IFDIR => FileKind::Other("directory"),
+        SFlag::S_IFIFO => FileKind::Other("FIFO"),
+        SFlag::S_IFSOCK => FileKind::Other("socket"),
+        _ => FileKind::Other("device"),
+    };
+    let nanos = i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec);
+    FileFacts {
+        kind,
+        bytes: u64::try_from(stat.st_size).unwrap_or(0),
+        modified: Timestamp::new(stat.st_mtime, i32::try_from(stat.st_mtime_nsec).unwrap_or(0))
+            .unwrap_or(Timestamp::UNIX_EPOCH),
+        change: (nanos, stat.st_ino),
+    }
+}
+
+#[async_trait]
+impl QueueStore for DiskQueue {
+    async fn prepare(&self, project: &ProjectName) -> io::Result<()> {
+        self.at(project, Queue::prepare).await?;
+        self.watch.add(project, &self.root(project)?);
+        Ok(())
+    }
+
+    async fn list(&self, project: &ProjectName, only: Option<&TaskId>) -> io::Result<Inbox> {
+        match only.cloned() {
+            Some(id) => self.at(project, move |queue| queue.list_one(&id)).await,
+            None => {
+                // A directory that was replaced has no watch any more.
+                self.watch.add(project, &self.root(project)?);
+                self.at(project, Queue::list).await
+            }
+        }
+    }
+
+    async fn counts(&self, project: &ProjectName) -> io::Result<Counts> {
+        let mut counts = [0; 3];
+        for (i, dir) in [QueueDir::Drafts, QueueDir::Done, QueueDir::Failed].into_iter().enumerate() {
+            let key = (project.clone(), dir);
+            let known = self.counted.lock().ok().and_then(|counted| counted.get(&key).copied());
+            let (changed, count) = self
+                .at(project, move |queue| {
+                    let open = queue.dir(dir)?;
+                    let stat = nix::sys::stat::fstat(&open)?;
+                    let changed = (stat.st_mtime, stat.st_mtime_nsec);
+                    match known {
+                        Some((at, count)) if at == changed => Ok((changed, count)),
+                        Some(_) | None => {
+                            let tasks =
+                                names(&open)?.iter().filter(|name| TaskId::from_file_name(name).is_some()).count();
+                            Ok((changed, tasks as u64))
+                        }
+                    }
+                })
+                .await?;
+            if let Ok(mut counted) = self.counted.lock() {
+                counted.insert(key, (changed, count));
+            }
+            counts[i] = count;
+        }
+        let [drafts, done, failed] = counts;
+        Ok(Counts { drafts, done, failed })
+    }
+
+    async fn read(
+        &self,
+        project: &ProjectName,
+        dir: QueueDir,
+        id: &TaskId,
+        max: u64,
+    ) -> io::Result<(Vec<u8>, FileFacts)> {
+        let id = id.clone();
+        self.at(project, move |queue| queue.read(dir, &id, max)).await
+    }
+
+    async fn has_writer(&self, project: &ProjectName, id: &TaskId) -> io::Result<Option<bool>> {
+        let id = id.clone();
+        self.at(project, move |queue| queue.has_writer(&id)).await
+    }
+
+    async fn read_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> io::Result<Vec<u8>> {
+        let name = format!("{}{}", id.file_name(), which.suffix());
+        self.at(project, move |queue| {
+            let mut bytes = Vec::new();
+            open_file(queue.dir(QueueDir::Inbox)?, name)?.take(64 * 1024).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        })
+        .await
+    }
+
+    async fn write_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar, text: &[u8]) -> io::Result<()> {
+        let name = format!("{}{}", id.file_name(), which.suffix());
+        let text = text.to_vec();
+        let over = match which {
+            Sidecar::Rejected => Over::Replace,
+            Sidecar::Working | Sidecar::Delegated => Over::Never,
+        };
+        self.at(project, move |queue| write_whole(queue.dir(QueueDir::Inbox)?, &name, &text, over)).await
+    }
+
+    async fn remove_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> io::Result<()> {
+        let name = format!("{}{}", id.file_name(), which.suffix());
+        self.at(project, move |queue| remove(queue.dir(QueueDir::Inbox)?, &name)).await
+    }
+
+    async fn file(&self, project: &ProjectName, dir: QueueDir, id: &TaskId, text: &[u8]) -> io::Result<()> {
+        let (id, text) = (id.clone(), text.to_vec());
+        self.at(project, move |queue| queue.file(dir, &id, &text)).await
+    }
+
+    async fn remove(&self, project: &ProjectName, id: &TaskId) -> io::Result<()> {
+        let id = id.clone();
+        self.at(project, move |queue| remove(queue.dir(QueueDir::Inbox)?, &id.file_name())).await
+    }
+
+    async fn shift(&self, project: &ProjectName, from: QueueDir, to: QueueDir, id: &TaskId) -> io::Result<()> {
+        let id = id.clone();
+        self.at(project, move |queue| queue.shift(from, to, &id)).await
+    }
+
+    async fn changed(&self) -> Option<(ProjectName, TaskId)> {
+        self.watch.next().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct World {
+        temp: tempfile::TempDir,
+        store: DiskQueue,
+        project: ProjectName,
+    }
+
+    async fn world() -> World {
+        let temp = tempfile::tempdir().expect("a directory");
+        let project = ProjectName::parse("web").expect("name");
+        let store = DiskQueue::new([(project.clone(), temp.path().to_owned())]).expect("a store");
+        store.prepare(&project).await.expect("prepared");
+        World { temp, store, project }
+    }
+
+    impl World {
+        fn path(&self, name: &str) -> PathBuf {
+            self.temp.path().join(QUEUE).join(name)
+        }
+    }
+
+    fn id(text: &str) -> TaskId {
+        TaskId::from_file_name(&format!("{text}.md")).expect("an id")
+    }
+
+    #[tokio::test]
+    async fn an_inbox_is_sorted_into_tasks_sidecars_and_locks() {
+        let w = world().await;
+        for name in ["a.md", "a.md.working", "b.md.delegated", ".a.md.swp", ".#b.md", "notes.txt", "a.md~", "4913"] {
+            std::fs::write(w.path("inbox").join(name), "x").expect("written");
+        }
+        std::fs::create_dir(w.path("inbox/d.md")).expect("made");
+        std::os::unix::fs::symlink("/etc/hostname", w.path("inbox/l.md")).expect("made");
+        let inbox = w.store.list(&w.project, None).await.expect("listed");
+        let kinds: Vec<_> = inbox.tasks.iter().map(|t| (t.id.as_str(), t.file.kind)).collect();
+        assert_eq!(
+            kinds,
+            [("a", FileKind::Regular), ("d", FileKind::Other("directory")), ("l", FileKind::Other("symlink"))]
+        );
+        assert_eq!(inbox.sidecars.len(), 2);
+        assert_eq!(inbox.locks.len(), 2);
+        let one = w.store.list(&w.project, Some(&id("a"))).await.expect("listed");
+        assert_eq!((one.tasks.len(), one.sidecars.len(), one.locks.len()), (1, 1, 1));
+        assert!(w.store.read(&w.project, QueueDir::Inbox, &id("l"), 99).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_open_writer_is_seen() {
+        let w = world().await;
+        let path = w.path("inbox/a.md");
+        let writer = std::fs::File::create(&path).expect("open");
+        assert_eq!(w.store.has_writer(&w.project, &id("a")).await.expect("asked"), Some(true));
+        drop(writer);
+        assert_eq!(w.store.has_writer(&w.project, &id("a")).await.expect("asked"), Some(false));
+    }
+
+    #[tokio::test]
+    async fn a_marker_is_made_once_and_a_result_never_overwrites_another() {
+        let w = world().await;
+        let (p, a) = (&w.project, id("a"));
+        w.store.write_sidecar(p, &a, Sidecar::Working, b"1").await.expect("made");
+        let second = w.store.write_sidecar(p, &a, Sidecar::Working, b"2").await;
+        assert_eq!(second.map_err(|e| e.kind()), Err(io::ErrorKind::AlreadyExists));
+        for text in ["one", "one", "two", "three"] {
+            w.store.file(p, QueueDir::Done, &a, text.as_bytes()).await.expect("filed");
+        }
+        let mut names: Vec<_> =
+            std::fs::read_dir(w.path("done")).expect("listed").map(|e| e.expect("entry").file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["a.1.md", "a.2.md", "a.md"]);
+        assert_eq!(std::fs::read(w.path("done/a.md")).expect("read"), b"three");
+        assert_eq!(w.store.counts(p).await.expect("counted").done, 3);
+    }
+
+    #[tokio::test]
+    async fn changes_behind_our_back_are_hinted_at() {
+        let w = world().await;
+        let wait = |want: TaskId| {
+            let store = &w.store;
+            async move {
+                let deadline = std::time::Duration::from_secs(10);
+                let hint = async {
+                    loop {
+                        match store.changed().await {
+                            Some((_, id)) if id == want => return,
+                            Some(_) | None => {}
+                        }
+                    }
+                };
+                tokio::time::timeout(deadline, hint).await.expect("a hint");
+            }
+        };
+        std::fs::write(w.path("inbox/a.md"), "x").expect("written");
+        wait(id("a")).await;
+        std::fs::rename(w.path("inbox/a.md"), w.path("inbox/b.md")).expect("moved");
+        wait(id("b")).await;
+        // A replaced directory, as git makes them.
+        std::fs::rename(w.path("inbox"), w.path("old")).expect("moved");
+        std::fs::create_dir(w.path("inbox")).expect("made");
+        w.store.list(&w.project, None).await.expect("listed");
+        std::fs::write(w.path("inbox/c.md"), "x").expect("written");
+        wait(id("c")).await;
+    }
+}

@@ -1,0 +1,10 @@
+//! The real world behind the ports: one outside thing a module.
+
+pub mod clock;
+pub mod dirs;
+pub mod disk;
+pub mod lock;
+pub mod process;
+pub mod state;
+pub mod tmux;
+pub mod watch;

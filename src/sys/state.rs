@@ -1,0 +1,160 @@
+//! The daemon's state directory (port `StateStore`): `state.json`, `events.jsonl`, texts of runs.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+
+use super::dirs::{Over, open_dir, open_file, remove, sweep, write_whole};
+use crate::{model::ids::RunId, ports::StateStore};
+
+/// An event log larger than this is set aside when the daemon starts, in bytes.
+const ROTATE_AT: u64 = 16 * 1024 * 1024;
+
+#[derive(Clone)]
+pub struct StateDir {
+    path: PathBuf,
+    events: Arc<Mutex<File>>,
+    events_len: Arc<AtomicU64>,
+}
+
+impl StateDir {
+    /// Opens the directory, making it (0700) where missing.
+    ///
+    /// # Errors
+    /// When it can't be made or written.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        for dir in [path.to_owned(), path.join("runs"), path.join("hooks")] {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        }
+        let events_path = path.join("events.jsonl");
+        if std::fs::metadata(&events_path).is_ok_and(|meta| meta.len() > ROTATE_AT) {
+            std::fs::rename(&events_path, path.join("events.1.jsonl"))?;
+        }
+        let events = OpenOptions::new().append(true).create(true).read(true).mode(0o600).open(&events_path)?;
+        let len = events.metadata()?.len();
+        for dir in [path.to_owned(), path.join("runs")] {
+            let names = std::fs::read_dir(&dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+            sweep(open_dir(&dir)?, names.collect::<Vec<_>>().into_iter());
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            events: Arc::new(Mutex::new(events)),
+            events_len: Arc::new(AtomicU64::new(len)),
+        })
+    }
+
+    /// The event log, for readers, and its length so far in bytes: whole lines only.
+    #[must_use]
+    pub fn events(&self) -> (PathBuf, u64) {
+        (self.path.join("events.jsonl"), self.events_len.load(Ordering::Acquire))
+    }
+
+    async fn run<T: Send + 'static>(&self, job: impl FnOnce(&Self) -> io::Result<T> + Send + 'static) -> io::Result<T> {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || job(&this)).await.map_err(|error| io::Error::other(error.to_string()))?
+    }
+
+    fn run_name(run: &RunId) -> io::Result<String> {
+        let plain = run.0.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') && !run.0.is_empty();
+        if plain {
+            Ok(format!("{run}.md"))
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "not an id of a run"))
+        }
+    }
+}
+
+#[async_trait]
+impl StateStore for StateDir {
+    async fn load(&self) -> io::Result<Option<Vec<u8>>> {
+        self.run(|this| match std::fs::read(this.path.join("state.json")) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    async fn save(&self, state: &[u8]) -> io::Result<()> {
+        let state = state.to_vec();
+        self.run(move |this| write_whole(open_dir(&this.path)?, "state.json", &state, Over::Replace)).await
+    }
+
+    async fn set_aside(&self) -> io::Result<String> {
+        self.run(|this| {
+            for n in 1.. {
+                let name = format!("state.json.unreadable.{n}");
+                let dir = open_dir(&this.path)?;
+                match super::dirs::rename_new(&dir, "state.json", &dir, &name) {
+                    Ok(()) => return Ok(name),
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Err(io::Error::other("no free name"))
+        })
+        .await
+    }
+
+    async fn append_events(&self, lines: &str) -> io::Result<()> {
+        let lines = lines.to_owned();
+        self.run(move |this| {
+            let mut events = this.events.lock().map_err(|_| io::Error::other("the event log's lock is broken"))?;
+            let before = events.metadata()?.len();
+            if let Err(error) = events.write_all(lines.as_bytes()) {
+                // A torn line must not stay: the lines are written again.
+                let _ = events.set_len(before);
+                return Err(error);
+            }
+            this.events_len.store(before + lines.len() as u64, Ordering::Release);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn save_run(&self, run: &RunId, text: &[u8]) -> io::Result<()> {
+        let (name, text) = (Self::run_name(run)?, text.to_vec());
+        self.run(move |this| write_whole(open_dir(&this.path.join("runs"))?, &name, &text, Over::Replace)).await
+    }
+
+    async fn load_run(&self, run: &RunId) -> io::Result<Vec<u8>> {
+        let name = Self::run_name(run)?;
+        self.run(move |this| {
+            let mut bytes = Vec::new();
+            open_file(open_dir(&this.path.join("runs"))?, name)?.read_to_end(&mut bytes)?;
+            Ok(bytes)
+        })
+        .await
+    }
+
+    async fn remove_run(&self, run: &RunId) -> io::Result<()> {
+        let name = Self::run_name(run)?;
+        self.run(move |this| remove(open_dir(&this.path.join("runs"))?, &name)).await
+    }
+
+    async fn keep_runs(&self, keep: &[RunId]) -> io::Result<()> {
+        let keep: Vec<String> = keep.iter().filter_map(|run| Self::run_name(run).ok()).collect();
+        self.run(move |this| {
+            for entry in std::fs::read_dir(this.path.join("runs"))? {
+                let name = entry?.file_name();
+                if let Some(name) = name.to_str()
+                    && name.ends_with(".md")
+                    && !keep.iter().any(|kept| kept == name)
+                {
+                    remove(open_dir(&this.path.join("runs"))?, name)?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}

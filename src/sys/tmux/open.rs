@@ -1,0 +1,196 @@
+//! Starting a program in a session's pane.
+//! In: a launch. Out: the pane. All that is changed is changed by one command line, which the server runs without a
+//! pause: a daemon that dies before or after leaves no session half made.
+//! Never lets a shell, a format or another session's environment see the launch's words: they go as separate arguments of
+//! a constant script and as variables of this one start.
+
+use super::{
+    Tmux,
+    list::{self, MARK, Row},
+    options::inherited,
+    parse::Block,
+    quote::Command,
+    setup::{WINDOW_SIZE_MANUAL, variables},
+    terminal::{gone, refused, success},
+};
+use crate::ports::{Launch, Pane, TerminalError};
+
+/// Run with the working directory as `$0` and the program as `$@`. tmux alone would start a missing directory's program
+/// at home, tell nothing of a missing program, and give a single word to a shell.
+const SCRIPT: &str = r#"cd -- "$0" && exec "$@""#;
+
+/// What a new session runs until, on the same line, the program replaces it. A session made with the program itself
+/// would keep the program's variables for every later window.
+const PLACEHOLDER: [&str; 2] = ["sleep", "2147483647"];
+
+/// What is known of the server and the session before it is touched.
+struct Before {
+    row: Option<Row>,
+    /// Variables that tmux would pass on and that aren't ours to pass on.
+    foreign: Vec<String>,
+    window_size: String,
+}
+
+impl Tmux {
+    pub(super) async fn open_session(&self, launch: &Launch) -> Result<Pane, TerminalError> {
+        let what = format!("opening session {}", launch.session);
+        check(launch, &what)?;
+        let directory = launch.workdir.clone();
+        match tokio::fs::metadata(&directory).await {
+            Ok(facts) if facts.is_dir() => {}
+            Ok(_) => return Err(refused(&what, format!("{} is not a directory", directory.display()))),
+            Err(e) => return Err(refused(&what, format!("working directory {}: {e}", directory.display()))),
+        }
+        let before = self.before(launch, &what).await?;
+        let line = match &before.row {
+            Some(row) if row.dead => self.replace(launch, row, &before.foreign),
+            Some(row) if self.deaths.ended(&row.pane, row.pid) => {
+                // tmux missed the death; the list reminds it.
+                self.rows().await?;
+                self.replace(launch, row, &before.foreign)
+            }
+            Some(row) => return Err(refused(&what, format!("the program in pane {} still runs", row.pane.0))),
+            None => {
+                self.guard_window_size(&before, &what).await?;
+                self.create(launch, &before.foreign)
+            }
+        };
+        let answer = self.ask(&what, vec![line]).await?;
+        if let Some(failed) = answer.blocks.iter().find(|block| !block.ok) {
+            if before.row.is_none() && answer.blocks.first().is_some_and(|first| first.ok) {
+                // The session was made and something after it failed: don't leave the placeholder.
+                let undo = Command::new("kill-session").arg("-t").arg(format!("={}:", launch.session));
+                drop(self.ask(&what, vec![undo]).await);
+            }
+            return Err(refused(&what, failed.text()));
+        }
+        let rows = answer.blocks.last().map(|block| self.lister.rows(&block.text())).unwrap_or_default();
+        let opened = rows.into_iter().find(|row| row.incarnation.as_deref() == Some(&launch.incarnation));
+        let opened = opened.ok_or_else(|| gone(&what))?;
+        // A list of all takes the new program under watch, and tells what came of one that ended at once.
+        let now = self.rows().await?.into_iter().find(|row| row.pane == opened.pane && row.pid == opened.pid);
+        Ok(now.unwrap_or(opened).into_pane())
+    }
+
+    async fn before(&self, launch: &Launch, what: &str) -> Result<Before, TerminalError> {
+        let session = format!("={}:", launch.session);
+        let questions = vec![
+            Command::new("show-options").arg("-gwv").arg("window-size"),
+            Command::new("show-environment").arg("-g"),
+            self.lister.of_session(&session),
+            Command::new("show-environment").arg("-t").arg(&session),
+        ];
+        let answer = self.ask(what, questions).await?;
+        let [window_size, global, panes, own] = answer.blocks.as_slice() else {
+            return Err(TerminalError::Down {
+                what: what.to_owned(),
+                message: format!("{} answers to 4 questions", answer.blocks.len()),
+            });
+        };
+        let row = match success(what, panes) {
+            Ok(block) => self.lister.rows(&block.text()).into_iter().next(),
+            Err(TerminalError::Gone { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let text = |block: &Block| if block.ok { block.text() } else { String::new() };
+        let mut foreign = variables(&text(global));
+        foreign.extend(variables(&text(own)));
+        foreign.retain(|name| !inherited(name));
+        foreign.sort_unstable();
+        foreign.dedup();
+        Ok(Before { row, foreign, window_size: text(window_size) })
+    }
+
+    /// tmux before 3.7 crashes when a session is made while this is "manual" for all.
+    async fn guard_window_size(&self, before: &Before, what: &str) -> Result<(), TerminalError> {
+        if before.window_size != "manual" {
+            return Ok(());
+        }
+        if !self.options.ours {
+            return Err(refused(what, WINDOW_SIZE_MANUAL));
+        }
+        let set = Command::new("set-option").arg("-gw").arg("window-size").arg("largest");
+        let answer = self.ask(what, vec![set]).await?;
+        answer.blocks.first().map_or(Ok(()), |block| success(what, block).map(drop))
+    }
+
+    fn create(&self, launch: &Launch, foreign: &[String]) -> Command {
+        let (width, height) = (self.options.width.to_string(), self.options.height.to_string());
+        let session = format!("={}:", launch.session);
+        Command::new("new-session")
+            .args(["-d", "-s", launch.session.as_str(), "-x", &width, "-y", &height, "-n", "agent", "-c", "/", "--"])
+            .args(PLACEHOLDER)
+            .then(&self.settings(launch, &session, foreign))
+            .then(&respawn(launch, &session, &["-k"]))
+            .then(&mark(launch, &session))
+            .then(&self.lister.of_session(&session))
+    }
+
+    fn replace(&self, launch: &Launch, row: &Row, foreign: &[String]) -> Command {
+        // Without -k, so that tmux itself refuses a program that lives.
+        respawn(launch, &row.pane.0, &[])
+            .then(&mark(launch, &row.pane.0))
+            .then(&self.lister.of_session(&format!("={}:", launch.session)))
+            .after(&self.settings(launch, &row.pane.0, foreign))
+    }
+
+    /// Options of the one session and window.
+    fn settings(&self, launch: &Launch, target: &str, foreign: &[String]) -> Command {
+        let session = format!("={}:", launch.session);
+        let keep = if launch.keep_dead { "on" } else { "off" };
+        let of_window =
+            |name: &str, value: &str| Command::new("set-option").args(["-q", "-w", "-t", target, name, value]);
+        let of_session = |name: &str, value: &str| Command::new("set-option").args(["-q", "-t", &session, name, value]);
+        let (width, height) = (self.options.width.to_string(), self.options.height.to_string());
+        let settings = of_window("remain-on-exit", keep)
+            // tmux's own line about the death would push the screen's first line out.
+            .then(&of_window("remain-on-exit-format", ""))
+            .then(&of_window("automatic-rename", "off"))
+            .then(&of_window("allow-rename", "off"))
+            .then(&of_session("destroy-unattached", "off"))
+            // A person whose session ends is thrown out, not moved into another agent's session.
+            .then(&of_session("detach-on-destroy", "on"))
+            // new-session's own size is ignored while somebody is attached elsewhere; and this one stays.
+            .then(&Command::new("resize-window").args(["-t", target, "-x", &width, "-y", &height]));
+        let remove = |name: &String| Command::new("set-environment").args(["-t", &session, "-r", name]);
+        foreign.iter().map(remove).fold(settings, |line, next| line.then(&next))
+    }
+}
+
+fn respawn(launch: &Launch, target: &str, flags: &[&str]) -> Command {
+    use std::os::unix::ffi::OsStrExt;
+    let variables = launch.env.iter().flat_map(|(name, value)| ["-e".to_owned(), format!("{name}={value}")]);
+    Command::new("respawn-pane")
+        .args(flags)
+        .args(["-t", target, "-c", "/"])
+        .args(variables)
+        .args(["--", "/bin/sh", "-c", SCRIPT])
+        .arg(launch.workdir.as_os_str().as_bytes())
+        .args(&launch.argv)
+}
+
+fn mark(launch: &Launch, target: &str) -> Command {
+    Command::new("set-option").args(["-p", "-t", target, MARK, &launch.incarnation])
+}
+
+/// Refuses what tmux can't carry.
+fn check(launch: &Launch, what: &str) -> Result<(), TerminalError> {
+    use std::os::unix::ffi::OsStrExt;
+    if launch.argv.first().is_none_or(String::is_empty) {
+        return Err(refused(what, "there is no program to run"));
+    }
+    if !list::mark_ok(&launch.incarnation) {
+        return Err(refused(what, "an incarnation is made of letters, digits and -_.:"));
+    }
+    if !launch.workdir.is_absolute() {
+        return Err(refused(what, format!("working directory {} is not absolute", launch.workdir.display())));
+    }
+    if let Some((name, _)) = launch.env.iter().find(|(name, _)| name.is_empty() || name.contains('=')) {
+        return Err(refused(what, format!("{name:?} can't be a variable's name")));
+    }
+    let words = launch.argv.iter().chain(launch.env.iter().flat_map(|(name, value)| [name, value]));
+    if words.map(|word| word.as_bytes()).chain([launch.workdir.as_os_str().as_bytes()]).any(|word| word.contains(&0)) {
+        return Err(refused(what, "a NUL can't be in a program's words, variables or directory"));
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! What a fresh connection does before anybody uses it.
+//! In: options and a connection. Out: facts of the server. Sets server-wide options on a server of ours only, before the
+//! first agent's session; on the operator's it reads, and touches the keeper's session alone.
+//! Never lets a global `window-size manual` stand before a session is made: tmux 3.3a and 3.5a crash on it.
+
+use std::{path::PathBuf, process::Stdio, time::Duration};
+
+use super::{
+    link::Link,
+    options::{KEEPER, TmuxOptions, inherited},
+    quote::Command,
+    spawn,
+};
+use crate::sys::process::Pidfd;
+
+/// A program that is run, not spoken to, gets this long: tmux out of descriptors hangs every client for ever.
+const RUN_WITHIN: Duration = Duration::from_secs(2);
+
+/// The server at the other end.
+#[derive(Debug)]
+pub struct Server {
+    pub process: Pidfd,
+    pub version: String,
+    /// Our own client process.
+    pub client: u32,
+}
+
+/// Connects and prepares.
+///
+/// # Errors
+/// Why there is no usable connection.
+pub async fn establish(options: &TmuxOptions) -> Result<(Link, Server), String> {
+    defuse(options).await?;
+    let mut link = Link::open(options).await?;
+    let facts = link.ask(vec![
+        Command::new("display-message").arg("-p").arg("#{pid} #{version}"),
+        Command::new("show-environment").arg("-g"),
+    ]);
+    let facts = facts.await?;
+    let [about, environment] = facts.blocks.as_slice() else {
+        return Err(format!("tmux answered {} times to two questions", facts.blocks.len()));
+    };
+    let about = about.text();
+    let (pid, version) = about.split_once(' ').unwrap_or((&about, ""));
+    let process = pid.parse().map_err(|_| format!("tmux told no pid but {about:?}"))?;
+    let process = Pidfd::open(process).map_err(|e| format!("tmux server {process}: {e}"))?;
+    let mut commands = keeper_options();
+    if options.ours {
+        commands.extend(server_options(options));
+        let foreign = variables(&environment.text()).into_iter().filter(|name| !inherited(name));
+        commands.extend(foreign.map(|name| Command::new("set-environment").arg("-g").arg("-u").arg(name)));
+    }
+    for block in link.ask(commands).await?.blocks {
+        if !block.ok {
+            tracing::warn!(message = block.text(), version, "tmux refused an option");
+        }
+    }
+    let server = Server { process, version: version.to_owned(), client: link.client_pid() };
+    Ok((link, server))
+}
+
+/// Names of the variables in an answer of `show-environment`.
+#[must_use]
+pub fn variables(answer: &str) -> Vec<String> {
+    // `-NAME` is one that is taken away already.
+    answer
+        .lines()
+        .filter(|line| !line.starts_with('-'))
+        .filter_map(|line| Some(line.split_once('=')?.0.to_owned()))
+        .collect()
+}
+
+fn keeper_options() -> Vec<Command> {
+    let keeper = format!("={KEEPER}:");
+    let set = |name: &str, value: &str| Command::new("set-option").arg("-t").arg(&keeper).arg(name).arg(value);
+    // When the keeper's session is killed we want to be thrown out, not moved into an agent's session.
+    vec![set("detach-on-destroy", "on"), set("destroy-unattached", "off")]
+}
+
+fn server_options(options: &TmuxOptions) -> Vec<Command> {
+    let set = |scope: &str, name: &str, value: &str| Command::new("set-option").arg(scope).arg(name).arg(value);
+    vec![
+        set("-s", "exit-empty", "off"),
+        // An agent's escape sequences don't write to the operator's clipboard.
+        set("-s", "set-clipboard", "off"),
+        set("-gw", "allow-passthrough", "off"),
+        // An operator who attaches and presses Escape means Escape.
+        set("-s", "escape-time", "20"),
+        set("-gw", "window-size", "largest"),
+        set("-g", "history-limit", &options.history_limit.to_string()),
+        // Nothing of an attaching operator's environment goes into a session.
+        set("-g", "update-environment", ""),
+        set("-g", "detach-on-destroy", "on"),
+        set("-g", "destroy-unattached", "off"),
+        // Names are formats, and a format can run commands.
+        set("-gw", "automatic-rename", "off"),
+        set("-gw", "allow-rename", "off"),
+        set("-g", "set-titles", "off"),
+    ]
+}
+
+/// Why sessions can't be made on a server of the operator's.
+pub const WINDOW_SIZE_MANUAL: &str = "its global option window-size is \"manual\", and tmux before 3.7 crashes with all sessions \
+     when a session is made then; run `tmux set -g window-size latest` (and change it in tmux.conf), or give claude-failover a socket of its own";
+
+/// Sees to it that attaching, which makes the keeper's session where it is missing, doesn't crash a server that runs.
+async fn defuse(options: &TmuxOptions) -> Result<(), String> {
+    if spawn::server_pid(&options.socket_path()).is_none() {
+        return Ok(());
+    }
+    let command: &[&str] = if options.ours {
+        &["set-option", "-gw", "window-size", "largest"]
+    } else {
+        &["show-options", "-gwv", "window-size"]
+    };
+    let output = tokio::process::Command::from(run(options, command)).kill_on_drop(true).output();
+    match tokio::time::timeout(RUN_WITHIN, output).await {
+        Ok(Ok(output)) if output.stdout.starts_with(b"manual") => Err(format!("tmux isn't used: {WINDOW_SIZE_MANUAL}")),
+        // No server after all: attaching starts one.
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(e)) => Err(format!("{} can't be run: {e}", options.tmux.display())),
+        Err(_) => Err(format!("no answer within {RUN_WITHIN:?} (`tmux {}`)", command.join(" "))),
+    }
+}
+
+/// A command to run as a process of its own.
+fn run(options: &TmuxOptions, words: &[&str]) -> std::process::Command {
+    let program: PathBuf = spawn::program(options);
+    let mut command = std::process::Command::new(program);
+    command.args(options.arguments()).args(words).env_clear().envs(TmuxOptions::environment()).current_dir("/");
+    command.stdin(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_read_from_an_answer() {
+        assert_eq!(variables("HOME=/h\n-DISPLAY\nA_KEY=x=y\nrest of a value\n"), ["HOME", "A_KEY"]);
+    }
+
+    #[test]
+    fn window_size_is_never_manual_and_no_option_is_set_for_all_on_a_foreign_server() {
+        let lines: Vec<String> = server_options(&TmuxOptions::new(super::super::Socket::Default))
+            .iter()
+            .map(|c| c.line().to_owned())
+            .collect();
+        assert!(lines.iter().all(|line| !line.contains("manual")));
+        assert!(
+            keeper_options().iter().all(|c| c.line().contains("\"=_claude-failover:\"") && !c.line().contains("-g"))
+        );
+    }
+}

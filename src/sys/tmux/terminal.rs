@@ -1,0 +1,161 @@
+//! The port itself: looking at panes and screens; what changes something is in `open`, `typing` and `ending`.
+
+use std::{collections::HashMap, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use nix::sys::signal::Signal;
+use tokio::sync::broadcast;
+
+use super::{
+    Tmux,
+    list::{self, Row},
+    parse::Block,
+    quote::Command,
+    supervise::State,
+    text,
+};
+use crate::{
+    model::ids::SessionName,
+    ports::{Capture, Exit, Key, Launch, Pane, PaneId, Terminal, TerminalError, TerminalHint},
+};
+
+/// How often tmux is reminded of a death that it hasn't told in full, and the pause between.
+const REMINDERS: u32 = 5;
+const REMINDER_PAUSE: Duration = Duration::from_millis(10);
+
+#[async_trait]
+impl Terminal for Tmux {
+    async fn panes(&self) -> Result<Vec<Pane>, TerminalError> {
+        Ok(self.rows().await?.into_iter().map(Row::into_pane).collect())
+    }
+
+    async fn open(&self, launch: &Launch) -> Result<Pane, TerminalError> {
+        self.open_session(launch).await
+    }
+
+    async fn capture(
+        &self,
+        panes: &[PaneId],
+        how: Capture,
+    ) -> Result<Vec<Result<String, TerminalError>>, TerminalError> {
+        if panes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let extra: &[&str] = match how {
+            Capture::Plain => &[],
+            Capture::Colour => &["-e"],
+            Capture::History => &["-S", "-"],
+        };
+        let capture = |pane: &PaneId| {
+            // A target that is no pane's id gets its answer from tmux like a pane that is gone.
+            let target = target(pane).unwrap_or("%");
+            Command::new("capture-pane").arg("-p").args(extra).arg("-t").arg(target)
+        };
+        let answer = self.ask("capturing panes", panes.iter().map(capture).collect()).await?;
+        if answer.blocks.len() != panes.len() {
+            let message = format!("{} answers for {} panes", answer.blocks.len(), panes.len());
+            return Err(TerminalError::Down { what: "capturing panes".to_owned(), message });
+        }
+        let read = |(pane, block): (&PaneId, &Block)| {
+            let screen = success(&pane.0, block)?.text();
+            Ok(if how == Capture::Colour { text::coloured(&screen) } else { text::plain(&screen) })
+        };
+        Ok(panes.iter().zip(&answer.blocks).map(read).collect())
+    }
+
+    async fn paste(&self, pane: &PaneId, text: &str) -> Result<(), TerminalError> {
+        self.paste_text(pane, text).await
+    }
+
+    async fn keys(&self, pane: &PaneId, keys: &[Key]) -> Result<(), TerminalError> {
+        self.send_keys(pane, keys).await
+    }
+
+    async fn terminate(&self, pane: &PaneId, grace: Duration) -> Result<(), TerminalError> {
+        self.end_program(pane, grace).await
+    }
+
+    async fn close(&self, session: &SessionName) -> Result<(), TerminalError> {
+        self.close_session(session).await
+    }
+
+    fn hints(&self) -> broadcast::Receiver<TerminalHint> {
+        self.hints.subscribe()
+    }
+}
+
+impl Tmux {
+    /// Lists the panes, sees to it that deaths are told with their causes, and watches the programs.
+    pub(super) async fn rows(&self) -> Result<Vec<Row>, TerminalError> {
+        let mut reminders = REMINDERS;
+        let mut rows = loop {
+            let answer = self.ask("listing panes", vec![self.lister.all()]).await?;
+            let Some(block) = answer.blocks.first() else { return Err(self.down("listing panes")) };
+            let mut rows = self.lister.rows(&success("the list of panes", block)?.text());
+            let server = self.server().ok_or_else(|| self.down("listing panes"))?;
+            let unclear = list::unclear(&rows, |row| self.deaths.ended(&row.pane, row.pid));
+            let known = self.unexplained(&rows, &unclear, reminders == 0);
+            if known {
+                for row in rows.iter_mut().filter(|row| unclear.contains(&row.pane)) {
+                    row.dead = true;
+                    row.exit = Some(Exit::Unknown);
+                }
+                let alive: Vec<_> =
+                    rows.iter().filter(|row| !row.dead).map(|row| (row.pane.clone(), row.pid)).collect();
+                let (state, hints) = (self.state.clone(), self.hints.clone());
+                self.deaths.watch(server.process.pid(), &alive, move || {
+                    if let State::Up(server) = &*state.borrow() {
+                        drop(server.process.signal(Signal::SIGCHLD));
+                    }
+                    // Without receivers nobody needs the hint.
+                    drop(hints.send(TerminalHint::Panes));
+                });
+                break rows;
+            }
+            // tmux 3.3a loses SIGCHLD while its utempter helper runs; one more makes it collect all its dead.
+            drop(server.process.signal(Signal::SIGCHLD));
+            reminders -= 1;
+            tokio::time::sleep(REMINDER_PAUSE).await;
+        };
+        list::blur_young(&mut rows, Timestamp::now().as_second(), self.tick());
+        Ok(rows)
+    }
+
+    /// Whether nothing more is to be learnt of the unclear panes: there are none, or all were asked for before in vain.
+    /// `give_up` makes these such panes.
+    fn unexplained(&self, rows: &[Row], unclear: &std::collections::HashSet<PaneId>, give_up: bool) -> bool {
+        let mut given_up = self.given_up.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let now: HashMap<PaneId, u32> =
+            rows.iter().filter(|row| unclear.contains(&row.pane)).map(|row| (row.pane.clone(), row.pid)).collect();
+        given_up.retain(|pane, pid| now.get(pane) == Some(pid));
+        if give_up {
+            given_up.clone_from(&now);
+        }
+        now.keys().all(|pane| given_up.contains_key(pane))
+    }
+}
+
+/// A pane's id as a target, if it is one.
+pub(super) fn target(pane: &PaneId) -> Option<&str> {
+    let digits = pane.0.strip_prefix('%')?;
+    (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())).then_some(pane.0.as_str())
+}
+
+pub(super) fn gone(what: &str) -> TerminalError {
+    TerminalError::Gone { what: what.to_owned() }
+}
+
+pub(super) fn refused(what: &str, message: impl Into<String>) -> TerminalError {
+    TerminalError::Refused { what: what.to_owned(), message: message.into() }
+}
+
+/// The block, or what tmux's complaint means.
+pub(super) fn success<'a>(what: &str, block: &'a Block) -> Result<&'a Block, TerminalError> {
+    if block.ok {
+        return Ok(block);
+    }
+    let message = text::line(&block.text());
+    // "can't find pane: %9", "can't find session: x", "no such window"; the words are the same from 3.3 to 3.7.
+    if message.starts_with("can't find ") { Err(gone(what)) } else { Err(refused(what, message)) }
+}

@@ -1,0 +1,164 @@
+//! Text and keys on their way into a pane.
+//! In: text that the model cleaned, keys by name. Out: one bracketed paste, key presses. Owns nothing but a buffer's name.
+//! Never types into a dead pane (tmux before 3.5 crashes with all sessions on a paste), into copy mode (which would take
+//! the keys), or any character that a terminal obeys.
+
+use std::{io::Write, os::fd::AsRawFd};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::{
+    Tmux,
+    converse::Answer,
+    quote::Command,
+    terminal::{gone, refused, success, target},
+    text,
+};
+use crate::ports::{Key, PaneId, TerminalError};
+
+/// Up to this many bytes a text goes on the command line itself; more by a file in memory that the server reads, which
+/// is 40 times faster at 1 MiB and doesn't hold up everybody else's questions.
+const ON_THE_LINE: usize = 4 * 1024;
+
+/// Pieces of a text that must go on the line because the server can't read our file.
+const PIECE: usize = 64 * 1024;
+
+const SENT: &str = "sent";
+const DEAD: &str = "dead";
+
+impl Tmux {
+    pub(super) async fn paste_text(&self, pane: &PaneId, text: &str) -> Result<(), TerminalError> {
+        let what = format!("pane {}", pane.0);
+        if let Some((at, c)) = text::forbidden(text) {
+            let message =
+                format!("control character U+{:04X} at byte {at}; only newline and tab may be pasted", c as u32);
+            return Err(TerminalError::Text { what, message });
+        }
+        let target = target(pane).ok_or_else(|| gone(&what))?;
+        if text.is_empty() {
+            return Ok(());
+        }
+        let buffer = format!("claude-failover-{}-{}", std::process::id(), self.tick());
+        let drop_buffer = Command::new("delete-buffer").arg("-b").arg(&buffer);
+        let paste = Command::new("paste-buffer").args(["-p", "-d", "-b", &buffer, "-t", target]);
+        let pasted = match self.fill(&buffer, text, &what).await {
+            Ok(()) => self.unless_dead(target, &what, &paste).await,
+            Err(error) => Err(error),
+        };
+        match &pasted {
+            // Pasting deletes it.
+            Ok(()) => {}
+            // Nobody would hear the wish, and the caller has waited long enough.
+            Err(TerminalError::Down { .. }) => {}
+            // It may not be there; then there is nothing to do.
+            Err(_) => drop(self.ask(&what, vec![drop_buffer]).await),
+        }
+        pasted
+    }
+
+    pub(super) async fn send_keys(&self, pane: &PaneId, keys: &[Key]) -> Result<(), TerminalError> {
+        let what = format!("pane {}", pane.0);
+        let target = target(pane).ok_or_else(|| gone(&what))?;
+        if let Some(key) = keys.iter().find(|key| !is_key(&key.0)) {
+            // tmux would type an unknown name as text.
+            return Err(refused(&what, format!("{:?} is no key's name", key.0)));
+        }
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let send = Command::new("send-keys").args(["-t", target, "--"]).args(keys.iter().map(|key| &key.0));
+        self.unless_dead(target, &what, &send).await
+    }
+
+    /// Runs a command on a pane that is there, alive and out of copy mode; all decided by the server in one go.
+    async fn unless_dead(&self, target: &str, what: &str, command: &Command) -> Result<(), TerminalError> {
+        let say = |word| Command::new("display-message").arg("-p").arg(word);
+        let leave = Command::new("copy-mode").args(["-q", "-t", target]);
+        let test = |format: &str| Command::new("if-shell").args(["-F", "-t", target, format]);
+        let line = test("#{pane_in_mode}").arg(leave.line());
+        let guarded = test("#{pane_dead}").arg(say(DEAD).line()).arg(command.clone().then(&say(SENT)).line());
+        let answer = self.ask(what, vec![line, guarded]).await?;
+        for block in &answer.blocks {
+            match success(what, block)?.body.as_slice() {
+                body if body == DEAD.as_bytes() => return Err(TerminalError::Dead { what: what.to_owned() }),
+                body if body == SENT.as_bytes() => return Ok(()),
+                _ => {}
+            }
+        }
+        Err(refused(what, "tmux didn't say what it did"))
+    }
+
+    /// Puts text into a buffer of tmux, complete or not at all.
+    async fn fill(&self, buffer: &str, text: &str, what: &str) -> Result<(), TerminalError> {
+        if text.len() > ON_THE_LINE && self.load(buffer, text, what).await? {
+            return Ok(());
+        }
+        let mut append = false;
+        for piece in text.as_bytes().chunks(PIECE) {
+            let flags: &[&str] = if append { &["-a"] } else { &[] };
+            let set = Command::new("set-buffer").args(flags).args(["-b", buffer, "--"]).arg(piece);
+            done(what, &self.ask(what, vec![set]).await?)?;
+            append = true;
+        }
+        Ok(())
+    }
+
+    /// Lets the server read the text from a file in our memory. `false` when it can't: a daemon that may not be dumped,
+    /// another pid namespace.
+    async fn load(&self, buffer: &str, text: &str, what: &str) -> Result<bool, TerminalError> {
+        let memory = memfd_create(c"claude-failover-paste", MFdFlags::MFD_CLOEXEC);
+        let Ok(mut file) = memory.map(std::fs::File::from) else { return Ok(false) };
+        if file.write_all(text.as_bytes()).is_err() {
+            return Ok(false);
+        }
+        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        let load = Command::new("load-buffer").args(["-b", buffer, &path]);
+        // tmux answers "done" to a file that it couldn't read: only the size tells.
+        let only = format!("#{{==:#{{buffer_name}},{buffer}}}");
+        let size = Command::new("list-buffers").args(["-F", "#{buffer_size}", "-f", &only]);
+        let answer = self.ask(what, vec![load, size]).await?;
+        let loaded = answer.blocks.last().is_some_and(|block| block.ok && block.text() == text.len().to_string());
+        if !loaded {
+            tracing::debug!(stray = answer.stray.join("; "), "tmux can't read a paste from our memory");
+        }
+        Ok(loaded)
+    }
+}
+
+fn done(what: &str, answer: &Answer) -> Result<(), TerminalError> {
+    answer.blocks.iter().try_for_each(|block| success(what, block).map(drop))
+}
+
+/// Keys beside single characters and `F1`–`F12` (tmux(1), KEY BINDINGS).
+const NAMED: [&str; 17] = [
+    "Enter", "Escape", "Tab", "BTab", "Space", "BSpace", "Up", "Down", "Left", "Right", "Home", "End", "PageUp",
+    "PageDown", "PPage", "NPage", "DC",
+];
+
+/// Whether tmux knows the key; `C-`, `M-` and `S-` may precede it.
+fn is_key(name: &str) -> bool {
+    let mut key = name;
+    while key.len() > 2
+        && let Some(rest) = ["C-", "M-", "S-"].iter().find_map(|prefix| key.strip_prefix(prefix))
+    {
+        key = rest;
+    }
+    let function = key.strip_prefix('F').and_then(|n| n.parse::<u8>().ok()).is_some_and(|n| (1..=12).contains(&n));
+    let one = key.len() == 1 && key.bytes().all(|b| b.is_ascii_graphic());
+    one || function || NAMED.contains(&key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_keys_are_keys() {
+        for key in ["Enter", "C-c", "y", "1", ";", "-", "M-Enter", "C-M-x", "F12", "C--", "S-Up"] {
+            assert!(is_key(key), "{key}");
+        }
+        for text in ["", "yes", "C-", "rm -rf", "F13", "é", "\r", "-X", "Enter\n", "C-yes"] {
+            assert!(!is_key(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! inotify on the inboxes, as hints.
+//! In: directories. Out: names that may have changed. A lost or overflowed event becomes "look at everything"; the scan is the
+//! truth.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use notify::{
+    EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
+use tokio::sync::mpsc;
+
+use super::disk::task_of;
+use crate::model::ids::{ProjectName, TaskId};
+
+/// Hints that may wait; one more, and everything is looked at.
+const WAITING: usize = 4096;
+
+type Hint = Option<(ProjectName, TaskId)>;
+
+pub struct Watch {
+    watcher: Mutex<RecommendedWatcher>,
+    hints: tokio::sync::Mutex<mpsc::Receiver<Hint>>,
+    overflow: Arc<tokio::sync::Notify>,
+    /// Inbox paths, the projects they belong to, and the inode that is watched.
+    inboxes: Arc<Mutex<HashMap<PathBuf, (ProjectName, u64)>>>,
+}
+
+impl Watch {
+    /// # Errors
+    /// When the system gives no inotify instance.
+    pub fn new() -> io::Result<Self> {
+        let (sender, hints) = mpsc::channel(WAITING);
+        let overflow = Arc::new(tokio::sync::Notify::new());
+        let inboxes: Arc<Mutex<HashMap<PathBuf, (ProjectName, u64)>>> = Arc::default();
+        let (overflowed, known) = (overflow.clone(), inboxes.clone());
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            for hint in hints_of(event, &known) {
+                if sender.try_send(hint).is_err() {
+                    overflowed.notify_one();
+                }
+            }
+        })
+        .map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(Self { watcher: Mutex::new(watcher), hints: tokio::sync::Mutex::new(hints), overflow, inboxes })
+    }
+
+    /// Watches a queue's inbox, again when the directory was replaced. A queue that can't be watched is scanned all the same.
+    pub fn add(&self, project: &ProjectName, root: &Path) {
+        let inbox = root.join("inbox");
+        let Ok(inode) = std::fs::metadata(&inbox).map(|meta| meta.ino()) else { return };
+        let (Ok(mut inboxes), Ok(mut watcher)) = (self.inboxes.lock(), self.watcher.lock()) else { return };
+        if inboxes.get(&inbox).is_some_and(|(_, known)| *known == inode) {
+            return;
+        }
+        let _ = watcher.unwatch(&inbox);
+        match watcher.watch(&inbox, RecursiveMode::NonRecursive) {
+            Ok(()) => {
+                inboxes.insert(inbox, (project.clone(), inode));
+            }
+            Err(error) => {
+                tracing::warn!(path = %inbox.display(), %error, "no inotify watch; changes there are seen by the scan only");
+            }
+        }
+    }
+
+    /// The next hint.
+    pub async fn next(&self) -> Hint {
+        let mut hints = self.hints.lock().await;
+        tokio::select! {
+            () = self.overflow.notified() => None,
+            hint = hints.recv() => match hint {
+                Some(hint) => hint,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+fn hints_of(event: notify::Result<notify::Event>, inboxes: &Mutex<HashMap<PathBuf, (ProjectName, u64)>>) -> Vec<Hint> {
+    let Ok(event) = event else { return vec![None] };
+    if event.need_rescan() {
+        return vec![None];
+    }
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => {}
+        EventKind::Access(_) => return Vec::new(),
+        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => {}
+    }
+    let Ok(inboxes) = inboxes.lock() else { return vec![None] };
+    let hint = |path: &PathBuf| -> Option<Hint> {
+        if inboxes.contains_key(path) {
+            // The inbox itself: removed, replaced.
+            return Some(None);
+        }
+        let (project, _) = inboxes.get(path.parent()?)?;
+        Some(Some((project.clone(), task_of(path.file_name()?.to_str()?)?)))
+    };
+    event.paths.iter().filter_map(hint).collect()
+}

@@ -1,0 +1,312 @@
+//! What an agent is doing, from everything its sources said.
+//! In: signals in the order they came, the settings, `now`. Out: a verdict with its evidence; whether a run is over. Pure.
+//!
+//! The rule: the best-ranked source that says anything decides (status file, hook, transcript, title, screen). A turn that
+//! failed on a limit outranks the idle look that follows it. A run is over when its turn ended with nothing left in the
+//! background, or failed; an idle look alone is never the end for an agent that tells when its turns end.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::{
+    evidence::{Failure, Look, Meaning, Signal, Source, WaitingFor},
+    session::{Activity, Verdict},
+    task::{Delivery, Run},
+};
+
+/// How long an agent that doesn't tell about its turns has to look idle before its turn counts as ended.
+const QUIET_END: Duration = Duration::from_secs(3);
+
+/// What is remembered of one incarnation.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct History {
+    /// The last state each source told.
+    states: BTreeMap<Source, Signal>,
+    /// The last end of a turn, unless a prompt was taken since.
+    turn: Option<Signal>,
+    pub conversation: Option<String>,
+    /// Since when screen and title have looked idle without a break.
+    idle_look_since: Option<Timestamp>,
+    /// A busy look was seen since the last prompt.
+    was_busy: bool,
+}
+
+impl History {
+    /// Takes a signal of a structured source.
+    pub fn absorb(&mut self, signal: &Signal) {
+        match &signal.meaning {
+            Meaning::Started { conversation } => self.conversation = Some(conversation.clone()),
+            Meaning::Exited { conversation } => {
+                if conversation.is_some() {
+                    self.conversation.clone_from(conversation);
+                }
+            }
+            Meaning::Idle | Meaning::Waiting { .. } => {
+                self.states.insert(signal.source, signal.clone());
+            }
+            Meaning::Busy => {
+                self.states.insert(signal.source, signal.clone());
+            }
+            Meaning::PromptTaken { .. } => {
+                self.turn = None;
+                self.was_busy = false;
+                self.states.insert(signal.source, signal.clone());
+            }
+            Meaning::TurnEnded { .. } | Meaning::TurnFailed { .. } | Meaning::Interrupted => {
+                // Two sources tell of the same end: the better one's word stays.
+                let better =
+                    self.turn.as_ref().is_some_and(|known| known.source < signal.source && is_end(&known.meaning));
+                if !better {
+                    self.turn = Some(signal.clone());
+                }
+                self.states.insert(signal.source, signal.clone());
+            }
+        }
+    }
+
+    /// Takes a look at title and screen; answers whether anything is different from before.
+    pub fn see(&mut self, look: &Look, now: Timestamp) -> bool {
+        let before = (self.states.get(&Source::Title).cloned(), self.states.get(&Source::Screen).cloned());
+        self.states.remove(&Source::Title);
+        self.states.remove(&Source::Screen);
+        for signal in &look.signals {
+            self.states.entry(signal.source).or_insert_with(|| signal.clone());
+        }
+        let busy = look.signals.iter().any(|s| matches!(s.meaning, Meaning::Busy | Meaning::Waiting { .. }));
+        self.was_busy |= busy;
+        if busy || !look.ready {
+            self.idle_look_since = None;
+        } else {
+            self.idle_look_since.get_or_insert(now);
+        }
+        let kind = |signal: &Option<Signal>| signal.as_ref().map(|s| (s.rule.clone(), s.meaning.clone()));
+        let after = (self.states.get(&Source::Title).cloned(), self.states.get(&Source::Screen).cloned());
+        (kind(&before.0), kind(&before.1)) != (kind(&after.0), kind(&after.1))
+    }
+
+    /// Evidence, best first.
+    fn evidence(&self) -> Vec<Signal> {
+        self.states.values().cloned().collect()
+    }
+}
+
+fn is_end(meaning: &Meaning) -> bool {
+    match meaning {
+        Meaning::TurnEnded { .. } | Meaning::TurnFailed { .. } | Meaning::Interrupted => true,
+        Meaning::Started { .. }
+        | Meaning::Idle
+        | Meaning::Busy
+        | Meaning::PromptTaken { .. }
+        | Meaning::Waiting { .. }
+        | Meaning::Exited { .. } => false,
+    }
+}
+
+/// The verdict. `last_change` is when anything at all last changed at the agent.
+#[must_use]
+pub fn classify(
+    history: &History,
+    ready: bool,
+    last_change: Timestamp,
+    stalled_after: Duration,
+    now: Timestamp,
+) -> Verdict {
+    let mut evidence = history.evidence();
+    let limit =
+        history.turn.as_ref().filter(|s| matches!(s.meaning, Meaning::TurnFailed { failure: Failure::Limit, .. }));
+    if let Some(limit) = limit {
+        evidence.retain(|signal| signal != limit);
+        evidence.insert(0, limit.clone());
+        return Verdict { activity: Activity::Limited, since: limit.at, evidence, last_change };
+    }
+    let Some(best) = evidence.first() else {
+        let activity = if ready { Activity::Idle } else { Activity::Unknown };
+        return Verdict { activity, since: now, evidence, last_change };
+    };
+    let since = best.at;
+    let activity = match &best.meaning {
+        Meaning::Waiting { what } => Activity::Waiting(*what),
+        Meaning::Busy | Meaning::PromptTaken { .. } => working(last_change, stalled_after, now),
+        Meaning::TurnEnded { background: 1.., .. } => working(last_change, stalled_after, now),
+        // Somebody stopped it in the middle: what comes next is a person's to say.
+        Meaning::Interrupted => Activity::Waiting(WaitingFor::Question),
+        // An agent may say that it is idle before its box can be typed into.
+        Meaning::Idle | Meaning::TurnEnded { background: 0, .. } | Meaning::TurnFailed { .. } if ready => {
+            Activity::Idle
+        }
+        Meaning::Idle | Meaning::TurnEnded { background: 0, .. } | Meaning::TurnFailed { .. } => Activity::Unknown,
+        Meaning::Started { .. } | Meaning::Exited { .. } => Activity::Unknown,
+    };
+    Verdict { activity, since, evidence, last_change }
+}
+
+fn working(last_change: Timestamp, stalled_after: Duration, now: Timestamp) -> Activity {
+    let quiet = now.duration_since(last_change);
+    if quiet >= SignedDuration::try_from(stalled_after).unwrap_or(SignedDuration::MAX) {
+        Activity::Stalled
+    } else {
+        Activity::Working
+    }
+}
+
+/// How a run is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Over {
+    /// The agent's last message, where it gave one.
+    Done { message: Option<String> },
+    /// The turn failed on its own account; trying again may help.
+    Server { error: String },
+    /// The turn failed and trying again won't help.
+    Failed { error: String },
+}
+
+/// Whether a taken run is over. `tells` says that the agent tells when its turns end.
+#[must_use]
+pub fn over(history: &History, run: &Run, tells: bool, now: Timestamp) -> Option<Over> {
+    let Delivery::Taken { at: taken } = &run.delivery else { return None };
+    if let Some(turn) = history.turn.as_ref().filter(|turn| turn.at >= run.claimed) {
+        return match &turn.meaning {
+            Meaning::TurnEnded { message, background: 0 } => Some(Over::Done { message: message.clone() }),
+            Meaning::TurnFailed { failure, message } => match failure {
+                // The task waits with its session: nothing about it failed.
+                Failure::Limit => None,
+                Failure::Server => Some(Over::Server { error: message.clone() }),
+                Failure::Billing | Failure::Login | Failure::Request | Failure::Unknown => {
+                    Some(Over::Failed { error: message.clone() })
+                }
+            },
+            Meaning::TurnEnded { background: 1.., .. }
+            | Meaning::Interrupted
+            | Meaning::Started { .. }
+            | Meaning::Idle
+            | Meaning::Busy
+            | Meaning::PromptTaken { .. }
+            | Meaning::Waiting { .. }
+            | Meaning::Exited { .. } => None,
+        };
+    }
+    if tells {
+        return None;
+    }
+    let quiet = SignedDuration::try_from(QUIET_END).unwrap_or_default();
+    let since = history.idle_look_since.filter(|_| history.was_busy)?.max(*taken);
+    (now.duration_since(since) >= quiet).then_some(Over::Done { message: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        ids::{AgentName, RunId, SessionName},
+        task::{Stop, TextFacts},
+    };
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + seconds).expect("time")
+    }
+
+    fn signal(source: Source, seconds: i64, meaning: Meaning) -> Signal {
+        Signal { at: at(seconds), source, rule: "r".into(), text: "t".into(), meaning }
+    }
+
+    fn run() -> Run {
+        Run {
+            id: RunId("r".into()),
+            session: SessionName::parse("s").expect("name"),
+            agent: AgentName::parse("a").expect("name"),
+            account: None,
+            workdir: "/".into(),
+            attempt: 1,
+            attempts_allowed: 1,
+            timeout: None,
+            claimed: at(10),
+            delivery: Delivery::Taken { at: at(11) },
+            stop: Stop::No,
+            text: TextFacts { sha256: String::new(), identity: String::new(), bytes: 0, modified: at(0) },
+        }
+    }
+
+    fn history(signals: &[Signal]) -> History {
+        let mut history = History::default();
+        signals.iter().for_each(|signal| history.absorb(signal));
+        history
+    }
+
+    fn activity(signals: &[Signal]) -> Activity {
+        classify(&history(signals), true, at(20), Duration::from_secs(100), at(20)).activity
+    }
+
+    fn ended(background: u32) -> Meaning {
+        Meaning::TurnEnded { message: Some("ok".into()), background }
+    }
+
+    fn failed(failure: Failure) -> Meaning {
+        Meaning::TurnFailed { failure, message: "m".into() }
+    }
+
+    #[test]
+    fn the_status_file_outranks_the_screen() {
+        let mut h = history(&[signal(Source::StatusFile, 12, Meaning::Busy)]);
+        let look = Look { ready: true, signals: vec![signal(Source::Screen, 20, Meaning::Idle)], ..Look::default() };
+        h.see(&look, at(20));
+        assert_eq!(classify(&h, true, at(20), Duration::from_secs(100), at(20)).activity, Activity::Working);
+    }
+
+    #[test]
+    fn a_stop_with_background_work_is_not_the_end() {
+        let h = history(&[signal(Source::Hook, 12, ended(1))]);
+        assert_eq!(over(&h, &run(), true, at(99)), None);
+        assert_eq!(activity(&[signal(Source::Hook, 12, ended(1))]), Activity::Working);
+        let h = history(&[signal(Source::Hook, 12, ended(1)), signal(Source::Hook, 15, ended(0))]);
+        assert_eq!(over(&h, &run(), true, at(99)), Some(Over::Done { message: Some("ok".into()) }));
+    }
+
+    #[test]
+    fn a_limit_parks_the_task_and_outranks_the_idle_look() {
+        let signals = [signal(Source::Hook, 12, failed(Failure::Limit)), signal(Source::StatusFile, 13, Meaning::Idle)];
+        assert_eq!(activity(&signals), Activity::Limited);
+        assert_eq!(over(&history(&signals), &run(), true, at(99)), None);
+    }
+
+    #[test]
+    fn server_errors_are_never_a_limit() {
+        let signals =
+            [signal(Source::Hook, 12, failed(Failure::Server)), signal(Source::StatusFile, 13, Meaning::Idle)];
+        assert_eq!(activity(&signals), Activity::Idle);
+        assert_eq!(over(&history(&signals), &run(), true, at(99)), Some(Over::Server { error: "m".into() }));
+    }
+
+    #[test]
+    fn a_turn_from_before_the_claim_is_not_this_run_s() {
+        let h = history(&[signal(Source::Hook, 9, ended(0))]);
+        assert_eq!(over(&h, &run(), true, at(99)), None);
+    }
+
+    #[test]
+    fn idle_looks_end_a_run_only_where_the_agent_does_not_tell() {
+        let mut h = history(&[]);
+        let busy = Look { ready: true, signals: vec![signal(Source::Screen, 12, Meaning::Busy)], ..Look::default() };
+        let idle = Look { ready: true, ..Look::default() };
+        h.see(&busy, at(12));
+        h.see(&idle, at(13));
+        assert_eq!(over(&h, &run(), true, at(30)), None);
+        assert_eq!(over(&h, &run(), false, at(14)), None);
+        assert_eq!(over(&h, &run(), false, at(30)), Some(Over::Done { message: None }));
+    }
+
+    #[test]
+    fn nothing_new_for_long_is_stalled() {
+        let h = history(&[signal(Source::StatusFile, 1, Meaning::Busy)]);
+        assert_eq!(classify(&h, true, at(0), Duration::from_secs(100), at(99)).activity, Activity::Working);
+        assert_eq!(classify(&h, true, at(0), Duration::from_secs(100), at(100)).activity, Activity::Stalled);
+    }
+
+    #[test]
+    fn an_interrupted_turn_waits_for_a_person() {
+        assert_eq!(
+            activity(&[signal(Source::Transcript, 12, Meaning::Interrupted)]),
+            Activity::Waiting(WaitingFor::Question)
+        );
+    }
+}

@@ -1,0 +1,367 @@
+//! The watcher: reads panes and evidence, says what every agent is doing and when a run is over.
+//! In: the terminal, the agents' evidence, hints. Out: verdicts, screens, deaths, ends of runs. Owns where it has read to.
+//! Never types, starts or ends anything.
+
+pub mod classify;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{broadcast::error::RecvError, watch};
+
+use self::classify::{History, Over, classify, over};
+use crate::{
+    config::Config,
+    live::Live,
+    model::{
+        event::{Event, Kind},
+        evidence::{Look, Screen},
+        ids::SessionName,
+        session::{Activity, Incarnation, Role, Screens, Session, SessionEvent, SessionPhase, Verdict},
+        snapshot::Snapshot,
+        task::{Ending, Phase, Run, Status, TaskEvent},
+    },
+    ports::{Agents, Capture, Clock, Cursor, Pane, PaneId, Terminal},
+};
+
+/// Every pane is looked at this often when nothing hints at a change.
+const TICK: Duration = Duration::from_secs(1);
+/// Hints that come together are one look.
+const GATHER: Duration = Duration::from_millis(5);
+/// Colours cost the terminal server four times as much as text, the scrollback more still.
+const COLOUR_EVERY: SignedDuration = SignedDuration::from_secs(5);
+/// An agent's files are looked at this often when nothing hints at a change.
+const FILES_EVERY: SignedDuration = SignedDuration::from_secs(5);
+const HISTORY_EVERY: SignedDuration = SignedDuration::from_secs(15);
+
+pub struct Watcher {
+    live: Live,
+    terminal: Arc<dyn Terminal>,
+    agents: Arc<dyn Agents>,
+    clock: Arc<dyn Clock>,
+    config: watch::Receiver<Arc<Config>>,
+    watched: HashMap<SessionName, Watched>,
+    /// Said once that the terminal does not answer.
+    down: bool,
+    /// Some agent's files may have changed since the last look.
+    files_hinted: bool,
+}
+
+/// What is remembered of one session's incarnation.
+#[derive(Debug, Default)]
+struct Watched {
+    incarnation: String,
+    cursor: Cursor,
+    history: History,
+    pane_change: Option<u64>,
+    /// What the screen said when it last changed.
+    look: Look,
+    screen_changed: bool,
+    files_read: Timestamp,
+    last_change: Timestamp,
+    told_silent: bool,
+    told: Option<Verdict>,
+    screens: Arc<Screens>,
+    colour_read: Timestamp,
+    history_read: Timestamp,
+    colour_stale: bool,
+    history_stale: bool,
+}
+
+impl Watcher {
+    #[must_use]
+    pub fn new(
+        live: Live,
+        terminal: Arc<dyn Terminal>,
+        agents: Arc<dyn Agents>,
+        clock: Arc<dyn Clock>,
+        config: watch::Receiver<Arc<Config>>,
+    ) -> Self {
+        Self { live, terminal, agents, clock, config, watched: HashMap::new(), down: false, files_hinted: true }
+    }
+
+    /// Works until the owner stops.
+    pub async fn run(mut self) {
+        let mut hints = self.terminal.hints();
+        let mut snapshots = self.live.watch();
+        loop {
+            self.look().await;
+            tokio::select! {
+                () = tokio::time::sleep(TICK) => {}
+                () = self.agents.changed() => {
+                    self.files_hinted = true;
+                    tokio::time::sleep(GATHER).await;
+                }
+                hint = hints.recv() => match hint {
+                    Ok(_) | Err(RecvError::Lagged(_)) => tokio::time::sleep(GATHER).await,
+                    Err(RecvError::Closed) => tokio::time::sleep(TICK).await,
+                },
+                () = moved(&mut snapshots) => {}
+            }
+            if snapshots.has_changed().is_err() {
+                return;
+            }
+        }
+    }
+
+    /// One look at everything.
+    pub async fn look(&mut self) {
+        let snapshot = self.live.snapshot();
+        let panes = match self.terminal.panes().await {
+            Ok(panes) => panes,
+            Err(error) => {
+                if !self.down {
+                    let text =
+                        format!("tmux does not answer: {error}; sessions are looked at again as soon as it does");
+                    self.live.report(vec![Event::Health { topic: "tmux".to_owned(), problem: Some(text) }]).await;
+                }
+                self.down = true;
+                return;
+            }
+        };
+        let mut events = Vec::new();
+        if std::mem::take(&mut self.down) {
+            events.push(Event::Health { topic: "tmux".to_owned(), problem: None });
+        }
+        let by_session: HashMap<&SessionName, &Pane> = panes.iter().map(|pane| (&pane.session, pane)).collect();
+        let mut present = Vec::new();
+        for (name, session) in &snapshot.sessions {
+            match (session.phase.incarnation(), by_session.get(name)) {
+                (Some(incarnation), Some(pane)) if is_of(session, incarnation, pane) => {
+                    present.push((session.clone(), *pane))
+                }
+                (Some(incarnation), _) if !matches!(session.phase, SessionPhase::Dead { .. }) => {
+                    events.push(Event::Session(name.clone(), SessionEvent::Lost { of: incarnation.id.clone() }));
+                    self.watched.remove(name);
+                }
+                (Some(_) | None, _) => {}
+            }
+        }
+        self.capture(&present).await;
+        let files_hinted = std::mem::take(&mut self.files_hinted);
+        for (session, pane) in present {
+            events.extend(self.session(&snapshot, &session, pane, files_hinted).await);
+        }
+        self.live.report(events).await;
+    }
+
+    /// Reads the screens that may have changed, all in one go.
+    async fn capture(&mut self, present: &[(Arc<Session>, &Pane)]) {
+        let now = self.clock.now();
+        let mut plain: Vec<(SessionName, PaneId)> = Vec::new();
+        let mut colour = Vec::new();
+        let mut history = Vec::new();
+        for (session, pane) in present {
+            let Some(incarnation) = session.phase.incarnation() else { continue };
+            let watched = self.watched.entry(session.name.clone()).or_default();
+            if watched.incarnation != incarnation.id {
+                *watched = Watched { incarnation: incarnation.id.clone(), last_change: now, ..Watched::default() };
+            }
+            if watched.pane_change != Some(pane.change) {
+                watched.pane_change = Some(pane.change);
+                watched.colour_stale = true;
+                watched.history_stale = true;
+                plain.push((session.name.clone(), pane.id.clone()));
+            }
+            if watched.colour_stale && now.duration_since(watched.colour_read) >= COLOUR_EVERY {
+                (watched.colour_stale, watched.colour_read) = (false, now);
+                colour.push((session.name.clone(), pane.id.clone()));
+            }
+            if watched.history_stale && now.duration_since(watched.history_read) >= HISTORY_EVERY {
+                (watched.history_stale, watched.history_read) = (false, now);
+                history.push((session.name.clone(), pane.id.clone()));
+            }
+        }
+        for (which, how) in [(plain, Capture::Plain), (colour, Capture::Colour), (history, Capture::History)] {
+            let ids: Vec<PaneId> = which.iter().map(|(_, id)| id.clone()).collect();
+            if ids.is_empty() {
+                continue;
+            }
+            let Ok(texts) = self.terminal.capture(&ids, how).await else { continue };
+            for ((name, _), text) in which.into_iter().zip(texts) {
+                if let (Ok(text), Some(watched)) = (text, self.watched.get_mut(&name)) {
+                    let screens = Arc::make_mut(&mut watched.screens);
+                    screens.read = Some(now);
+                    match how {
+                        Capture::Plain => {
+                            screens.plain = text;
+                            watched.screen_changed = true;
+                        }
+                        Capture::Colour => screens.colour = text,
+                        Capture::History => screens.history = text,
+                    }
+                }
+            }
+        }
+    }
+
+    async fn session(
+        &mut self,
+        snapshot: &Snapshot,
+        session: &Arc<Session>,
+        pane: &Pane,
+        files_hinted: bool,
+    ) -> Vec<Event> {
+        let now = self.clock.now();
+        let name = &session.name;
+        let Some(incarnation) = session.phase.incarnation() else { return Vec::new() };
+        let (stalled_after, silent_after) = {
+            let config = self.config.borrow();
+            (config.watcher.idle_timeout, config.watcher.silent_after)
+        };
+        let of = incarnation.id.clone();
+        let agents = self.agents.clone();
+        let Some(watched) = self.watched.get_mut(name) else { return Vec::new() };
+        let mut events = Vec::new();
+
+        if watched.screens.title != pane.title {
+            Arc::make_mut(&mut watched.screens).title.clone_from(&pane.title);
+            watched.screen_changed = true;
+        }
+        if *watched.screens != *session.screen {
+            events.push(Event::Session(name.clone(), SessionEvent::Screen(watched.screens.clone())));
+            if watched.screens.plain != session.screen.plain || watched.screens.title != session.screen.title {
+                watched.last_change = now;
+            }
+        }
+        if session.attached != pane.attached {
+            events.push(Event::Session(name.clone(), SessionEvent::Attached(pane.attached)));
+        }
+
+        let moved = watched.screen_changed || pane.exit.is_some();
+        if files_hinted || moved || now.duration_since(watched.files_read) >= FILES_EVERY {
+            watched.files_read = now;
+            for signal in agents.signals(incarnation, &mut watched.cursor).await {
+                watched.history.absorb(&signal);
+                watched.last_change = now;
+            }
+        }
+        if std::mem::take(&mut watched.screen_changed) {
+            let screen = Screen { title: watched.screens.title.clone(), plain: watched.screens.plain.clone() };
+            watched.look = agents.look(&incarnation.agent, &screen, now);
+        }
+        let look = watched.look.clone();
+        watched.history.see(&look, now);
+
+        let verdict = classify(&watched.history, look.ready, watched.last_change, stalled_after, now);
+        let conversation = watched.history.conversation.clone();
+        if watched.told.as_ref().is_none_or(|told| differs(told, &verdict)) {
+            watched.told = Some(verdict.clone());
+            events.push(Event::Session(
+                name.clone(),
+                SessionEvent::Observed { of: of.clone(), verdict: verdict.clone(), conversation },
+            ));
+        }
+        if matches!(session.phase, SessionPhase::Starting(_)) && verdict.activity == Activity::Idle && look.ready {
+            events.push(Event::Session(name.clone(), SessionEvent::Ready { of: of.clone() }));
+        }
+        let quiet = now.duration_since(watched.last_change);
+        let silent = SignedDuration::try_from(silent_after).unwrap_or(SignedDuration::MAX);
+        if verdict.activity == Activity::Working && quiet >= silent {
+            if !std::mem::replace(&mut watched.told_silent, true) {
+                let text = format!("has shown nothing new for {} s (watcher.silent_after)", quiet.as_secs());
+                events.push(Event::Note { kind: Kind::Silent, object: format!("session {name}"), text });
+            }
+        } else {
+            watched.told_silent = false;
+        }
+        if session.role == Role::Dedicated {
+            return events;
+        }
+
+        let tells = agents.tells_turns(&incarnation.agent);
+        let history = watched.history.clone();
+        let screen = watched.screens.plain.clone();
+        if let Some(run) = run_of(snapshot, session)
+            && let Some(over) = over(&history, run, tells, now)
+        {
+            events.extend(self.ended(session, incarnation, run, over, screen).await);
+        }
+        if let Some(exit) = pane.exit
+            && !matches!(session.phase, SessionPhase::Dead { .. } | SessionPhase::Ending(_))
+        {
+            events.push(Event::Session(name.clone(), SessionEvent::Died { of, exit }));
+        }
+        events
+    }
+
+    async fn ended(
+        &self,
+        session: &Session,
+        incarnation: &Incarnation,
+        run: &Run,
+        over: Over,
+        screen: String,
+    ) -> Vec<Event> {
+        let Some(assignment) = &session.task else { return Vec::new() };
+        let now = self.clock.now();
+        let (status, message, error, screen) = match over {
+            Over::Done { message: Some(message) } => (Status::Done, Some(message), None, None),
+            Over::Done { message: None } => (Status::Done, None, None, Some(screen)),
+            Over::Server { error } => {
+                let again = TaskEvent::TryAgain { run: run.id.clone(), why: error };
+                return vec![Event::Task(assignment.task.clone(), again)];
+            }
+            Over::Failed { error } => (Status::Failed, None, Some(error), Some(screen)),
+        };
+        let ending = Ending {
+            status,
+            message,
+            error,
+            screen,
+            tokens: self.agents.tokens(incarnation).await,
+            resume_id: incarnation.conversation.clone(),
+            at: now,
+        };
+        vec![Event::Task(assignment.task.clone(), TaskEvent::Ended { run: run.id.clone(), ending })]
+    }
+}
+
+/// Wakes on a new picture in which a session moved; the watcher's own reports don't matter to it.
+async fn moved(snapshots: &mut watch::Receiver<Arc<Snapshot>>) {
+    let phases = |snapshot: &Snapshot| -> Vec<(String, u8)> {
+        let sessions = snapshot.sessions.values();
+        sessions
+            .map(|session| {
+                let id = session.phase.incarnation().map(|i| i.id.clone()).unwrap_or_default();
+                let taken = run_of(snapshot, session)
+                    .is_some_and(|run| matches!(run.delivery, crate::model::task::Delivery::Taken { .. }));
+                (id, u8::from(taken))
+            })
+            .collect()
+    };
+    let before = phases(&snapshots.borrow_and_update());
+    while snapshots.changed().await.is_ok() {
+        if phases(&snapshots.borrow_and_update()) != before {
+            return;
+        }
+    }
+}
+
+fn is_of(session: &Session, incarnation: &Incarnation, pane: &Pane) -> bool {
+    pane.id == incarnation.pane
+        && (session.role == Role::Dedicated || pane.incarnation.as_deref() == Some(incarnation.id.as_str()))
+}
+
+fn run_of<'a>(snapshot: &'a Snapshot, session: &Session) -> Option<&'a Run> {
+    let assignment = session.task.as_ref()?;
+    match &snapshot.tasks.get(&assignment.task)?.phase {
+        Phase::Working(run) if run.id == assignment.run => Some(run),
+        Phase::Working(_)
+        | Phase::Held(_)
+        | Phase::Queued
+        | Phase::Rejected(_)
+        | Phase::Filing(_)
+        | Phase::Finished(_) => None,
+    }
+}
+
+/// Whether two verdicts say something different to a reader.
+fn differs(told: &Verdict, new: &Verdict) -> bool {
+    let key = |verdict: &Verdict| -> Vec<(crate::model::evidence::Source, String, crate::model::evidence::Meaning)> {
+        verdict.evidence.iter().map(|s| (s.source, s.rule.clone(), s.meaning.clone())).collect()
+    };
+    told.activity != new.activity
+        || key(told) != key(new)
+        || new.last_change.duration_since(told.last_change) >= COLOUR_EVERY
+}
