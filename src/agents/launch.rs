@@ -73,7 +73,9 @@ pub(super) fn plan(
         write_private(&task, given.text.as_bytes())?;
     }
     if let Some(account) = account.filter(|a| a.owned) {
-        home::prepare(agent.config.kind, &account.home, &request.workdir, &agent.config.env)?;
+        // The account's own key is the one that the agent asks about.
+        let env = agent.config.env.clone().into_iter().chain(account.env.clone()).collect();
+        home::prepare(agent.config.kind, &account.home, &request.workdir, &env)?;
     }
 
     let places: BTreeMap<&str, String> = BTreeMap::from([

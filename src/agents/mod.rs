@@ -23,9 +23,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use self::records::RecordMeaning;
 use self::{
     changed::Changes,
+    records::RecordMeaning,
     rules::{PromptWay, Rules, RulesError},
 };
 pub use self::{home::AccountHome, launch::hook_log, rules::Kind};
@@ -251,6 +251,10 @@ impl Agents for AgentBook {
         });
         match read.await {
             Some((signals, at)) => {
+                // Some failures run no hook: then the transcript is the first to know.
+                if let Some(dir) = at.transcript_path.as_deref().and_then(Path::parent) {
+                    self.changes.watch(dir);
+                }
                 *cursor = at;
                 signals
             }

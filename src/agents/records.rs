@@ -54,6 +54,9 @@ pub enum RecordMeaning {
     PromptTaken {
         #[serde(default)]
         prompt: Option<String>,
+        /// What the agent adds to a prompt; taken out.
+        #[serde(default)]
+        drop: Option<Pattern>,
     },
     Waiting(WaitingFor),
     TurnEnded {
@@ -136,7 +139,13 @@ impl RecordMeaning {
             Self::Started { conversation } => Meaning::Started { conversation: fill(conversation, record)? },
             Self::Idle => Meaning::Idle,
             Self::Busy => Meaning::Busy,
-            Self::PromptTaken { prompt } => Meaning::PromptTaken { prompt: optional(prompt) },
+            Self::PromptTaken { prompt, drop } => {
+                let prompt = optional(prompt).map(|text| match drop {
+                    Some(added) => added.0.replace_all(&text, "").trim().to_owned(),
+                    None => text,
+                });
+                Meaning::PromptTaken { prompt }
+            }
             Self::Waiting(what) => Meaning::Waiting { what: *what },
             Self::TurnEnded { message, background } => Meaning::TurnEnded {
                 message: optional(message),

@@ -62,8 +62,9 @@ pub fn look(rules: &ScreenRules, screen: &Screen, now: Timestamp) -> Look {
     }
     let busy = signals.iter().any(|s| s.meaning == Meaning::Busy);
     if busy {
-        // The last block can be the echo of a prompt that quotes a failure; an agent at work has not failed.
-        signals.retain(|s| !matches!(s.meaning, Meaning::TurnFailed { .. } | Meaning::Interrupted));
+        // The last block can be the echo of a prompt that quotes a failure; an agent at work has not failed. Claude Code's
+        // title can look idle while it works.
+        signals.retain(|s| !matches!(s.meaning, Meaning::TurnFailed { .. } | Meaning::Interrupted | Meaning::Idle));
     }
     if raw.is_some() && !busy && !signals.iter().any(|s| matches!(s.meaning, Meaning::Waiting { .. })) {
         let rule = "input-box".to_owned();
@@ -115,7 +116,7 @@ fn cut(rules: &ScreenRules, plain: &str) -> Regions {
     if lines.last().is_some_and(|line| rule.dialog_end.0.is_match(line)) {
         let start = dialog_start(rule, lines);
         return Regions {
-            last: last_block(rules, &lines[..start]),
+            last: last_block(rules, &lines[..start.saturating_sub(1)]),
             dialog: spaces(&lines[start..]),
             ..Regions::default()
         };
@@ -157,7 +158,7 @@ fn above_footer(rule: &InputBox, lines: &[&str]) -> Option<(usize, usize)> {
     let box_lines = &lines[first + 1..blank];
     let footer = &lines[blank + 1..];
     let indented = |l: &&str| l.is_empty() || l.starts_with("  ");
-    (box_lines.iter().all(|l| indented(l)) && footer.iter().all(|l| indented(l))).then_some((first, blank))
+    (box_lines.iter().all(&indented) && footer.iter().all(indented)).then_some((first, blank))
 }
 
 fn input_text(rule: &InputBox, lines: &[&str]) -> String {
@@ -170,13 +171,13 @@ fn input_text(rule: &InputBox, lines: &[&str]) -> String {
 }
 
 /// A dialog begins below its frame line. Without one it begins below the first gap of two empty lines under the last
-/// line at the left edge, which is the conversation's.
+/// line at the left edge, which is the conversation's. The line above the beginning belongs to neither.
 fn dialog_start(rule: &InputBox, lines: &[&str]) -> usize {
     if let Some(frame) = lines.iter().rposition(|l| rule.frame.0.is_match(l)) {
         return frame + 1;
     }
     let at_edge = |l: &&str| !l.is_empty() && !l.starts_with(' ') && !rule.prompt.0.is_match(l);
-    let below = lines.iter().rposition(|l| at_edge(l)).map_or(0, |i| i + 1);
+    let below = lines.iter().rposition(at_edge).map_or(0, |i| i + 1);
     let gap = lines[below..].windows(2).position(|pair| pair.iter().all(|l| l.is_empty()));
     gap.map_or(below, |i| below + i)
 }

@@ -85,7 +85,8 @@ fn installed(dir: &Path) -> Option<Clis> {
     let cpu = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
     let claude = modules.join(format!("@anthropic-ai/claude-code-linux-{cpu}/claude"));
     let vendor = modules.join(format!("@openai/codex-linux-{cpu}/vendor"));
-    let codex = fs::read_dir(vendor).ok()?.filter_map(Result::ok).map(|e| e.path().join("bin/codex")).find(|p| p.is_file())?;
+    let codex =
+        fs::read_dir(vendor).ok()?.filter_map(Result::ok).map(|e| e.path().join("bin/codex")).find(|p| p.is_file())?;
     claude.is_file().then_some(Clis { claude, codex })
 }
 

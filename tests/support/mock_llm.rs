@@ -272,8 +272,16 @@ async fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
         let mut state = shared.state();
         let mode = if model_call { take_mode(&mut state, &key) } else { Mode::Ok };
         let prompt = prompt.clone();
-        let request =
-            Request { method: raw.method.clone(), path: raw.path, headers: raw.headers, body: body.clone(), key, prompt, main, mode };
+        let request = Request {
+            method: raw.method.clone(),
+            path: raw.path,
+            headers: raw.headers,
+            body: body.clone(),
+            key,
+            prompt,
+            main,
+            mode,
+        };
         state.requests.push(request);
         (mode, state.reset_in)
     };
@@ -292,7 +300,9 @@ async fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
         ("POST", p) if p.ends_with("/messages") => anthropic::answer(client, &body, &answer, mode, reset_in).await,
         ("POST", p) if p.ends_with("/responses") => openai::answer(client, &body, &answer, mode, reset_in).await,
         (_, p) if p.ends_with("/models") => {
-            client.json(200, &[], &serde_json::json!({"object": "list", "data": [], "models": [], "has_more": false})).await
+            client
+                .json(200, &[], &serde_json::json!({"object": "list", "data": [], "models": [], "has_more": false}))
+                .await
         }
         (_, "/" | "/api/hello") => client.json(200, &[], &serde_json::json!({"message": "hello"})).await,
         (_, p) => {

@@ -43,7 +43,8 @@ fn headers(reset_in: Duration) -> Vec<Header> {
 }
 
 fn error(mode: Mode, reset_in: Duration) -> Option<(u16, Value)> {
-    let plain = |message: &str, kind: &str, code: &str| json!({"message": message, "type": kind, "param": null, "code": code});
+    let plain =
+        |message: &str, kind: &str, code: &str| json!({"message": message, "type": kind, "param": null, "code": code});
     Some(match mode {
         Mode::Ok | Mode::Slow | Mode::Hang | Mode::Reset | Mode::Warn | Mode::MidStream => return None,
         Mode::Limit(_) => (
@@ -60,13 +61,24 @@ fn error(mode: Mode, reset_in: Duration) -> Option<(u16, Value)> {
             (401, plain("Incorrect API key provided: dummy.", "invalid_request_error", "invalid_api_key"))
         }
         Mode::NoCredit => (429, plain("You exceeded your current quota.", "insufficient_quota", "insufficient_quota")),
-        Mode::Forbidden => (403, plain("Country, region, or territory not supported", "request_forbidden", "unsupported")),
-        Mode::NoModel => {
-            (404, plain("The model does not exist or you do not have access to it.", "invalid_request_error", "model_not_found"))
+        Mode::Forbidden => {
+            (403, plain("Country, region, or territory not supported", "request_forbidden", "unsupported"))
         }
+        Mode::NoModel => (
+            404,
+            plain(
+                "The model does not exist or you do not have access to it.",
+                "invalid_request_error",
+                "model_not_found",
+            ),
+        ),
         Mode::TooLong => (
             400,
-            plain("Your input exceeds the context window of this model.", "invalid_request_error", "context_length_exceeded"),
+            plain(
+                "Your input exceeds the context window of this model.",
+                "invalid_request_error",
+                "context_length_exceeded",
+            ),
         ),
     })
 }
@@ -98,7 +110,8 @@ pub async fn answer(client: Client, body: &Value, plan: &Plan, mode: Mode, reset
     if mode == Mode::MidStream {
         let mut failed = response.clone();
         failed["status"] = json!("failed");
-        failed["error"] = json!({"code": "rate_limit_exceeded", "message": "Rate limit reached. Please try again in 2s."});
+        failed["error"] =
+            json!({"code": "rate_limit_exceeded", "message": "Rate limit reached. Please try again in 2s."});
         events.send("response.failed", json!({"response": failed})).await?;
         return events.events.end().await;
     }
