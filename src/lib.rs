@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod dispatcher;
+pub mod fake;
 pub mod live;
 pub mod model;
 pub mod ports;
