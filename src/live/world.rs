@@ -355,15 +355,15 @@ impl World {
                 self.unsaved = true;
                 self.note(now, Kind::Problem, &object, format!("could not be started: {why}"));
             }
-            SessionEvent::Ready => {}
-            SessionEvent::Died { exit } => {
+            SessionEvent::Ready { .. } => {}
+            SessionEvent::Died { exit, .. } => {
                 if let SessionPhase::Dead { incarnation, .. } = &session.phase {
                     let lived = now.duration_since(incarnation.started);
                     session.failures = if lived >= STABLE { 1 } else { session.failures + 1 };
                     self.note(now, Kind::Session, &object, format!("its program ended: {exit:?}"));
                 }
             }
-            SessionEvent::Ended | SessionEvent::Lost => session.verdict = Verdict::unknown(now),
+            SessionEvent::Ended | SessionEvent::Lost { .. } => session.verdict = Verdict::unknown(now),
             SessionEvent::Assigned(assignment) => {
                 session.task = Some(assignment.clone());
                 session.used = now;
@@ -380,7 +380,7 @@ impl World {
                 session.spent = true;
                 session.used = now;
             }
-            SessionEvent::Observed { verdict, conversation } => {
+            SessionEvent::Observed { verdict, conversation, .. } => {
                 self.observed(&mut session, verdict, conversation.as_ref(), now);
             }
             SessionEvent::Screen(screen) => session.screen = screen.clone(),

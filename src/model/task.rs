@@ -476,9 +476,12 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
         },
         Phase::Working(run) => match event {
             // A running task keeps the text it was claimed with; the file is looked at again when its result is filed.
-            E::Seen { .. } | E::NotReady(_) | E::Rejected(_) | E::OutsideClaim(_) | E::Vanished { by_verb: false } => {
-                Ok(Same)
-            }
+            E::Seen { .. } | E::NotReady(_) | E::Rejected(_) => Ok(Same),
+            // Somebody else's claim beats ours only while nothing was typed.
+            E::OutsideClaim(_) | E::Vanished { by_verb: false } => match run.delivery {
+                Delivery::NotBegun => Ok(Now(Phase::Working(Run { stop: Stop::Yielded, ..run.clone() }))),
+                Delivery::Begun | Delivery::Taken { .. } => Ok(Same),
+            },
             E::Vanished { by_verb: true } | E::Cancel => {
                 Ok(Now(Phase::Working(Run { stop: Stop::Cancelled, ..run.clone() })))
             }

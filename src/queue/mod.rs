@@ -87,19 +87,21 @@ impl Queue {
                 Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
             });
             let store = self.store.clone();
+            // In order, so that a simulated run replays. Hints come last of all: a flood of them must not hold up the rest.
             let mut look = tokio::select! {
-                hint = store.changed() => match hint {
-                    Some(one) => Look::Only(BTreeSet::from([one])),
-                    None => Look::Everything,
-                },
-                () = tokio::time::sleep(wake) => self.due(),
+                biased;
                 () = tokio::time::sleep_until(full_scan) => Look::Everything,
+                () = tokio::time::sleep(wake) => self.due(),
                 changed = snapshots.changed() => {
                     if changed.is_err() {
                         return;
                     }
                     Look::Only(BTreeSet::new())
                 }
+                hint = store.changed() => match hint {
+                    Some(one) => Look::Only(BTreeSet::from([one])),
+                    None => Look::Everything,
+                },
             };
             let snapshot = self.live.snapshot();
             if snapshot.rescan != self.rescanned {

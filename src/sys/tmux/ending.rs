@@ -16,7 +16,7 @@ use super::{
 use crate::{
     model::ids::SessionName,
     ports::{PaneId, TerminalError},
-    sys::process::{Root, end_tree},
+    sys::process::tree::{Root, end_tree},
 };
 
 /// How long tmux may take to show a pane dead whose program has ended.

@@ -128,6 +128,12 @@ impl Tmux {
         self.server().map(|server| server.process.pid())
     }
 
+    /// The server's version as it tells it (`3.3a`); `None` while there is no connection.
+    #[must_use]
+    pub fn server_version(&self) -> Option<String> {
+        self.server().map(|server| server.version.clone())
+    }
+
     /// The process id of our own client; `None` while there is no connection.
     #[must_use]
     pub fn client_pid(&self) -> Option<u32> {

@@ -143,6 +143,8 @@ impl Tmux {
         let of_session = |name: &str, value: &str| Command::new("set-option").args(["-q", "-t", &session, name, value]);
         let (width, height) = (self.options.width.to_string(), self.options.height.to_string());
         let settings = of_window("remain-on-exit", keep)
+            // tmux's own line about the death would push the screen's first line out.
+            .then(&of_window("remain-on-exit-format", ""))
             .then(&of_window("automatic-rename", "off"))
             .then(&of_window("allow-rename", "off"))
             .then(&of_session("destroy-unattached", "off"))

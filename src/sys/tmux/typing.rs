@@ -45,9 +45,13 @@ impl Tmux {
             Ok(()) => self.unless_dead(target, &what, &paste).await,
             Err(error) => Err(error),
         };
-        if pasted.is_err() {
+        match &pasted {
+            // Pasting deletes it.
+            Ok(()) => {}
+            // Nobody would hear the wish, and the caller has waited long enough.
+            Err(TerminalError::Down { .. }) => {}
             // It may not be there; then there is nothing to do.
-            drop(self.ask(&what, vec![drop_buffer]).await);
+            Err(_) => drop(self.ask(&what, vec![drop_buffer]).await),
         }
         pasted
     }

@@ -1,0 +1,426 @@
+//! The one file that speaks FUSE: translates requests to `Ops` and answers. A panic below answers EIO and the mount
+//! lives on.
+
+use std::{
+    ffi::OsStr,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use fuser::{
+    CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
+    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use crate::fs::{
+    error::FsError,
+    ops::{Attr, Caller, Kind, Ops},
+    ops_real::SetAttr,
+};
+
+/// Nothing is cached: the queue directories change behind the mount, and everything else is live.
+const TTL: Duration = Duration::ZERO;
+const GENERATION: Generation = Generation(0);
+/// Largest write in one request.
+const WRITE_MAX: u32 = 1024 * 1024;
+
+pub struct Adapter {
+    ops: Arc<Ops>,
+}
+
+impl Adapter {
+    pub fn new(ops: Arc<Ops>) -> Self {
+        Self { ops }
+    }
+
+    /// Runs one operation; a panic in it is an error like any other.
+    fn run<T>(&self, what: &'static str, operation: impl FnOnce(&Ops) -> Result<T, FsError>) -> Result<T, Errno> {
+        let result = catch_unwind(AssertUnwindSafe(|| operation(&self.ops))).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+            Err(FsError::Panicked(text.unwrap_or_else(|| "a panic without words".to_owned())))
+        });
+        result.map_err(|error| {
+            match error.level() {
+                tracing::Level::ERROR => tracing::error!(what, %error, "mount"),
+                tracing::Level::INFO => tracing::info!(what, %error, "mount"),
+                _ => tracing::debug!(what, %error, "mount"),
+            }
+            Errno::from_i32(error.errno())
+        })
+    }
+}
+
+fn caller(request: &Request) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid(), pid: request.pid() }
+}
+
+fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::File => FileType::RegularFile,
+        Kind::Dir => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
+        Kind::Fifo => FileType::NamedPipe,
+        Kind::Socket => FileType::Socket,
+        Kind::Char => FileType::CharDevice,
+        Kind::Block => FileType::BlockDevice,
+    }
+}
+
+fn file_attr(attr: Attr) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(attr.number),
+        size: attr.size,
+        blocks: attr.blocks,
+        atime: attr.atime,
+        mtime: attr.mtime,
+        ctime: attr.ctime,
+        crtime: attr.ctime,
+        kind: file_type(attr.kind),
+        perm: attr.mode,
+        nlink: attr.nlink,
+        uid: attr.uid,
+        gid: attr.gid,
+        rdev: attr.rdev,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+fn entry(reply: ReplyEntry, result: Result<Attr, Errno>) {
+    match result {
+        Ok(attr) => reply.entry(&TTL, &file_attr(attr), GENERATION),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+fn empty(reply: ReplyEmpty, result: Result<(), Errno>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+fn attr(reply: ReplyAttr, result: Result<Attr, Errno>) {
+    match result {
+        Ok(attr) => reply.attr(&TTL, &file_attr(attr)),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// Answers as `getxattr(2)` does: the size when the caller gave no room.
+fn xattr(reply: ReplyXattr, size: u32, result: Result<Vec<u8>, Errno>) {
+    match result {
+        Ok(value) if size == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
+        Ok(value) if value.len() <= size as usize => reply.data(&value),
+        Ok(_) => reply.error(Errno::from_i32(FsError::Range.errno())),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+fn direct(direct: bool) -> FopenFlags {
+    if direct { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::empty() }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // The page cache is dropped when size or mtime change: files change behind the mount.
+        let _ = config.add_capabilities(InitFlags::FUSE_AUTO_INVAL_DATA);
+        let _ = config.add_capabilities(InitFlags::FUSE_PARALLEL_DIROPS);
+        let _ = config.set_max_write(WRITE_MAX);
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        entry(reply, self.run("lookup", |ops| ops.lookup(parent.0, name)));
+    }
+
+    fn forget(&self, _: &Request, ino: INodeNo, nlookup: u64) {
+        self.ops.forget(ino.0, nlookup);
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        attr(reply, self.run("getattr", |ops| ops.getattr(ino.0, fh.map(|fh| fh.0))));
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<fuser::BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let time = |time: TimeOrNow| match time {
+            TimeOrNow::SpecificTime(at) => Some(at),
+            TimeOrNow::Now => None,
+        };
+        let set = SetAttr { mode, uid, gid, size, atime: atime.map(time), mtime: mtime.map(time) };
+        attr(reply, self.run("setattr", |ops| ops.setattr(ino.0, set, fh.map(|fh| fh.0), caller(request))));
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.run("readlink", |ops| ops.readlink(ino.0)) {
+            Ok(target) => reply.data(target.as_os_str().as_encoded_bytes()),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        entry(reply, self.run("mknod", |ops| ops.mknod(parent.0, name, mode, caller(request))));
+    }
+
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        entry(reply, self.run("mkdir", |ops| ops.mkdir(parent.0, name, mode, caller(request))));
+    }
+
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty(reply, self.run("unlink", |ops| ops.unlink(parent.0, name, caller(request))));
+    }
+
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty(reply, self.run("rmdir", |ops| ops.rmdir(parent.0, name, caller(request))));
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
+        entry(reply, self.run("symlink", |ops| ops.symlink(parent.0, link_name, target, caller(request))));
+    }
+
+    fn rename(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let result = self
+            .run("rename", |ops| ops.rename((parent.0, name), (newparent.0, newname), flags.bits(), caller(request)));
+        empty(reply, result);
+    }
+
+    fn link(&self, request: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        entry(reply, self.run("link", |ops| ops.link(ino.0, newparent.0, newname, caller(request))));
+    }
+
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        match self.run("open", |ops| ops.open(ino.0, flags.0, caller(request))) {
+            Ok(opened) => reply.opened(FileHandle(opened.handle), direct(opened.direct)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        match self.run("read", |ops| ops.read(fh.0, offset, size as usize)) {
+            Ok(data) => reply.data(&data),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn write(
+        &self,
+        request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        match self.run("write", |ops| ops.write(fh.0, offset, data, caller(request))) {
+            Ok(written) => reply.written(u32::try_from(written).unwrap_or(u32::MAX)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn flush(&self, _: &Request, _ino: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+        empty(reply, self.run("flush", |ops| ops.flush(fh.0)));
+    }
+
+    fn release(
+        &self,
+        request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        empty(reply, self.run("release", |ops| ops.release(fh.0, caller(request))));
+    }
+
+    fn fsync(&self, _: &Request, _ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        empty(reply, self.run("fsync", |ops| ops.fsync(fh.0, datasync)));
+    }
+
+    fn opendir(&self, _: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        match self.run("opendir", |ops| ops.opendir(ino.0)) {
+            Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn readdir(&self, _: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let result = self.run("readdir", |ops| {
+            ops.readdir(fh.0, offset, |number, next, kind, name| {
+                reply.add(INodeNo(number), next, file_type(kind), name)
+            })
+        });
+        match result {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn releasedir(&self, _: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        self.ops.releasedir(fh.0);
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        empty(reply, self.run("fsyncdir", |ops| ops.fsyncdir(fh.0)));
+    }
+
+    fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        match self.run("statfs", |ops| ops.statfs(ino.0)) {
+            Ok(Some(s)) => {
+                let narrow = |size: u64| u32::try_from(size).unwrap_or(u32::MAX);
+                reply.statfs(
+                    s.blocks(),
+                    s.blocks_free(),
+                    s.blocks_available(),
+                    s.files(),
+                    s.files_free(),
+                    narrow(s.block_size()),
+                    narrow(s.name_max()),
+                    narrow(s.fragment_size()),
+                );
+            }
+            Ok(None) => reply.statfs(0, 0, 0, 0, 0, 4096, 255, 4096),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        empty(reply, self.run("setxattr", |ops| ops.setxattr(ino.0, name, value, flags)));
+    }
+
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        xattr(reply, size, self.run("getxattr", |ops| ops.getxattr(ino.0, name)));
+    }
+
+    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        xattr(reply, size, self.run("listxattr", |ops| ops.listxattr(ino.0)));
+    }
+
+    fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty(reply, self.run("removexattr", |ops| ops.removexattr(ino.0, name)));
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        match self.run("create", |ops| ops.create(parent.0, name, mode, flags, caller(request))) {
+            Ok((attr, opened)) => {
+                let handle = FileHandle(opened.handle);
+                reply.created(&TTL, &file_attr(attr), GENERATION, handle, direct(opened.direct));
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        empty(reply, self.run("fallocate", |ops| ops.fallocate(fh.0, offset, length, mode)));
+    }
+
+    fn lseek(&self, _: &Request, _ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        match self.run("lseek", |ops| ops.lseek(fh.0, offset, whence)) {
+            Ok(offset) => reply.offset(offset),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        _ino_in: INodeNo,
+        fh_in: FileHandle,
+        offset_in: u64,
+        _ino_out: INodeNo,
+        fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        // The answer has 32 bits; a shorter copy is a right one.
+        let len = len.min(0x4000_0000);
+        match self.run("copy", |ops| ops.copy_range((fh_in.0, offset_in), (fh_out.0, offset_out), len)) {
+            Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+}

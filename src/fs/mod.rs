@@ -1,0 +1,90 @@
+//! The mount: the supervisor's state as a directory tree, and the queue directories as they are on disk.
+//! In: requests of the kernel. Out: answers made from the last snapshot or from the real queue directories. Owns open
+//! handles and inode numbers, nothing else. Never starts, stops or moves anything but by `Backend::control`, and never
+//! waits for anything but the local disk and that one bounded call.
+
+mod clean;
+mod error;
+mod fuse;
+mod handles;
+mod mount_helper;
+mod mount_table;
+mod mounting;
+mod nodes;
+mod ops;
+mod ops_dir;
+mod ops_file;
+mod ops_real;
+mod real;
+pub mod render;
+pub mod tree;
+mod xattr;
+
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
+
+use crate::model::{
+    command::{Refused, Scope, Writer},
+    ids::ProjectName,
+    snapshot::Snapshot,
+};
+
+pub use clean::{clean, clean_colour};
+pub use error::FsError;
+pub use mounting::{FSTYPE, MountError, Mounted, Options, detach_dead};
+pub use ops::{Attr, Caller, Kind, Ops, ROOT};
+pub use ops_file::Opened;
+pub use ops_real::SetAttr;
+
+/// What the mount needs of the daemon.
+pub trait Backend: Send + Sync + 'static {
+    /// The present picture.
+    fn snapshot(&self) -> Arc<Snapshot>;
+
+    /// Carries out every line of one write, or none. Answers in bounded time; success after that time means *begun*.
+    ///
+    /// # Errors
+    /// The errno's kind and the sentence that `control` shows.
+    fn control(&self, scope: Scope, text: &[u8], writer: &Writer) -> Result<(), Refused>;
+
+    /// Something changed in a queue directory through the mount. Called after the change; a hint, so it must not wait.
+    fn touched(&self, change: &Touched, writer: &Writer);
+
+    /// The effective configuration with its secrets masked.
+    fn config_text(&self) -> String;
+}
+
+/// A name in a project's queue directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub project: ProjectName,
+    /// Relative to `.agent-queue`; empty for the queue directory itself.
+    pub dir: PathBuf,
+    pub name: OsString,
+}
+
+/// A change made through the mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touched {
+    /// A name came into being: file, directory, symbolic link.
+    Created(Place),
+    /// Somebody holds it open for writing, until `Closed` with the same handle.
+    Opened {
+        at: Place,
+        handle: u64,
+    },
+    /// The last descriptor of a writing open is closed. `at` is its present name.
+    Closed {
+        at: Place,
+        handle: u64,
+        wrote: bool,
+    },
+    /// Its size or content changed without an open of its own (`truncate`).
+    Changed(Place),
+    Renamed {
+        from: Place,
+        to: Place,
+    },
+    Exchanged(Place, Place),
+    Linked(Place),
+    Removed(Place),
+}

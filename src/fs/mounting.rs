@@ -1,0 +1,310 @@
+//! The mount's life: a dead one is detached, the real directories are opened, then mounted, later unmounted, and each
+//! step is verified. Mounts and unmounts by hand: fuser 0.18's own unmounting may hit a later mount at the same path, and
+//! its `AutoUnmount` leaves dangling ones (fuser commits 172815c, 1a7842e). Never touches a path below the mountpoint.
+
+use std::{
+    fs::{DirBuilder, File},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    mount::{MntFlags, MsFlags, mount, umount2},
+};
+
+use crate::{
+    fs::{
+        Backend,
+        fuse::Adapter,
+        mount_helper,
+        mount_table::{Entry, entry_at},
+        ops::Ops,
+        real::Queue,
+    },
+    model::ids::ProjectName,
+};
+
+/// How the mount shows in /proc/mounts: tells ours from strangers'.
+pub const FSTYPE: &str = "fuse.claude-failover";
+const FSNAME: &str = "claude-failover";
+/// Requests answered at once: one that waits for the disk or a verb holds up no other.
+const THREADS: usize = 6;
+/// How long a mountpoint may take to answer whether its server lives.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// How long the threads may take to end after unmounting before the connection is cut.
+const END_WITHIN: Duration = Duration::from_millis(500);
+
+/// What to mount and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub mountpoint: PathBuf,
+    /// Each project's `.agent-queue`, the first project first.
+    pub queues: Vec<(ProjectName, PathBuf)>,
+    /// The event log that `events` shows.
+    pub events_log: PathBuf,
+    /// What was saved in a queue is on disk when the call returns.
+    pub durable: bool,
+    pub allow_other: bool,
+    /// Group that may write verbs besides the owner; matters with `allow_other` only.
+    pub control_gid: Option<u32>,
+}
+
+/// Why there is no mount.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    #[error("the mountpoint {path} can't be used: {reason}; choose another with `mount.path`")]
+    Mountpoint { path: PathBuf, reason: String },
+    #[error("{path} is served by another process that still answers; stop that daemon or choose another `mount.path`")]
+    Alive { path: PathBuf },
+    #[error(
+        "{path} is a mount of ours whose server neither answers nor is dead; end the daemon that serves it, or `claude-failover unmount`"
+    )]
+    Hung { path: PathBuf },
+    #[error("the queue {path} can't be opened: {source}")]
+    Queue { path: PathBuf, source: std::io::Error },
+    #[error("/dev/fuse can't be opened: {0}; load the fuse module, and in a container pass the device in")]
+    NoFuse(std::io::Error),
+    #[error("mounting on {path} failed: {reason}")]
+    Mount { path: PathBuf, reason: String },
+    #[error("unmounting {path} failed: {reason}")]
+    Unmount { path: PathBuf, reason: String },
+}
+
+/// A living mount. Dropping it unmounts too, without the words of what went wrong.
+#[derive(Debug)]
+pub struct Mounted {
+    path: PathBuf,
+    entry: Entry,
+    /// Says how the serving threads ended.
+    ended: Receiver<std::io::Result<()>>,
+    unmounted: bool,
+}
+
+impl Mounted {
+    /// Mounts and answers when the kernel has agreed on the protocol and requests are served.
+    ///
+    /// # Errors
+    /// When anything stands in the way; nothing is left mounted then.
+    pub fn mount(options: &Options, backend: Arc<dyn Backend>) -> Result<Self, MountError> {
+        let path = prepare(options)?;
+        let mut queues = Vec::new();
+        for (project, at) in &options.queues {
+            let queue =
+                Queue::open(project.clone(), at).map_err(|source| MountError::Queue { path: at.clone(), source })?;
+            refuse_nested(&path, &queue.path)?;
+            queues.push(queue);
+        }
+        let ops = Ops::new(backend, queues, options.events_log.clone(), options.durable, options.control_gid);
+
+        let device = mount_device(&path, options.allow_other)?;
+        let fail = |reason: String| {
+            let _ = detach(&path);
+            Err(MountError::Mount { path: path.clone(), reason })
+        };
+        let mut config = fuser::Config::default();
+        config.n_threads = Some(THREADS);
+        config.acl = if options.allow_other { fuser::SessionACL::All } else { fuser::SessionACL::Owner };
+        let session = match fuser::Session::from_fd(Adapter::new(Arc::new(ops)), device, config.acl, config) {
+            Ok(session) => session,
+            Err(error) => return fail(format!("the kernel's greeting failed: {error}")),
+        };
+        let Some(entry) = entry_at(&path).filter(|entry| entry.fstype == FSTYPE) else {
+            return fail("it does not show in the mount table".to_owned());
+        };
+        let (say, ended) = channel();
+        let serve = move || {
+            let _ = say.send(session.run());
+        };
+        if let Err(error) = std::thread::Builder::new().name("mount".to_owned()).spawn(serve) {
+            return fail(format!("no thread: {error}"));
+        }
+        tracing::info!(path = %path.display(), "mounted");
+        Ok(Self { path, entry, ended, unmounted: false })
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether requests are still served: false after somebody else unmounted it.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        entry_at(&self.path).is_some_and(|entry| entry.device == self.entry.device)
+    }
+
+    /// Unmounts, open files or not, and waits until the serving threads have ended.
+    ///
+    /// # Errors
+    /// When it is still mounted afterwards.
+    pub fn unmount(mut self) -> Result<(), MountError> {
+        self.take_down()
+    }
+
+    fn take_down(&mut self) -> Result<(), MountError> {
+        if std::mem::replace(&mut self.unmounted, true) {
+            return Ok(());
+        }
+        if self.is_served() {
+            detach(&self.path)?;
+        }
+        if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(END_WITHIN) {
+            // Somebody holds a file open, or another namespace has a copy of the mount: cut the connection.
+            let minor = self.entry.device.rsplit(':').next().unwrap_or_default();
+            let abort = Path::new("/sys/fs/fuse/connections").join(minor).join("abort");
+            if let Err(error) = std::fs::write(&abort, "1") {
+                tracing::warn!(path = %abort.display(), %error, "the mount's connection could not be cut; it ends with its last open file");
+            }
+            let _ = self.ended.recv_timeout(END_WITHIN);
+        }
+        if self.is_served() {
+            return Err(MountError::Unmount { path: self.path.clone(), reason: "it is still mounted".to_owned() });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Err(error) = self.take_down() {
+            tracing::warn!(%error, "unmounting");
+        }
+    }
+}
+
+/// Makes the mountpoint ready: there, empty, ours, nobody else's mount on it. Answers its real path.
+fn prepare(options: &Options) -> Result<PathBuf, MountError> {
+    let given = &options.mountpoint;
+    let bad = |reason: String| MountError::Mountpoint { path: given.clone(), reason };
+    let (Some(parent), Some(name)) = (given.parent(), given.file_name()) else {
+        return Err(bad("it has no name".to_owned()));
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(|error| bad(error.to_string()))?;
+    let parent = parent.canonicalize().map_err(|error| bad(error.to_string()))?;
+    let mode = parent.metadata().map_err(|error| bad(error.to_string()))?.mode();
+    if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+        return Err(bad(format!("others can write to {} and could swap it", parent.display())));
+    }
+    let path = parent.join(name);
+    detach_dead(&path)?;
+    match std::fs::symlink_metadata(&path) {
+        Ok(meta) if !meta.is_dir() => return Err(bad("it is not a directory".to_owned())),
+        Ok(meta) if meta.uid() != nix::unistd::geteuid().as_raw() => {
+            return Err(bad("it belongs to somebody else".to_owned()));
+        }
+        Ok(_) => {
+            let mut entries = std::fs::read_dir(&path).map_err(|error| bad(error.to_string()))?;
+            if entries.next().is_some() {
+                return Err(bad("it is not empty".to_owned()));
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            DirBuilder::new().mode(0o700).create(&path).map_err(|error| bad(error.to_string()))?;
+        }
+        Err(error) => return Err(bad(error.to_string())),
+    }
+    let log = options.events_log.parent().and_then(|dir| dir.canonicalize().ok());
+    if let Some(log) = log
+        && log.starts_with(&path)
+    {
+        return Err(bad("the event log would lie below it".to_owned()));
+    }
+    Ok(path)
+}
+
+/// A queue below the mount, or the mount in a queue, would have the server wait for itself.
+fn refuse_nested(path: &Path, queue: &Path) -> Result<(), MountError> {
+    let reason = if queue.starts_with(path) {
+        format!("the queue {} would lie below it", queue.display())
+    } else if path.starts_with(queue) {
+        format!("it lies in the queue {}", queue.display())
+    } else {
+        return Ok(());
+    };
+    Err(MountError::Mountpoint { path: path.to_owned(), reason })
+}
+
+/// Detaches what a killed daemon left mounted. Living and foreign mounts are refused.
+///
+/// # Errors
+/// When something that must stay is mounted there, or the dead mount can't be detached.
+pub fn detach_dead(path: &Path) -> Result<(), MountError> {
+    // Several may be stacked; each turn takes one away.
+    for _ in 0..16 {
+        let Some(entry) = entry_at(path) else { return Ok(()) };
+        if entry.fstype != FSTYPE {
+            let reason = format!("{} is mounted there", entry.fstype);
+            return Err(MountError::Mountpoint { path: path.to_owned(), reason });
+        }
+        match answers(path) {
+            Some(true) => return Err(MountError::Alive { path: path.to_owned() }),
+            None => return Err(MountError::Hung { path: path.to_owned() }),
+            Some(false) => detach(path)?,
+        }
+    }
+    Err(MountError::Unmount { path: path.to_owned(), reason: "one mount lies below the other without end".to_owned() })
+}
+
+/// Whether somebody serves the mount; `None` when that can't be known in time. A child asks, so that only a child hangs.
+fn answers(path: &Path) -> Option<bool> {
+    let mut stat = Command::new("stat");
+    stat.arg("--").arg(path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = stat.spawn().ok()?;
+    let until = Instant::now() + ANSWER_WITHIN;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status.success()),
+            Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
+            Ok(None) | Err(_) => {
+                let _ = child.kill();
+                // Reaped elsewhere: it may hang until the server answers.
+                std::thread::spawn(move || child.wait());
+                return None;
+            }
+        }
+    }
+}
+
+/// Mounts and answers the descriptor to serve: by `mount(2)` where that is allowed, else by fusermount3.
+fn mount_device(path: &Path, allow_other: bool) -> Result<OwnedFd, MountError> {
+    let device = File::options().read(true).write(true).open("/dev/fuse").map_err(MountError::NoFuse)?;
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let mut data = format!("fd={},rootmode=40000,user_id={uid},group_id={gid},default_permissions", device.as_raw_fd());
+    if allow_other {
+        data.push_str(",allow_other");
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    match mount(Some(FSNAME), path, Some(FSTYPE), flags, Some(data.as_str())) {
+        Ok(()) => {
+            // Copies in other namespaces would keep the mount alive.
+            let _ = mount(None::<&str>, path, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>);
+            Ok(device.into())
+        }
+        Err(Errno::EPERM) => {
+            drop(device);
+            mount_helper::mount(path, FSNAME, allow_other)
+                .map_err(|reason| MountError::Mount { path: path.to_owned(), reason })
+        }
+        Err(errno) => Err(MountError::Mount { path: path.to_owned(), reason: errno.to_string() }),
+    }
+}
+
+/// Takes the topmost mount off the path, in use or not.
+fn detach(path: &Path) -> Result<(), MountError> {
+    let result = match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) => Ok(()),
+        Err(Errno::EPERM) => mount_helper::unmount(path),
+        Err(errno) => Err(errno.to_string()),
+    };
+    result.map_err(|reason| MountError::Unmount { path: path.to_owned(), reason })
+}

@@ -1,0 +1,169 @@
+//! Inode numbers: given once, never given again.
+//! In: what the kernel looked up and what it forgot. Out: what a number stands for and where it stands now. Holds no
+//! descriptor for what is merely known, so a million lookups cost memory until forgotten and nothing else.
+
+use std::{
+    collections::HashMap,
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use crate::fs::{
+    handles::RealFile,
+    real::FileId,
+    tree::{Object, Spot, View},
+};
+
+/// What an inode number stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Key {
+    Spot(Spot),
+    /// A real directory has a number for each place in the tree where it is shown: the kernel keeps a directory in one
+    /// place only. A file has one number everywhere, so that locks and watches meet.
+    Dir(View, FileId),
+    File(FileId),
+}
+
+/// Where a real file was seen last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Where {
+    /// Below a queue by a fixed path: the queue itself, or one of its directories shown at the root.
+    Base {
+        queue: usize,
+        path: PathBuf,
+    },
+    Child {
+        parent: u64,
+        name: OsString,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub key: Key,
+    pub place: Option<Where>,
+    lookups: u64,
+    /// Open handles on it; they reach it when its name is gone.
+    open: Vec<(u64, Arc<RealFile>)>,
+}
+
+#[derive(Debug)]
+pub struct Nodes {
+    next: u64,
+    by_number: HashMap<u64, Node>,
+    by_key: HashMap<Key, u64>,
+}
+
+/// Longest chain of directories below a queue.
+const DEPTH_MAX: usize = 512;
+
+impl Nodes {
+    #[must_use]
+    pub fn new() -> Self {
+        let root = Key::Spot(Spot::dir(Object::Root));
+        let node = Node { key: root.clone(), place: None, lookups: 1, open: Vec::new() };
+        Self { next: 2, by_number: HashMap::from([(1, node)]), by_key: HashMap::from([(root, 1)]) }
+    }
+
+    /// The number of a key, made when it is new, with one more lookup to be forgotten.
+    pub fn remember(&mut self, key: Key, place: Option<Where>) -> u64 {
+        let next = self.next;
+        let number = *self.by_key.entry(key.clone()).or_insert(next);
+        if number == next {
+            self.next += 1;
+        }
+        let node =
+            self.by_number.entry(number).or_insert_with(|| Node { key, place: None, lookups: 0, open: Vec::new() });
+        node.lookups += 1;
+        if place.is_some() {
+            node.place = place;
+        }
+        number
+    }
+
+    pub fn forget(&mut self, number: u64, lookups: u64) {
+        let Some(node) = self.by_number.get_mut(&number) else { return };
+        node.lookups = node.lookups.saturating_sub(lookups);
+        if node.lookups == 0 && number != 1 {
+            let key = node.key.clone();
+            self.by_number.remove(&number);
+            if self.by_key.get(&key) == Some(&number) {
+                self.by_key.remove(&key);
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn get(&self, number: u64) -> Option<&Node> {
+        self.by_number.get(&number)
+    }
+
+    /// The queue and the path below it where a real node was seen last.
+    #[must_use]
+    pub fn path(&self, number: u64) -> Option<(usize, PathBuf)> {
+        let mut names: Vec<&OsStr> = Vec::new();
+        let mut at = number;
+        for _ in 0..DEPTH_MAX {
+            match self.by_number.get(&at)?.place.as_ref()? {
+                Where::Base { queue, path } => {
+                    let mut path = path.clone();
+                    path.extend(names.iter().rev());
+                    return Some((*queue, path));
+                }
+                Where::Child { parent, name } => {
+                    names.push(name);
+                    at = *parent;
+                }
+            }
+        }
+        None
+    }
+
+    /// A name was moved: whoever was known to stand there stands elsewhere now.
+    pub fn moved(&mut self, id: FileId, view: View, to: Where) {
+        for key in [Key::File(id), Key::Dir(view, id)] {
+            if let Some(node) = self.by_key.get(&key).and_then(|number| self.by_number.get_mut(number)) {
+                node.place = Some(to.clone());
+            }
+        }
+    }
+
+    pub fn opened(&mut self, number: u64, handle: u64, file: Arc<RealFile>) {
+        if let Some(node) = self.by_number.get_mut(&number) {
+            node.open.push((handle, file));
+        }
+    }
+
+    pub fn closed(&mut self, number: u64, handle: u64) {
+        if let Some(node) = self.by_number.get_mut(&number) {
+            node.open.retain(|(id, _)| *id != handle);
+        }
+    }
+
+    #[must_use]
+    pub fn any_open(&self, number: u64) -> Option<Arc<RealFile>> {
+        self.by_number.get(&number)?.open.first().map(|(_, file)| Arc::clone(file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_never_given_twice_and_forgetting_frees() {
+        let mut nodes = Nodes::new();
+        let key = Key::Spot(Spot::dir(Object::Tasks(View::Root)));
+        let first = nodes.remember(key.clone(), None);
+        assert_eq!(nodes.remember(key.clone(), None), first);
+        nodes.forget(first, 1);
+        assert!(nodes.get(first).is_some());
+        nodes.forget(first, 1);
+        assert!(nodes.get(first).is_none());
+        assert_ne!(nodes.remember(key, None), first);
+        assert_eq!(nodes.by_number.len(), 2);
+        nodes.forget(1, 99);
+        assert!(nodes.get(1).is_some(), "the root stays");
+    }
+}

@@ -1,0 +1,550 @@
+//! The operations of the mount, free of FUSE: names, attributes, and what everything else here shares.
+//! In: inode numbers and names. Out: facts or an `FsError`. Locks are held for table look-ups only, never over a system
+//! call, in the order nodes, handles.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsStr,
+    fs::{File, Metadata},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use jiff::Timestamp;
+use nix::fcntl::OFlag;
+
+use crate::{
+    fs::{
+        Backend, Place, Touched,
+        error::FsError,
+        handles::Handle,
+        nodes::{Key, Nodes, Where},
+        real::{FileId, QUEUE_DIRS, Queue, is_component, proc_path},
+        render,
+        tree::{Object, Picture, Row, Spot, View, What},
+    },
+    model::{
+        command::{Scope, Writer},
+        ids::{ProjectName, SessionName},
+        snapshot::Snapshot,
+        task::{Phase, Status, Task},
+    },
+};
+
+/// Inode number of the mount's root (FUSE's own rule).
+pub const ROOT: u64 = 1;
+/// How long a rendering serves again, so that a `stat` and the read that follows agree.
+const RENDERING_LIVES: Duration = Duration::from_secs(1);
+/// Largest file of a queue that `task.md` and `result.md` show.
+const SHOWN_MAX: u64 = 16 * 1024 * 1024;
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    pub uid: u32,
+    pub gid: u32,
+    pub pid: u32,
+}
+
+impl Caller {
+    /// The same with its program's name, for the record.
+    #[must_use]
+    pub fn writer(self) -> Writer {
+        let program = std::fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
+        Writer { uid: self.uid, pid: self.pid, program: super::clean(program.trim_end()) }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    File,
+    Dir,
+    Symlink,
+    Fifo,
+    Socket,
+    Char,
+    Block,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attr {
+    pub number: u64,
+    pub kind: Kind,
+    pub mode: u16,
+    pub nlink: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub rdev: u32,
+    pub size: u64,
+    pub blocks: u64,
+    pub atime: SystemTime,
+    pub mtime: SystemTime,
+    pub ctime: SystemTime,
+}
+
+/// A real directory, open for `*at` calls.
+pub(super) struct RealDir {
+    pub file: File,
+    pub number: u64,
+    pub queue: usize,
+    pub path: PathBuf,
+    pub view: View,
+}
+
+#[derive(Debug)]
+struct Rendering {
+    seq: u64,
+    made: Instant,
+    bytes: Arc<[u8]>,
+}
+
+pub struct Ops {
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) queues: Vec<Queue>,
+    pub(super) durable: bool,
+    /// Sessions whose `input` is being written.
+    pub(super) writing: Mutex<HashSet<SessionName>>,
+    pub(super) nodes: Mutex<Nodes>,
+    pub(super) handles: Mutex<HashMap<u64, Arc<Handle>>>,
+    next_handle: AtomicU64,
+    rendered: Mutex<HashMap<Spot, Rendering>>,
+    events_log: PathBuf,
+    control_gid: Option<u32>,
+    uid: u32,
+    gid: u32,
+}
+
+/// A lock whose holder panicked guards tables that are whole between statements.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Ops {
+    #[must_use]
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        queues: Vec<Queue>,
+        events_log: PathBuf,
+        durable: bool,
+        control_gid: Option<u32>,
+    ) -> Self {
+        Self {
+            backend,
+            queues,
+            durable,
+            writing: Mutex::default(),
+            nodes: Mutex::new(Nodes::new()),
+            handles: Mutex::default(),
+            next_handle: AtomicU64::new(1),
+            rendered: Mutex::default(),
+            events_log,
+            control_gid,
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+        }
+    }
+
+    /// Finds a name in a directory; counts as one lookup until forgotten.
+    pub fn lookup(&self, parent: u64, name: &OsStr) -> Result<Attr, FsError> {
+        match self.key(parent)? {
+            Key::Spot(Spot { object, row: None }) => self.lookup_virtual(&object, name),
+            Key::Spot(Spot { row: Some(_), .. }) | Key::File(_) => Err(FsError::NotDirectory),
+            Key::Dir(..) => {
+                let dir = self.real_dir(parent)?;
+                match self.overlay(&dir, name) {
+                    Some(spot) => self.remember_spot(spot),
+                    None => self.lookup_real(&dir, name),
+                }
+            }
+        }
+    }
+
+    fn lookup_virtual(&self, object: &Object, name: &OsStr) -> Result<Attr, FsError> {
+        let name = name.to_str().ok_or(FsError::NoEntry)?;
+        let snapshot = self.backend.snapshot();
+        object.since(&snapshot).ok_or(FsError::NoEntry)?;
+        if let Some((index, row)) = object.rows().iter().enumerate().find(|(_, row)| row.name == name) {
+            return match row.what {
+                What::Queue => self.remember_base(View::Root, 0, Path::new(name)),
+                What::Dir(child) => self.remember_spot(Spot::dir(child(object))),
+                _ => self.remember_spot(Spot { object: object.clone(), row: Some(index) }),
+            };
+        }
+        if *object == Object::Projects {
+            let queue = self.queues.iter().position(|queue| queue.project.as_str() == name).ok_or(FsError::NoEntry)?;
+            return self.remember_base(View::Project, queue, Path::new(""));
+        }
+        let child = object.child(&snapshot, name).ok_or(FsError::NoEntry)?;
+        self.remember_spot(Spot::dir(child))
+    }
+
+    pub(super) fn lookup_real(&self, dir: &RealDir, name: &OsStr) -> Result<Attr, FsError> {
+        if !is_component(name) {
+            return Err(FsError::Invalid);
+        }
+        let meta = self.meta_in(dir, name)?;
+        let place = Where::Child { parent: dir.number, name: name.to_owned() };
+        Ok(self.remember_real(dir.view, &meta, place))
+    }
+
+    fn remember_base(&self, view: View, queue: usize, path: &Path) -> Result<Attr, FsError> {
+        let of = self.queues.get(queue).ok_or(FsError::NoEntry)?;
+        let file = of.open_at(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        let meta = file.metadata().map_err(|error| FsError::io("stat", &error))?;
+        Ok(self.remember_real(view, &meta, Where::Base { queue, path: path.to_owned() }))
+    }
+
+    pub(super) fn remember_real(&self, view: View, meta: &Metadata, place: Where) -> Attr {
+        let id = FileId::of(meta);
+        let key = if meta.is_dir() { Key::Dir(view, id) } else { Key::File(id) };
+        real_attr(lock(&self.nodes).remember(key, Some(place)), meta)
+    }
+
+    fn remember_spot(&self, spot: Spot) -> Result<Attr, FsError> {
+        let attr = self.spot_attr(0, &spot)?;
+        let number = lock(&self.nodes).remember(Key::Spot(spot), None);
+        Ok(Attr { number, ..attr })
+    }
+
+    pub fn forget(&self, number: u64, lookups: u64) {
+        lock(&self.nodes).forget(number, lookups);
+    }
+
+    pub fn getattr(&self, number: u64, handle: Option<u64>) -> Result<Attr, FsError> {
+        if let Some(Handle::Real { file, .. }) = handle.and_then(|handle| self.handle(handle).ok()).as_deref() {
+            let meta = file.file.metadata().map_err(|error| FsError::io("stat", &error))?;
+            return Ok(real_attr(number, &meta));
+        }
+        match self.key(number)? {
+            Key::Spot(spot) => self.spot_attr(number, &spot),
+            Key::Dir(..) | Key::File(_) => {
+                let file = self.real_file(number, OFlag::O_PATH)?;
+                let meta = file.metadata().map_err(|error| FsError::io("stat", &error))?;
+                Ok(real_attr(number, &meta))
+            }
+        }
+    }
+
+    pub fn readlink(&self, number: u64) -> Result<PathBuf, FsError> {
+        match self.key(number)? {
+            Key::Spot(spot) => self.link_target(&spot).ok_or(FsError::Invalid),
+            Key::Dir(..) => Err(FsError::Invalid),
+            Key::File(_) => {
+                let file = self.real_file(number, OFlag::O_PATH)?;
+                let target = nix::fcntl::readlinkat(&file, "").map_err(|errno| FsError::system("readlink", errno))?;
+                Ok(PathBuf::from(target))
+            }
+        }
+    }
+
+    fn link_target(&self, spot: &Spot) -> Option<PathBuf> {
+        let What::Link(target) = row_of(spot)?.what else { return None };
+        let snapshot = self.backend.snapshot();
+        target(&Picture { snapshot: &snapshot, now: Timestamp::now() }, &spot.object)
+    }
+
+    fn spot_attr(&self, number: u64, spot: &Spot) -> Result<Attr, FsError> {
+        let snapshot = self.backend.snapshot();
+        let mut changed = spot.object.since(&snapshot).ok_or(FsError::NoEntry)?;
+        let Some(row) = row_of(spot) else {
+            return Ok(self.virtual_attr(number, Kind::Dir, 0o555, 0, changed.into(), 2));
+        };
+        if matches!(spot.object, Object::Accounts | Object::Root) || row.name == "events" {
+            changed = snapshot.at;
+        }
+        if let (Object::Session(name), "pane" | "pane.ansi" | "scrollback") = (&spot.object, row.name) {
+            changed = snapshot.sessions.get(name).and_then(|session| session.screen.read).unwrap_or(changed);
+        }
+        if let What::Link(_) = row.what {
+            let target = self.link_target(spot).ok_or(FsError::NoEntry)?;
+            let size = target.as_os_str().len() as u64;
+            return Ok(self.virtual_attr(number, Kind::Symlink, row.mode, size, changed.into(), 1));
+        }
+        if let What::Log = row.what {
+            let meta = self.open_log().and_then(|file| file.metadata().ok());
+            let (size, at) = meta.map_or((0, changed.into()), |m| (m.len(), m.modified().unwrap_or(changed.into())));
+            return Ok(self.virtual_attr(number, Kind::File, row.mode, size, at, 1));
+        }
+        let size = self.text(spot, &snapshot)?.len() as u64;
+        let writable = matches!(row.what, What::Control | What::Input | What::Keys);
+        let mode = if writable && self.control_gid.is_some() { row.mode | 0o060 } else { row.mode };
+        let attr = self.virtual_attr(number, Kind::File, mode, size, changed.into(), 1);
+        Ok(if writable { Attr { gid: self.control_gid.unwrap_or(self.gid), ..attr } } else { attr })
+    }
+
+    fn virtual_attr(&self, number: u64, kind: Kind, mode: u16, size: u64, at: SystemTime, nlink: u32) -> Attr {
+        let blocks = size.div_ceil(512);
+        let (uid, gid) = (self.uid, self.gid);
+        Attr { number, kind, mode, nlink, uid, gid, rdev: 0, size, blocks, atime: at, mtime: at, ctime: at }
+    }
+
+    pub(super) fn open_log(&self) -> Option<File> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        std::fs::OpenOptions::new().read(true).custom_flags(flags).open(&self.events_log).ok()
+    }
+
+    /// The text of a virtual file, rendered now or less than a moment ago from the same picture.
+    pub(super) fn text(&self, spot: &Spot, snapshot: &Snapshot) -> Result<Arc<[u8]>, FsError> {
+        if let Some(known) = lock(&self.rendered).get(spot)
+            && known.seq == snapshot.seq
+            && known.made.elapsed() < RENDERING_LIVES
+        {
+            return Ok(Arc::clone(&known.bytes));
+        }
+        let bytes: Arc<[u8]> = self.render(spot, snapshot)?.into_bytes().into();
+        let mut rendered = lock(&self.rendered);
+        rendered.retain(|_, known| known.seq == snapshot.seq && known.made.elapsed() < RENDERING_LIVES);
+        rendered.insert(spot.clone(), Rendering { seq: snapshot.seq, made: Instant::now(), bytes: Arc::clone(&bytes) });
+        Ok(bytes)
+    }
+
+    fn render(&self, spot: &Spot, snapshot: &Snapshot) -> Result<String, FsError> {
+        let row = row_of(spot).ok_or(FsError::IsDirectory)?;
+        let picture = Picture { snapshot, now: Timestamp::now() };
+        let task = || match &spot.object {
+            Object::Task(_, key) => snapshot.tasks.get(key).cloned().ok_or(FsError::NoEntry),
+            _ => Err(FsError::NoEntry),
+        };
+        let session = || match &spot.object {
+            Object::Session(name) => snapshot.sessions.get(name).cloned().ok_or(FsError::NoEntry),
+            _ => Err(FsError::NoEntry),
+        };
+        Ok(match row.what {
+            What::Root(make) => make(&picture),
+            What::Task(make) => make(&picture, &*task()?),
+            What::Session(make) => make(&picture, &*session()?),
+            What::Account(make) => {
+                let Object::Account(name) = &spot.object else { return Err(FsError::NoEntry) };
+                let account = snapshot.accounts.iter().find(|account| account.name == *name);
+                make(&picture, account.ok_or(FsError::NoEntry)?)
+            }
+            What::Project(make) => {
+                let Object::Project(name) = &spot.object else { return Err(FsError::NoEntry) };
+                let project = snapshot.projects.iter().find(|project| project.name == *name);
+                make(&picture, project.ok_or(FsError::NoEntry)?)
+            }
+            What::TaskText => self.task_text(&*task()?)?,
+            What::TaskResult => self.task_result(&*task()?)?,
+            What::Config => super::clean(&self.backend.config_text()),
+            What::Control | What::Input | What::Keys => match &spot.object {
+                Object::Task(..) => render::task::control(&picture, &*task()?),
+                Object::Session(_) => render::session::control(&picture, &*session()?, row.name),
+                _ => render::root::control(&picture),
+            },
+            What::Log | What::Link(_) | What::Dir(_) | What::Queue => return Err(FsError::Invalid),
+        })
+    }
+
+    /// The task as written: where it stands, or what stands before the result in the filed one.
+    fn task_text(&self, task: &Task) -> Result<String, FsError> {
+        if let Phase::Finished(_) = task.phase {
+            let filed = self.task_result(task)?;
+            let end = filed.find(crate::model::task_file::RESULT_LINE).unwrap_or(filed.len());
+            return Ok(filed[..end].to_owned());
+        }
+        self.shown_file(task, &["inbox"])
+    }
+
+    fn task_result(&self, task: &Task) -> Result<String, FsError> {
+        let Phase::Finished(finished) = &task.phase else { return Ok(String::new()) };
+        match finished.ending.status {
+            Status::Done => self.shown_file(task, &["done"]),
+            Status::Failed | Status::Cancelled => self.shown_file(task, &["failed", "done"]),
+        }
+    }
+
+    /// The cleaned text of a task's file in the first of `dirs` that has it; empty when none has.
+    fn shown_file(&self, task: &Task, dirs: &[&str]) -> Result<String, FsError> {
+        use std::io::Read as _;
+        let Some(queue) = self.queues.iter().find(|queue| queue.project == task.key.project) else {
+            return Ok(String::new());
+        };
+        for dir in dirs {
+            let path = Path::new(dir).join(task.key.id.file_name());
+            let file = match queue.open_at(&path, OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
+                Ok(file) => file,
+                Err(FsError::NoEntry) => continue,
+                Err(error) => return Err(error),
+            };
+            if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+                continue;
+            }
+            let mut bytes = Vec::new();
+            file.take(SHOWN_MAX).read_to_end(&mut bytes).map_err(|error| FsError::io("read", &error))?;
+            return Ok(super::clean(&String::from_utf8_lossy(&bytes)));
+        }
+        Ok(String::new())
+    }
+
+    pub(super) fn key(&self, number: u64) -> Result<Key, FsError> {
+        lock(&self.nodes).get(number).map(|node| node.key.clone()).ok_or(FsError::Stale)
+    }
+
+    /// Opens a real file that is known by number: by its name if it still stands there, else by an open handle.
+    pub(super) fn real_file(&self, number: u64, flags: OFlag) -> Result<File, FsError> {
+        let (place, known, open) = {
+            let nodes = lock(&self.nodes);
+            let known = match nodes.get(number).map(|node| &node.key) {
+                Some(Key::Dir(_, id) | Key::File(id)) => *id,
+                Some(Key::Spot(_)) => return Err(FsError::Special),
+                None => return Err(FsError::Stale),
+            };
+            (nodes.path(number), known, nodes.any_open(number))
+        };
+        let by_name = place.ok_or(FsError::Stale).and_then(|(queue, path)| {
+            let file = self.queues.get(queue).ok_or(FsError::Stale)?.open_at(&path, flags)?;
+            let meta = file.metadata().map_err(|error| FsError::io("stat", &error))?;
+            if FileId::of(&meta) == known { Ok(file) } else { Err(FsError::Stale) }
+        });
+        match (by_name, open) {
+            (Err(FsError::NoEntry | FsError::Stale), Some(open)) => {
+                let path = proc_path(&open.file);
+                let flags = flags.difference(OFlag::O_NOFOLLOW) | OFlag::O_CLOEXEC;
+                let fd = nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty());
+                fd.map(File::from).map_err(|errno| FsError::system("open", errno))
+            }
+            (Err(FsError::NoEntry), None) => Err(FsError::Stale),
+            (by_name, _) => by_name,
+        }
+    }
+
+    pub(super) fn real_dir(&self, number: u64) -> Result<RealDir, FsError> {
+        let (view, place) = {
+            let nodes = lock(&self.nodes);
+            match nodes.get(number).map(|node| &node.key) {
+                Some(Key::Dir(view, _)) => (*view, nodes.path(number)),
+                Some(Key::Spot(Spot { row: None, .. })) => return Err(FsError::Special),
+                Some(Key::Spot(_) | Key::File(_)) => return Err(FsError::NotDirectory),
+                None => return Err(FsError::Stale),
+            }
+        };
+        let (queue, path) = place.ok_or(FsError::Stale)?;
+        let file = self.real_file(number, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        Ok(RealDir { file, number, queue, path, view })
+    }
+
+    pub(super) fn meta_in(&self, dir: &RealDir, name: &OsStr) -> Result<Metadata, FsError> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match nix::fcntl::openat(&dir.file, name, flags, nix::sys::stat::Mode::empty()) {
+            Ok(fd) => File::from(fd).metadata().map_err(|error| FsError::io("stat", &error)),
+            Err(nix::errno::Errno::ENOENT) => Err(FsError::NoEntry),
+            Err(errno) => Err(FsError::system("stat", errno)),
+        }
+    }
+
+    /// The supervisor's own entry that covers this name of a queue directory.
+    pub(super) fn overlay(&self, dir: &RealDir, name: &OsStr) -> Option<Spot> {
+        if !dir.path.as_os_str().is_empty() {
+            return None;
+        }
+        let object = Object::Project(self.queues.get(dir.queue)?.project.clone());
+        object.since(&self.backend.snapshot())?;
+        let (index, row) = object.rows().iter().enumerate().find(|(_, row)| name == row.name)?;
+        Some(match row.what {
+            What::Dir(child) => Spot::dir(child(&object)),
+            _ => Spot { object, row: Some(index) },
+        })
+    }
+
+    /// Refuses to make, remove or rename what the supervisor needs: its own entries and the four queue directories.
+    pub(super) fn may_change(&self, dir: &RealDir, name: &OsStr) -> Result<(), FsError> {
+        if !is_component(name) {
+            return Err(FsError::Invalid);
+        }
+        let fixed = dir.path.as_os_str().is_empty() && QUEUE_DIRS.iter().any(|fixed| name == *fixed);
+        if fixed || self.overlay(dir, name).is_some() { Err(FsError::Special) } else { Ok(()) }
+    }
+
+    pub(super) fn handle(&self, handle: u64) -> Result<Arc<Handle>, FsError> {
+        lock(&self.handles).get(&handle).cloned().ok_or(FsError::BadHandle)
+    }
+
+    pub(super) fn add_handle(&self, handle: Handle) -> u64 {
+        let number = self.next_handle.fetch_add(1, Ordering::Relaxed);
+        lock(&self.handles).insert(number, Arc::new(handle));
+        number
+    }
+
+    pub(super) fn place(&self, dir: &RealDir, name: &OsStr) -> Option<Place> {
+        let project = self.queues.get(dir.queue)?.project.clone();
+        Some(Place { project, dir: dir.path.clone(), name: name.to_owned() })
+    }
+
+    /// Where a real file stands now, for reports.
+    pub(super) fn place_of(&self, number: u64) -> Option<Place> {
+        let (queue, path) = lock(&self.nodes).path(number)?;
+        let project: ProjectName = self.queues.get(queue)?.project.clone();
+        Some(Place { project, dir: path.parent()?.to_owned(), name: path.file_name()?.to_owned() })
+    }
+
+    pub(super) fn touch(&self, caller: Caller, change: Option<Touched>) {
+        if let Some(change) = change {
+            self.backend.touched(&change, &caller.writer());
+        }
+    }
+
+    pub(super) fn scope(spot: &Spot) -> Option<Scope> {
+        let row = row_of(spot)?;
+        Some(match (&spot.object, row.what) {
+            (Object::Session(name), What::Input) => Scope::Input(name.clone()),
+            (Object::Session(name), What::Keys) => Scope::Keys(name.clone()),
+            (Object::Session(name), What::Control) => Scope::Session(name.clone()),
+            (Object::Task(_, key), What::Control) => Scope::Task(key.clone()),
+            (_, What::Control) => Scope::Daemon,
+            _ => return None,
+        })
+    }
+}
+
+pub(super) fn row_of(spot: &Spot) -> Option<&'static Row> {
+    spot.object.rows().get(spot.row?)
+}
+
+pub(super) fn kind_of(file_type: std::fs::FileType) -> Kind {
+    if file_type.is_dir() {
+        Kind::Dir
+    } else if file_type.is_symlink() {
+        Kind::Symlink
+    } else if file_type.is_fifo() {
+        Kind::Fifo
+    } else if file_type.is_socket() {
+        Kind::Socket
+    } else if file_type.is_char_device() {
+        Kind::Char
+    } else if file_type.is_block_device() {
+        Kind::Block
+    } else {
+        Kind::File
+    }
+}
+
+/// Seconds and nanoseconds as the system gives them; before 1970 too.
+fn time(seconds: i64, nanoseconds: i64) -> SystemTime {
+    let nanos = Duration::from_nanos(nanoseconds.unsigned_abs());
+    let whole = Duration::from_secs(seconds.unsigned_abs());
+    let base = if seconds < 0 { SystemTime::UNIX_EPOCH - whole } else { SystemTime::UNIX_EPOCH + whole };
+    base + nanos
+}
+
+fn real_attr(number: u64, meta: &Metadata) -> Attr {
+    Attr {
+        number,
+        kind: kind_of(meta.file_type()),
+        mode: (meta.mode() & 0o7777) as u16,
+        nlink: u32::try_from(meta.nlink()).unwrap_or(u32::MAX),
+        uid: meta.uid(),
+        gid: meta.gid(),
+        rdev: u32::try_from(meta.rdev()).unwrap_or(0),
+        size: meta.size(),
+        blocks: meta.blocks(),
+        atime: time(meta.atime(), meta.atime_nsec()),
+        mtime: time(meta.mtime(), meta.mtime_nsec()),
+        ctime: time(meta.ctime(), meta.ctime_nsec()),
+    }
+}

@@ -1,0 +1,334 @@
+//! Changing the real queue directories: every call goes to a directory's descriptor and one name, after the kernel has
+//! checked permissions (`default_permissions`). What the supervisor owns is refused.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags},
+    sys::{
+        stat::{Mode, SFlag, UtimensatFlags, mkdirat, mknodat, utimensat},
+        statvfs::{Statvfs, fstatvfs},
+        time::TimeSpec,
+    },
+    unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat},
+};
+
+use crate::fs::{
+    Touched,
+    error::FsError,
+    handles::{Handle, RealFile},
+    nodes::{Key, Where},
+    ops::{Attr, Caller, Ops, RealDir, lock},
+    ops_dir::sync_dir,
+    ops_file::Opened,
+    real::{FileId, QUEUE_DIRS, proc_path},
+};
+
+/// A time to set; `None` is now.
+pub type SetTime = Option<SystemTime>;
+
+/// What `setattr` changes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SetAttr {
+    pub mode: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub size: Option<u64>,
+    pub atime: Option<SetTime>,
+    pub mtime: Option<SetTime>,
+}
+
+impl Ops {
+    pub fn create(
+        &self,
+        parent: u64,
+        name: &OsStr,
+        mode: u32,
+        flags: i32,
+        caller: Caller,
+    ) -> Result<(Attr, Opened), FsError> {
+        let dir = self.real_dir(parent)?;
+        self.may_change(&dir, name)?;
+        let keep = libc::O_ACCMODE | libc::O_APPEND | libc::O_TRUNC | libc::O_SYNC | libc::O_DSYNC;
+        let flags = OFlag::from_bits_truncate(flags & (keep | libc::O_EXCL));
+        let base = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let fresh = base | OFlag::O_CREAT | OFlag::O_EXCL;
+        let (fd, created) = match nix::fcntl::openat(&dir.file, name, fresh, Mode::from_bits_truncate(mode & 0o7777)) {
+            Ok(fd) => (fd, true),
+            Err(Errno::EEXIST) if !flags.contains(OFlag::O_EXCL) => {
+                let fd = nix::fcntl::openat(&dir.file, name, base, Mode::empty());
+                (fd.map_err(|errno| FsError::system("open", errno))?, false)
+            }
+            Err(errno) => return Err(FsError::system("create", errno)),
+        };
+        let file = File::from(fd);
+        if created {
+            let _ = file.set_permissions(std::fs::Permissions::from_mode(mode & 0o7777));
+            give(&file, caller);
+        }
+        let meta = file.metadata().map_err(|error| FsError::io("stat", &error))?;
+        if !meta.is_file() {
+            return Err(FsError::Stale);
+        }
+        let attr = self.remember_real(dir.view, &meta, child(&dir, name));
+        let writable = flags.bits() & libc::O_ACCMODE != libc::O_RDONLY;
+        let real = RealFile::new(file, writable, created);
+        if created {
+            self.touch(caller, self.place(&dir, name).map(Touched::Created));
+        }
+        Ok((attr, self.add_real(attr.number, real, caller)))
+    }
+
+    pub fn mkdir(&self, parent: u64, name: &OsStr, mode: u32, caller: Caller) -> Result<Attr, FsError> {
+        let dir = self.real_dir(parent)?;
+        self.may_change(&dir, name)?;
+        let mode = mode & 0o7777;
+        mkdirat(&dir.file, name, Mode::from_bits_truncate(mode)).map_err(|errno| FsError::system("mkdir", errno))?;
+        self.made(&dir, name, Some(mode), caller)
+    }
+
+    pub fn mknod(&self, parent: u64, name: &OsStr, mode: u32, caller: Caller) -> Result<Attr, FsError> {
+        let dir = self.real_dir(parent)?;
+        self.may_change(&dir, name)?;
+        let kind = match mode & libc::S_IFMT {
+            libc::S_IFREG | 0 => SFlag::S_IFREG,
+            libc::S_IFIFO => SFlag::S_IFIFO,
+            libc::S_IFSOCK => SFlag::S_IFSOCK,
+            // Devices have no business in a queue.
+            _ => return Err(FsError::Special),
+        };
+        let perm = mode & 0o7777;
+        mknodat(&dir.file, name, kind, Mode::from_bits_truncate(perm), 0)
+            .map_err(|errno| FsError::system("mknod", errno))?;
+        self.made(&dir, name, Some(perm), caller)
+    }
+
+    pub fn symlink(&self, parent: u64, name: &OsStr, target: &Path, caller: Caller) -> Result<Attr, FsError> {
+        let dir = self.real_dir(parent)?;
+        self.may_change(&dir, name)?;
+        symlinkat(target, &dir.file, name).map_err(|errno| FsError::system("symlink", errno))?;
+        self.made(&dir, name, None, caller)
+    }
+
+    pub fn link(&self, number: u64, parent: u64, name: &OsStr, caller: Caller) -> Result<Attr, FsError> {
+        let source = self.real_file(number, OFlag::O_PATH)?;
+        let dir = self.real_dir(parent)?;
+        self.may_change(&dir, name)?;
+        if self.is_durable(&dir) {
+            self.sync_file(number)?;
+        }
+        linkat(AT_FDCWD, proc_path(&source).as_str(), &dir.file, name, AtFlags::AT_SYMLINK_FOLLOW)
+            .map_err(|errno| FsError::system("link", errno))?;
+        self.sync_after(&[&dir])?;
+        self.touch(caller, self.place(&dir, name).map(Touched::Linked));
+        self.lookup_real(&dir, name)
+    }
+
+    pub fn unlink(&self, parent: u64, name: &OsStr, caller: Caller) -> Result<(), FsError> {
+        self.remove(parent, name, UnlinkatFlags::NoRemoveDir, caller)
+    }
+
+    pub fn rmdir(&self, parent: u64, name: &OsStr, caller: Caller) -> Result<(), FsError> {
+        self.remove(parent, name, UnlinkatFlags::RemoveDir, caller)
+    }
+
+    fn remove(&self, parent: u64, name: &OsStr, how: UnlinkatFlags, caller: Caller) -> Result<(), FsError> {
+        let dir = self.real_dir(parent)?;
+        self.may_change(&dir, name)?;
+        unlinkat(&dir.file, name, how).map_err(|errno| FsError::system("remove", errno))?;
+        let synced = self.sync_after(&[&dir]);
+        self.touch(caller, self.place(&dir, name).map(Touched::Removed));
+        synced
+    }
+
+    pub fn rename(&self, from: (u64, &OsStr), to: (u64, &OsStr), flags: u32, caller: Caller) -> Result<(), FsError> {
+        let (source, target) = (self.real_dir(from.0)?, self.real_dir(to.0)?);
+        self.may_change(&source, from.1)?;
+        self.may_change(&target, to.1)?;
+        let flags = RenameFlags::from_bits(flags).ok_or(FsError::Invalid)?;
+        if flags.contains(RenameFlags::RENAME_WHITEOUT) {
+            return Err(FsError::Invalid);
+        }
+        let exchange = flags.contains(RenameFlags::RENAME_EXCHANGE);
+        let moved = FileId::of(&self.meta_in(&source, from.1)?);
+        let back = if exchange { Some(FileId::of(&self.meta_in(&target, to.1)?)) } else { None };
+        if self.is_durable(&target) {
+            self.sync_name(&source, from.1)?;
+        }
+        nix::fcntl::renameat2(&source.file, from.1, &target.file, to.1, flags).map_err(|errno| match errno {
+            Errno::ENOENT => FsError::NoEntry,
+            errno => FsError::system("rename", errno),
+        })?;
+        {
+            let mut nodes = lock(&self.nodes);
+            nodes.moved(moved, source.view, child(&target, to.1));
+            if let Some(back) = back {
+                nodes.moved(back, target.view, child(&source, from.1));
+            }
+        }
+        let synced = self.sync_after(&[&target, &source]);
+        if let (Some(from), Some(to)) = (self.place(&source, from.1), self.place(&target, to.1)) {
+            let change = if exchange { Touched::Exchanged(from, to) } else { Touched::Renamed { from, to } };
+            self.touch(caller, Some(change));
+        }
+        synced
+    }
+
+    pub fn setattr(&self, number: u64, set: SetAttr, handle: Option<u64>, caller: Caller) -> Result<Attr, FsError> {
+        if let Key::Spot(spot) = self.key(number)? {
+            if set.mode.is_some() || set.uid.is_some() || set.gid.is_some() {
+                return Err(FsError::Special);
+            }
+            if set.size.is_some() || Self::scope(&spot).is_none() {
+                Self::may_truncate(&spot)?;
+            }
+            return self.getattr(number, handle);
+        }
+        let open = handle.and_then(|handle| self.handle(handle).ok());
+        let file = self.real_file(number, OFlag::O_PATH)?;
+        let path = proc_path(&file);
+        if let Some(size) = set.size {
+            let system = |error: std::io::Error| FsError::io("truncate", &error);
+            match open.as_deref() {
+                Some(Handle::Real { file, .. }) if file.writable => {
+                    file.mark_written();
+                    file.file.set_len(size).map_err(system)?;
+                }
+                _ => {
+                    let target = self.real_file(number, OFlag::O_WRONLY | OFlag::O_NONBLOCK)?;
+                    target.set_len(size).map_err(system)?;
+                    self.mark_open_written(number);
+                    self.touch(caller, self.place_of(number).map(Touched::Changed));
+                }
+            }
+        }
+        if set.uid.is_some() || set.gid.is_some() {
+            let (uid, gid) = (set.uid.map(Uid::from_raw), set.gid.map(Gid::from_raw));
+            fchownat(&file, "", uid, gid, AtFlags::AT_EMPTY_PATH).map_err(|errno| FsError::system("chown", errno))?;
+        }
+        if let Some(mode) = set.mode {
+            let mode = std::fs::Permissions::from_mode(mode & 0o7777);
+            std::fs::set_permissions(&path, mode).map_err(|error| FsError::io("chmod", &error))?;
+        }
+        if set.atime.is_some() || set.mtime.is_some() {
+            utimensat(AT_FDCWD, path.as_str(), &spec(set.atime), &spec(set.mtime), UtimensatFlags::FollowSymlink)
+                .map_err(|errno| FsError::system("set times", errno))?;
+        }
+        self.getattr(number, handle)
+    }
+
+    pub fn statfs(&self, number: u64) -> Result<Option<Statvfs>, FsError> {
+        if matches!(self.key(number)?, Key::Spot(_)) {
+            return Ok(None);
+        }
+        let (queue, _) = lock(&self.nodes).path(number).ok_or(FsError::Stale)?;
+        let queue = self.queues.get(queue).ok_or(FsError::Stale)?;
+        // A descriptor open by path only can't be asked on older kernels.
+        let root = nix::fcntl::openat(queue.fd(), ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+        let root = root.map_err(|errno| FsError::system("statfs", errno))?;
+        fstatvfs(&root).map(Some).map_err(|errno| FsError::system("statfs", errno))
+    }
+
+    fn made(&self, dir: &RealDir, name: &OsStr, mode: Option<u32>, caller: Caller) -> Result<Attr, FsError> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        if let Ok(fd) = nix::fcntl::openat(&dir.file, name, flags, Mode::empty()) {
+            let file = File::from(fd);
+            // Our umask was applied on top of the caller's; the mode that the kernel asked for is the right one.
+            if let Some(mode) = mode {
+                let _ = std::fs::set_permissions(proc_path(&file), std::fs::Permissions::from_mode(mode));
+            }
+            give(&file, caller);
+        }
+        self.sync_after(&[dir])?;
+        self.touch(caller, self.place(dir, name).map(Touched::Created));
+        self.lookup_real(dir, name)
+    }
+
+    fn is_durable(&self, dir: &RealDir) -> bool {
+        self.durable && QUEUE_DIRS.iter().any(|name| dir.path.as_os_str() == *name)
+    }
+
+    /// Puts names on disk, the later one first: after a power cut a task may be in two places but never in none.
+    fn sync_after(&self, dirs: &[&RealDir]) -> Result<(), FsError> {
+        let mut synced = Vec::new();
+        for dir in dirs {
+            if self.is_durable(dir) && !synced.contains(&dir.path) {
+                sync_dir(&dir.file)?;
+                synced.push(dir.path.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a file's content on disk before its name says that it is a task.
+    fn sync_name(&self, dir: &RealDir, name: &OsStr) -> Result<(), FsError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        // A file that its owner can't read, a socket or a link has nothing here to sync.
+        let Ok(fd) = nix::fcntl::openat(&dir.file, name, flags, Mode::empty()) else { return Ok(()) };
+        sync_regular(&File::from(fd))
+    }
+
+    fn sync_file(&self, number: u64) -> Result<(), FsError> {
+        match self.real_file(number, OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
+            Ok(file) => sync_regular(&file),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn mark_open_written(&self, number: u64) {
+        let handles = lock(&self.handles);
+        for handle in handles.values() {
+            if let Handle::Real { number: of, file } = &**handle
+                && *of == number
+                && file.writable
+            {
+                file.mark_written();
+            }
+        }
+    }
+}
+
+fn sync_regular(file: &File) -> Result<(), FsError> {
+    if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+        return Ok(());
+    }
+    nix::unistd::fsync(file).map_err(|errno| FsError::NotDurable { what: "the file", errno })
+}
+
+fn child(dir: &RealDir, name: &OsStr) -> Where {
+    Where::Child { parent: dir.number, name: name.to_owned() }
+}
+
+/// With `allow_other`, what somebody made is theirs. Only root can give, and only then can there be somebody else.
+fn give(file: &File, caller: Caller) {
+    let own = nix::unistd::geteuid();
+    if own.is_root() && caller.uid != own.as_raw() {
+        let (uid, gid) = (Uid::from_raw(caller.uid), Gid::from_raw(caller.gid));
+        if let Err(errno) = fchownat(file, "", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH) {
+            tracing::warn!(uid = caller.uid, %errno, "a new file could not be given to its maker");
+        }
+    }
+}
+
+fn spec(time: Option<SetTime>) -> TimeSpec {
+    match time {
+        None => TimeSpec::UTIME_OMIT,
+        Some(None) => TimeSpec::UTIME_NOW,
+        Some(Some(at)) => match at.duration_since(UNIX_EPOCH) {
+            Ok(since) => TimeSpec::from_duration(since),
+            Err(before) => {
+                let before = before.duration();
+                let nanos = i64::from(before.subsec_nanos());
+                let seconds = -i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+                if nanos == 0 { TimeSpec::new(seconds, 0) } else { TimeSpec::new(seconds - 1, 1_000_000_000 - nanos) }
+            }
+        },
+    }
+}

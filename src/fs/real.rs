@@ -1,0 +1,113 @@
+//! The real queue directories: opened once before mounting, reached by descriptor ever after.
+//! In: a queue and a path below it. Out: descriptors and facts. Never follows a symbolic link and never leaves a queue
+//! directory: the kernel refuses both (`RESOLVE_BENEATH`, `RESOLVE_NO_SYMLINKS`).
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2},
+    sys::stat::{Mode, mkdirat},
+};
+
+use crate::{fs::error::FsError, model::ids::ProjectName};
+
+/// The directories that every queue has (INTERFACE 1). They stand at the root for the first project, can't be removed
+/// through the mount, and what happens in them is durable.
+pub const QUEUE_DIRS: [&str; 4] = ["inbox", "drafts", "done", "failed"];
+
+/// One project's `.agent-queue`.
+#[derive(Debug)]
+pub struct Queue {
+    pub project: ProjectName,
+    pub path: PathBuf,
+    root: OwnedFd,
+}
+
+/// What tells one file from every other, also from a later one with the same inode number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    dev: u64,
+    ino: u64,
+    /// Birth in nanoseconds; 0 where the file system has none.
+    born: u128,
+}
+
+impl FileId {
+    #[must_use]
+    pub fn of(meta: &std::fs::Metadata) -> Self {
+        let born = meta.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        Self { dev: meta.dev(), ino: meta.ino(), born: born.map_or(0, |since| since.as_nanos()) }
+    }
+}
+
+impl Queue {
+    /// Opens the queue directory and makes what is missing of its four.
+    ///
+    /// # Errors
+    /// When the directory can't be made or opened.
+    pub fn open(project: ProjectName, path: &Path) -> Result<Self, std::io::Error> {
+        std::fs::create_dir_all(path)?;
+        let path = path.canonicalize()?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = nix::fcntl::openat(AT_FDCWD, &path, flags, Mode::empty())?;
+        for dir in QUEUE_DIRS {
+            match mkdirat(&root, dir, Mode::from_bits_truncate(0o755)) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(Self { project, path, root })
+    }
+
+    /// Opens what stands at `path` below the queue; the empty path is the queue itself. A symbolic link is opened itself.
+    pub fn open_at(&self, path: &Path, flags: OFlag) -> Result<File, FsError> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        loop {
+            match openat2(&self.root, path, how) {
+                Ok(fd) => return Ok(File::from(fd)),
+                // A rename elsewhere disturbed the walk.
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(Errno::ENOENT) => return Err(FsError::NoEntry),
+                Err(errno) => return Err(FsError::system("open", errno)),
+            }
+        }
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+}
+
+/// A path that reaches exactly the file behind a descriptor, symbolic links included.
+#[must_use]
+pub fn proc_path(fd: &impl AsRawFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// Whether `name` can be one component of a path.
+#[must_use]
+pub fn is_component(name: &OsStr) -> bool {
+    let bytes = name.as_encoded_bytes();
+    !bytes.is_empty() && !bytes.contains(&b'/') && !bytes.contains(&0) && bytes != b"." && bytes != b".."
+}
+
+/// Copies within the kernel; answers how much was copied.
+pub fn copy_range(from: &File, mut at: i64, to: &File, mut into: i64, length: usize) -> Result<usize, Errno> {
+    // SAFETY: both descriptors are open for the length of the call and both offsets are ours.
+    let copied =
+        unsafe { libc::copy_file_range(from.as_raw_fd(), &raw mut at, to.as_raw_fd(), &raw mut into, length, 0) };
+    usize::try_from(copied).map_err(|_| Errno::last())
+}

@@ -1,0 +1,134 @@
+//! `metrics`: Prometheus text from a table of names, types and help.
+
+use std::fmt::Write as _;
+
+use crate::fs::tree::Picture;
+
+/// Labels and a value.
+type Sample = (Vec<(&'static str, String)>, f64);
+
+/// One metric. Names end in their unit; `_total` only counts up.
+#[derive(Debug)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: &'static str,
+    pub help: &'static str,
+    samples: fn(&Picture) -> Vec<Sample>,
+}
+
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "claude_failover_up_seconds",
+        kind: "gauge",
+        help: "Seconds since the daemon started.",
+        samples: up,
+    },
+    Metric { name: "claude_failover_paused", kind: "gauge", help: "1 while nothing is dispatched.", samples: paused },
+    Metric {
+        name: "claude_failover_problems",
+        kind: "gauge",
+        help: "Reasons why health is degraded.",
+        samples: problems,
+    },
+    Metric { name: "claude_failover_tasks", kind: "gauge", help: "Unfinished tasks by state.", samples: tasks },
+    Metric {
+        name: "claude_failover_queue_files",
+        kind: "gauge",
+        help: "Files in drafts, done and failed.",
+        samples: files,
+    },
+    Metric {
+        name: "claude_failover_tasks_finished_total",
+        kind: "counter",
+        help: "Tasks finished since the daemon started, by status.",
+        samples: finished,
+    },
+    Metric { name: "claude_failover_sessions", kind: "gauge", help: "Sessions by state.", samples: sessions },
+    Metric {
+        name: "claude_failover_account_active",
+        kind: "gauge",
+        help: "1 for the account that new sessions of its agent run under.",
+        samples: accounts,
+    },
+];
+
+#[must_use]
+pub fn metrics(picture: &Picture) -> String {
+    let mut out = String::new();
+    for metric in METRICS {
+        let _ = writeln!(out, "# HELP {0} {1}\n# TYPE {0} {2}", metric.name, metric.help, metric.kind);
+        for (labels, value) in (metric.samples)(picture) {
+            let labels: Vec<String> =
+                labels.iter().map(|(name, text)| format!("{name}=\"{}\"", escape(text))).collect();
+            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            let _ = writeln!(out, "{}{labels} {value}", metric.name);
+        }
+    }
+    out
+}
+
+fn escape(text: &str) -> String {
+    crate::fs::clean(text).replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+fn count(number: u64) -> f64 {
+    number as f64
+}
+
+fn up(picture: &Picture) -> Vec<Sample> {
+    vec![(vec![], picture.now.duration_since(picture.snapshot.since).as_secs_f64().max(0.0))]
+}
+
+fn paused(picture: &Picture) -> Vec<Sample> {
+    vec![(vec![], f64::from(u8::from(picture.snapshot.paused)))]
+}
+
+fn problems(picture: &Picture) -> Vec<Sample> {
+    vec![(vec![], count(picture.snapshot.health.len() as u64))]
+}
+
+fn tasks(picture: &Picture) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for project in picture.snapshot.projects.iter() {
+        let counts = picture.snapshot.open_counts(&project.name);
+        for (state, number) in ["held", "queued", "rejected", "working"].into_iter().zip(counts) {
+            let labels = vec![("project", project.name.to_string()), ("state", state.to_owned())];
+            samples.push((labels, count(number)));
+        }
+    }
+    samples
+}
+
+fn files(picture: &Picture) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for project in picture.snapshot.projects.iter() {
+        let counts = project.counts;
+        for (dir, number) in [("drafts", counts.drafts), ("done", counts.done), ("failed", counts.failed)] {
+            samples.push((vec![("project", project.name.to_string()), ("directory", dir.to_owned())], count(number)));
+        }
+    }
+    samples
+}
+
+fn finished(picture: &Picture) -> Vec<Sample> {
+    let words = ["done", "failed", "cancelled"].into_iter();
+    words.zip(picture.snapshot.finished).map(|(word, n)| (vec![("status", word.to_owned())], count(n))).collect()
+}
+
+fn sessions(picture: &Picture) -> Vec<Sample> {
+    let mut by_state = std::collections::BTreeMap::new();
+    for session in picture.snapshot.sessions.values() {
+        *by_state.entry(session.word()).or_insert(0) += 1;
+    }
+    by_state.into_iter().map(|(state, n)| (vec![("state", state.to_owned())], count(n))).collect()
+}
+
+fn accounts(picture: &Picture) -> Vec<Sample> {
+    let accounts = picture.snapshot.accounts.iter();
+    let sample = |account: &crate::model::snapshot::Account| {
+        let labels = vec![("account", account.name.to_string()), ("agent", account.agent.to_string())];
+        (labels, f64::from(u8::from(account.active)))
+    };
+    accounts.map(sample).collect()
+}

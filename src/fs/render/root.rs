@@ -1,0 +1,26 @@
+//! `health` and `control` at the root.
+
+use std::fmt::Write as _;
+
+use crate::{
+    fs::{clean, render::words, tree::Picture},
+    model::command::DAEMON_VERBS,
+};
+
+#[must_use]
+pub fn health(picture: &Picture) -> String {
+    let reasons = &picture.snapshot.health;
+    if reasons.is_empty() {
+        return "ok\n".to_owned();
+    }
+    let mut out = String::from("degraded\n");
+    for (topic, problem) in reasons {
+        let _ = writeln!(out, "{}", clean(&format!("{topic}: {problem}")).replace('\n', " "));
+    }
+    out
+}
+
+#[must_use]
+pub fn control(picture: &Picture) -> String {
+    words::control(DAEMON_VERBS, picture.snapshot.outcomes.iter())
+}

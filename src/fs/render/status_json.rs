@@ -1,0 +1,92 @@
+//! `status.json`: the same as `status`, for programs. `version` rises when a key changes its meaning or goes.
+
+use serde_json::{Value, json};
+
+use crate::{
+    fs::{
+        clean,
+        render::{account, task as task_files, words},
+        tree::Picture,
+    },
+    model::session::SessionPhase,
+};
+
+#[must_use]
+pub fn status_json(picture: &Picture) -> String {
+    let text = serde_json::to_string_pretty(&value(picture)).unwrap_or_default();
+    // JSON escapes C0; DEL and C1 are removed.
+    format!("{}\n", clean(&text))
+}
+
+/// The same as a value, for other faces.
+#[must_use]
+pub fn value(picture: &Picture) -> Value {
+    let snapshot = picture.snapshot;
+    let tasks = snapshot.tasks.iter().map(|(key, task)| {
+        json!({
+            "id": snapshot.display_id(key),
+            "project": key.project,
+            "state": task.phase.word(),
+            "why": one_line(&task_files::why(picture, task)),
+            "session": task.phase.run().map(|run| &run.session),
+            "attempts": task.attempts,
+            "priority": task.priority,
+            "since": task.since,
+        })
+    });
+    let sessions = snapshot.sessions.values().map(|session| {
+        let incarnation = session.phase.incarnation();
+        let living = incarnation.filter(|_| !matches!(session.phase, SessionPhase::Dead { .. }));
+        json!({
+            "name": session.name,
+            "state": session.word(),
+            "why": one_line(&words::short_why(picture, session)),
+            "task": session.task.as_ref().map(|assigned| snapshot.display_id(&assigned.task)),
+            "agent": incarnation.map(|inc| &inc.agent),
+            "account": incarnation.and_then(|inc| inc.account.as_ref()),
+            "pid": living.map(|inc| inc.pid),
+            "since": session.since,
+            "attached": session.attached,
+        })
+    });
+    let accounts = snapshot.accounts.iter().map(|one| {
+        json!({
+            "name": one.name,
+            "state": account::word(one),
+            "why": one_line(&account::why(picture, one)),
+            "agent": one.agent,
+            "home": one.home.to_string_lossy(),
+            "active": one.active,
+        })
+    });
+    let queues = snapshot.projects.iter().map(|project| {
+        let [held, queued, rejected, working] = snapshot.open_counts(&project.name);
+        json!({
+            "project": project.name,
+            "path": project.path.to_string_lossy(),
+            "queued": queued,
+            "held": held,
+            "working": working,
+            "rejected": rejected,
+            "done": project.counts.done,
+            "failed": project.counts.failed,
+        })
+    });
+    let health = snapshot.health.iter().map(|(topic, problem)| format!("{topic}: {problem}"));
+    json!({
+        "version": 1,
+        "at": snapshot.at,
+        "pid": std::process::id(),
+        "since": snapshot.since,
+        "paused": snapshot.paused,
+        "health": health.collect::<Vec<_>>(),
+        "tasks": tasks.collect::<Vec<_>>(),
+        "sessions": sessions.collect::<Vec<_>>(),
+        "accounts": accounts.collect::<Vec<_>>(),
+        "queues": queues.collect::<Vec<_>>(),
+    })
+}
+
+fn one_line(text: &str) -> String {
+    text.trim_end().replace('\n', "; ")
+}

@@ -1,0 +1,133 @@
+//! `tasks/<id>/`.
+
+use std::fmt::Write as _;
+
+use crate::{
+    fs::{clean, render::words, tree::Picture},
+    model::{
+        command::TASK_VERBS,
+        task::{Delivery, Ending, Phase, Run, Stop, Task},
+    },
+};
+
+#[must_use]
+pub fn state(_: &Picture, task: &Task) -> String {
+    words::line(task.phase.word())
+}
+
+#[must_use]
+pub fn why(picture: &Picture, task: &Task) -> String {
+    let now = picture.now;
+    let mut out = format!("{} {}\n", task.phase.word(), words::since(now, task.since));
+    match &task.phase {
+        Phase::Held(hold) => {
+            let _ = writeln!(out, "{hold}");
+        }
+        Phase::Queued => out.push_str("ready; waits for a free session\n"),
+        Phase::Rejected(problem) => {
+            let _ = writeln!(out, "it can't run as it is written: {problem}");
+        }
+        Phase::Working(run) => working(picture, run, &mut out),
+        Phase::Filing(filing) => {
+            let _ =
+                writeln!(out, "its end is known ({}); the result is being put on disk", filing.ending.status.word());
+            ended(&filing.ending, &mut out);
+        }
+        Phase::Finished(finished) => {
+            if let Some(run) = &finished.run {
+                let _ = writeln!(out, "run {} in session {}, attempt {}", run.id, run.session, run.attempt);
+            }
+            ended(&finished.ending, &mut out);
+        }
+    }
+    if !task.spec.unknown.is_empty() {
+        let _ = writeln!(out, "frontmatter keys that mean nothing here: {}", task.spec.unknown.join(", "));
+    }
+    if let Some(note) = &task.note {
+        let _ = writeln!(out, "{note}");
+    }
+    if let Some(writer) = &task.origin.writer {
+        let _ = writeln!(out, "written by {} (uid {}, pid {})", writer.program, writer.uid, writer.pid);
+    }
+    if let Some(parent) = &task.origin.parent {
+        let _ = writeln!(out, "written from the session of task {parent}");
+    }
+    clean(&out)
+}
+
+fn working(picture: &Picture, run: &Run, out: &mut String) {
+    let how_far = match &run.delivery {
+        Delivery::NotBegun => "its prompt is not typed yet".to_owned(),
+        Delivery::Begun => "its prompt is being handed over".to_owned(),
+        Delivery::Taken { at } => format!("the agent took its prompt {} ago", words::age(picture.now, *at)),
+    };
+    let _ = writeln!(
+        out,
+        "run {} in session {}, attempt {} of {}: {how_far}",
+        run.id, run.session, run.attempt, run.attempts_allowed
+    );
+    out.push_str(match run.stop {
+        Stop::No => "",
+        Stop::Cancelled => "somebody asked to stop it\n",
+        Stop::Yielded => "somebody else claimed it before anything was typed; its session is being freed\n",
+        Stop::Again => "this attempt came to nothing; once its agent is ended, the next may begin\n",
+    });
+    if let Some(session) = picture.snapshot.sessions.get(&run.session) {
+        let _ = writeln!(out, "the session is {}: {}", session.word(), words::short_why(picture, session));
+    }
+}
+
+fn ended(ending: &Ending, out: &mut String) {
+    let _ = writeln!(out, "ended {} at {}", ending.status.word(), ending.at);
+    if let Some(error) = &ending.error {
+        let _ = writeln!(out, "error: {}", error.replace('\n', " "));
+    }
+}
+
+#[must_use]
+pub fn session(_: &Picture, task: &Task) -> String {
+    task.phase.run().map_or_else(String::new, |run| words::line(run.session.as_str()))
+}
+
+#[must_use]
+pub fn attempts(_: &Picture, task: &Task) -> String {
+    format!("{}\n", task.attempts)
+}
+
+#[must_use]
+pub fn run(_: &Picture, task: &Task) -> String {
+    let Some(run) = task.phase.run() else { return String::new() };
+    let mut out = String::new();
+    let _ = writeln!(out, "run: {}\nsession: {}\nagent: {}", run.id, run.session, run.agent);
+    if let Some(account) = &run.account {
+        let _ = writeln!(out, "account: {account}");
+    }
+    let _ = writeln!(out, "attempt: {}\nclaimed: {}", run.attempt, run.claimed);
+    let delivery = match &run.delivery {
+        Delivery::NotBegun => "not-begun".to_owned(),
+        Delivery::Begun => "begun".to_owned(),
+        Delivery::Taken { at } => format!("taken {at}"),
+    };
+    let _ = writeln!(out, "delivery: {delivery}\ntask_sha256: {}", run.text.sha256);
+    clean(&out)
+}
+
+#[must_use]
+pub fn events(picture: &Picture, task: &Task) -> String {
+    let object = format!("task {}", task.key);
+    let mut out = String::new();
+    for line in picture.snapshot.recent.iter().filter(|line| line.object == object) {
+        // JSON escapes C0; DEL and C1 are removed.
+        if let Ok(json) = serde_json::to_string(&**line) {
+            let _ = writeln!(out, "{}", clean(&json));
+        }
+    }
+    out
+}
+
+#[must_use]
+pub fn control(picture: &Picture, task: &Task) -> String {
+    let shown = picture.snapshot.display_id(&task.key);
+    let files = [format!("tasks/{shown}/control"), format!("tasks/{}/control", task.key)];
+    words::control(TASK_VERBS, picture.snapshot.outcomes.iter().filter(|outcome| files.contains(&outcome.file)))
+}

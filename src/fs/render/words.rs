@@ -1,0 +1,140 @@
+//! Small pieces of text that several renderings share.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use unicode_width::UnicodeWidthStr as _;
+
+use crate::{
+    fs::{clean, tree::Picture},
+    model::{
+        command::{RefusedKind, Verb},
+        evidence::{Meaning, Signal, Source},
+        session::Session,
+        snapshot::Outcome,
+    },
+};
+
+/// One value and a newline; nothing at all where there is no value.
+pub fn line(value: &str) -> String {
+    if value.is_empty() { String::new() } else { format!("{}\n", clean(value).replace('\n', " ")) }
+}
+
+/// `90s`, `12m`, `3h`, `5d`.
+pub fn age(now: Timestamp, at: Timestamp) -> String {
+    let seconds = now.duration_since(at).as_secs().max(0);
+    match seconds {
+        0..=119 => format!("{seconds}s"),
+        120..=7199 => format!("{}m", seconds / 60),
+        7200..=172_799 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86400),
+    }
+}
+
+/// `since 2026-01-01T00:00:00Z (12m)`.
+pub fn since(now: Timestamp, at: Timestamp) -> String {
+    format!("since {at} ({})", age(now, at))
+}
+
+/// One signal as a sentence: source, rule, matched text, age.
+pub fn signal(now: Timestamp, signal: &Signal) -> String {
+    let meaning = match &signal.meaning {
+        Meaning::Started { .. } => "started".to_owned(),
+        Meaning::Idle => "idle".to_owned(),
+        Meaning::Busy => "busy".to_owned(),
+        Meaning::PromptTaken { .. } => "prompt taken".to_owned(),
+        Meaning::Waiting { what } => format!("waiting ({})", kebab(what)),
+        Meaning::TurnEnded { background: 0, .. } => "turn ended".to_owned(),
+        Meaning::TurnEnded { background, .. } => format!("turn ended, {background} tasks in the background"),
+        Meaning::TurnFailed { failure, message } => format!("turn failed ({}): {message}", kebab(failure)),
+        Meaning::Interrupted => "interrupted".to_owned(),
+        Meaning::Exited { .. } => "exited".to_owned(),
+    };
+    let source = source(signal.source);
+    let text = if signal.text.is_empty() { String::new() } else { format!(", matched {:?}", clean(&signal.text)) };
+    clean(&format!("{meaning}, from {source}, rule {}{text}, {} ago", signal.rule, age(now, signal.at)))
+        .replace('\n', " ")
+}
+
+pub fn source(source: Source) -> &'static str {
+    match source {
+        Source::Process => "the process",
+        Source::StatusFile => "the agent's status file",
+        Source::Hook => "a hook",
+        Source::Transcript => "the transcript",
+        Source::Title => "the terminal title",
+        Source::Screen => "the screen",
+    }
+}
+
+/// The word that serde writes for a plain enum.
+pub fn kebab(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
+}
+
+/// A session's `why` in one line.
+pub fn short_why(picture: &Picture, session: &Session) -> String {
+    match session.verdict.evidence.first() {
+        Some(first) => signal(picture.now, first),
+        None => since(picture.now, session.since),
+    }
+}
+
+/// Columns padded to the widest cell; the last one is as long as it likes.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut out = String::new();
+    for row in rows {
+        let mut text = String::from("  ");
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(text, "{cell}{}", " ".repeat(width.saturating_sub(cell.width()) + 2));
+        }
+        out.push_str(text.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// What reading a control file gives: the verbs, then outcomes, newest last.
+pub fn control<'a>(verbs: &[Verb], outcomes: impl Iterator<Item = &'a Outcome>) -> String {
+    let mut out = String::new();
+    for verb in verbs {
+        let call = if verb.args.is_empty() { verb.name.to_owned() } else { format!("{} {}", verb.name, verb.args) };
+        let _ = writeln!(out, "# {call:<14} {}", verb.help);
+    }
+    for outcome in outcomes {
+        let writer = outcome.writer.as_ref().map_or_else(
+            || "unknown writer".to_owned(),
+            |writer| format!("uid {} pid {} {}", writer.uid, writer.pid, writer.program),
+        );
+        let result = match &outcome.result {
+            Ok(text) if text.is_empty() => "ok".to_owned(),
+            Ok(text) => format!("ok: {text}"),
+            Err((kind, text)) => format!("{}: {text}", errno_name(*kind)),
+        };
+        let text = format!("# {} {} ({}) {:?}: {result}", outcome.at, outcome.file, writer.trim(), outcome.text);
+        let _ = writeln!(out, "{}", clean(&text).replace('\n', " "));
+    }
+    out
+}
+
+pub fn errno_name(kind: RefusedKind) -> &'static str {
+    match kind {
+        RefusedKind::Invalid => "EINVAL",
+        RefusedKind::NotFound => "ENOENT",
+        RefusedKind::Busy => "EBUSY",
+        RefusedKind::Unavailable => "ENXIO",
+        RefusedKind::TryAgain => "EAGAIN",
+        RefusedKind::Failed => "EIO",
+        RefusedKind::NotPermitted => "EPERM",
+        RefusedKind::Paused => "EROFS",
+        RefusedKind::TooLong => "EMSGSIZE",
+        RefusedKind::Full => "EDQUOT",
+    }
+}

@@ -1,0 +1,254 @@
+//! The tree as a table: what stands where, with which mode, made by which function. README, lookups, listings and tests
+//! come from here.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use crate::{
+    fs::render::{account, metrics, project, readme, root, session, status, status_json, task},
+    model::{
+        ids::{AccountName, ProjectName, SessionName, TaskKey},
+        session::Session,
+        snapshot::{Account, Project, Snapshot},
+        task::Task,
+    },
+};
+
+/// What a rendering is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Picture<'a> {
+    pub snapshot: &'a Snapshot,
+    /// For ages; the files themselves tell absolute times too.
+    pub now: Timestamp,
+}
+
+/// Through which part of the tree a thing is seen. A directory needs a number in each (`nodes`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum View {
+    Root,
+    Project,
+}
+
+/// A directory of the supervisor's own. `Project` is a real directory; only its overlaid rows are spots.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Object {
+    Root,
+    Tasks,
+    ProjectTasks(ProjectName),
+    Task(View, TaskKey),
+    Projects,
+    Project(ProjectName),
+    Sessions,
+    Session(SessionName),
+    Accounts,
+    Account(AccountName),
+}
+
+/// An object's directory, or one of its rows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Spot {
+    pub object: Object,
+    pub row: Option<usize>,
+}
+
+impl Spot {
+    #[must_use]
+    pub fn dir(object: Object) -> Self {
+        Self { object, row: None }
+    }
+}
+
+/// One line of the table.
+#[derive(Debug)]
+pub struct Row {
+    pub name: &'static str,
+    /// Permission bits. Directories are searched and listed by all whom the mount lets in; nothing is made in them.
+    pub mode: u16,
+    pub help: &'static str,
+    pub what: What,
+}
+
+/// Who makes a row's content and who takes what is written.
+#[derive(Debug, Clone, Copy)]
+pub enum What {
+    Root(fn(&Picture) -> String),
+    Task(fn(&Picture, &Task) -> String),
+    Session(fn(&Picture, &Session) -> String),
+    Account(fn(&Picture, &Account) -> String),
+    Project(fn(&Picture, &Project) -> String),
+    /// The task as written, from the real directories.
+    TaskText,
+    /// The task with its result, from `done/` or `failed/`.
+    TaskResult,
+    Config,
+    /// The event log on disk.
+    Log,
+    /// Absent where the function has nothing to point at.
+    Link(fn(&Picture, &Object) -> Option<PathBuf>),
+    Dir(fn(&Object) -> Object),
+    /// A real directory of the first project's queue, of the row's name.
+    Queue,
+    Control,
+    Input,
+    Keys,
+}
+
+const fn row(name: &'static str, mode: u16, help: &'static str, what: What) -> Row {
+    Row { name, mode, help, what }
+}
+
+pub const ROOT_ROWS: &[Row] = &[
+    row("README", 0o444, "this table", What::Root(readme::readme)),
+    row("control", 0o600, "verbs; reading gives the verbs and the last outcomes", What::Control),
+    row("status", 0o444, "accounts, sessions and queues for people, one screen", What::Root(status::status)),
+    row("status.json", 0o444, "the same for programs, versioned", What::Root(status_json::status_json)),
+    row("health", 0o444, "`ok`, or `degraded` and one reason a line", What::Root(root::health)),
+    row("events", 0o400, "what happened, JSON lines; grows, never blocks", What::Log),
+    row("metrics", 0o444, "Prometheus text", What::Root(metrics::metrics)),
+    row("config.yaml", 0o400, "effective configuration, secrets masked", What::Config),
+    row("inbox", 0o755, "the first project's tasks; a file saved here is a task", What::Queue),
+    row("drafts", 0o755, "never dispatched; mv to inbox/ sends", What::Queue),
+    row("done", 0o755, "tasks with their results", What::Queue),
+    row("failed", 0o755, "tasks that failed, with the reason", What::Queue),
+    row("tasks", 0o555, "every unfinished task and recent finished ones, by id", What::Dir(|_| Object::Tasks)),
+    row(
+        "projects",
+        0o555,
+        "each project's whole queue directory, and its tasks/ and status",
+        What::Dir(|_| Object::Projects),
+    ),
+    row("sessions", 0o555, "each tmux session with its agent", What::Dir(|_| Object::Sessions)),
+    row("accounts", 0o555, "each account that agents run under", What::Dir(|_| Object::Accounts)),
+];
+
+pub const TASK_ROWS: &[Row] = &[
+    row("task.md", 0o400, "the task as written", What::TaskText),
+    row("state", 0o444, "queued held working done failed rejected cancelled", What::Task(task::state)),
+    row("why", 0o444, "where the state comes from", What::Task(task::why)),
+    row("session", 0o444, "the session it runs or ran in; empty before", What::Task(task::session)),
+    row("attempts", 0o444, "attempts begun so far", What::Task(task::attempts)),
+    row("run", 0o444, "the present or last run, one `key: value` a line", What::Task(task::run)),
+    row("events", 0o400, "its lines of events", What::Task(task::events)),
+    row("result.md", 0o400, "the task with its result; empty before", What::TaskResult),
+    row("control", 0o600, "verbs for this task", What::Control),
+];
+
+pub const SESSION_ROWS: &[Row] = &[
+    row("state", 0o444, "starting idle working waiting stalled limited dead dedicated", What::Session(session::state)),
+    row("why", 0o444, "where the state comes from: source, rule, text, age", What::Session(session::why)),
+    row("task", 0o777, "link to the task it has; absent without one", What::Link(session::task_link)),
+    row("agent", 0o444, "the agent's name in the configuration", What::Session(session::agent)),
+    row("account", 0o444, "the account it runs under", What::Session(session::account)),
+    row("resume-id", 0o444, "id by which the agent resumes its conversation", What::Session(session::resume_id)),
+    row("pid", 0o444, "process id of the program in the pane", What::Session(session::pid)),
+    row("pane", 0o400, "the screen, text only", What::Session(session::pane)),
+    row("pane.ansi", 0o400, "the screen with colours", What::Session(session::pane_ansi)),
+    row("scrollback", 0o400, "scrollback and screen, text only", What::Session(session::scrollback)),
+    row("input", 0o600, "text for the agent, one message when the file is closed", What::Input),
+    row("keys", 0o600, "tmux key names, one write a batch", What::Keys),
+    row("control", 0o600, "verbs for this session", What::Control),
+];
+
+pub const ACCOUNTS_ROWS: &[Row] =
+    &[row("active", 0o444, "the active account; read-only in this version", What::Root(account::active))];
+
+pub const ACCOUNT_ROWS: &[Row] = &[
+    row("home", 0o777, "link to its home", What::Link(account::home_link)),
+    row("state", 0o444, "active available", What::Account(account::state)),
+    row("why", 0o444, "where the state comes from", What::Account(account::why)),
+    row("sessions", 0o444, "sessions that run under it, one a line", What::Account(account::sessions)),
+];
+
+/// Laid over a project's real directory; real entries of these names are hidden.
+pub const PROJECT_ROWS: &[Row] = &[
+    row("tasks", 0o555, "this project's tasks, by id", What::Dir(project::tasks_dir)),
+    row("status", 0o444, "this project's queue for people", What::Project(project::status)),
+];
+
+impl Object {
+    #[must_use]
+    pub fn rows(&self) -> &'static [Row] {
+        match self {
+            Self::Root => ROOT_ROWS,
+            Self::Task(..) => TASK_ROWS,
+            Self::Session(_) => SESSION_ROWS,
+            Self::Accounts => ACCOUNTS_ROWS,
+            Self::Account(_) => ACCOUNT_ROWS,
+            Self::Project(_) => PROJECT_ROWS,
+            Self::Tasks | Self::ProjectTasks(_) | Self::Projects | Self::Sessions => &[],
+        }
+    }
+
+    /// Whether it is there in this picture. `None` when it is gone.
+    #[must_use]
+    pub fn since(&self, snapshot: &Snapshot) -> Option<Timestamp> {
+        match self {
+            Self::Root | Self::Tasks | Self::Projects | Self::Sessions => Some(snapshot.at),
+            Self::Accounts => Some(snapshot.since),
+            Self::ProjectTasks(name) | Self::Project(name) => {
+                snapshot.projects.iter().any(|project| project.name == *name).then_some(snapshot.at)
+            }
+            Self::Task(_, key) => snapshot.tasks.get(key).map(|task| task.since),
+            Self::Session(name) => snapshot.sessions.get(name).map(|session| session.since),
+            Self::Account(name) => {
+                snapshot.accounts.iter().any(|account| account.name == *name).then_some(snapshot.since)
+            }
+        }
+    }
+
+    /// Names and objects of the directories in it that are not rows.
+    #[must_use]
+    pub fn children(&self, snapshot: &Snapshot) -> Vec<(String, Object)> {
+        match self {
+            Self::Tasks => {
+                let keys = snapshot.tasks.keys();
+                keys.map(|key| (snapshot.display_id(key), Self::Task(View::Root, key.clone()))).collect()
+            }
+            Self::ProjectTasks(name) => {
+                let keys = snapshot.tasks.keys().filter(|key| key.project == *name);
+                keys.map(|key| (key.id.to_string(), Self::Task(View::Project, key.clone()))).collect()
+            }
+            Self::Sessions => {
+                snapshot.sessions.keys().map(|name| (name.to_string(), Self::Session(name.clone()))).collect()
+            }
+            Self::Accounts => {
+                let accounts = snapshot.accounts.iter();
+                accounts.map(|account| (account.name.to_string(), Self::Account(account.name.clone()))).collect()
+            }
+            Self::Root | Self::Task(..) | Self::Projects | Self::Project(_) | Self::Session(_) | Self::Account(_) => {
+                Vec::new()
+            }
+        }
+    }
+
+    /// The same for one name, without listing.
+    #[must_use]
+    pub fn child(&self, snapshot: &Snapshot, name: &str) -> Option<Object> {
+        match self {
+            Self::Tasks => {
+                let shown = |key: &TaskKey| snapshot.tasks.contains_key(key) && snapshot.display_id(key) == name;
+                let bare = snapshot.projects.iter().filter_map(|project| {
+                    TaskKey::parse(&format!("{}:{name}", project.name)).filter(|key| key.project == project.name)
+                });
+                let key = TaskKey::parse(name).into_iter().chain(bare).find(shown)?;
+                Some(Self::Task(View::Root, key))
+            }
+            Self::ProjectTasks(project) => {
+                let key = TaskKey::parse(&format!("{project}:{name}"))?;
+                snapshot.tasks.contains_key(&key).then_some(Self::Task(View::Project, key))
+            }
+            Self::Sessions => {
+                let name = SessionName::parse(name).ok()?;
+                snapshot.sessions.contains_key(&name).then_some(Self::Session(name))
+            }
+            Self::Accounts => {
+                let account = snapshot.accounts.iter().find(|account| account.name.as_str() == name)?;
+                Some(Self::Account(account.name.clone()))
+            }
+            Self::Root | Self::Task(..) | Self::Projects | Self::Project(_) | Self::Session(_) | Self::Account(_) => {
+                None
+            }
+        }
+    }
+}
