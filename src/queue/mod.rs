@@ -126,11 +126,17 @@ impl Queue {
         looks.chain(self.retry_filing.values().copied()).min()
     }
 
-    /// The names whose time has come.
-    fn due(&self) -> Look {
+    /// The names whose time has come. Each look sets the next time itself: a name that is gone by now has none.
+    fn due(&mut self) -> Look {
         let now = self.clock.now();
-        let due = self.known.iter().filter(|(_, known)| known.wake.is_some_and(|at| at <= now));
-        Look::Only(due.map(|(key, _)| (key.project.clone(), key.id.clone())).collect())
+        let due = self.known.iter_mut().filter(|(_, known)| known.wake.is_some_and(|at| at <= now));
+        Look::Only(
+            due.map(|(key, known)| {
+                known.wake = None;
+                (key.project.clone(), key.id.clone())
+            })
+            .collect(),
+        )
     }
 
     async fn look(&mut self, look: &Look) {
