@@ -9,6 +9,7 @@ pub mod config;
 pub mod daemon;
 pub mod demo_agent;
 pub mod dispatcher;
+pub mod fake;
 pub mod fs;
 pub mod hook;
 pub mod live;

@@ -95,6 +95,7 @@ impl Dispatcher {
                 continue;
             }
             tokio::select! {
+                biased;
                 changed = snapshots.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(LOOK_AGAIN), if waits(&snapshot) => {}
             }

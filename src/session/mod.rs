@@ -95,6 +95,7 @@ impl Sessions {
             let wake = self.start_jobs(&snapshot);
             let sleep = wake.unwrap_or(Duration::from_secs(3600));
             tokio::select! {
+                biased;
                 changed = snapshots.changed() => if changed.is_err() { return },
                 Some(ended) = self.jobs.join_next(), if !self.jobs.is_empty() => self.job_ended(ended),
                 () = tokio::time::sleep(sleep) => {}

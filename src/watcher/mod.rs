@@ -87,6 +87,7 @@ impl Watcher {
         loop {
             self.look().await;
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(TICK) => {}
                 () = self.agents.changed() => {
                     self.files_hinted = true;
