@@ -72,6 +72,7 @@ impl Backend for FakeDaemon {
         next.seq += 1;
         next.paused |= text == b"pause\n";
         let outcome = Outcome {
+            seq: 1,
             at: jiff::Timestamp::now(),
             writer: Some(writer.clone()),
             file: "control".to_owned(),
