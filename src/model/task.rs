@@ -492,6 +492,8 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             E::TypingBegun { run: id } => {
                 same_run(run, id)?;
                 match run.delivery {
+                    // What was told to stop must not be typed any more.
+                    Delivery::NotBegun if run.stop != Stop::No => not_now(),
                     Delivery::NotBegun => Ok(Now(Phase::Working(Run { delivery: Delivery::Begun, ..run.clone() }))),
                     Delivery::Begun | Delivery::Taken { .. } => not_now(),
                 }
