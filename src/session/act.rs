@@ -14,7 +14,7 @@ use crate::{
         event::Event,
         ids::TaskKey,
         session::{Incarnation, Role, Session, SessionEvent, SessionPhase},
-        task::{Ending, Run, TaskEvent},
+        task::{Delivery, Ending, Run, TaskEvent},
         task_file::{Reading, clean, read},
     },
     ports::{Key, Launch, LaunchRequest, LaunchTask, PaneId, Sidecar, TerminalError},
@@ -84,9 +84,12 @@ impl Job {
             resume: None,
             task,
         };
+        self.clear_stray().await?;
         let opened = match self.tools.agents.launch(&request).await {
             Ok(plan) => match self.tools.terminal.open(&plan.launch).await {
                 Ok(pane) => Ok((plan, pane)),
+                // It may have been started with the task all the same: `decide` finds a begun run without a program.
+                Err(error @ TerminalError::Down { .. }) if run.is_some() => return Err(error.to_string()),
                 Err(error) => Err(error.to_string()),
             },
             Err(error) => Err(error.to_string()),
@@ -121,6 +124,22 @@ impl Job {
                 self.propose(events).await
             }
         }
+    }
+
+    /// Ends a program that was started in this pool session and never told of: the answer to the start was lost, or it could
+    /// not be saved. Only a pane that carries our mark.
+    async fn clear_stray(&self) -> Result<(), String> {
+        if self.session.role == Role::Dedicated || self.session.phase.incarnation().is_some() {
+            return Ok(());
+        }
+        let panes = self.tools.terminal.panes().await.map_err(|e| e.to_string())?;
+        let stray = panes
+            .iter()
+            .find(|pane| pane.session == self.session.name && pane.exit.is_none() && pane.incarnation.is_some());
+        let Some(stray) = stray else { return Ok(()) };
+        tracing::info!(session = %self.session.name, "ending a program that was started and never told of");
+        let grace = self.tools.config.borrow().lifecycle.stop_grace;
+        self.tools.terminal.terminate(&stray.id, grace).await.map_err(|e| e.to_string())
     }
 
     async fn open_dedicated(&self) -> Result<(), String> {
@@ -220,6 +239,9 @@ impl Job {
 
     /// Removes the marker, then tells the owner: whoever claims next starts from a clean name.
     async fn unclaim(&self, run: &Run, why: &str) -> Result<Vec<Event>, String> {
+        if run.delivery != Delivery::NotBegun {
+            self.clear_stray().await?;
+        }
         let Some(assignment) = &self.session.task else { return Ok(Vec::new()) };
         self.remove_marker(&assignment.task).await?;
         let _ = self.tools.state.remove_run(&run.id).await;
@@ -240,6 +262,9 @@ impl Job {
     }
 
     async fn finish(&self, run: &Run, ending: Ending) -> Result<(), String> {
+        if run.delivery != Delivery::NotBegun {
+            self.clear_stray().await?;
+        }
         let tokens = match self.session.phase.incarnation() {
             Some(incarnation) => self.tools.agents.tokens(incarnation).await,
             None => None,
