@@ -256,7 +256,8 @@ impl Watcher {
             classify(&watched.history, session.task.is_some(), look.ready, watched.last_change, stalled_after, now);
         let conversation = watched.history.conversation.clone();
         // Compared with what the owner shows, not with what was sent: a report may have been dropped.
-        if differs(&session.verdict, &verdict) {
+        let named = conversation.is_some() && conversation != incarnation.conversation;
+        if named || differs(&session.verdict, &verdict) {
             events.push(Event::Session(
                 name.clone(),
                 SessionEvent::Observed { of: of.clone(), verdict: verdict.clone(), conversation },
