@@ -65,6 +65,7 @@ impl Job {
 
     async fn open(&self, program: &Program, run: Option<&Run>) -> Result<(), String> {
         let name = &self.session.name;
+        self.end_stray().await?;
         let task = match run {
             Some(run) => {
                 let task = LaunchTask { run: run.id.clone(), text: self.prompt(run).await? };
@@ -84,15 +85,9 @@ impl Job {
             resume: None,
             task,
         };
-        self.clear_stray().await?;
         let opened = match self.tools.agents.launch(&request).await {
-            Ok(plan) => match self.tools.terminal.open(&plan.launch).await {
-                Ok(pane) => Ok((plan, pane)),
-                // It may have been started with the task all the same: `decide` finds a begun run without a program.
-                Err(error @ TerminalError::Down { .. }) if run.is_some() => return Err(error.to_string()),
-                Err(error) => Err(error.to_string()),
-            },
-            Err(error) => Err(error.to_string()),
+            Ok(plan) => self.tools.terminal.open(&plan.launch).await.map(|pane| (plan, pane)),
+            Err(error) => Err(TerminalError::Refused { what: name.to_string(), message: error.to_string() }),
         };
         match opened {
             Ok((plan, pane)) => {
@@ -115,10 +110,14 @@ impl Job {
                 }
                 self.propose(events).await
             }
-            Err(why) => {
+            Err(error) => {
+                let why = error.to_string();
                 let mut events = vec![Event::Session(name.clone(), SessionEvent::OpenFailed(why.clone()))];
-                if let Some(run) = run {
-                    // It never started, so nothing of the task can have happened.
+                if let Some(run) = run
+                    && !matches!(error, TerminalError::Down { .. })
+                {
+                    // It was refused, so nothing of the task can have happened. Without an answer that isn't known, and
+                    // the run is left begun: `decide` fails it rather than have it run twice.
                     events.extend(self.unclaim(run, &why).await?);
                 }
                 self.propose(events).await
@@ -128,7 +127,7 @@ impl Job {
 
     /// Ends a program that was started in this pool session and never told of: the answer to the start was lost, or it could
     /// not be saved. Only a pane that carries our mark.
-    async fn clear_stray(&self) -> Result<(), String> {
+    async fn end_stray(&self) -> Result<(), String> {
         if self.session.role == Role::Dedicated || self.session.phase.incarnation().is_some() {
             return Ok(());
         }
@@ -137,7 +136,6 @@ impl Job {
             .iter()
             .find(|pane| pane.session == self.session.name && pane.exit.is_none() && pane.incarnation.is_some());
         let Some(stray) = stray else { return Ok(()) };
-        tracing::info!(session = %self.session.name, "ending a program that was started and never told of");
         let grace = self.tools.config.borrow().lifecycle.stop_grace;
         self.tools.terminal.terminate(&stray.id, grace).await.map_err(|e| e.to_string())
     }
@@ -240,7 +238,7 @@ impl Job {
     /// Removes the marker, then tells the owner: whoever claims next starts from a clean name.
     async fn unclaim(&self, run: &Run, why: &str) -> Result<Vec<Event>, String> {
         if run.delivery != Delivery::NotBegun {
-            self.clear_stray().await?;
+            self.end_stray().await?;
         }
         let Some(assignment) = &self.session.task else { return Ok(Vec::new()) };
         self.remove_marker(&assignment.task).await?;
@@ -263,7 +261,7 @@ impl Job {
 
     async fn finish(&self, run: &Run, ending: Ending) -> Result<(), String> {
         if run.delivery != Delivery::NotBegun {
-            self.clear_stray().await?;
+            self.end_stray().await?;
         }
         let tokens = match self.session.phase.incarnation() {
             Some(incarnation) => self.tools.agents.tokens(incarnation).await,
