@@ -88,6 +88,11 @@ impl History {
         (kind(&before.0), kind(&before.1)) != (kind(&after.0), kind(&after.1))
     }
 
+    /// For an agent that tells nothing: its prompt counted as taken because its screen showed it at work.
+    pub fn assume_busy(&mut self) {
+        self.was_busy = true;
+    }
+
     /// Evidence, best first.
     fn evidence(&self) -> Vec<Signal> {
         self.states.values().cloned().collect()

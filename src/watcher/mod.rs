@@ -287,7 +287,10 @@ impl Watcher {
         }
 
         let tells = agents.tells_turns(&incarnation.agent);
-        let history = watched.history.clone();
+        let mut history = watched.history.clone();
+        if !agents.tells_prompts(&incarnation.agent) {
+            history.assume_busy();
+        }
         let screen = watched.screens.plain.clone();
         if let Some(run) = run_of(snapshot, session)
             && let Some(over) = over(&history, run, tells, now)
