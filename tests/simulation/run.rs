@@ -285,7 +285,8 @@ impl Life {
         let eager = if self.calm_since.is_some() { 700 } else { 150 };
         let snapshot = live.snapshot();
         for (name, session) in &snapshot.sessions {
-            if !self.config.pool.autonomous.owns(name) || !self.rng.chance(eager) {
+            let asked = snapshot.requests.values().any(|action| action.session() == Some(name));
+            if asked || !self.config.pool.autonomous.owns(name) || !self.rng.chance(eager) {
                 continue;
             }
             match session.verdict.activity {
@@ -536,7 +537,9 @@ impl Life {
                             false
                         }
                     },
-                    Some(Phase::Rejected(_)) => text.as_ref().is_some_and(|text| text.ends_with(b"hm")),
+                    Some(Phase::Rejected(_)) => text.as_ref().is_some_and(|text| {
+                        text.windows(8).any(|part| part == b"\n---\nhm\n") || text.ends_with(b"\n---\nhm")
+                    }),
                     Some(Phase::Queued | Phase::Working(_) | Phase::Filing(_) | Phase::Finished(_)) | None => false,
                 };
                 if !rightly || (name.ends_with(".working")) {
