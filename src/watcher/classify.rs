@@ -30,6 +30,8 @@ pub struct History {
     idle_look_since: Option<Timestamp>,
     /// A busy look was seen since the last prompt.
     was_busy: bool,
+    /// Since when it is watched; what happened before was not seen.
+    watched_since: Option<Timestamp>,
 }
 
 impl History {
@@ -67,6 +69,7 @@ impl History {
 
     /// Takes a look at title and screen; answers whether anything is different from before.
     pub fn see(&mut self, look: &Look, now: Timestamp) -> bool {
+        self.watched_since.get_or_insert(now);
         let before = (self.states.get(&Source::Title).cloned(), self.states.get(&Source::Screen).cloned());
         self.states.remove(&Source::Title);
         self.states.remove(&Source::Screen);
@@ -83,6 +86,11 @@ impl History {
         let kind = |signal: &Option<Signal>| signal.as_ref().map(|s| (s.rule.clone(), s.meaning.clone()));
         let after = (self.states.get(&Source::Title).cloned(), self.states.get(&Source::Screen).cloned());
         (kind(&before.0), kind(&before.1)) != (kind(&after.0), kind(&after.1))
+    }
+
+    /// For an agent that tells nothing: its prompt counted as taken because its screen showed it at work.
+    pub fn assume_busy(&mut self) {
+        self.was_busy = true;
     }
 
     /// Evidence, best first.
@@ -214,7 +222,9 @@ pub fn over(history: &History, run: &Run, tells: bool, now: Timestamp) -> Option
         return None;
     }
     let quiet = SignedDuration::try_from(QUIET_END).unwrap_or_default();
-    let since = history.idle_look_since.filter(|_| history.was_busy)?.max(*taken);
+    // A turn that was taken before an earlier daemon ended may be over since: no busy look will come any more.
+    let unseen = history.watched_since.is_some_and(|since| since > *taken);
+    let since = history.idle_look_since.filter(|_| history.was_busy || unseen)?.max(*taken);
     (now.duration_since(since) >= quiet).then_some(Over::Done { message: None })
 }
 
