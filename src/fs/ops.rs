@@ -40,6 +40,8 @@ use crate::{
 pub const ROOT: u64 = 1;
 /// How long a rendering serves again, so that a `stat` and the read that follows agree.
 const RENDERING_LIVES: Duration = Duration::from_secs(1);
+/// Renderings kept at once; a walk over the whole tree makes more.
+const RENDERINGS_MAX: usize = 256;
 /// Largest file of a queue that `task.md` and `result.md` show.
 const SHOWN_MAX: u64 = 16 * 1024 * 1024;
 
@@ -299,7 +301,9 @@ impl Ops {
         }
         let bytes: Arc<[u8]> = self.render(spot, snapshot)?.into_bytes().into();
         let mut rendered = lock(&self.rendered);
-        rendered.retain(|_, known| known.seq == snapshot.seq && known.made.elapsed() < RENDERING_LIVES);
+        if rendered.len() >= RENDERINGS_MAX {
+            rendered.clear();
+        }
         rendered.insert(spot.clone(), Rendering { seq: snapshot.seq, made: Instant::now(), bytes: Arc::clone(&bytes) });
         Ok(bytes)
     }

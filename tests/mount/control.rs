@@ -16,7 +16,7 @@ fn refusals_reach_the_shell_with_their_errno() {
     world.fails("head -c 5000 /dev/zero | tr '\\0' '#' | dd of=control bs=8k iflag=fullblock", "Message too long");
     world.fails("printf '\\377\\n' > control", "Invalid argument");
     world.fails("echo delete > tasks/fix/control", "Invalid argument");
-    world.fails("echo hello > sessions/ccl-auto-11/keys", "Invalid argument");
+    world.fails("echo 'y;n' > sessions/ccl-auto-11/keys", "Invalid argument");
     world.fails("echo pause > tasks/nobody/control", "No such file or directory");
     for shell in ["sh -c", "bash -c", "bash -ec"] {
         let output = world.bash(&format!("{shell} 'echo explode > control; exit $?'"));

@@ -118,3 +118,41 @@ fn places_that_can_not_be_a_mountpoint_are_refused_with_the_reason() {
     std::fs::create_dir_all(dir.path().join("a/state")).expect("directories");
     assert!(mount(&log_below, dir.path()).is_err());
 }
+
+#[test]
+fn without_being_root_the_helper_mounts() {
+    assert!(nix::unistd::geteuid().is_root(), "this test becomes another user and needs root");
+    let dir = tempfile::tempdir().expect("a directory");
+    let user = nix::unistd::Uid::from_raw(65534);
+    nix::unistd::chown(dir.path(), Some(user), Some(nix::unistd::Gid::from_raw(65534))).expect("given away");
+    // The program must lie where that user can reach it.
+    let program = dir.path().join("server");
+    std::fs::copy(std::env::current_exe().expect("this program"), &program).expect("a copy");
+    let become_user = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    let mut server = std::process::Command::new("setpriv")
+        .args(become_user)
+        .arg(&program)
+        .args(["--exact", "serve_a_mount", "--ignored"])
+        .env("MOUNT_SERVE", dir.path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("a server");
+    let until = Instant::now() + Duration::from_secs(20);
+    while !dir.path().join("ready").exists() && Instant::now() < until && matches!(server.try_wait(), Ok(None)) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let script = "cd mnt && grep -q compte1 status && echo x > inbox/x.md && cat ../web/.agent-queue/inbox/x.md && echo rescan > control && stat -c %U%a inbox/x.md";
+    let output = std::process::Command::new("setpriv")
+        .args(become_user)
+        .args(["bash", "-c", script])
+        .current_dir(dir.path())
+        .output()
+        .expect("bash");
+    drop(server.stdin.take());
+    let status = server.wait().expect("the server");
+    let left = mounts_at(&dir.path().join("mnt"));
+    let _ = nix::mount::umount2(&dir.path().join("mnt"), nix::mount::MntFlags::MNT_DETACH);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(status.success() && left == 0, "{status}, {left} mounts left");
+}
