@@ -2,9 +2,16 @@
 //!
 //! ARCHITECTURE.md tells the layers; `tests/layers.rs` holds them.
 
+pub mod agents;
+pub mod cli;
+pub mod command_agent;
 pub mod config;
+pub mod daemon;
+pub mod demo_agent;
 pub mod dispatcher;
+pub mod fake;
 pub mod fs;
+pub mod hook;
 pub mod live;
 pub mod model;
 pub mod ports;

@@ -24,7 +24,7 @@ pub trait Clock: Send + Sync {
 // ---------------------------------------------------------------------------------------------------------------------
 // Terminal
 
-/// tmux's own id of a pane (`%7`): exact, never reused while the server lives.
+/// One pane of one terminal server (`%7@4711`): exact, and never another pane, not even after the server was replaced.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PaneId(pub String);

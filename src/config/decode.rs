@@ -1,27 +1,22 @@
 //! From a tree of nodes to typed values, gathering every problem on the way.
 //! In: nodes. Out: values, problems with places, and where each key stands. Decides nothing about meaning beyond one value.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path};
 
 use serde::{Serialize, Serializer};
 
 use super::{
     error::{Place, Problem},
     node::{Key, Node, Value},
-    paths,
-    units::{Bytes, Env, Secret, Size, Socket},
+    paths::Lookup,
 };
-use crate::model::ids::{AccountName, AgentName, ProjectName, SessionName};
 
 /// What decoding needs and gathers.
 pub struct Context<'a> {
     /// Relative paths begin here.
     pub base: &'a Path,
     pub home: Option<&'a Path>,
+    pub env: Lookup<'a>,
     pub problems: Vec<Problem>,
     /// Dotted path of each key that stands in the file (`pool.dedicated[0].name`) and its place.
     pub places: BTreeMap<String, Place>,
@@ -30,15 +25,16 @@ pub struct Context<'a> {
 
 impl<'a> Context<'a> {
     #[must_use]
-    pub fn new(base: &'a Path, home: Option<&'a Path>) -> Self {
-        Self { base, home, problems: Vec::new(), places: BTreeMap::new(), path: String::new() }
+    pub fn new(base: &'a Path, home: Option<&'a Path>, env: Lookup<'a>) -> Self {
+        Self { base, home, env, problems: Vec::new(), places: BTreeMap::new(), path: String::new() }
     }
 
-    fn problem(&mut self, place: Place, message: impl Into<String>) {
+    pub fn problem(&mut self, place: Place, message: impl Into<String>) {
         self.problems.push(Problem::new(place, message));
     }
 
-    fn within<T>(&mut self, step: &str, place: Place, act: impl FnOnce(&mut Self) -> T) -> T {
+    /// Does `act` with the step added to the path that `places` remembers.
+    pub fn within<T>(&mut self, step: &str, place: Place, act: impl FnOnce(&mut Self) -> T) -> T {
         let outer = self.path.len();
         if !step.starts_with('[') && outer > 0 {
             self.path.push('.');
@@ -159,305 +155,3 @@ pub fn scalar<T>(
     }
     value
 }
-
-impl Setting for bool {
-    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
-        scalar(node, "true or false", context, |text| text.parse().ok())
-    }
-    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_bool(*self)
-    }
-}
-
-impl Setting for u32 {
-    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
-        scalar(node, "a whole number", context, |text| text.replace('_', "").parse().ok())
-    }
-    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_u32(*self)
-    }
-}
-
-impl Setting for String {
-    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
-        text(node, "a text", context).map(str::to_owned)
-    }
-    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(self)
-    }
-}
-
-impl Setting for Duration {
-    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
-        scalar(node, "a time such as 500ms, 30s, 5m or 2h", context, |text| humantime::parse_duration(text).ok())
-    }
-    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(&humantime::format_duration(*self))
-    }
-}
-
-impl Setting for Bytes {
-    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
-        scalar(node, "a size such as 64KiB or 1MiB", context, Self::parse)
-    }
-    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
-    }
-}
-
-impl Setting for Size {
-    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
-        scalar(node, "a terminal size such as 200x50 (10 to 1000 each)", context, Self::parse)
-    }
-    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
-    }
-}
-
-impl Setting for PathBuf {
-    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
-        let written = text(node, "a path", context)?;
-        match paths::resolve(written, context.base, context.home) {
-            Ok(path) => Some(path),
-            Err(why) => {
-                context.problem(node.place, format!("the path {written:?} {why}"));
-                None
-            }
-        }
-    }
-    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&self.to_string_lossy())
-    }
-}
-
-impl Setting for Socket {
-    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
-        if node.value == Value::Null {
-            return Some(Self::Private);
-        }
-        let written = text(node, "a tmux socket: null, default, a name, or a path with a /", context)?;
-        match written {
-            "default" => Some(Self::Default),
-            path if path.contains('/') || path == "~" => PathBuf::decode(node, context).map(Self::Path),
-            name if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) => {
-                Some(Self::Name(name.to_owned()))
-            }
-            other => {
-                context.problem(
-                    node.place,
-                    format!("{other:?} is no name for a tmux socket; use letters, digits, - and _"),
-                );
-                None
-            }
-        }
-    }
-    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Private => s.serialize_none(),
-            Self::Default => s.serialize_str("default"),
-            Self::Name(name) => s.serialize_str(name),
-            Self::Path(path) => path.show(s),
-        }
-    }
-}
-
-impl Setting for Env {
-    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
-        let Value::Map(rows) = &node.value else {
-            if node.value == Value::Null {
-                return Some(Self::default());
-            }
-            context.problem(node.place, format!("expected variables and their values, found {}", node.kind()));
-            return None;
-        };
-        let mut env = Self::default();
-        for (key, value) in rows {
-            let fits = !key.text.is_empty() && !key.text.contains(['=', '\0']);
-            if !fits {
-                context.problem(key.place, format!("{:?} can't name an environment variable", key.text));
-            } else if let Some(value) = text(value, "a text", context) {
-                env.0.insert(key.text.clone(), Secret::new(value));
-            }
-        }
-        Some(env)
-    }
-    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        self.serialize(s)
-    }
-}
-
-impl<T: Setting> Setting for Option<T> {
-    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
-        if node.value == Value::Null { Some(None) } else { T::decode(node, context).map(Some) }
-    }
-    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Some(value) => value.show(s),
-            None => s.serialize_none(),
-        }
-    }
-}
-
-impl<T: Setting> Setting for Vec<T> {
-    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
-        let items = match &node.value {
-            Value::List(items) => items,
-            Value::Null => return Some(Self::new()),
-            Value::Text(_) | Value::Map(_) => {
-                context.problem(node.place, format!("expected a list, found {}", node.kind()));
-                return None;
-            }
-        };
-        let mut list = Self::new();
-        for (n, item) in items.iter().enumerate() {
-            // A wrong item is left out, so that the others are still looked at; numbers in `places` stay the file's.
-            list.extend(context.within(&format!("[{n}]"), item.place, |context| T::decode(item, context)));
-        }
-        Some(list)
-    }
-    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_seq(self.iter().map(Shown))
-    }
-}
-
-macro_rules! names {
-    ($($type:ident)*) => { $(
-        impl Setting for $type {
-            fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
-                let written = text(node, "a name", context)?;
-                match Self::parse(written) {
-                    Ok(name) => Some(name),
-                    Err(bad) => {
-                        context.problem(node.place, bad.to_string());
-                        None
-                    }
-                }
-            }
-            fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                s.serialize_str(self.as_str())
-            }
-        }
-    )* };
-}
-names!(ProjectName SessionName AccountName AgentName);
-
-impl<T: Setting> Setting for BTreeMap<AgentName, T> {
-    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
-        let rows = match &node.value {
-            Value::Map(rows) => rows,
-            Value::Null => return Some(Self::new()),
-            Value::Text(_) | Value::List(_) => {
-                context.problem(node.place, format!("expected names with their settings, found {}", node.kind()));
-                return None;
-            }
-        };
-        let mut map = Self::new();
-        for (key, value) in rows {
-            let value = context.within(&key.text, key.place, |context| T::decode(value, context));
-            match AgentName::parse(&key.text) {
-                Ok(name) => map.extend(value.map(|value| (name, value))),
-                Err(bad) => context.problem(key.place, bad.to_string()),
-            }
-        }
-        Some(map)
-    }
-    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_map(self.iter().map(|(name, value)| (name.as_str(), Shown(value))))
-    }
-}
-
-/// A mapping whose keys are all optional: the struct, its defaults, how it is read and shown, from one table.
-macro_rules! section {
-    ($(#[$doc:meta])* $name:ident { $($(#[$key_doc:meta])* $key:ident: $type:ty = $default:expr;)* } $(later $later:expr)?) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq)]
-        pub struct $name { $($(#[$key_doc])* pub $key: $type,)* }
-
-        impl $name {
-            /// Keys of this mapping.
-            pub const KEYS: &[&str] = &[$(stringify!($key)),*];
-        }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self { $($key: $default,)* }
-            }
-        }
-
-        impl $crate::config::decode::Setting for $name {
-            fn decode(
-                node: &$crate::config::node::Node,
-                context: &mut $crate::config::decode::Context<'_>,
-            ) -> Option<Self> {
-                let later: &[&[&str]] = &[$($later)?];
-                let fields = $crate::config::decode::Fields::open(node, Self::KEYS, later, context)?;
-                Some(Self { $($key: fields.take(stringify!($key), || $default, context),)* })
-            }
-            $crate::config::decode::show_fields!($($key)*);
-        }
-
-        $crate::config::decode::serialize_as_shown!($name);
-    };
-}
-
-/// A mapping with required keys (`key: Type;`) before optional ones (`key: Type = default;`).
-macro_rules! row {
-    ($(#[$doc:meta])* $name:ident {
-        $($(#[$must_doc:meta])* $must:ident: $must_type:ty;)+
-        --
-        $($(#[$key_doc:meta])* $key:ident: $type:ty = $default:expr;)*
-    }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq)]
-        pub struct $name { $($(#[$must_doc])* pub $must: $must_type,)+ $($(#[$key_doc])* pub $key: $type,)* }
-
-        impl $name {
-            /// Keys of this mapping.
-            pub const KEYS: &[&str] = &[$(stringify!($must),)+ $(stringify!($key)),*];
-
-            /// One with defaults for everything that isn't required.
-            #[must_use]
-            pub fn new($($must: $must_type),+) -> Self {
-                Self { $($must,)+ $($key: $default,)* }
-            }
-        }
-
-        impl $crate::config::decode::Setting for $name {
-            fn decode(
-                node: &$crate::config::node::Node,
-                context: &mut $crate::config::decode::Context<'_>,
-            ) -> Option<Self> {
-                let fields = $crate::config::decode::Fields::open(node, Self::KEYS, &[], context)?;
-                $(let $must = fields.require(stringify!($must), context);)+
-                $(let $key = fields.take(stringify!($key), || $default, context);)*
-                Some(Self { $($must: $must?,)+ $($key,)* })
-            }
-            $crate::config::decode::show_fields!($($must)+ $($key)*);
-        }
-
-        $crate::config::decode::serialize_as_shown!($name);
-    };
-}
-
-macro_rules! show_fields {
-    ($($key:ident)*) => {
-        fn show<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            use serde::ser::SerializeMap;
-            let mut map = serializer.serialize_map(None)?;
-            $(map.serialize_entry(stringify!($key), &$crate::config::decode::Shown(&self.$key))?;)*
-            map.end()
-        }
-    };
-}
-
-macro_rules! serialize_as_shown {
-    ($name:ident) => {
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                $crate::config::decode::Setting::show(self, serializer)
-            }
-        }
-    };
-}
-
-pub(super) use {row, section, serialize_as_shown, show_fields};

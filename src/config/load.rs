@@ -20,6 +20,18 @@ use crate::model::ids::{AgentName, SessionName};
 pub struct Places(BTreeMap<String, Place>);
 
 impl Places {
+    /// Whether the key stands in the file.
+    #[must_use]
+    pub fn stands(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+
+    /// Whether the key, or something around it, stands in the file.
+    #[must_use]
+    pub fn around(&self, path: &str) -> bool {
+        path.split(['.', '[']).next().is_some_and(|top| self.0.contains_key(top))
+    }
+
     /// The place of `pool.dedicated[0].name`, or of the nearest thing around it that stands in the file.
     #[must_use]
     pub fn of(&self, path: &str) -> Place {
@@ -69,7 +81,7 @@ pub fn parse(text: &str, file: &Path, env: Lookup<'_>) -> Result<Loaded, Problem
     let tree = node::read(text).map_err(|problem| wrong(vec![problem]))?;
     let home = paths::home(env);
     let base = file.parent().unwrap_or(Path::new("/"));
-    let mut context = Context::new(base, home.as_deref());
+    let mut context = Context::new(base, home.as_deref(), env);
     let decoded = Config::decode(&tree, &mut context);
     let (mut problems, places) = (context.problems, Places(context.places));
     let Some(mut config) = decoded else { return Err(wrong(problems)) };

@@ -1,14 +1,16 @@
 //! The configuration: types, defaults, reading, and what is wrong with a file.
-//! In: a YAML file and the environment. Out: `Config`, or every problem with its line. Reads that one file; starts, creates
-//! and changes nothing.
+//! In: a YAML file and the environment. Out: `Config`, or every problem with its line. Reads that file and
+//! the secret files that it names; starts, creates and changes nothing.
 
 mod decode;
 pub mod error;
 pub mod load;
 mod node;
 pub mod paths;
+mod rows;
 mod schema;
 mod units;
+mod values;
 
 pub use error::{LoadError, Place, Problem, Problems};
 pub use load::{Loaded, Places, load, parse};

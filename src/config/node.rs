@@ -204,7 +204,7 @@ mod tests {
         let Value::List(items) = &top[1].1.value else { panic!() };
         let inner = rows(&items[0]);
         assert_eq!(inner[1].1, "12");
-        assert_eq!(inner[1].2, Place { line: 2, column: 15 });
+        assert_eq!(inner[1].2, Place { line: 2, column: 16 });
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde::Serializer;
 
 use super::{
-    decode::{Context, Setting, row, scalar, section},
+    decode::{Context, Setting, scalar},
     node::Node,
+    rows::{row, section},
     units::{Bytes, Env, Size, Socket},
 };
 use crate::model::ids::{AccountName, AgentName, ProjectName, SessionName};

@@ -39,7 +39,7 @@ impl Bytes {
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, factor) in UNITS.iter().take(3).rev() {
-            if self.0 >= *factor && self.0 % factor == 0 {
+            if self.0 >= *factor && self.0.is_multiple_of(*factor) {
                 return write!(f, "{}{name}", self.0 / factor);
             }
         }
@@ -86,7 +86,11 @@ pub enum Socket {
 
 /// A text that can't be printed by accident.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret {
+    text: String,
+    /// It came from the environment or a file, so it is hidden whatever its name.
+    kept_elsewhere: bool,
+}
 
 /// What stands in place of a secret wherever configuration is shown.
 pub const MASK: &str = "***";
@@ -94,13 +98,19 @@ pub const MASK: &str = "***";
 impl Secret {
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self { text: text.into(), kept_elsewhere: false }
+    }
+
+    /// One that came from the environment or a file of its own.
+    #[must_use]
+    pub fn kept_elsewhere(text: impl Into<String>) -> Self {
+        Self { text: text.into(), kept_elsewhere: true }
     }
 
     /// The text itself, for the one place that needs it.
     #[must_use]
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
@@ -125,6 +135,11 @@ impl Env {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Secret)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
+
+    /// Names of variables whose secret stands in the configuration's own text.
+    pub fn written_out(&self) -> impl Iterator<Item = &str> {
+        self.iter().filter(|(name, value)| !value.kept_elsewhere && hide(name, value)).map(|(name, _)| name)
+    }
 }
 
 /// Whether a variable of this name most likely holds a secret.
@@ -134,13 +149,16 @@ pub fn looks_secret(name: &str) -> bool {
     ["KEY", "TOKEN", "SECRET", "PASSW", "CREDENTIAL", "AUTH"].iter().any(|part| name.contains(part))
 }
 
+fn hide(name: &str, value: &Secret) -> bool {
+    // A URL may carry a password of its own.
+    value.kept_elsewhere || looks_secret(name) || value.text.contains("://") && value.text.contains('@')
+}
+
 impl Serialize for Env {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_map(self.0.iter().map(|(name, value)| {
-            // A URL may carry a password of its own.
-            let hide = looks_secret(name) || value.0.contains("://") && value.0.contains('@');
-            (name, if hide { MASK } else { value.0.as_str() })
-        }))
+        s.collect_map(
+            self.0.iter().map(|(name, value)| (name, if hide(name, value) { MASK } else { value.text.as_str() })),
+        )
     }
 }
 

@@ -33,6 +33,9 @@ use crate::{
 /// How long a task that could not be claimed is left alone.
 const RETRY_CLAIM: Duration = Duration::from_secs(2);
 
+/// How long to wait for a newer picture after one turned out to be old.
+const STALE_PICTURE: Duration = Duration::from_millis(20);
+
 /// How often sessions in their restart pause are looked at while tasks wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -92,6 +95,7 @@ impl Dispatcher {
                 continue;
             }
             tokio::select! {
+                biased;
                 changed = snapshots.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(LOOK_AGAIN), if waits(&snapshot) => {}
             }
@@ -99,10 +103,16 @@ impl Dispatcher {
     }
 
     async fn not_claimed(&mut self, choice: &Choice, reason: &NoClaim) {
-        let until = SignedDuration::try_from(RETRY_CLAIM).unwrap_or_default();
-        let now = self.clock.now();
-        self.skip.insert(choice.task.clone(), now.saturating_add(until).unwrap_or(now));
         tracing::info!(task = %choice.task, session = %choice.session, %reason, "not claimed");
+        match reason {
+            // The picture was a moment old.
+            NoClaim::Moved | NoClaim::Refused(_) => return tokio::time::sleep(STALE_PICTURE).await,
+            NoClaim::Claimed | NoClaim::Disk(_) => {
+                let until = SignedDuration::try_from(RETRY_CLAIM).unwrap_or_default();
+                let now = self.clock.now();
+                self.skip.insert(choice.task.clone(), now.saturating_add(until).unwrap_or(now));
+            }
+        }
         if let NoClaim::Disk(error) = reason {
             let text = format!(
                 "task {} can't be claimed: its marker can't be written beside it: {error}; tried again every {} s",

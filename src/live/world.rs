@@ -156,6 +156,8 @@ impl World {
     fn origin(&mut self, key: &TaskKey, origin: &Origin, now: Timestamp) {
         let known = self.snapshot.tasks.get(key).cloned();
         let mut task = match known {
+            // Whoever touches the file of a running task is not who wrote what runs.
+            Some(task) if matches!(task.phase, Phase::Working(_) | Phase::Filing(_)) => return,
             Some(task) if !matches!(task.phase, Phase::Finished(_)) => (*task).clone(),
             Some(_) | None => blank(key, now),
         };
@@ -227,6 +229,10 @@ impl World {
                 task.attempts = run.attempt;
                 task.note = None;
             }
+            TaskEvent::Filed { kept: Some(text) } => {
+                task.text = Some(text.clone());
+                task.note = None;
+            }
             TaskEvent::TryAgain { why, .. } => task.note = Some(why.clone()),
             TaskEvent::Unclaimed { why, .. } => {
                 task.note = Some(format!("attempt {} was taken back: {why}", task.attempts))
@@ -247,7 +253,7 @@ impl World {
             | TaskEvent::TypingBegun { .. }
             | TaskEvent::Taken { .. }
             | TaskEvent::Ended { .. }
-            | TaskEvent::Filed { .. }
+            | TaskEvent::Filed { kept: None }
             | TaskEvent::Cancel => {}
         }
     }
@@ -355,15 +361,15 @@ impl World {
                 self.unsaved = true;
                 self.note(now, Kind::Problem, &object, format!("could not be started: {why}"));
             }
-            SessionEvent::Ready => {}
-            SessionEvent::Died { exit } => {
+            SessionEvent::Ready { .. } => {}
+            SessionEvent::Died { exit, .. } => {
                 if let SessionPhase::Dead { incarnation, .. } = &session.phase {
                     let lived = now.duration_since(incarnation.started);
                     session.failures = if lived >= STABLE { 1 } else { session.failures + 1 };
                     self.note(now, Kind::Session, &object, format!("its program ended: {exit:?}"));
                 }
             }
-            SessionEvent::Ended | SessionEvent::Lost => session.verdict = Verdict::unknown(now),
+            SessionEvent::Ended | SessionEvent::Lost { .. } => session.verdict = Verdict::unknown(now),
             SessionEvent::Assigned(assignment) => {
                 session.task = Some(assignment.clone());
                 session.used = now;
@@ -380,7 +386,7 @@ impl World {
                 session.spent = true;
                 session.used = now;
             }
-            SessionEvent::Observed { verdict, conversation } => {
+            SessionEvent::Observed { verdict, conversation, .. } => {
                 self.observed(&mut session, verdict, conversation.as_ref(), now);
             }
             SessionEvent::Screen(screen) => session.screen = screen.clone(),

@@ -133,7 +133,8 @@ pub enum Activity {
     Limited,
 }
 
-/// Everything that can happen to a session.
+/// Everything that can happen to a session. `of` names the incarnation that something was seen of: a look takes time, and
+/// what it saw may be gone.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SessionEvent {
     /// A program was started in it.
@@ -141,9 +142,12 @@ pub enum SessionEvent {
     /// A start failed; the words of what refused.
     OpenFailed(String),
     /// The agent shows its prompt for the first time.
-    Ready,
+    Ready {
+        of: String,
+    },
     /// The program ended by itself.
     Died {
+        of: String,
         exit: Exit,
     },
     /// We began to end the program.
@@ -151,11 +155,14 @@ pub enum SessionEvent {
     /// The program is ended and the session is free for a start or for nothing.
     Ended,
     /// The pane is gone altogether.
-    Lost,
+    Lost {
+        of: String,
+    },
     Assigned(Assignment),
     /// Its task is filed or was taken from it.
     Freed,
     Observed {
+        of: String,
         verdict: Verdict,
         conversation: Option<String>,
     },
@@ -171,6 +178,8 @@ pub enum SessionRefusal {
     Dedicated(&'static str),
     #[error("has task {0}")]
     HasTask(TaskKey),
+    #[error("runs another program by now than the one that {0} was seen of")]
+    OtherIncarnation(&'static str),
     #[error("is {0}: {1} does not apply")]
     NotNow(&'static str, &'static str),
 }
@@ -201,8 +210,9 @@ impl Session {
             return "dedicated";
         }
         match &self.phase {
-            SessionPhase::Down | SessionPhase::Dead { .. } => "dead",
-            SessionPhase::Starting(_) | SessionPhase::Ending(_) => "starting",
+            SessionPhase::Dead { .. } => "dead",
+            SessionPhase::Down if self.failures > 0 => "dead",
+            SessionPhase::Down | SessionPhase::Starting(_) | SessionPhase::Ending(_) => "starting",
             SessionPhase::Up(_) => match self.verdict.activity {
                 Activity::Unknown => "starting",
                 Activity::Idle => "idle",
@@ -212,6 +222,12 @@ impl Session {
                 Activity::Limited => "limited",
             },
         }
+    }
+
+    /// Whether there is anything to show of it: the pool's unused names are not sessions yet.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.phase != SessionPhase::Down || self.failures > 0 || self.task.is_some()
     }
 
     /// When it may be started (again): each failed or short-lived start doubles the pause.
@@ -250,6 +266,11 @@ pub fn step(session: &Session, event: &SessionEvent, now: Timestamp) -> Result<O
     let event_word = event.word();
     let not_now = || Err(SessionRefusal::NotNow(session.word(), event_word));
     let dedicated = session.role == Role::Dedicated;
+    if let Some(of) = event.seen_of()
+        && session.phase.incarnation().is_none_or(|incarnation| incarnation.id != of)
+    {
+        return Err(SessionRefusal::OtherIncarnation(event_word));
+    }
 
     match event {
         E::Opened(incarnation) => match &session.phase {
@@ -264,12 +285,12 @@ pub fn step(session: &Session, event: &SessionEvent, now: Timestamp) -> Result<O
             P::Down | P::Dead { .. } => Ok(None),
             P::Starting(_) | P::Up(_) | P::Ending(_) => not_now(),
         },
-        E::Ready => match &session.phase {
+        E::Ready { .. } => match &session.phase {
             P::Starting(incarnation) => Ok(Some(P::Up(incarnation.clone()))),
             P::Up(_) => Ok(None),
             P::Down | P::Ending(_) | P::Dead { .. } => not_now(),
         },
-        E::Died { exit } => match &session.phase {
+        E::Died { exit, .. } => match &session.phase {
             P::Starting(incarnation) | P::Up(incarnation) => {
                 Ok(Some(P::Dead { incarnation: incarnation.clone(), exit: *exit, at: now }))
             }
@@ -290,7 +311,7 @@ pub fn step(session: &Session, event: &SessionEvent, now: Timestamp) -> Result<O
             P::Down => Ok(None),
             P::Starting(_) | P::Up(_) => not_now(),
         },
-        E::Lost => match &session.phase {
+        E::Lost { .. } => match &session.phase {
             P::Starting(_) | P::Up(_) | P::Ending(_) | P::Dead { .. } => Ok(Some(P::Down)),
             P::Down => Ok(None),
         },
@@ -308,16 +329,32 @@ pub fn step(session: &Session, event: &SessionEvent, now: Timestamp) -> Result<O
 }
 
 impl SessionEvent {
+    /// The incarnation that the event was seen of.
+    fn seen_of(&self) -> Option<&str> {
+        match self {
+            Self::Ready { of } | Self::Died { of, .. } | Self::Lost { of } | Self::Observed { of, .. } => Some(of),
+            Self::Opened(_)
+            | Self::OpenFailed(_)
+            | Self::Ending
+            | Self::Ended
+            | Self::Assigned(_)
+            | Self::Freed
+            | Self::Screen(_)
+            | Self::Attached(_)
+            | Self::Drain(_) => None,
+        }
+    }
+
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
             Self::Opened(_) => "opened",
             Self::OpenFailed(_) => "open-failed",
-            Self::Ready => "ready",
+            Self::Ready { .. } => "ready",
             Self::Died { .. } => "died",
             Self::Ending => "ending",
             Self::Ended => "ended",
-            Self::Lost => "lost",
+            Self::Lost { .. } => "lost",
             Self::Assigned(_) => "assigned",
             Self::Freed => "freed",
             Self::Observed { .. } => "observed",

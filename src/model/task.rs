@@ -301,9 +301,9 @@ pub enum TaskEvent {
         run: RunId,
         ending: Ending,
     },
-    /// Result, task file and marker are in order on disk. `kept`: the file has a newer text and stays.
+    /// Result, task file and marker are in order on disk. `kept` is a newer text that the file has: it stays.
     Filed {
-        kept: bool,
+        kept: Option<TextFacts>,
     },
     Cancel,
     Hold,
@@ -476,9 +476,12 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
         },
         Phase::Working(run) => match event {
             // A running task keeps the text it was claimed with; the file is looked at again when its result is filed.
-            E::Seen { .. } | E::NotReady(_) | E::Rejected(_) | E::OutsideClaim(_) | E::Vanished { by_verb: false } => {
-                Ok(Same)
-            }
+            E::Seen { .. } | E::NotReady(_) | E::Rejected(_) => Ok(Same),
+            // Somebody else's claim beats ours only while nothing was typed.
+            E::OutsideClaim(_) | E::Vanished { by_verb: false } => match run.delivery {
+                Delivery::NotBegun => Ok(Now(Phase::Working(Run { stop: Stop::Yielded, ..run.clone() }))),
+                Delivery::Begun | Delivery::Taken { .. } => Ok(Same),
+            },
             E::Vanished { by_verb: true } | E::Cancel => {
                 Ok(Now(Phase::Working(Run { stop: Stop::Cancelled, ..run.clone() })))
             }
@@ -517,8 +520,8 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             E::Priority(_) | E::Claimed(_) | E::Filed { .. } | E::Hold | E::Release => not_now(),
         },
         Phase::Filing(filing) => match event {
-            E::Filed { kept: true } => Ok(Now(Phase::Held(Hold::ChangedWhileWorking))),
-            E::Filed { kept: false } => {
+            E::Filed { kept: Some(_) } => Ok(Now(Phase::Held(Hold::ChangedWhileWorking))),
+            E::Filed { kept: None } => {
                 Ok(Now(Phase::Finished(Finished { run: filing.run.clone(), ending: filing.ending.clone() })))
             }
             E::Seen { .. } | E::NotReady(_) | E::Rejected(_) | E::OutsideClaim(_) | E::Vanished { .. } => Ok(Same),

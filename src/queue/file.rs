@@ -10,8 +10,8 @@ use crate::{
         ids::TaskKey,
         result,
         session::SessionEvent,
-        task::{Filing, Phase, Run, Status, Task, TaskEvent},
-        task_file::identity,
+        task::{Filing, Phase, Run, Status, Task, TaskEvent, TextFacts},
+        task_file::{identity, sha256},
     },
     ports::{QueueDir, Sidecar},
 };
@@ -59,15 +59,23 @@ impl Queue {
         }
     }
 
-    /// Removes the task file, unless it holds a newer text, and the marker. Answers whether the file was kept.
-    pub(super) async fn clear(&self, key: &TaskKey, run: Option<&Run>) -> io::Result<bool> {
+    /// Removes the task file, unless it holds a newer text, and the marker. Answers the newer text's facts.
+    pub(super) async fn clear(&self, key: &TaskKey, run: Option<&Run>) -> io::Result<Option<TextFacts>> {
         let kept = match (run, self.store.read(&key.project, QueueDir::Inbox, &key.id, u64::MAX).await) {
-            (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => false,
+            (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => None,
             (_, Err(error)) => return Err(error),
-            (Some(run), Ok((text, _))) => identity(&text) != run.text.identity,
-            (None, Ok(_)) => false,
+            (Some(run), Ok((text, facts))) => {
+                let identity = identity(&text);
+                (identity != run.text.identity).then(|| TextFacts {
+                    sha256: sha256(&text),
+                    identity,
+                    bytes: facts.bytes,
+                    modified: facts.modified,
+                })
+            }
+            (None, Ok(_)) => None,
         };
-        if !kept {
+        if kept.is_none() {
             self.store.remove(&key.project, &key.id).await?;
         }
         if run.is_some() {

@@ -87,19 +87,21 @@ impl Queue {
                 Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
             });
             let store = self.store.clone();
+            // In order, so that a simulated run replays. Hints come last of all: a flood of them must not hold up the rest.
             let mut look = tokio::select! {
-                hint = store.changed() => match hint {
-                    Some(one) => Look::Only(BTreeSet::from([one])),
-                    None => Look::Everything,
-                },
-                () = tokio::time::sleep(wake) => self.due(),
+                biased;
                 () = tokio::time::sleep_until(full_scan) => Look::Everything,
+                () = tokio::time::sleep(wake) => self.due(),
                 changed = snapshots.changed() => {
                     if changed.is_err() {
                         return;
                     }
                     Look::Only(BTreeSet::new())
                 }
+                hint = store.changed() => match hint {
+                    Some(one) => Look::Only(BTreeSet::from([one])),
+                    None => Look::Everything,
+                },
             };
             let snapshot = self.live.snapshot();
             if snapshot.rescan != self.rescanned {
@@ -124,11 +126,17 @@ impl Queue {
         looks.chain(self.retry_filing.values().copied()).min()
     }
 
-    /// The names whose time has come.
-    fn due(&self) -> Look {
+    /// The names whose time has come. Each look sets the next time itself: a name that is gone by now has none.
+    fn due(&mut self) -> Look {
         let now = self.clock.now();
-        let due = self.known.iter().filter(|(_, known)| known.wake.is_some_and(|at| at <= now));
-        Look::Only(due.map(|(key, _)| (key.project.clone(), key.id.clone())).collect())
+        let due = self.known.iter_mut().filter(|(_, known)| known.wake.is_some_and(|at| at <= now));
+        Look::Only(
+            due.map(|(key, known)| {
+                known.wake = None;
+                (key.project.clone(), key.id.clone())
+            })
+            .collect(),
+        )
     }
 
     async fn look(&mut self, look: &Look) {
@@ -136,9 +144,7 @@ impl Queue {
             Look::Everything => {
                 for project in self.projects() {
                     self.scan(&project, None).await;
-                    if let Ok(counts) = self.store.counts(&project).await {
-                        self.live.report(vec![Event::Counts { project, counts }]).await;
-                    }
+                    self.count(&project).await;
                 }
             }
             Look::Only(names) => {
@@ -146,6 +152,12 @@ impl Queue {
                     self.scan(project, Some(id)).await;
                 }
             }
+        }
+    }
+
+    async fn count(&self, project: &ProjectName) {
+        if let Ok(counts) = self.store.counts(project).await {
+            self.live.report(vec![Event::Counts { project: project.clone(), counts }]).await;
         }
     }
 
@@ -163,6 +175,7 @@ impl Queue {
                     self.retry_filing.remove(&task.key);
                     let topic = format!("result {}", task.key);
                     self.live.report(vec![Event::Health { topic, problem: None }]).await;
+                    self.count(&task.key.project).await;
                     // A kept file has a newer text; read it at once.
                     self.scan(&task.key.project, Some(&task.key.id)).await;
                 }

@@ -22,6 +22,9 @@ use crate::{
     ports::{Entry, Inbox, QueueDir, Sidecar},
 };
 
+/// When something that could not be read is tried again.
+const READ_AGAIN: SignedDuration = SignedDuration::from_secs(2);
+
 /// What was seen of one name.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Known {
@@ -39,7 +42,13 @@ impl Queue {
     pub(super) async fn scan(&mut self, project: &ProjectName, only: Option<&TaskId>) {
         let inbox = match self.store.list(project, only).await {
             Ok(inbox) => inbox,
-            Err(error) => return self.disk_problem(project, "inbox/ can't be read", &error).await,
+            Err(error) => {
+                if let Some(id) = only {
+                    let again = self.clock.now().saturating_add(READ_AGAIN).ok();
+                    self.known.entry(TaskKey::new(project, id)).or_default().wake = again;
+                }
+                return self.disk_problem(project, "inbox/ can't be read", &error).await;
+            }
         };
         let mut events = Vec::new();
         if only.is_none() {
@@ -56,7 +65,11 @@ impl Queue {
             let sidecars = sidecars.get(&entry.id).cloned().unwrap_or_default();
             events.extend(self.weigh(project, entry, &inbox, &sidecars).await);
         }
-        for key in self.expected(project, only) {
+        let expected = self.expected(project, only);
+        if only.is_none() {
+            self.known.retain(|key, _| key.project != *project || present.contains(&key.id) || expected.contains(key));
+        }
+        for key in expected {
             if !present.contains(&key.id) {
                 events.extend(self.missing(key));
             }
@@ -66,7 +79,7 @@ impl Queue {
     }
 
     /// Tasks of ours that should have a file in this inbox.
-    fn expected(&self, project: &ProjectName, only: Option<&TaskId>) -> Vec<TaskKey> {
+    fn expected(&self, project: &ProjectName, only: Option<&TaskId>) -> BTreeSet<TaskKey> {
         let snapshot = self.live.snapshot();
         let tasks = snapshot.tasks.values().filter(|task| task.key.project == *project);
         let open = tasks.filter(|task| !matches!(task.phase, Phase::Finished(_) | Phase::Filing(_)));
@@ -143,7 +156,7 @@ impl Queue {
             Ok(read) => read,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
             Err(error) => {
-                let again = self.clock.now().saturating_add(SignedDuration::from_secs(2)).ok();
+                let again = self.clock.now().saturating_add(READ_AGAIN).ok();
                 return Some((TaskEvent::NotReady(Hold::Unreadable(error.to_string())), again, false));
             }
         };

@@ -104,9 +104,10 @@ impl Job {
                     pid: pane.pid,
                     started: self.tools.clock.now(),
                 };
+                let of = incarnation.id.clone();
                 let mut events = vec![Event::Session(name.clone(), SessionEvent::Opened(incarnation))];
                 if let Some(run) = run {
-                    events.push(Event::Session(name.clone(), SessionEvent::Ready));
+                    events.push(Event::Session(name.clone(), SessionEvent::Ready { of }));
                     events.extend(self.task_event(TaskEvent::Taken { run: run.id.clone() }));
                 }
                 self.propose(events).await

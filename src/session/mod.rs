@@ -68,6 +68,25 @@ impl Sessions {
         }
     }
 
+    /// Ends programs in pool sessions that the owner knows nothing of: a daemon ended between starting one and saying so.
+    /// Only panes that carry our mark and a name of the pool.
+    pub async fn clear_strays(&self) {
+        let Ok(panes) = self.tools.terminal.panes().await else { return };
+        let snapshot = self.tools.live.snapshot();
+        for pane in panes {
+            let Some(session) = snapshot.sessions.get(&pane.session) else { continue };
+            let Some(mark) = &pane.incarnation else { continue };
+            let known = session.phase.incarnation().is_some_and(|incarnation| incarnation.id == *mark);
+            if session.role == Role::Pool && !known {
+                tracing::info!(session = %pane.session, "ending a program that was started and never told of");
+                let grace = self.tools.config.borrow().lifecycle.stop_grace;
+                if let Err(error) = self.tools.terminal.terminate(&pane.id, grace).await {
+                    tracing::warn!(session = %pane.session, %error, "could not be ended");
+                }
+            }
+        }
+    }
+
     /// Works until the owner stops; jobs under way are dropped then, and found again by the next daemon.
     pub async fn run(mut self) {
         let mut snapshots = self.tools.live.watch();
@@ -76,6 +95,7 @@ impl Sessions {
             let wake = self.start_jobs(&snapshot);
             let sleep = wake.unwrap_or(Duration::from_secs(3600));
             tokio::select! {
+                biased;
                 changed = snapshots.changed() => if changed.is_err() { return },
                 Some(ended) = self.jobs.join_next(), if !self.jobs.is_empty() => self.job_ended(ended),
                 () = tokio::time::sleep(sleep) => {}

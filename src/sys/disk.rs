@@ -37,11 +37,14 @@ pub const QUEUE: &str = ".agent-queue";
 
 const SIDECARS: [Sidecar; 3] = [Sidecar::Working, Sidecar::Delegated, Sidecar::Rejected];
 
+/// The directory's change time, and how many tasks stood in it.
+type Counted = ((i64, i64), u64);
+
 pub struct DiskQueue {
     roots: HashMap<ProjectName, PathBuf>,
     watch: Watch,
     /// Counts by directory and its change time: a directory that has not changed is not read again.
-    counted: Mutex<HashMap<(ProjectName, QueueDir), ((i64, i64), u64)>>,
+    counted: Mutex<HashMap<(ProjectName, QueueDir), Counted>>,
 }
 
 impl DiskQueue {
@@ -355,5 +358,113 @@ impl QueueStore for DiskQueue {
 
     async fn changed(&self) -> Option<(ProjectName, TaskId)> {
         self.watch.next().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct World {
+        temp: tempfile::TempDir,
+        store: DiskQueue,
+        project: ProjectName,
+    }
+
+    async fn world() -> World {
+        let temp = tempfile::tempdir().expect("a directory");
+        let project = ProjectName::parse("web").expect("name");
+        let store = DiskQueue::new([(project.clone(), temp.path().to_owned())]).expect("a store");
+        store.prepare(&project).await.expect("prepared");
+        World { temp, store, project }
+    }
+
+    impl World {
+        fn path(&self, name: &str) -> PathBuf {
+            self.temp.path().join(QUEUE).join(name)
+        }
+    }
+
+    fn id(text: &str) -> TaskId {
+        TaskId::from_file_name(&format!("{text}.md")).expect("an id")
+    }
+
+    #[tokio::test]
+    async fn an_inbox_is_sorted_into_tasks_sidecars_and_locks() {
+        let w = world().await;
+        for name in ["a.md", "a.md.working", "b.md.delegated", ".a.md.swp", ".#b.md", "notes.txt", "a.md~", "4913"] {
+            std::fs::write(w.path("inbox").join(name), "x").expect("written");
+        }
+        std::fs::create_dir(w.path("inbox/d.md")).expect("made");
+        std::os::unix::fs::symlink("/etc/hostname", w.path("inbox/l.md")).expect("made");
+        let inbox = w.store.list(&w.project, None).await.expect("listed");
+        let kinds: Vec<_> = inbox.tasks.iter().map(|t| (t.id.as_str(), t.file.kind)).collect();
+        assert_eq!(
+            kinds,
+            [("a", FileKind::Regular), ("d", FileKind::Other("directory")), ("l", FileKind::Other("symlink"))]
+        );
+        assert_eq!(inbox.sidecars.len(), 2);
+        assert_eq!(inbox.locks.len(), 2);
+        let one = w.store.list(&w.project, Some(&id("a"))).await.expect("listed");
+        assert_eq!((one.tasks.len(), one.sidecars.len(), one.locks.len()), (1, 1, 1));
+        assert!(w.store.read(&w.project, QueueDir::Inbox, &id("l"), 99).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_open_writer_is_seen() {
+        let w = world().await;
+        let path = w.path("inbox/a.md");
+        let writer = std::fs::File::create(&path).expect("open");
+        assert_eq!(w.store.has_writer(&w.project, &id("a")).await.expect("asked"), Some(true));
+        drop(writer);
+        assert_eq!(w.store.has_writer(&w.project, &id("a")).await.expect("asked"), Some(false));
+    }
+
+    #[tokio::test]
+    async fn a_marker_is_made_once_and_a_result_never_overwrites_another() {
+        let w = world().await;
+        let (p, a) = (&w.project, id("a"));
+        w.store.write_sidecar(p, &a, Sidecar::Working, b"1").await.expect("made");
+        let second = w.store.write_sidecar(p, &a, Sidecar::Working, b"2").await;
+        assert_eq!(second.map_err(|e| e.kind()), Err(io::ErrorKind::AlreadyExists));
+        for text in ["one", "one", "two", "three"] {
+            w.store.file(p, QueueDir::Done, &a, text.as_bytes()).await.expect("filed");
+        }
+        let mut names: Vec<_> =
+            std::fs::read_dir(w.path("done")).expect("listed").map(|e| e.expect("entry").file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["a.1.md", "a.2.md", "a.md"]);
+        assert_eq!(std::fs::read(w.path("done/a.md")).expect("read"), b"three");
+        assert_eq!(w.store.counts(p).await.expect("counted").done, 3);
+    }
+
+    #[tokio::test]
+    async fn changes_behind_our_back_are_hinted_at() {
+        let w = world().await;
+        let wait = |want: TaskId| {
+            let store = &w.store;
+            async move {
+                let deadline = std::time::Duration::from_secs(10);
+                let hint = async {
+                    loop {
+                        match store.changed().await {
+                            Some((_, id)) if id == want => return,
+                            Some(_) | None => {}
+                        }
+                    }
+                };
+                tokio::time::timeout(deadline, hint).await.expect("a hint");
+            }
+        };
+        std::fs::write(w.path("inbox/a.md"), "x").expect("written");
+        wait(id("a")).await;
+        std::fs::rename(w.path("inbox/a.md"), w.path("inbox/b.md")).expect("moved");
+        wait(id("b")).await;
+        // A replaced directory, as git makes them.
+        std::fs::rename(w.path("inbox"), w.path("old")).expect("moved");
+        std::fs::create_dir(w.path("inbox")).expect("made");
+        w.store.list(&w.project, None).await.expect("listed");
+        std::fs::write(w.path("inbox/c.md"), "x").expect("written");
+        wait(id("c")).await;
     }
 }

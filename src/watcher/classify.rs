@@ -107,6 +107,7 @@ fn is_end(meaning: &Meaning) -> bool {
 #[must_use]
 pub fn classify(
     history: &History,
+    at_task: bool,
     ready: bool,
     last_change: Timestamp,
     stalled_after: Duration,
@@ -120,6 +121,8 @@ pub fn classify(
         evidence.insert(0, limit.clone());
         return Verdict { activity: Activity::Limited, since: limit.at, evidence, last_change };
     }
+    // Somebody stopped the turn of a task in the middle: what comes next is a person's to say.
+    let stopped = history.turn.as_ref().filter(|s| at_task && matches!(s.meaning, Meaning::Interrupted));
     let Some(best) = evidence.first() else {
         let activity = if ready { Activity::Idle } else { Activity::Unknown };
         return Verdict { activity, since: now, evidence, last_change };
@@ -129,13 +132,15 @@ pub fn classify(
         Meaning::Waiting { what } => Activity::Waiting(*what),
         Meaning::Busy | Meaning::PromptTaken { .. } => working(last_change, stalled_after, now),
         Meaning::TurnEnded { background: 1.., .. } => working(last_change, stalled_after, now),
-        // Somebody stopped it in the middle: what comes next is a person's to say.
-        Meaning::Interrupted => Activity::Waiting(WaitingFor::Question),
         // An agent may say that it is idle before its box can be typed into.
-        Meaning::Idle | Meaning::TurnEnded { background: 0, .. } | Meaning::TurnFailed { .. } if ready => {
-            Activity::Idle
-        }
-        Meaning::Idle | Meaning::TurnEnded { background: 0, .. } | Meaning::TurnFailed { .. } => Activity::Unknown,
+        Meaning::Idle
+        | Meaning::Interrupted
+        | Meaning::TurnEnded { background: 0, .. }
+        | Meaning::TurnFailed { .. } => match (stopped, ready) {
+            (Some(_), true | false) => Activity::Waiting(WaitingFor::Question),
+            (None, true) => Activity::Idle,
+            (None, false) => Activity::Unknown,
+        },
         Meaning::Started { .. } | Meaning::Exited { .. } => Activity::Unknown,
     };
     Verdict { activity, since, evidence, last_change }
@@ -234,7 +239,7 @@ mod tests {
     }
 
     fn activity(signals: &[Signal]) -> Activity {
-        classify(&history(signals), true, at(20), Duration::from_secs(100), at(20)).activity
+        classify(&history(signals), true, true, at(20), Duration::from_secs(100), at(20)).activity
     }
 
     fn ended(background: u32) -> Meaning {
@@ -250,7 +255,7 @@ mod tests {
         let mut h = history(&[signal(Source::StatusFile, 12, Meaning::Busy)]);
         let look = Look { ready: true, signals: vec![signal(Source::Screen, 20, Meaning::Idle)], ..Look::default() };
         h.see(&look, at(20));
-        assert_eq!(classify(&h, true, at(20), Duration::from_secs(100), at(20)).activity, Activity::Working);
+        assert_eq!(classify(&h, true, true, at(20), Duration::from_secs(100), at(20)).activity, Activity::Working);
     }
 
     #[test]
@@ -298,14 +303,17 @@ mod tests {
     #[test]
     fn nothing_new_for_long_is_stalled() {
         let h = history(&[signal(Source::StatusFile, 1, Meaning::Busy)]);
-        assert_eq!(classify(&h, true, at(0), Duration::from_secs(100), at(99)).activity, Activity::Working);
-        assert_eq!(classify(&h, true, at(0), Duration::from_secs(100), at(100)).activity, Activity::Stalled);
+        assert_eq!(classify(&h, true, true, at(0), Duration::from_secs(100), at(99)).activity, Activity::Working);
+        assert_eq!(classify(&h, true, true, at(0), Duration::from_secs(100), at(100)).activity, Activity::Stalled);
     }
 
     #[test]
     fn an_interrupted_turn_waits_for_a_person() {
         assert_eq!(
-            activity(&[signal(Source::Transcript, 12, Meaning::Interrupted)]),
+            activity(&[
+                signal(Source::StatusFile, 12, Meaning::Idle),
+                signal(Source::Transcript, 12, Meaning::Interrupted)
+            ]),
             Activity::Waiting(WaitingFor::Question)
         );
     }

@@ -15,7 +15,7 @@ use crate::{
     live::Live,
     model::{
         event::{Event, Kind},
-        evidence::Screen,
+        evidence::{Look, Screen},
         ids::SessionName,
         session::{Activity, Incarnation, Role, Screens, Session, SessionEvent, SessionPhase, Verdict},
         snapshot::Snapshot,
@@ -30,6 +30,8 @@ const TICK: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(5);
 /// Colours cost the terminal server four times as much as text, the scrollback more still.
 const COLOUR_EVERY: SignedDuration = SignedDuration::from_secs(5);
+/// An agent's files are looked at this often when nothing hints at a change.
+const FILES_EVERY: SignedDuration = SignedDuration::from_secs(5);
 const HISTORY_EVERY: SignedDuration = SignedDuration::from_secs(15);
 
 pub struct Watcher {
@@ -41,6 +43,8 @@ pub struct Watcher {
     watched: HashMap<SessionName, Watched>,
     /// Said once that the terminal does not answer.
     down: bool,
+    /// Some agent's files may have changed since the last look.
+    files_hinted: bool,
 }
 
 /// What is remembered of one session's incarnation.
@@ -50,7 +54,10 @@ struct Watched {
     cursor: Cursor,
     history: History,
     pane_change: Option<u64>,
-    ready: bool,
+    /// What the screen said when it last changed.
+    look: Look,
+    screen_changed: bool,
+    files_read: Timestamp,
     last_change: Timestamp,
     told_silent: bool,
     told: Option<Verdict>,
@@ -70,7 +77,7 @@ impl Watcher {
         clock: Arc<dyn Clock>,
         config: watch::Receiver<Arc<Config>>,
     ) -> Self {
-        Self { live, terminal, agents, clock, config, watched: HashMap::new(), down: false }
+        Self { live, terminal, agents, clock, config, watched: HashMap::new(), down: false, files_hinted: true }
     }
 
     /// Works until the owner stops.
@@ -80,8 +87,12 @@ impl Watcher {
         loop {
             self.look().await;
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(TICK) => {}
-                () = self.agents.changed() => tokio::time::sleep(GATHER).await,
+                () = self.agents.changed() => {
+                    self.files_hinted = true;
+                    tokio::time::sleep(GATHER).await;
+                }
                 hint = hints.recv() => match hint {
                     Ok(_) | Err(RecvError::Lagged(_)) => tokio::time::sleep(GATHER).await,
                     Err(RecvError::Closed) => tokio::time::sleep(TICK).await,
@@ -120,16 +131,17 @@ impl Watcher {
                 (Some(incarnation), Some(pane)) if is_of(session, incarnation, pane) => {
                     present.push((session.clone(), *pane))
                 }
-                (Some(_), _) if !matches!(session.phase, SessionPhase::Dead { .. }) => {
-                    events.push(Event::Session(name.clone(), SessionEvent::Lost));
+                (Some(incarnation), _) if !matches!(session.phase, SessionPhase::Dead { .. }) => {
+                    events.push(Event::Session(name.clone(), SessionEvent::Lost { of: incarnation.id.clone() }));
                     self.watched.remove(name);
                 }
                 (Some(_) | None, _) => {}
             }
         }
         self.capture(&present).await;
+        let files_hinted = std::mem::take(&mut self.files_hinted);
         for (session, pane) in present {
-            events.extend(self.session(&snapshot, &session, pane).await);
+            events.extend(self.session(&snapshot, &session, pane, files_hinted).await);
         }
         self.live.report(events).await;
     }
@@ -172,7 +184,10 @@ impl Watcher {
                     let screens = Arc::make_mut(&mut watched.screens);
                     screens.read = Some(now);
                     match how {
-                        Capture::Plain => screens.plain = text,
+                        Capture::Plain => {
+                            screens.plain = text;
+                            watched.screen_changed = true;
+                        }
                         Capture::Colour => screens.colour = text,
                         Capture::History => screens.history = text,
                     }
@@ -181,7 +196,13 @@ impl Watcher {
         }
     }
 
-    async fn session(&mut self, snapshot: &Snapshot, session: &Arc<Session>, pane: &Pane) -> Vec<Event> {
+    async fn session(
+        &mut self,
+        snapshot: &Snapshot,
+        session: &Arc<Session>,
+        pane: &Pane,
+        files_hinted: bool,
+    ) -> Vec<Event> {
         let now = self.clock.now();
         let name = &session.name;
         let Some(incarnation) = session.phase.incarnation() else { return Vec::new() };
@@ -189,12 +210,14 @@ impl Watcher {
             let config = self.config.borrow();
             (config.watcher.idle_timeout, config.watcher.silent_after)
         };
+        let of = incarnation.id.clone();
         let agents = self.agents.clone();
         let Some(watched) = self.watched.get_mut(name) else { return Vec::new() };
         let mut events = Vec::new();
 
         if watched.screens.title != pane.title {
             Arc::make_mut(&mut watched.screens).title.clone_from(&pane.title);
+            watched.screen_changed = true;
         }
         if *watched.screens != *session.screen {
             events.push(Event::Session(name.clone(), SessionEvent::Screen(watched.screens.clone())));
@@ -206,25 +229,33 @@ impl Watcher {
             events.push(Event::Session(name.clone(), SessionEvent::Attached(pane.attached)));
         }
 
-        let signals = agents.signals(incarnation, &mut watched.cursor).await;
-        for signal in &signals {
-            watched.history.absorb(signal);
-            watched.last_change = now;
+        let moved = watched.screen_changed || pane.exit.is_some();
+        if files_hinted || moved || now.duration_since(watched.files_read) >= FILES_EVERY {
+            watched.files_read = now;
+            for signal in agents.signals(incarnation, &mut watched.cursor).await {
+                watched.history.absorb(&signal);
+                watched.last_change = now;
+            }
         }
-        let screen = Screen { title: watched.screens.title.clone(), plain: watched.screens.plain.clone() };
-        let look = agents.look(&incarnation.agent, &screen, now);
+        if std::mem::take(&mut watched.screen_changed) {
+            let screen = Screen { title: watched.screens.title.clone(), plain: watched.screens.plain.clone() };
+            watched.look = agents.look(&incarnation.agent, &screen, now);
+        }
+        let look = watched.look.clone();
         watched.history.see(&look, now);
-        watched.ready = look.ready;
 
-        let verdict = classify(&watched.history, look.ready, watched.last_change, stalled_after, now);
+        let verdict =
+            classify(&watched.history, session.task.is_some(), look.ready, watched.last_change, stalled_after, now);
         let conversation = watched.history.conversation.clone();
         if watched.told.as_ref().is_none_or(|told| differs(told, &verdict)) {
             watched.told = Some(verdict.clone());
-            events
-                .push(Event::Session(name.clone(), SessionEvent::Observed { verdict: verdict.clone(), conversation }));
+            events.push(Event::Session(
+                name.clone(),
+                SessionEvent::Observed { of: of.clone(), verdict: verdict.clone(), conversation },
+            ));
         }
         if matches!(session.phase, SessionPhase::Starting(_)) && verdict.activity == Activity::Idle && look.ready {
-            events.push(Event::Session(name.clone(), SessionEvent::Ready));
+            events.push(Event::Session(name.clone(), SessionEvent::Ready { of: of.clone() }));
         }
         let quiet = now.duration_since(watched.last_change);
         let silent = SignedDuration::try_from(silent_after).unwrap_or(SignedDuration::MAX);
@@ -251,7 +282,7 @@ impl Watcher {
         if let Some(exit) = pane.exit
             && !matches!(session.phase, SessionPhase::Dead { .. } | SessionPhase::Ending(_))
         {
-            events.push(Event::Session(name.clone(), SessionEvent::Died { exit }));
+            events.push(Event::Session(name.clone(), SessionEvent::Died { of, exit }));
         }
         events
     }

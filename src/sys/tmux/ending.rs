@@ -11,12 +11,13 @@ use super::{
     Tmux,
     list::Row,
     quote::Command,
-    terminal::{gone, refused, success, target},
+    target::Target,
+    terminal::{refused, success},
 };
 use crate::{
     model::ids::SessionName,
     ports::{PaneId, TerminalError},
-    sys::process::{Root, end_tree},
+    sys::process::tree::{Root, end_tree},
 };
 
 /// How long tmux may take to show a pane dead whose program has ended.
@@ -25,16 +26,15 @@ const SHOWN_WITHIN: Duration = Duration::from_secs(3);
 impl Tmux {
     pub(super) async fn end_program(&self, pane: &PaneId, grace: Duration) -> Result<(), TerminalError> {
         let what = format!("ending the program in pane {}", pane.0);
-        target(pane).ok_or_else(|| gone(&what))?;
-        let Some(row) = self.row_of(|row| row.pane == *pane).await? else { return Ok(()) };
+        let Some(row) = self.row_of(|row| row.target.id() == *pane).await? else { return Ok(()) };
         let server = self.server().ok_or_else(|| self.down(&what))?;
-        let root = Root { pid: row.pid, parent: server.process.pid() };
-        let ours = (pane.0.clone(), root.parent);
-        if let Err(left) = end_tree(root, grace, move |pid| started_in(pid, &ours.0, ours.1)).await {
+        let root = Root { pid: row.pid, parent: row.target.server };
+        let target = row.target.clone();
+        if let Err(left) = end_tree(root, grace, move |pid| started_in(pid, &target)).await {
             return Err(refused(&what, format!("processes {left:?} outlive KILL (stuck in the kernel?)")));
         }
         let until = Instant::now() + SHOWN_WITHIN;
-        while let Some(now) = self.row_of(|now| now.pane == *pane && now.pid == row.pid).await? {
+        while let Some(now) = self.row_of(|now| now.target == row.target && now.pid == row.pid).await? {
             if now.dead {
                 return Ok(());
             }
@@ -51,19 +51,19 @@ impl Tmux {
         let what = format!("closing session {session}");
         let Some(row) = self.row_of(|row| row.session == *session).await? else { return Ok(()) };
         if !row.dead {
-            return Err(refused(&what, format!("the program in pane {} still runs", row.pane.0)));
+            return Err(refused(&what, format!("the program in pane {} still runs", row.target)));
         }
         // By tmux's own id, and only if the pane is still dead: a new session of this name is another one.
         let kill = Command::new("kill-session").arg("-t").arg(&row.session_id);
-        let guarded = Command::new("if-shell").args(["-F", "-t", &row.pane.0, "#{pane_dead}"]).arg(kill.line());
-        let answer = self.ask(&what, vec![guarded]).await?;
+        let guarded = Command::new("if-shell").args(["-F", "-t", &row.target.pane, "#{pane_dead}"]).arg(kill.line());
+        let answer = self.ask(Some(row.target.server), &what, vec![guarded]).await?;
         for block in &answer.blocks {
             match success(&what, block) {
                 Ok(_) | Err(TerminalError::Gone { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
-        match self.row_of(|now| now.session_id == row.session_id).await? {
+        match self.row_of(|now| now.session_id == row.session_id && now.target.server == row.target.server).await? {
             None => Ok(()),
             Some(_) => Err(refused(&what, "a program was started in it meanwhile")),
         }
@@ -75,7 +75,7 @@ impl Tmux {
 }
 
 /// Whether a process was started in this pane of this server, as its first environment tells.
-fn started_in(pid: u32, pane: &str, server: u32) -> bool {
+fn started_in(pid: u32, target: &Target) -> bool {
     let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { return false };
     let value = |name: &[u8]| environment.split(|&b| b == 0).find_map(|entry| entry.strip_prefix(name));
     // `TMUX` is `<socket>,<server's pid>,<session>`.
@@ -83,5 +83,5 @@ fn started_in(pid: u32, pane: &str, server: u32) -> bool {
         let mut from_end = std::str::from_utf8(tmux).ok()?.rsplit(',').skip(1);
         from_end.next()?.parse::<u32>().ok()
     });
-    value(b"TMUX_PANE=") == Some(pane.as_bytes()) && of_server == Some(server)
+    value(b"TMUX_PANE=") == Some(target.pane.as_bytes()) && of_server == Some(target.server)
 }

@@ -29,6 +29,8 @@ const ON_THE_WAY: usize = 256;
 /// A question to tmux.
 #[derive(Debug)]
 pub struct Ask {
+    /// The only server it may be put to: another one has other panes of the same ids.
+    pub server: Option<u32>,
     pub commands: Vec<Command>,
     pub deadline: Instant,
     pub reply: oneshot::Sender<Answer>,
@@ -44,6 +46,8 @@ pub enum Ended {
 
 #[derive(Debug)]
 pub struct Link {
+    /// The server's pid, once known.
+    pub server: Option<u32>,
     client: ClientProcess,
     talk: Conversation<Ask>,
     out: VecDeque<u8>,
@@ -60,7 +64,8 @@ impl Link {
         let silent = |_| format!("no answer within {ANSWER_WITHIN:?}");
         let client = timeout_at(deadline, ClientProcess::start(options)).await.map_err(silent)??;
         let talk = Conversation::new(format!("claude-failover-{}", uuid::Uuid::new_v4().simple()));
-        let mut link = Self { client, talk, out: VecDeque::new(), input_buffer: Vec::with_capacity(64 * 1024) };
+        let mut link =
+            Self { server: None, client, talk, out: VecDeque::new(), input_buffer: Vec::with_capacity(64 * 1024) };
         // Commands sent before the session is there can run before it is (3.3a: 11 of 20 starts).
         match timeout_at(deadline, link.attached()).await.map_err(silent)? {
             Ok(()) => Ok(link),
@@ -102,7 +107,7 @@ impl Link {
     pub async fn ask(&mut self, commands: Vec<Command>) -> Result<Answer, String> {
         let (reply, mut answered) = oneshot::channel();
         let deadline = Instant::now() + ANSWER_WITHIN;
-        self.submit(Ask { commands, deadline, reply });
+        self.submit(Ask { server: None, commands, deadline, reply });
         loop {
             if let Ok(answer) = answered.try_recv() {
                 return Ok(answer);
@@ -130,6 +135,8 @@ impl Link {
                 ask = asks.recv(), if room => match ask {
                     // The asker gave up while we were away: what he wanted must not happen now.
                     Some(ask) if ask.reply.is_closed() => {}
+                    // Dropping it tells the asker.
+                    Some(ask) if ask.server.is_some_and(|server| self.server != Some(server)) => {}
                     Some(ask) => self.submit(ask),
                     None => return Ended::Closed,
                 },

@@ -7,7 +7,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use super::{quote::Command, text};
+use super::{quote::Command, target::Target, text};
 use crate::{
     model::ids::SessionName,
     ports::{Exit, Pane, PaneId},
@@ -17,7 +17,8 @@ use crate::{
 pub const MARK: &str = "@claude_failover";
 
 /// What is asked of each pane; `pane_title` last, because only there a separator can occur.
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 17] = [
+    "pid",
     "session_name",
     "session_id",
     "pane_id",
@@ -42,7 +43,7 @@ pub struct Row {
     pub session: SessionName,
     /// tmux's own id of the session (`$3`).
     pub session_id: String,
-    pub pane: PaneId,
+    pub target: Target,
     pub pid: u32,
     pub dead: bool,
     pub exit: Option<Exit>,
@@ -60,7 +61,7 @@ impl Row {
         let exit = if self.dead { Some(self.exit.unwrap_or(Exit::Unknown)) } else { None };
         Pane {
             session: self.session,
-            id: self.pane,
+            id: self.target.id(),
             pid: self.pid,
             exit,
             title: self.title,
@@ -130,6 +131,7 @@ impl Lister {
         let rest = line.strip_prefix(&self.nonce)?.strip_prefix('\t')?;
         let fields: Vec<&str> = rest.splitn(FIELDS.len(), '\t').collect();
         let [
+            server,
             session,
             session_id,
             pane,
@@ -156,7 +158,7 @@ impl Lister {
         Some(Row {
             session: SessionName::parse(session).ok()?,
             session_id: (*session_id).to_owned(),
-            pane: PaneId((*pane).to_owned()),
+            target: Target { pane: (*pane).to_owned(), server: server.parse().ok()? },
             pid: pid.parse().ok()?,
             dead: *dead == "1",
             exit,
@@ -188,7 +190,7 @@ pub fn blur_young(rows: &mut [Row], now: i64, tick: u64) {
 /// Panes whose end tmux hasn't told in full: dead without a cause, or, as `ended` knows, ended without being dead.
 #[must_use]
 pub fn unclear(rows: &[Row], ended: impl Fn(&Row) -> bool) -> HashSet<PaneId> {
-    rows.iter().filter(|row| row.exit.is_none() && (row.dead || ended(row))).map(|row| row.pane.clone()).collect()
+    rows.iter().filter(|row| row.exit.is_none() && (row.dead || ended(row))).map(|row| row.target.id()).collect()
 }
 
 #[cfg(test)]
@@ -196,7 +198,7 @@ mod tests {
     use super::*;
 
     fn line(session: &str, pane: &str, mark: &str, title: &str) -> String {
-        format!("nonce\t{session}\t$1\t{pane}\t42\t0\t\t\t1\t1000\t3\t4\t10\t99\t0\t{mark}\t{title}")
+        format!("nonce\t77\t{session}\t$1\t{pane}\t42\t0\t\t\t1\t1000\t3\t4\t10\t99\t0\t{mark}\t{title}")
     }
 
     fn rows(lines: &[String]) -> Vec<Row> {
@@ -214,9 +216,9 @@ mod tests {
     #[test]
     fn our_pane_is_found_behind_a_persons_split() {
         let read = rows(&[line("a", "%5", "", ""), line("a", "%1", "inc", ""), line("a", "%2", "other", "")]);
-        assert_eq!(read.iter().map(|r| r.pane.0.as_str()).collect::<Vec<_>>(), ["%1"]);
+        assert_eq!(read.iter().map(|r| r.target.pane.as_str()).collect::<Vec<_>>(), ["%1"]);
         let read = rows(&[line("a", "%5", "", ""), line("a", "%6", "", "")]);
-        assert_eq!(read[0].pane.0, "%5");
+        assert_eq!(read[0].target.pane, "%5");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `parse` `converse` `quote` | the protocol, without input or output |
 //! | `options` `spawn` `link` `setup` `supervise` | the connection: client process, its life, reconnection |
-//! | `list` `text` | reading answers |
+//! | `list` `target` `text` | reading answers |
 //! | `terminal` `open` `typing` `ending` `deaths` | the port |
 
 mod converse;
@@ -23,6 +23,7 @@ mod quote;
 mod setup;
 mod spawn;
 mod supervise;
+mod target;
 mod terminal;
 mod text;
 mod typing;
@@ -128,6 +129,12 @@ impl Tmux {
         self.server().map(|server| server.process.pid())
     }
 
+    /// The server's version as it tells it (`3.3a`); `None` while there is no connection.
+    #[must_use]
+    pub fn server_version(&self) -> Option<String> {
+        self.server().map(|server| server.version.clone())
+    }
+
     /// The process id of our own client; `None` while there is no connection.
     #[must_use]
     pub fn client_pid(&self) -> Option<u32> {
@@ -166,15 +173,15 @@ impl Tmux {
         TerminalError::Down { what: what.to_owned(), message }
     }
 
-    /// One question. When it fails with `Down`, the commands may or may not have run.
-    async fn ask(&self, what: &str, commands: Vec<Command>) -> Result<Answer, TerminalError> {
+    /// One question, to one server where one is named. When it fails with `Down`, the commands may or may not have run.
+    async fn ask(&self, server: Option<u32>, what: &str, commands: Vec<Command>) -> Result<Answer, TerminalError> {
         if matches!(&*self.state.borrow(), State::Down(_)) {
             return Err(self.down(what));
         }
         let deadline = Instant::now() + ANSWER_WITHIN;
         let (reply, answer) = oneshot::channel();
         let exchange = async {
-            self.asks.send(Ask { commands, deadline, reply }).await.ok()?;
+            self.asks.send(Ask { server, commands, deadline, reply }).await.ok()?;
             answer.await.ok()
         };
         match timeout_at(deadline, exchange).await {

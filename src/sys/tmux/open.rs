@@ -16,8 +16,9 @@ use super::{
 use crate::ports::{Launch, Pane, TerminalError};
 
 /// Run with the working directory as `$0` and the program as `$@`. tmux alone would start a missing directory's program
-/// at home, tell nothing of a missing program, and give a single word to a shell.
-const SCRIPT: &str = r#"cd -- "$0" && exec "$@""#;
+/// at home, tell nothing of a missing program, and give a single word to a shell. The trap runs only when there is nothing
+/// to run: tmux may drop what a program writes in its last moment, and this is the reason why nothing started.
+const SCRIPT: &str = r#"trap 'sleep 0.2' EXIT; cd -- "$0" && exec "$@""#;
 
 /// What a new session runs until, on the same line, the program replaces it. A session made with the program itself
 /// would keep the program's variables for every later window.
@@ -41,38 +42,41 @@ impl Tmux {
             Ok(_) => return Err(refused(&what, format!("{} is not a directory", directory.display()))),
             Err(e) => return Err(refused(&what, format!("working directory {}: {e}", directory.display()))),
         }
-        let before = self.before(launch, &what).await?;
+        let server = Some(self.server_pid().ok_or_else(|| self.down(&what))?);
+        let before = self.before(server, launch, &what).await?;
         let line = match &before.row {
             Some(row) if row.dead => self.replace(launch, row, &before.foreign),
-            Some(row) if self.deaths.ended(&row.pane, row.pid) => {
+            Some(row) if self.deaths.ended(&row.target.id(), row.pid) => {
                 // tmux missed the death; the list reminds it.
                 self.rows().await?;
                 self.replace(launch, row, &before.foreign)
             }
-            Some(row) => return Err(refused(&what, format!("the program in pane {} still runs", row.pane.0))),
+            Some(row) => return Err(refused(&what, format!("the program in pane {} still runs", row.target))),
             None => {
-                self.guard_window_size(&before, &what).await?;
+                self.guard_window_size(server, &before, &what).await?;
                 self.create(launch, &before.foreign)
             }
         };
-        let answer = self.ask(&what, vec![line]).await?;
+        let answer = self.ask(server, &what, vec![line]).await?;
         if let Some(failed) = answer.blocks.iter().find(|block| !block.ok) {
             if before.row.is_none() && answer.blocks.first().is_some_and(|first| first.ok) {
                 // The session was made and something after it failed: don't leave the placeholder.
                 let undo = Command::new("kill-session").arg("-t").arg(format!("={}:", launch.session));
-                drop(self.ask(&what, vec![undo]).await);
+                drop(self.ask(server, &what, vec![undo]).await);
             }
             return Err(refused(&what, failed.text()));
         }
         let rows = answer.blocks.last().map(|block| self.lister.rows(&block.text())).unwrap_or_default();
         let opened = rows.into_iter().find(|row| row.incarnation.as_deref() == Some(&launch.incarnation));
         let opened = opened.ok_or_else(|| gone(&what))?;
-        // A list of all takes the new program under watch, and tells what came of one that ended at once.
-        let now = self.rows().await?.into_iter().find(|row| row.pane == opened.pane && row.pid == opened.pid);
+        // A list of all takes the new program under watch, and tells what came of one that ended at once. It runs either
+        // way: a list that fails must not make it look as if it had not been started.
+        let rows = self.rows().await.unwrap_or_default();
+        let now = rows.into_iter().find(|row| row.target == opened.target && row.pid == opened.pid);
         Ok(now.unwrap_or(opened).into_pane())
     }
 
-    async fn before(&self, launch: &Launch, what: &str) -> Result<Before, TerminalError> {
+    async fn before(&self, server: Option<u32>, launch: &Launch, what: &str) -> Result<Before, TerminalError> {
         let session = format!("={}:", launch.session);
         let questions = vec![
             Command::new("show-options").arg("-gwv").arg("window-size"),
@@ -80,7 +84,7 @@ impl Tmux {
             self.lister.of_session(&session),
             Command::new("show-environment").arg("-t").arg(&session),
         ];
-        let answer = self.ask(what, questions).await?;
+        let answer = self.ask(server, what, questions).await?;
         let [window_size, global, panes, own] = answer.blocks.as_slice() else {
             return Err(TerminalError::Down {
                 what: what.to_owned(),
@@ -102,7 +106,7 @@ impl Tmux {
     }
 
     /// tmux before 3.7 crashes when a session is made while this is "manual" for all.
-    async fn guard_window_size(&self, before: &Before, what: &str) -> Result<(), TerminalError> {
+    async fn guard_window_size(&self, server: Option<u32>, before: &Before, what: &str) -> Result<(), TerminalError> {
         if before.window_size != "manual" {
             return Ok(());
         }
@@ -110,7 +114,7 @@ impl Tmux {
             return Err(refused(what, WINDOW_SIZE_MANUAL));
         }
         let set = Command::new("set-option").arg("-gw").arg("window-size").arg("largest");
-        let answer = self.ask(what, vec![set]).await?;
+        let answer = self.ask(server, what, vec![set]).await?;
         answer.blocks.first().map_or(Ok(()), |block| success(what, block).map(drop))
     }
 
@@ -128,10 +132,10 @@ impl Tmux {
 
     fn replace(&self, launch: &Launch, row: &Row, foreign: &[String]) -> Command {
         // Without -k, so that tmux itself refuses a program that lives.
-        respawn(launch, &row.pane.0, &[])
-            .then(&mark(launch, &row.pane.0))
+        respawn(launch, &row.target.pane, &[])
+            .then(&mark(launch, &row.target.pane))
             .then(&self.lister.of_session(&format!("={}:", launch.session)))
-            .after(&self.settings(launch, &row.pane.0, foreign))
+            .after(&self.settings(launch, &row.target.pane, foreign))
     }
 
     /// Options of the one session and window.
@@ -143,6 +147,8 @@ impl Tmux {
         let of_session = |name: &str, value: &str| Command::new("set-option").args(["-q", "-t", &session, name, value]);
         let (width, height) = (self.options.width.to_string(), self.options.height.to_string());
         let settings = of_window("remain-on-exit", keep)
+            // tmux's own line about the death would push the screen's first line out.
+            .then(&of_window("remain-on-exit-format", ""))
             .then(&of_window("automatic-rename", "off"))
             .then(&of_window("allow-rename", "off"))
             .then(&of_session("destroy-unattached", "off"))

@@ -55,6 +55,7 @@ pub async fn establish(options: &TmuxOptions) -> Result<(Link, Server), String> 
             tracing::warn!(message = block.text(), version, "tmux refused an option");
         }
     }
+    link.server = Some(process.pid());
     let server = Server { process, version: version.to_owned(), client: link.client_pid() };
     Ok((link, server))
 }

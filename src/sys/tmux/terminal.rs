@@ -13,6 +13,7 @@ use super::{
     parse::Block,
     quote::Command,
     supervise::State,
+    target::Target,
     text,
 };
 use crate::{
@@ -47,21 +48,24 @@ impl Terminal for Tmux {
             Capture::Colour => &["-e"],
             Capture::History => &["-S", "-"],
         };
-        let capture = |pane: &PaneId| {
-            // A target that is no pane's id gets its answer from tmux like a pane that is gone.
-            let target = target(pane).unwrap_or("%");
-            Command::new("capture-pane").arg("-p").args(extra).arg("-t").arg(target)
-        };
-        let answer = self.ask("capturing panes", panes.iter().map(capture).collect()).await?;
-        if answer.blocks.len() != panes.len() {
-            let message = format!("{} answers for {} panes", answer.blocks.len(), panes.len());
-            return Err(TerminalError::Down { what: "capturing panes".to_owned(), message });
+        let what = "capturing panes";
+        let server = self.server_pid().ok_or_else(|| self.down(what))?;
+        let targets: Vec<_> = panes.iter().map(|pane| Target::parse(pane).filter(|t| t.server == server)).collect();
+        let capture = |target: &Target| Command::new("capture-pane").arg("-p").args(extra).arg("-t").arg(&target.pane);
+        let commands: Vec<Command> = targets.iter().flatten().map(capture).collect();
+        let asked = commands.len();
+        let answer = self.ask(Some(server), what, commands).await?;
+        if answer.blocks.len() != asked {
+            let message = format!("{} answers for {asked} panes", answer.blocks.len());
+            return Err(TerminalError::Down { what: what.to_owned(), message });
         }
-        let read = |(pane, block): (&PaneId, &Block)| {
+        let mut blocks = answer.blocks.iter();
+        let read = |(pane, target): (&PaneId, &Option<Target>)| {
+            let block = target.as_ref().and_then(|_| blocks.next()).ok_or_else(|| gone(&pane.0))?;
             let screen = success(&pane.0, block)?.text();
             Ok(if how == Capture::Colour { text::coloured(&screen) } else { text::plain(&screen) })
         };
-        Ok(panes.iter().zip(&answer.blocks).map(read).collect())
+        Ok(panes.iter().zip(&targets).map(read).collect())
     }
 
     async fn paste(&self, pane: &PaneId, text: &str) -> Result<(), TerminalError> {
@@ -90,19 +94,18 @@ impl Tmux {
     pub(super) async fn rows(&self) -> Result<Vec<Row>, TerminalError> {
         let mut reminders = REMINDERS;
         let mut rows = loop {
-            let answer = self.ask("listing panes", vec![self.lister.all()]).await?;
+            let answer = self.ask(None, "listing panes", vec![self.lister.all()]).await?;
             let Some(block) = answer.blocks.first() else { return Err(self.down("listing panes")) };
             let mut rows = self.lister.rows(&success("the list of panes", block)?.text());
             let server = self.server().ok_or_else(|| self.down("listing panes"))?;
-            let unclear = list::unclear(&rows, |row| self.deaths.ended(&row.pane, row.pid));
+            let unclear = list::unclear(&rows, |row| self.deaths.ended(&row.target.id(), row.pid));
             let known = self.unexplained(&rows, &unclear, reminders == 0);
             if known {
-                for row in rows.iter_mut().filter(|row| unclear.contains(&row.pane)) {
+                for row in rows.iter_mut().filter(|row| unclear.contains(&row.target.id())) {
                     row.dead = true;
                     row.exit = Some(Exit::Unknown);
                 }
-                let alive: Vec<_> =
-                    rows.iter().filter(|row| !row.dead).map(|row| (row.pane.clone(), row.pid)).collect();
+                let alive: Vec<_> = rows.iter().filter(|row| !row.dead).map(|row| (row.target.id(), row.pid)).collect();
                 let (state, hints) = (self.state.clone(), self.hints.clone());
                 self.deaths.watch(server.process.pid(), &alive, move || {
                     if let State::Up(server) = &*state.borrow() {
@@ -122,24 +125,27 @@ impl Tmux {
         Ok(rows)
     }
 
+    /// The pane of a present server that an id means.
+    pub(super) fn target(&self, pane: &PaneId, what: &str) -> Result<Target, TerminalError> {
+        let server = self.server_pid().ok_or_else(|| self.down(what))?;
+        Target::parse(pane).filter(|target| target.server == server).ok_or_else(|| gone(what))
+    }
+
     /// Whether nothing more is to be learnt of the unclear panes: there are none, or all were asked for before in vain.
     /// `give_up` makes these such panes.
     fn unexplained(&self, rows: &[Row], unclear: &std::collections::HashSet<PaneId>, give_up: bool) -> bool {
         let mut given_up = self.given_up.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let now: HashMap<PaneId, u32> =
-            rows.iter().filter(|row| unclear.contains(&row.pane)).map(|row| (row.pane.clone(), row.pid)).collect();
+        let now: HashMap<PaneId, u32> = rows
+            .iter()
+            .filter(|row| unclear.contains(&row.target.id()))
+            .map(|row| (row.target.id(), row.pid))
+            .collect();
         given_up.retain(|pane, pid| now.get(pane) == Some(pid));
         if give_up {
             given_up.clone_from(&now);
         }
         now.keys().all(|pane| given_up.contains_key(pane))
     }
-}
-
-/// A pane's id as a target, if it is one.
-pub(super) fn target(pane: &PaneId) -> Option<&str> {
-    let digits = pane.0.strip_prefix('%')?;
-    (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())).then_some(pane.0.as_str())
 }
 
 pub(super) fn gone(what: &str) -> TerminalError {

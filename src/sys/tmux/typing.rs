@@ -11,7 +11,8 @@ use super::{
     Tmux,
     converse::Answer,
     quote::Command,
-    terminal::{gone, refused, success, target},
+    target::Target,
+    terminal::{refused, success},
     text,
 };
 use crate::ports::{Key, PaneId, TerminalError};
@@ -34,27 +35,32 @@ impl Tmux {
                 format!("control character U+{:04X} at byte {at}; only newline and tab may be pasted", c as u32);
             return Err(TerminalError::Text { what, message });
         }
-        let target = target(pane).ok_or_else(|| gone(&what))?;
+        let target = self.target(pane, &what)?;
         if text.is_empty() {
             return Ok(());
         }
         let buffer = format!("claude-failover-{}-{}", std::process::id(), self.tick());
         let drop_buffer = Command::new("delete-buffer").arg("-b").arg(&buffer);
-        let paste = Command::new("paste-buffer").args(["-p", "-d", "-b", &buffer, "-t", target]);
-        let pasted = match self.fill(&buffer, text, &what).await {
-            Ok(()) => self.unless_dead(target, &what, &paste).await,
+        // Newlines go as carriage returns, as from every terminal's own paste; agents take them for newlines.
+        let paste = Command::new("paste-buffer").args(["-p", "-d", "-b", &buffer, "-t", &target.pane]);
+        let pasted = match self.fill(&target, &buffer, text, &what).await {
+            Ok(()) => self.unless_dead(&target, &what, &paste).await,
             Err(error) => Err(error),
         };
-        if pasted.is_err() {
+        match &pasted {
+            // Pasting deletes it.
+            Ok(()) => {}
+            // Nobody would hear the wish, and the caller has waited long enough.
+            Err(TerminalError::Down { .. }) => {}
             // It may not be there; then there is nothing to do.
-            drop(self.ask(&what, vec![drop_buffer]).await);
+            Err(_) => drop(self.ask(Some(target.server), &what, vec![drop_buffer]).await),
         }
         pasted
     }
 
     pub(super) async fn send_keys(&self, pane: &PaneId, keys: &[Key]) -> Result<(), TerminalError> {
         let what = format!("pane {}", pane.0);
-        let target = target(pane).ok_or_else(|| gone(&what))?;
+        let target = self.target(pane, &what)?;
         if let Some(key) = keys.iter().find(|key| !is_key(&key.0)) {
             // tmux would type an unknown name as text.
             return Err(refused(&what, format!("{:?} is no key's name", key.0)));
@@ -62,18 +68,18 @@ impl Tmux {
         if keys.is_empty() {
             return Ok(());
         }
-        let send = Command::new("send-keys").args(["-t", target, "--"]).args(keys.iter().map(|key| &key.0));
-        self.unless_dead(target, &what, &send).await
+        let send = Command::new("send-keys").args(["-t", &target.pane, "--"]).args(keys.iter().map(|key| &key.0));
+        self.unless_dead(&target, &what, &send).await
     }
 
     /// Runs a command on a pane that is there, alive and out of copy mode; all decided by the server in one go.
-    async fn unless_dead(&self, target: &str, what: &str, command: &Command) -> Result<(), TerminalError> {
+    async fn unless_dead(&self, target: &Target, what: &str, command: &Command) -> Result<(), TerminalError> {
         let say = |word| Command::new("display-message").arg("-p").arg(word);
-        let leave = Command::new("copy-mode").args(["-q", "-t", target]);
-        let test = |format: &str| Command::new("if-shell").args(["-F", "-t", target, format]);
+        let leave = Command::new("copy-mode").args(["-q", "-t", &target.pane]);
+        let test = |format: &str| Command::new("if-shell").args(["-F", "-t", &target.pane, format]);
         let line = test("#{pane_in_mode}").arg(leave.line());
         let guarded = test("#{pane_dead}").arg(say(DEAD).line()).arg(command.clone().then(&say(SENT)).line());
-        let answer = self.ask(what, vec![line, guarded]).await?;
+        let answer = self.ask(Some(target.server), what, vec![line, guarded]).await?;
         for block in &answer.blocks {
             match success(what, block)?.body.as_slice() {
                 body if body == DEAD.as_bytes() => return Err(TerminalError::Dead { what: what.to_owned() }),
@@ -85,15 +91,15 @@ impl Tmux {
     }
 
     /// Puts text into a buffer of tmux, complete or not at all.
-    async fn fill(&self, buffer: &str, text: &str, what: &str) -> Result<(), TerminalError> {
-        if text.len() > ON_THE_LINE && self.load(buffer, text, what).await? {
+    async fn fill(&self, target: &Target, buffer: &str, text: &str, what: &str) -> Result<(), TerminalError> {
+        if text.len() > ON_THE_LINE && self.load(target, buffer, text, what).await? {
             return Ok(());
         }
         let mut append = false;
         for piece in text.as_bytes().chunks(PIECE) {
             let flags: &[&str] = if append { &["-a"] } else { &[] };
             let set = Command::new("set-buffer").args(flags).args(["-b", buffer, "--"]).arg(piece);
-            done(what, &self.ask(what, vec![set]).await?)?;
+            done(what, &self.ask(Some(target.server), what, vec![set]).await?)?;
             append = true;
         }
         Ok(())
@@ -101,7 +107,7 @@ impl Tmux {
 
     /// Lets the server read the text from a file in our memory. `false` when it can't: a daemon that may not be dumped,
     /// another pid namespace.
-    async fn load(&self, buffer: &str, text: &str, what: &str) -> Result<bool, TerminalError> {
+    async fn load(&self, target: &Target, buffer: &str, text: &str, what: &str) -> Result<bool, TerminalError> {
         let memory = memfd_create(c"claude-failover-paste", MFdFlags::MFD_CLOEXEC);
         let Ok(mut file) = memory.map(std::fs::File::from) else { return Ok(false) };
         if file.write_all(text.as_bytes()).is_err() {
@@ -112,7 +118,7 @@ impl Tmux {
         // tmux answers "done" to a file that it couldn't read: only the size tells.
         let only = format!("#{{==:#{{buffer_name}},{buffer}}}");
         let size = Command::new("list-buffers").args(["-F", "#{buffer_size}", "-f", &only]);
-        let answer = self.ask(what, vec![load, size]).await?;
+        let answer = self.ask(Some(target.server), what, vec![load, size]).await?;
         let loaded = answer.blocks.last().is_some_and(|block| block.ok && block.text() == text.len().to_string());
         if !loaded {
             tracing::debug!(stray = answer.stray.join("; "), "tmux can't read a paste from our memory");

@@ -1,0 +1,32 @@
+# Every target does its own set-up: scripts/setup installs what is missing, cargo fetches the crates.
+
+.PHONY: demo test lint doc bench build
+.DEFAULT_GOAL := build
+
+build:
+	scripts/setup demo
+	cargo build --release
+
+# The whole thing in a temporary directory: a daemon, a mount, three agents, five tasks.
+demo: build
+	target/release/claude-failover demo
+
+# Every test. The program is built first because the tests start it.
+test:
+	scripts/setup test
+	cargo build --bins --examples
+	cargo test --all-targets --no-fail-fast
+	cargo test --doc
+
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+
+# Ratios against other ways of doing the same; writes doc/BENCHMARKS.md's figures to standard output.
+bench:
+	scripts/setup test
+	cargo build --release --bins --examples
+	cargo run --release --example bench

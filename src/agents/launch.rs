@@ -1,0 +1,298 @@
+//! Prepares a start: fills the rules' templates, writes our settings file and a fresh hook log.
+//! In: a `LaunchRequest` and what `AgentBook` knows of agent and account. Out: a `LaunchPlan`. Owns `<state>/hooks/` and
+//! `<state>/launch/`; never writes into a home that isn't marked as ours, never passes on an environment beyond the list.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    agents::{
+        Agent, AgentBookOptions,
+        home::{self, AccountHome},
+        rules::{ConversationBy, HookInstall, HookRules},
+    },
+    model::ids::SessionName,
+    ports::{Launch, LaunchPlan, LaunchRequest},
+};
+
+/// What a session gets of the daemon's environment; `LC_*` besides.
+const PASSED_ON: [&str; 9] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "XDG_RUNTIME_DIR"];
+
+/// Seconds of a hook in Codex when its entry names none; part of the hash that Codex keeps for a trusted hook.
+const CODEX_EVENT_FILE: &str = "/<session-flags>/config.toml";
+
+/// Where a session's hook log is.
+#[must_use]
+pub fn hook_log(state_dir: &Path, session: &SessionName) -> PathBuf {
+    state_dir.join("hooks").join(format!("{session}.jsonl"))
+}
+
+pub(super) fn plan(
+    options: &AgentBookOptions,
+    agent: &Agent,
+    request: &LaunchRequest,
+    account: Option<&AccountHome>,
+) -> io::Result<LaunchPlan> {
+    let rules = &agent.rules;
+    let log = hook_log(&options.state_dir, &request.session);
+    fresh_log(&log)?;
+    let conversation = match (&request.resume, rules.launch.conversation) {
+        (Some(id), _) => Some(id.clone()),
+        (None, ConversationBy::Chosen) => Some(uuid::Uuid::new_v4().to_string()),
+        (None, ConversationBy::Found | ConversationBy::None) => None,
+    };
+    let launch_dir = options.state_dir.join("launch");
+    let settings = launch_dir.join(format!("{}.json", request.session));
+    let task = launch_dir.join(format!("{}.task", request.session));
+    let hook = [
+        options.exe.as_os_str().to_string_lossy().into_owned(),
+        "hook".to_owned(),
+        "--log".to_owned(),
+        log.to_string_lossy().into_owned(),
+        "--session".to_owned(),
+        request.session.to_string(),
+    ];
+    let mut hook_flags = Vec::new();
+    match rules.hooks.install {
+        HookInstall::None => {}
+        HookInstall::SettingsFile => {
+            let text = serde_json::to_vec_pretty(&settings_file(&rules.hooks, &hook))?;
+            write_private(&settings, &text)?;
+        }
+        HookInstall::CodexFlags => hook_flags = codex_flags(&rules.hooks, &hook),
+    }
+    if let Some(given) = &request.task {
+        write_private(&task, given.text.as_bytes())?;
+    }
+    if let Some(account) = account.filter(|a| a.owned) {
+        // The account's own key is the one that the agent asks about.
+        let env = agent.config.env.clone().into_iter().chain(account.env.clone()).collect();
+        home::prepare(agent.config.kind, &account.home, &request.workdir, &env)?;
+    }
+
+    let places: BTreeMap<&str, String> = BTreeMap::from([
+        ("exe", options.exe.to_string_lossy().into_owned()),
+        ("mount", options.mount.to_string_lossy().into_owned()),
+        ("session", request.session.to_string()),
+        ("conversation", conversation.clone().unwrap_or_default()),
+        ("settings", settings.to_string_lossy().into_owned()),
+        ("hook_log", log.to_string_lossy().into_owned()),
+        ("task", task.to_string_lossy().into_owned()),
+        ("workdir", request.workdir.to_string_lossy().into_owned()),
+        ("home", account.map(|a| a.home.to_string_lossy().into_owned()).unwrap_or_default()),
+    ]);
+    let mut argv: Vec<String> = match &agent.config.program {
+        Some(program) => vec![program.clone()],
+        None => rules.launch.program.iter().map(|t| fill(t, &places)).collect(),
+    };
+    let templates = if request.resume.is_some() { &rules.launch.resume } else { &rules.launch.args };
+    // A sub-command (`codex resume`) must come before the operator's options.
+    let (first, rest) = match templates.split_first() {
+        Some((first, rest)) if !first.starts_with(['-', '{']) => (Some(first), rest),
+        Some(_) | None => (None, templates.as_slice()),
+    };
+    argv.extend(first.cloned());
+    argv.extend(agent.config.args.iter().map(|t| fill(t, &places)));
+    for template in rest {
+        match template.as_str() {
+            "{hook_flags}" => argv.extend(hook_flags.iter().cloned()),
+            "{run}" => argv.extend(agent.config.run.iter().cloned()),
+            other => argv.push(fill(other, &places)),
+        }
+    }
+    let launch = Launch {
+        session: request.session.clone(),
+        incarnation: request.incarnation.clone(),
+        argv,
+        env: environment(options, agent, request, account, &places),
+        workdir: request.workdir.clone(),
+        // The services decide which sessions outlive their program.
+        keep_dead: true,
+    };
+    Ok(LaunchPlan { launch, conversation })
+}
+
+fn environment(
+    options: &AgentBookOptions,
+    agent: &Agent,
+    request: &LaunchRequest,
+    account: Option<&AccountHome>,
+    places: &BTreeMap<&str, String>,
+) -> Vec<(String, String)> {
+    let basics = options.base_env.iter().filter(|(k, _)| PASSED_ON.contains(&k.as_str()) || k.starts_with("LC_"));
+    let mut env: BTreeMap<String, String> = basics.map(|(k, v)| (k.clone(), v.clone())).collect();
+    for (key, template) in agent.rules.launch.env.iter().chain(&agent.config.env) {
+        env.insert(key.clone(), fill(template, places));
+    }
+    env.extend(account.iter().flat_map(|account| account.env.clone()));
+    // Last, so that no agent's `env:` can send a session to another account's home.
+    if let (Some(rule), Some(account)) = (&agent.rules.home, account) {
+        env.insert(rule.env.clone(), account.home.to_string_lossy().into_owned());
+    }
+    let mount = options.mount.to_string_lossy();
+    env.insert("CLAUDE_FAILOVER_MOUNT".to_owned(), mount.to_string());
+    env.insert("CLAUDE_FAILOVER_SESSION".to_owned(), request.session.to_string());
+    env.insert("CLAUDE_FAILOVER_TASK".to_owned(), format!("{mount}/sessions/{}/task", request.session));
+    env.into_iter().collect()
+}
+
+/// Replaces `{name}` places in one pass; what a place held is never looked at again.
+pub(super) fn fill(template: &str, places: &BTreeMap<&str, String>) -> String {
+    let mut out = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        out.push_str(before);
+        match after.split_once('}').and_then(|(name, tail)| places.get(name).map(|value| (value, tail))) {
+            Some((value, tail)) => {
+                out.push_str(value);
+                rest = tail;
+            }
+            None => {
+                out.push('{');
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+fn settings_file(hooks: &HookRules, command: &[String]) -> Value {
+    let entry = json!([{"hooks": [{"type": "command", "command": shell_words(command), "timeout": hooks.timeout}]}]);
+    let events: Map<String, Value> = hooks.events.iter().map(|e| (e.clone(), entry.clone())).collect();
+    let mut settings: Map<String, Value> = hooks.settings.clone().into_iter().collect();
+    settings.insert("hooks".to_owned(), Value::Object(events));
+    Value::Object(settings)
+}
+
+/// Hooks as `-c` overrides. Codex runs a hook only when its hash is trusted; trust for hooks of the command line is taken
+/// from the command line, too (measured on 0.169.0), so that no file changes and nobody else's hooks become trusted.
+fn codex_flags(hooks: &HookRules, command: &[String]) -> Vec<String> {
+    let command = shell_words(command);
+    let mut flags = Vec::new();
+    let mut trust = Vec::new();
+    for event in &hooks.events {
+        let handler = format!("{{type=\"command\",command={},timeout={}}}", toml_text(&command), hooks.timeout);
+        flags.extend(["-c".to_owned(), format!("hooks.{event}=[{{hooks=[{handler}]}}]")]);
+        let name = snake(event);
+        // Codex hashes compact JSON with sorted keys (measured on 0.169.0).
+        let body = json!({"type": "command", "async": false, "command": command, "timeout": hooks.timeout});
+        let hash = Sha256::digest(sorted(&json!({"event_name": name, "hooks": [body]})));
+        let hex: String = hash.iter().map(|b| format!("{b:02x}")).collect();
+        trust.push(format!("\"{CODEX_EVENT_FILE}:{name}:0:0\"={{trusted_hash=\"sha256:{hex}\"}}"));
+    }
+    flags.extend(["-c".to_owned(), format!("hooks.state={{{}}}", trust.join(","))]);
+    flags
+}
+
+fn snake(event: &str) -> String {
+    let mut out = String::new();
+    for c in event.chars() {
+        if c.is_ascii_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
+}
+
+/// Compact JSON with sorted keys.
+fn sorted(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let map: BTreeMap<&String, &Value> = map.iter().collect();
+            let parts: Vec<String> =
+                map.iter().map(|(k, v)| format!("{}:{}", Value::String((*k).clone()), sorted(v))).collect();
+            format!("{{{}}}", parts.join(","))
+        }
+        Value::Array(list) => format!("[{}]", list.iter().map(sorted).collect::<Vec<_>>().join(",")),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
+    }
+}
+
+/// A TOML basic string: JSON's escapes are a subset of TOML's (toml.io v1.0.0, "String").
+fn toml_text(text: &str) -> String {
+    Value::String(text.to_owned()).to_string()
+}
+
+/// One command line for `sh -c`.
+fn shell_words(words: &[String]) -> String {
+    let quoted = words.iter().map(|w| {
+        let plain = !w.is_empty() && w.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+        if plain { w.clone() } else { format!("'{}'", w.replace('\'', "'\\''")) }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+/// A new, empty log; the one before is kept as `.1`.
+fn fresh_log(log: &Path) -> io::Result<()> {
+    if let Some(dir) = log.parent() {
+        private_dir(dir)?;
+    }
+    let mut old = log.as_os_str().to_owned();
+    old.push(".1");
+    match fs::rename(log, &old) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(log)?;
+    Ok(())
+}
+
+fn private_dir(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Replaces a file atomically, 0600 from its first byte.
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        private_dir(dir)?;
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.tmp", uuid::Uuid::new_v4().simple()));
+    let tmp = PathBuf::from(name);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&tmp)?;
+    let written = file
+        .set_permissions(fs::Permissions::from_mode(0o600))
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&tmp, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&tmp);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_the_one_codex_wrote() {
+        // Written by Codex 0.169.0 into its config.toml when a person trusted this hook in its dialog.
+        let hooks = HookRules { timeout: 600, events: vec!["Stop".to_owned()], ..HookRules::default() };
+        let flags = codex_flags(&hooks, &["/tmp/ag/hook.sh".to_owned(), "Stop".to_owned()]);
+        let want = "sha256:59d6ecdc262ed576b20ac425c2287d797412909ad866b1952749544b53dd7483";
+        assert!(flags.last().expect("flags").contains(want), "{flags:?}");
+    }
+
+    #[test]
+    fn places_are_filled_once() {
+        let places = BTreeMap::from([("a", "{b}".to_owned()), ("b", "no".to_owned())]);
+        assert_eq!(fill("x{a}{c}{", &places), "x{b}{c}{");
+    }
+
+    #[test]
+    fn odd_words_are_quoted_for_the_shell() {
+        assert_eq!(shell_words(&["/a b/c".into(), "it's".into(), "ok".into()]), "'/a b/c' 'it'\\''s' ok");
+    }
+}

@@ -1,0 +1,285 @@
+//! What is known of each agent CLI: how it is started, and what its files and its screen say.
+//! In: rules files (built in, overridden by the configuration), launch requests, incarnations, screens. Out: launch plans,
+//! signals, looks. Owns the hook logs and launch files in the state directory. Never types, starts or stops anything and
+//! never decides what a signal leads to.
+
+mod changed;
+pub mod home;
+mod hooks;
+mod launch;
+pub mod records;
+pub mod rules;
+mod screen;
+mod status;
+mod transcript;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use self::{
+    changed::Changes,
+    records::RecordMeaning,
+    rules::{PromptWay, Rules, RulesError},
+};
+pub use self::{home::AccountHome, launch::hook_log, rules::Kind};
+use crate::{
+    model::{
+        evidence::{Look, Screen, Signal, Tokens},
+        ids::{AccountName, AgentName},
+        session::Incarnation,
+    },
+    ports::{AgentError, Agents, Cursor, LaunchPlan, LaunchRequest, PromptBy},
+};
+
+/// One row of `agents:` in the configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentConfig {
+    pub kind: Kind,
+    /// Instead of the program that the rules name.
+    #[serde(default)]
+    pub program: Option<String>,
+    /// The operator's own arguments; they come before ours.
+    #[serde(default)]
+    pub args: Vec<String>,
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// The program and its arguments (`kind: command`).
+    #[serde(default)]
+    pub run: Vec<String>,
+    /// Laid over the built-in rules, key by key.
+    #[serde(default)]
+    pub rules: Option<serde_json::Value>,
+}
+
+impl AgentConfig {
+    #[must_use]
+    pub fn new(kind: Kind) -> Self {
+        Self { kind, program: None, args: Vec::new(), env: BTreeMap::new(), run: Vec::new(), rules: None }
+    }
+}
+
+/// What `AgentBook` is made of.
+#[derive(Debug, Clone)]
+pub struct AgentBookOptions {
+    pub agents: BTreeMap<AgentName, AgentConfig>,
+    pub homes: BTreeMap<AccountName, AccountHome>,
+    pub state_dir: PathBuf,
+    /// This program's own file, for hooks and wrappers.
+    pub exe: PathBuf,
+    pub mount: PathBuf,
+    /// The daemon's environment; only an allow-list of it reaches a session.
+    pub base_env: BTreeMap<String, String>,
+}
+
+struct Agent {
+    config: AgentConfig,
+    rules: Rules,
+}
+
+/// Every agent of the configuration with its rules.
+pub struct AgentBook {
+    options: Arc<AgentBookOptions>,
+    agents: BTreeMap<AgentName, Arc<Agent>>,
+    changes: Changes,
+}
+
+impl AgentBook {
+    /// # Errors
+    /// When an agent's rules can't be used.
+    pub fn new(options: AgentBookOptions) -> Result<Self, RulesError> {
+        let mut agents = BTreeMap::new();
+        for (name, config) in &options.agents {
+            let rules = Rules::load(name.as_str(), config.kind, config.rules.as_ref())?;
+            agents.insert(name.clone(), Arc::new(Agent { config: config.clone(), rules }));
+        }
+        Ok(Self { options: Arc::new(options), agents, changes: Changes::new() })
+    }
+
+    fn agent(&self, name: &AgentName) -> Option<&Arc<Agent>> {
+        self.agents.get(name)
+    }
+
+    /// Whether a hook or transcript record of the agent's has such a meaning.
+    fn tells(&self, agent: &AgentName, meaning: impl Fn(&RecordMeaning) -> bool) -> bool {
+        let Some(agent) = self.agent(agent) else { return false };
+        let transcript = agent.rules.transcript.iter().flat_map(|transcript| &transcript.rules);
+        agent.rules.hooks.rules.iter().chain(transcript).any(|rule| meaning(&rule.mean))
+    }
+
+    fn facts(&self, incarnation: &Incarnation) -> Option<Facts> {
+        let agent = Arc::clone(self.agent(&incarnation.agent)?);
+        let account = incarnation.account.as_ref().and_then(|a| self.options.homes.get(a));
+        let home = match (account, &agent.rules.home) {
+            (Some(account), _) => account.home.clone(),
+            (None, Some(rule)) => agent.config.env.get(&rule.env).map_or_else(
+                || Path::new(self.options.base_env.get("HOME").map_or("/", String::as_str)).join(&rule.default),
+                PathBuf::from,
+            ),
+            (None, None) => PathBuf::new(),
+        };
+        let log = hook_log(&self.options.state_dir, &incarnation.session);
+        Some(Facts { agent, home, log, incarnation: incarnation.clone() })
+    }
+}
+
+/// What reading an incarnation's files needs; owned, so that it can go to a blocking thread.
+struct Facts {
+    agent: Arc<Agent>,
+    home: PathBuf,
+    log: PathBuf,
+    incarnation: Incarnation,
+}
+
+impl Facts {
+    /// Fills a path; `None` when it needs a conversation that isn't known.
+    fn path(&self, template: &str, conversation: Option<&str>) -> Option<String> {
+        let conversation = match (conversation, &self.incarnation.conversation) {
+            (Some(id), _) => Some(id),
+            (None, known) => known.as_deref(),
+        };
+        if template.contains("{conversation}") && conversation.is_none() {
+            return None;
+        }
+        let places = BTreeMap::from([
+            ("home", self.home.to_string_lossy().into_owned()),
+            ("pid", self.incarnation.pid.to_string()),
+            ("conversation", conversation.unwrap_or_default().to_owned()),
+        ]);
+        Some(launch::fill(template, &places))
+    }
+
+    fn transcript(&self, told: Option<PathBuf>) -> Option<PathBuf> {
+        let rules = self.agent.rules.transcript.as_ref()?;
+        let by_process = || transcript::open_file(rules.open_file.as_ref()?, self.incarnation.pid);
+        let by_name = || rules.paths.iter().filter_map(|t| self.path(t, None)).find_map(|p| transcript::find(&p));
+        told.filter(|p| p.is_file()).or_else(by_process).or_else(by_name)
+    }
+
+    fn signals(&self, cursor: &mut Cursor) -> Vec<Signal> {
+        let rules = &self.agent.rules;
+        let (mut signals, told) = hooks::read(&rules.hooks, &self.log, &mut cursor.hooks);
+        if let Some(rules) = &rules.transcript {
+            let path = self.transcript(told.or_else(|| cursor.transcript_path.clone()));
+            if path != cursor.transcript_path {
+                cursor.transcript = 0;
+                cursor.transcript_path = path;
+            }
+            if let Some(path) = &cursor.transcript_path {
+                signals.extend(transcript::read(rules, path, self.incarnation.started, &mut cursor.transcript));
+            }
+        }
+        if let Some(rules) = &rules.status
+            && let Some(path) = self.path(&rules.path, None)
+        {
+            signals.extend(status::read(rules, Path::new(&path), self.incarnation.pid, &mut cursor.status));
+        }
+        signals.sort_by_key(|s| s.at);
+        signals
+    }
+
+    fn tokens(&self) -> Option<Tokens> {
+        let rules = self.agent.rules.transcript.as_ref()?.tokens.as_ref()?;
+        let (_, told) = hooks::read(&self.agent.rules.hooks, &self.log, &mut 0);
+        let path = self.transcript(told)?;
+        let conversation = path.file_stem().map(|s| s.to_string_lossy().into_owned());
+        let beside = rules.beside.as_deref().and_then(|t| self.path(t, conversation.as_deref()));
+        transcript::tokens(rules, &path, beside.as_deref())
+    }
+}
+
+#[async_trait]
+impl Agents for AgentBook {
+    fn prompt_by(&self, agent: &AgentName) -> PromptBy {
+        match self.agent(agent).map(|a| a.rules.prompt_by) {
+            Some(PromptWay::Stdin) => PromptBy::Stdin,
+            Some(PromptWay::Paste) | None => PromptBy::Paste,
+        }
+    }
+
+    fn tells_prompts(&self, agent: &AgentName) -> bool {
+        self.tells(agent, |meaning| matches!(meaning, RecordMeaning::PromptTaken { .. }))
+    }
+
+    fn tells_turns(&self, agent: &AgentName) -> bool {
+        self.tells(agent, |meaning| matches!(meaning, RecordMeaning::TurnEnded { .. }))
+    }
+
+    fn interrupt_keys(&self, agent: Option<&AgentName>) -> Vec<String> {
+        let known = agent.and_then(|agent| self.agent(agent)).map(|agent| agent.rules.interrupt.clone());
+        known.filter(|keys| !keys.is_empty()).unwrap_or_else(|| vec!["C-c".to_owned()])
+    }
+
+    async fn launch(&self, request: &LaunchRequest) -> Result<LaunchPlan, AgentError> {
+        let error = |message: String| AgentError { agent: request.agent.to_string(), message };
+        let agent =
+            self.agent(&request.agent).ok_or_else(|| error("the configuration has no such agent".to_owned()))?;
+        let account = match &request.account {
+            None => None,
+            Some(name) => Some(
+                self.options.homes.get(name).ok_or_else(|| error(format!("the account {name} has no home")))?.clone(),
+            ),
+        };
+        let (options, agent, request) = (Arc::clone(&self.options), Arc::clone(agent), request.clone());
+        let plan = blocking(move || launch::plan(&options, &agent, &request, account.as_ref())).await;
+        self.changes.watch(&self.options.state_dir.join("hooks"));
+        match plan {
+            Some(plan) => plan.map_err(|e| error(format!("its start can't be prepared: {e}"))),
+            None => Err(error("its start can't be prepared: the work was cut short".to_owned())),
+        }
+    }
+
+    async fn signals(&self, incarnation: &Incarnation, cursor: &mut Cursor) -> Vec<Signal> {
+        let Some(facts) = self.facts(incarnation) else { return Vec::new() };
+        self.changes.watch(&self.options.state_dir.join("hooks"));
+        if let Some(path) = facts.agent.rules.status.as_ref().and_then(|s| facts.path(&s.path, None))
+            && let Some(dir) = Path::new(&path).parent()
+        {
+            self.changes.watch(dir);
+        }
+        let mut at = cursor.clone();
+        let read = blocking(move || {
+            let signals = facts.signals(&mut at);
+            (signals, at)
+        });
+        match read.await {
+            Some((signals, at)) => {
+                // Some failures run no hook: then the transcript is the first to know.
+                if let Some(dir) = at.transcript_path.as_deref().and_then(Path::parent) {
+                    self.changes.watch(dir);
+                }
+                *cursor = at;
+                signals
+            }
+            None => Vec::new(),
+        }
+    }
+
+    fn look(&self, agent: &AgentName, screen: &Screen, now: Timestamp) -> Look {
+        self.agent(agent).map_or_else(Look::default, |a| screen::look(&a.rules.screen, screen, now))
+    }
+
+    async fn tokens(&self, incarnation: &Incarnation) -> Option<Tokens> {
+        let facts = self.facts(incarnation)?;
+        blocking(move || facts.tokens()).await.flatten()
+    }
+
+    async fn changed(&self) {
+        self.changes.changed().await;
+    }
+}
+
+/// Runs file work off the async threads; `None` when the runtime is going down or the work panicked.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| tracing::error!(error = %e, "reading an agent's files failed"))
+        .ok()
+}

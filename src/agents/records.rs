@@ -1,0 +1,237 @@
+//! From an agent's JSON records (hook data, status file, transcript line) to meanings, by rules.
+//! In: one JSON value and a list of rules, first match wins. Out: at most one meaning. Pure.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    agents::rules::Pattern,
+    model::evidence::{Failure, Meaning, Signal, Source, WaitingFor},
+};
+
+/// Longest `Signal::text` in characters.
+pub const TEXT_MAX: usize = 200;
+
+/// One kind of record and what it means.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordRule {
+    pub rule: String,
+    /// Hook event; nothing for other records.
+    #[serde(default)]
+    pub event: Option<String>,
+    /// JSON pointer to what must be there.
+    #[serde(default)]
+    pub when: BTreeMap<String, Condition>,
+    pub mean: RecordMeaning,
+}
+
+/// What a value must be like.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    Is(Value),
+    Matches(Pattern),
+    /// There and neither null nor false, or the opposite.
+    Present(bool),
+    /// A list or text with something in it, or the opposite.
+    Filled(bool),
+}
+
+/// A meaning with its parts taken from the record. Texts are templates: `{/pointer}` is replaced; a template that is
+/// nothing but a pointer to nothing gives no text.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum RecordMeaning {
+    Started {
+        conversation: String,
+    },
+    Idle,
+    Busy,
+    PromptTaken {
+        #[serde(default)]
+        prompt: Option<String>,
+        /// What the agent adds to a prompt; taken out.
+        #[serde(default)]
+        drop: Option<Pattern>,
+    },
+    Waiting(WaitingFor),
+    TurnEnded {
+        #[serde(default)]
+        message: Option<String>,
+        /// Pointer to a list whose length counts.
+        #[serde(default)]
+        background: Option<String>,
+    },
+    TurnFailed {
+        /// When `by` says nothing.
+        failure: Failure,
+        /// Pointer to the agent's name of the failure.
+        #[serde(default)]
+        by: Option<String>,
+        #[serde(default)]
+        table: BTreeMap<String, Failure>,
+        #[serde(default)]
+        message: Option<String>,
+        /// Pointer to the epoch second at which a limit ends; put behind the message.
+        #[serde(default)]
+        until: Option<String>,
+    },
+    Interrupted,
+    Exited {
+        #[serde(default)]
+        conversation: Option<String>,
+    },
+    /// A record that is known and says nothing.
+    Nothing,
+}
+
+impl Condition {
+    fn holds(&self, value: Option<&Value>) -> bool {
+        let there = value.is_some_and(|v| !v.is_null() && *v != Value::Bool(false));
+        match self {
+            Self::Is(want) => value == Some(want),
+            Self::Matches(pattern) => value.and_then(Value::as_str).is_some_and(|text| pattern.0.is_match(text)),
+            Self::Present(want) => there == *want,
+            Self::Filled(want) => value.is_some_and(filled) == *want,
+        }
+    }
+}
+
+fn filled(value: &Value) -> bool {
+    match value {
+        Value::Array(list) => !list.is_empty(),
+        Value::String(text) => !text.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Whether every condition holds.
+#[must_use]
+pub fn all_hold(when: &BTreeMap<String, Condition>, record: &Value) -> bool {
+    when.iter().all(|(pointer, condition)| condition.holds(record.pointer(pointer)))
+}
+
+/// The signal that a record gives, if any.
+#[must_use]
+pub fn read(
+    rules: &[RecordRule],
+    event: Option<&str>,
+    record: &Value,
+    source: Source,
+    at: Timestamp,
+) -> Option<Signal> {
+    let rule = rules.iter().find(|r| r.event.as_deref() == event && all_hold(&r.when, record))?;
+    let meaning = rule.mean.fill(record)?;
+    let text = describe(&meaning).or_else(|| event.map(str::to_owned)).unwrap_or_else(|| rule.rule.clone());
+    Some(Signal { at, source, rule: rule.rule.clone(), text: shorten(&text), meaning })
+}
+
+impl RecordMeaning {
+    /// `None` when the rule says that the record means nothing, or a part it can't do without is missing.
+    fn fill(&self, record: &Value) -> Option<Meaning> {
+        let optional = |template: &Option<String>| template.as_deref().and_then(|t| fill(t, record));
+        Some(match self {
+            Self::Started { conversation } => Meaning::Started { conversation: fill(conversation, record)? },
+            Self::Idle => Meaning::Idle,
+            Self::Busy => Meaning::Busy,
+            Self::PromptTaken { prompt, drop } => {
+                let prompt = optional(prompt).map(|text| match drop {
+                    Some(added) => added.0.replace_all(&text, "").trim().to_owned(),
+                    None => text,
+                });
+                Meaning::PromptTaken { prompt }
+            }
+            Self::Waiting(what) => Meaning::Waiting { what: *what },
+            Self::TurnEnded { message, background } => Meaning::TurnEnded {
+                message: optional(message),
+                background: background
+                    .as_deref()
+                    .and_then(|p| record.pointer(p))
+                    .and_then(Value::as_array)
+                    .map_or(0, |list| u32::try_from(list.len()).unwrap_or(u32::MAX)),
+            },
+            Self::TurnFailed { failure, by, table, message, until } => {
+                let named = by.as_deref().and_then(|p| record.pointer(p)).and_then(Value::as_str);
+                let failure = named.and_then(|name| table.get(name)).copied().unwrap_or(*failure);
+                let mut message = optional(message).or_else(|| named.map(str::to_owned)).unwrap_or_default();
+                let until = until.as_deref().and_then(|p| record.pointer(p)).and_then(Value::as_i64);
+                if let Some(end) = until.and_then(|s| Timestamp::from_second(s).ok()) {
+                    message.push_str(&format!(" (until {end})"));
+                }
+                Meaning::TurnFailed { failure, message }
+            }
+            Self::Interrupted => Meaning::Interrupted,
+            Self::Exited { conversation } => Meaning::Exited { conversation: optional(conversation) },
+            Self::Nothing => return None,
+        })
+    }
+}
+
+fn describe(meaning: &Meaning) -> Option<String> {
+    match meaning {
+        Meaning::Started { conversation } => Some(conversation.clone()),
+        Meaning::PromptTaken { prompt } => prompt.clone(),
+        Meaning::TurnEnded { message, .. } => message.clone(),
+        Meaning::TurnFailed { message, .. } => Some(message.clone()),
+        Meaning::Exited { conversation } => conversation.clone(),
+        Meaning::Idle | Meaning::Busy | Meaning::Waiting { .. } | Meaning::Interrupted => None,
+    }
+}
+
+/// Fills `{/pointer}` places. `None` when every place was empty and the template holds nothing else.
+fn fill(template: &str, record: &Value) -> Option<String> {
+    let mut out = String::new();
+    let mut rest = template;
+    let mut missing = false;
+    while let Some((before, after)) = rest.split_once("{/") {
+        let Some((pointer, tail)) = after.split_once('}') else { break };
+        out.push_str(before);
+        match record.pointer(&format!("/{pointer}")) {
+            Some(Value::String(text)) => out.push_str(text),
+            Some(value @ (Value::Number(_) | Value::Bool(_))) => out.push_str(&value.to_string()),
+            Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => missing = true,
+        }
+        rest = tail;
+    }
+    out.push_str(rest);
+    (!(missing && out.trim().is_empty())).then_some(out)
+}
+
+/// Shortened to `TEXT_MAX` characters, in one line, free of control characters.
+#[must_use]
+pub fn shorten(text: &str) -> String {
+    let mut words: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_MAX + 1).collect::<String>();
+    if words.chars().count() > TEXT_MAX {
+        words = words.chars().take(TEXT_MAX - 1).collect();
+        words.push('…');
+    }
+    words.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn templates_take_what_is_there() {
+        let record = json!({"a": {"b": "x"}, "n": 3});
+        assert_eq!(fill("{/a/b}", &record).as_deref(), Some("x"));
+        assert_eq!(fill("status {/n}: {/a/b}", &record).as_deref(), Some("status 3: x"));
+        assert_eq!(fill("{/nothing}", &record), None);
+    }
+
+    #[test]
+    fn texts_are_short_and_clean() {
+        let text = shorten(&format!("a\x1b[31m\n{}", "b".repeat(500)));
+        assert_eq!(text.chars().count(), TEXT_MAX);
+        assert!(!text.chars().any(char::is_control));
+    }
+}

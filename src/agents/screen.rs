@@ -1,0 +1,196 @@
+//! Reads a terminal by the rules of its agent: where the input box is, what is in it, what title and screen mean.
+//! In: `ScreenRules` and one `Screen`. Out: a `Look`. Pure. Patterns see one region each, never the whole screen: text
+//! that an agent quotes in its conversation is above the last block and is no evidence.
+
+use jiff::Timestamp;
+
+use crate::{
+    agents::{
+        records::shorten,
+        rules::{BoxShape, InputBox, Region, ScreenMeaning, ScreenRules},
+    },
+    model::evidence::{Look, Meaning, Screen, Signal, Source},
+};
+
+/// A screen, cut into its regions.
+#[derive(Debug, Default)]
+struct Regions {
+    input: Option<String>,
+    last: String,
+    footer: String,
+    dialog: String,
+    end: String,
+}
+
+/// What a screen says. Signals: what happened (failure, waiting, interruption, exit) before busy before idle, and the
+/// title before the screen within each.
+#[must_use]
+pub fn look(rules: &ScreenRules, screen: &Screen, now: Timestamp) -> Look {
+    let regions = cut(rules, &screen.plain);
+    let raw = regions.input.clone();
+    let mut signals: Vec<Signal> = Vec::new();
+    for rule in &rules.rules {
+        if rule.needs_input && raw.is_none() {
+            continue;
+        }
+        let source = if rule.region == Region::Title { Source::Title } else { Source::Screen };
+        // Of one kind the first rule that matches speaks: special ones stand before general ones.
+        if signals.iter().any(|s| s.source == source && same_kind(rule.mean, &s.meaning)) {
+            continue;
+        }
+        let text = match rule.region {
+            Region::Title => &screen.title,
+            Region::Last => &regions.last,
+            Region::Footer => &regions.footer,
+            Region::Dialog => &regions.dialog,
+            Region::End => &regions.end,
+        };
+        let Some(found) = rule.pattern.0.captures(text) else { continue };
+        let whole = found.get(0).map_or("", |m| m.as_str());
+        let group = found.get(1).map(|m| m.as_str().split_whitespace().collect::<Vec<_>>().join(" "));
+        let meaning = match rule.mean {
+            ScreenMeaning::Idle => Meaning::Idle,
+            ScreenMeaning::Busy => Meaning::Busy,
+            ScreenMeaning::Waiting(what) => Meaning::Waiting { what },
+            ScreenMeaning::Failed(failure) => {
+                Meaning::TurnFailed { failure, message: group.unwrap_or_else(|| shorten(whole)) }
+            }
+            ScreenMeaning::Interrupted => Meaning::Interrupted,
+            ScreenMeaning::Exited => Meaning::Exited { conversation: group },
+        };
+        signals.push(Signal { at: now, source, rule: rule.rule.clone(), text: shorten(whole), meaning });
+    }
+    let busy = signals.iter().any(|s| s.meaning == Meaning::Busy);
+    if busy {
+        // The last block can be the echo of a prompt that quotes a failure; an agent at work has not failed. Claude Code's
+        // title can look idle while it works.
+        signals.retain(|s| !matches!(s.meaning, Meaning::TurnFailed { .. } | Meaning::Interrupted | Meaning::Idle));
+    }
+    if raw.is_some() && !busy && !signals.iter().any(|s| matches!(s.meaning, Meaning::Waiting { .. })) {
+        let rule = "input-box".to_owned();
+        signals.push(Signal { at: now, source: Source::Screen, rule, text: String::new(), meaning: Meaning::Idle });
+    }
+    signals.sort_by_key(|s| (weight(&s.meaning), s.source));
+    let pasted = match (&rules.input, &raw) {
+        (Some(rule), Some(text)) => rule.pasted.0.is_match(text),
+        (None, _) | (_, None) => false,
+    };
+    let input = raw.map(|text| match &rules.input {
+        Some(rule) if rule.ghosts.iter().any(|ghost| ghost.0.is_match(&text)) => String::new(),
+        Some(_) | None => text,
+    });
+    Look { ready: input.is_some(), input, pasted, signals }
+}
+
+fn same_kind(mean: ScreenMeaning, meaning: &Meaning) -> bool {
+    match mean {
+        ScreenMeaning::Idle => matches!(meaning, Meaning::Idle),
+        ScreenMeaning::Busy => matches!(meaning, Meaning::Busy),
+        ScreenMeaning::Waiting(_) => matches!(meaning, Meaning::Waiting { .. }),
+        ScreenMeaning::Failed(_) | ScreenMeaning::Interrupted => {
+            matches!(meaning, Meaning::TurnFailed { .. } | Meaning::Interrupted)
+        }
+        ScreenMeaning::Exited => matches!(meaning, Meaning::Exited { .. }),
+    }
+}
+
+fn weight(meaning: &Meaning) -> u8 {
+    match meaning {
+        Meaning::Exited { .. } => 0,
+        Meaning::TurnFailed { .. } => 1,
+        Meaning::Waiting { .. } => 2,
+        Meaning::Interrupted => 3,
+        Meaning::Busy => 4,
+        Meaning::Started { .. } | Meaning::PromptTaken { .. } | Meaning::TurnEnded { .. } => 5,
+        Meaning::Idle => 6,
+    }
+}
+
+fn cut(rules: &ScreenRules, plain: &str) -> Regions {
+    let lines: Vec<&str> = plain.lines().map(str::trim_end).collect();
+    let used = lines.iter().rposition(|l| !l.is_empty()).map_or(0, |i| i + 1);
+    let lines = &lines[..used];
+    let Some(rule) = &rules.input else {
+        return Regions { end: spaces(lines), ..Regions::default() };
+    };
+    if lines.last().is_some_and(|line| rule.dialog_end.0.is_match(line)) {
+        let start = dialog_start(rule, lines);
+        return Regions {
+            last: last_block(rules, &lines[..start.saturating_sub(1)]),
+            dialog: spaces(&lines[start..]),
+            ..Regions::default()
+        };
+    }
+    let found = match rule.shape {
+        BoxShape::BetweenLines => between_lines(rule, lines),
+        BoxShape::AboveFooter => above_footer(rule, lines),
+    };
+    match found {
+        Some((first, last)) => {
+            let (above, below) = match rule.shape {
+                BoxShape::BetweenLines => (first - 1, last + 1),
+                BoxShape::AboveFooter => (first, last),
+            };
+            Regions {
+                input: Some(input_text(rule, &lines[first..last])),
+                last: last_block(rules, &lines[..above]),
+                footer: spaces(&lines[below..]),
+                ..Regions::default()
+            }
+        }
+        None => Regions { end: spaces(lines), ..Regions::default() },
+    }
+}
+
+/// The box's lines as a range, when the last two frame lines enclose a prompt.
+fn between_lines(rule: &InputBox, lines: &[&str]) -> Option<(usize, usize)> {
+    let bottom = lines.iter().rposition(|l| rule.frame.0.is_match(l))?;
+    let top = lines[..bottom].iter().rposition(|l| rule.frame.0.is_match(l))?;
+    let first = lines.get(top + 1)?;
+    (top + 1 < bottom && rule.prompt.0.is_match(first)).then_some((top + 1, bottom))
+}
+
+/// The box's lines as a range: from the last prompt mark to the blank line above the footer.
+fn above_footer(rule: &InputBox, lines: &[&str]) -> Option<(usize, usize)> {
+    let blank = lines.iter().rposition(|l| l.is_empty())?;
+    let first = lines[..blank].iter().rposition(|l| rule.prompt.0.is_match(l))?;
+    // Anything at the left edge below the mark is the conversation: then the mark is an old prompt.
+    let box_lines = &lines[first + 1..blank];
+    let footer = &lines[blank + 1..];
+    let indented = |l: &&str| l.is_empty() || l.starts_with("  ");
+    (box_lines.iter().all(&indented) && footer.iter().all(indented)).then_some((first, blank))
+}
+
+fn input_text(rule: &InputBox, lines: &[&str]) -> String {
+    let mut out: Vec<String> = Vec::new();
+    for (i, line) in lines.iter().enumerate() {
+        let text = if i == 0 { rule.prompt.0.replace(line, "").into_owned() } else { line.to_string() };
+        out.push(text.strip_prefix("  ").filter(|_| i > 0).unwrap_or(&text).to_owned());
+    }
+    out.join("\n").trim().to_owned()
+}
+
+/// A dialog begins below its frame line. Without one it begins below the first gap of two empty lines under the last
+/// line at the left edge, which is the conversation's. The line above the beginning belongs to neither.
+fn dialog_start(rule: &InputBox, lines: &[&str]) -> usize {
+    if let Some(frame) = lines.iter().rposition(|l| rule.frame.0.is_match(l)) {
+        return frame + 1;
+    }
+    let at_edge = |l: &&str| !l.is_empty() && !l.starts_with(' ') && !rule.prompt.0.is_match(l);
+    let below = lines.iter().rposition(at_edge).map_or(0, |i| i + 1);
+    let gap = lines[below..].windows(2).position(|pair| pair.iter().all(|l| l.is_empty()));
+    gap.map_or(below, |i| below + i)
+}
+
+/// The last lines without an empty one between them, frame notices left out.
+fn last_block(rules: &ScreenRules, lines: &[&str]) -> String {
+    let framing = |l: &&str| l.is_empty() || rules.notice.as_ref().is_some_and(|n| n.0.is_match(l));
+    let end = lines.iter().rposition(|l| !framing(l)).map_or(0, |i| i + 1);
+    let start = lines[..end].iter().rposition(|l| l.is_empty()).map_or(0, |i| i + 1);
+    spaces(&lines[start..end])
+}
+
+/// Joined, with plain spaces: the agents set no-break spaces behind their marks.
+fn spaces(lines: &[&str]) -> String {
+    lines.join("\n").replace('\u{a0}', " ")
+}

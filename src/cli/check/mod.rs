@@ -1,0 +1,92 @@
+//! `check`: everything that would keep the daemon from working, found in one go.
+//! In: the configuration and the machine. Out: problems with place and remedy. Changes nothing; with `--fix` creates queue
+//! directories, the state directory and the mountpoint where they are missing, and nothing else.
+
+mod dirs;
+mod report;
+mod tools;
+
+use report::Report;
+
+use super::{
+    Io,
+    args::CheckArgs,
+    exit::{Exit, Failure},
+    place,
+};
+use crate::config::{self, Config, Loaded, paths, paths::Lookup};
+
+/// What the single checks look at.
+struct Scene<'a> {
+    config: &'a Config,
+    env: Lookup<'a>,
+    /// No permission stops us.
+    root: bool,
+    fix: bool,
+}
+
+/// # Errors
+/// When the output can't be written.
+pub fn run(args: &CheckArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
+    let file = place::config_file(&args.config, io);
+    let mut report = Report::default();
+    let loaded = match config::load(&file, io.env) {
+        Ok(loaded) => Some(loaded),
+        Err(error) => {
+            report.unread(&error);
+            None
+        }
+    };
+    let defaults = Config::default();
+    let config = loaded.as_ref().map_or(&defaults, |loaded| &loaded.config);
+    let scene = Scene { config, env: io.env, root: nix::unistd::geteuid().is_root(), fix: args.fix };
+
+    if let Some(loaded) = &loaded {
+        about_file(loaded, &scene, &mut report);
+        dirs::projects(&scene, &mut report);
+        dirs::accounts(&scene, &mut report);
+        tools::agents(&scene, loaded, &mut report);
+    }
+    dirs::state(&paths::state_dir(io.env), &scene, &mut report);
+    tools::tmux(&scene, &mut report);
+    if config.mount.enabled {
+        tools::fuse(&scene, &mut report);
+        let point = config.mount.path.clone().unwrap_or_else(|| paths::mountpoint(io.env));
+        dirs::mountpoint(&point, &scene, &mut report);
+    }
+    report.write(loaded.as_ref(), io)?;
+    Ok(if report.problems() == 0 { Exit::Ok } else { Exit::Failed })
+}
+
+fn about_file(loaded: &Loaded, scene: &Scene<'_>, report: &mut Report) {
+    use std::os::unix::fs::MetadataExt;
+    report.ok(format!("{}: read", loaded.file.display()));
+    let config = scene.config;
+    if config.projects.is_empty() {
+        report.problem(
+            "projects",
+            "there are no projects, so there is nothing to do",
+            "add {name: …, path: …} to `projects`",
+        );
+    }
+    if config.pool.autonomous.max == 0 {
+        report.problem(
+            "pool.autonomous.max",
+            "no session may be made, so no task is ever done",
+            "set `max` to 1 or more",
+        );
+    }
+    let accounts = config.accounts.iter().enumerate().map(|(n, account)| (format!("accounts[{n}].env"), &account.env));
+    let agents = config.agents.iter().map(|(name, agent)| (format!("agents.{name}.env"), &agent.env));
+    let mode = std::fs::metadata(&loaded.file).map_or(0, |meta| meta.mode());
+    for (key, env) in accounts.chain(agents) {
+        let names: Vec<_> = env.written_out().collect();
+        if !names.is_empty() && mode & 0o044 != 0 {
+            report.problem(
+                key,
+                format!("{} stands in a file that others can read (mode {:04o})", names.join(", "), mode & 0o7777),
+                format!("chmod 600 {}, or write {{from_env: NAME}} or {{from_file: PATH}}", loaded.file.display()),
+            );
+        }
+    }
+}

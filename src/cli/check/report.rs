@@ -1,0 +1,80 @@
+//! What `check` found, and how it is shown.
+
+use crate::{
+    cli::{Io, table::clean},
+    config::{LoadError, Loaded, error::point},
+};
+
+#[derive(Debug)]
+struct Problem {
+    /// Dotted path of the key it is about; empty when it is about the machine.
+    key: String,
+    message: String,
+    remedy: String,
+}
+
+#[derive(Debug, Default)]
+pub struct Report {
+    problems: Vec<Problem>,
+    /// Problems of the configuration file, each a text of its own, ready to show.
+    unread: Vec<String>,
+    notes: Vec<(&'static str, String)>,
+}
+
+impl Report {
+    pub fn problem(&mut self, key: impl Into<String>, message: impl Into<String>, remedy: impl Into<String>) {
+        self.problems.push(Problem { key: key.into(), message: message.into(), remedy: remedy.into() });
+    }
+
+    /// Something that is in order, was mended, or will be by itself.
+    pub fn ok(&mut self, text: impl Into<String>) {
+        self.notes.push(("ok", text.into()));
+    }
+
+    /// Something to know that keeps nothing from working.
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(("note", text.into()));
+    }
+
+    pub fn unread(&mut self, error: &LoadError) {
+        match error {
+            LoadError::Unreadable { .. } => self.unread.push(error.to_string()),
+            LoadError::Wrong(problems) => self
+                .unread
+                .extend(problems.list.iter().map(|p| point(&problems.file, &problems.text, p.place, &p.message))),
+        }
+    }
+
+    #[must_use]
+    pub fn problems(&self) -> usize {
+        self.problems.len() + self.unread.len()
+    }
+
+    /// # Errors
+    /// The writer's own.
+    pub fn write(&self, loaded: Option<&Loaded>, io: &mut Io<'_>) -> std::io::Result<()> {
+        for (word, note) in &self.notes {
+            writeln!(io.out, "{word}: {}", clean(note))?;
+        }
+        for text in &self.unread {
+            writeln!(io.out, "\n{text}")?;
+        }
+        for problem in &self.problems {
+            let message = clean(&problem.message);
+            match loaded.filter(|_| !problem.key.is_empty()) {
+                Some(loaded) if loaded.places.around(&problem.key) => {
+                    let shown = point(&loaded.file, &loaded.text, loaded.places.of(&problem.key), &message);
+                    writeln!(io.out, "\n{shown}")?;
+                }
+                Some(_) => writeln!(io.out, "\n{}: {message}", problem.key)?,
+                None => writeln!(io.out, "\n{message}")?,
+            }
+            writeln!(io.out, "  -> {}", clean(&problem.remedy))?;
+        }
+        match self.problems() {
+            0 => writeln!(io.out, "\nno problems"),
+            1 => writeln!(io.out, "\n1 problem"),
+            n => writeln!(io.out, "\n{n} problems"),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Programs and devices: tmux, the agents, FUSE.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    io::Read,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::unistd::{AccessFlags, Group, access};
+
+use super::{Report, Scene};
+use crate::{
+    config::{Agent, AgentKind, Loaded, Socket},
+    model::ids::AgentName,
+};
+
+/// The oldest tmux with `-f no-output` for control clients (tmux CHANGES, 3.2).
+const TMUX_OLDEST: (u32, u32) = (3, 2);
+/// A socket's path has room for so many bytes, the closing NUL included (unix(7)).
+const SOCKET_PATH: usize = 108;
+/// An agent written in JavaScript may take seconds to say its version on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The program as a shell would find it.
+fn find(program: &str, path: Option<OsString>) -> Option<PathBuf> {
+    let runs = |file: &Path| file.is_file() && access(file, AccessFlags::X_OK).is_ok();
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(|file| runs(file));
+    }
+    std::env::split_paths(&path?).map(|dir| dir.join(program)).find(|file| runs(file))
+}
+
+/// The first line of what `program argument` says, if it says something in time.
+fn version(program: &Path, argument: &str) -> Result<String, String> {
+    let mut child = Command::new(program)
+        .arg(argument)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let mut pipe = child.stdout.take();
+    let reader = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let read = pipe.as_mut().map(|pipe| pipe.take(4096).read_to_end(&mut text));
+        drop(read);
+        text
+    });
+    let begun = Instant::now();
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if begun.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(20)),
+            Ok(None) | Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("didn't answer `{argument}` within {} s", PATIENCE.as_secs()));
+            }
+        }
+    };
+    let text = reader.join().unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().next().unwrap_or_default().trim().to_owned();
+    if status.success() { Ok(line) } else { Err(format!("`{argument}` ended with {status}")) }
+}
+
+pub fn tmux(scene: &Scene<'_>, report: &mut Report) {
+    let install = "install tmux, for example: apt install tmux";
+    match find("tmux", (scene.env)("PATH")) {
+        None => report.problem("", "tmux isn't on $PATH", install),
+        Some(program) => match version(&program, "-V") {
+            Err(why) => report.problem("", format!("{} {why}", program.display()), install),
+            Ok(said) => match number(&said) {
+                Some(found) if found < TMUX_OLDEST => report.problem(
+                    "",
+                    format!("{said} is too old"),
+                    format!("tmux {}.{} or newer is needed", TMUX_OLDEST.0, TMUX_OLDEST.1),
+                ),
+                Some(_) | None => report.ok(said),
+            },
+        },
+    }
+    if let Socket::Path(path) = &scene.config.tmux.socket {
+        if path.as_os_str().len() >= SOCKET_PATH {
+            report.problem(
+                "tmux.socket",
+                format!("the path is longer than the {} bytes a socket may have", SOCKET_PATH - 1),
+                "give a shorter one",
+            );
+        }
+        match path.parent() {
+            Some(dir) if !dir.is_dir() => {
+                report.problem(
+                    "tmux.socket",
+                    format!("the directory {} doesn't exist", dir.display()),
+                    format!("mkdir -p -m 700 {}", dir.display()),
+                );
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
+/// `tmux 3.3a` is (3, 3); `tmux master` is none.
+fn number(said: &str) -> Option<(u32, u32)> {
+    let word = said.split_whitespace().nth(1)?;
+    let word = word.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let (major, rest) = word.split_once('.')?;
+    let minor: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// Agents that the pool, an account or a dedicated session needs, and those that the file writes out for tasks to name.
+pub fn agents(scene: &Scene<'_>, loaded: &Loaded, report: &mut Report) {
+    let config = scene.config;
+    let mut needed: BTreeSet<&AgentName> = config.accounts.iter().map(|account| &account.agent).collect();
+    if config.pool.autonomous.max > 0 {
+        needed.insert(&config.pool.autonomous.agent);
+    }
+    needed.extend(config.pool.dedicated.iter().filter_map(|dedicated| dedicated.agent.as_ref()));
+    for (name, agent) in &config.agents {
+        let needed = needed.contains(name);
+        if needed || loaded.places.stands(&format!("agents.{name}")) {
+            one(name, agent, needed, scene, report);
+        }
+    }
+}
+
+fn one(name: &AgentName, agent: &Agent, needed: bool, scene: &Scene<'_>, report: &mut Report) {
+    if let Some(rules) = &agent.rules
+        && let Err(error) = std::fs::File::open(rules)
+    {
+        report.problem(
+            format!("agents.{name}.rules"),
+            format!("can't read {}: {error}", rules.display()),
+            "mend the path, or take the key out",
+        );
+    }
+    let Some(program) = agent.program() else { return };
+    let key = match agent.kind {
+        AgentKind::Command => format!("agents.{name}.run"),
+        AgentKind::Claude | AgentKind::Codex | AgentKind::Demo => format!("agents.{name}.program"),
+    };
+    let own_path = agent.env.iter().find(|(name, _)| *name == "PATH").map(|(_, value)| OsString::from(value.expose()));
+    let Some(found) = find(program, own_path.or_else(|| (scene.env)("PATH"))) else {
+        let remedy = "install it, or write its whole path; a service's $PATH is shorter than a shell's";
+        let missing = format!("the agent {name} runs `{program}`, which isn't on $PATH");
+        if needed {
+            report.problem(key, missing, remedy);
+        } else {
+            report.note(format!("{missing}; only tasks that ask for it can't run"));
+        }
+        return;
+    };
+    match agent.kind {
+        // Any program: what it does with an argument is unknown, so it isn't run.
+        AgentKind::Command | AgentKind::Demo => report.ok(format!("agent {name}: {}", found.display())),
+        AgentKind::Claude | AgentKind::Codex => match version(&found, "--version") {
+            Ok(said) => report.ok(format!("agent {name}: {}, {said}", found.display())),
+            Err(why) => {
+                report.problem(key, format!("the agent {name}: {} {why}", found.display()), "run it by hand and see")
+            }
+        },
+    }
+}
+
+pub fn fuse(scene: &Scene<'_>, report: &mut Report) {
+    match std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
+        Ok(_) => report.ok("/dev/fuse can be opened"),
+        Err(error) => report.problem(
+            "mount.enabled",
+            format!("can't open /dev/fuse: {error}"),
+            "modprobe fuse; in a container pass --device /dev/fuse and the capability SYS_ADMIN; or set `mount.enabled: false`",
+        ),
+    }
+    if !scene.root {
+        match find("fusermount3", (scene.env)("PATH")) {
+            Some(program) => report.ok(format!("fusermount3: {}", program.display())),
+            None => report.problem(
+                "",
+                "fusermount3 isn't on $PATH; only root mounts without it",
+                "install it, for example: apt install fuse3",
+            ),
+        }
+    }
+    if scene.config.mount.allow_other && !scene.root && !user_allow_other() {
+        report.problem(
+            "mount.allow_other",
+            "/etc/fuse.conf doesn't let users open their mounts to others",
+            "as root: echo user_allow_other >> /etc/fuse.conf",
+        );
+    }
+    if let Some(group) = &scene.config.mount.control_group
+        && !matches!(Group::from_name(group), Ok(Some(_)))
+    {
+        report.problem(
+            "mount.control_group",
+            format!("there is no group {group:?}"),
+            format!("groupadd {group}, or another name"),
+        );
+    }
+}
+
+fn user_allow_other() -> bool {
+    let text = std::fs::read("/etc/fuse.conf").unwrap_or_default();
+    text.split(|byte| *byte == b'\n').any(|line| line.trim_ascii() == b"user_allow_other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(number("tmux 3.3a"), Some((3, 3)));
+        assert_eq!(number("tmux next-3.6"), Some((3, 6)));
+        assert_eq!(number("tmux 2.10"), Some((2, 10)));
+        assert_eq!(number("tmux master"), None);
+        assert!((2, 10) < TMUX_OLDEST && (3, 2) >= TMUX_OLDEST);
+    }
+
+    #[test]
+    fn a_program_is_found_as_a_shell_finds_it() {
+        assert!(find("sh", Some("/nope:/bin:/usr/bin".into())).is_some());
+        assert_eq!(find("sh", Some("/nope".into())), None);
+        assert_eq!(find("/etc/passwd", None), None);
+        assert_eq!(find("sh", None), None);
+    }
+}

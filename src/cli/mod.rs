@@ -1,0 +1,99 @@
+//! The command line: what people type, and the commands that need no daemon of their own.
+//! In: arguments and the environment. Out: text and an exit code, or the `Action` that another part carries out. Reads the
+//! mount like anyone else; never talks to the supervisor in any other way.
+
+mod args;
+mod check;
+mod exit;
+mod man;
+mod mountinfo;
+mod place;
+mod show;
+mod status_file;
+mod table;
+mod unmount;
+mod wait;
+
+use std::{ffi::OsString, io::Write};
+
+use clap::{CommandFactory, FromArgMatches};
+
+pub use args::{Action, Cli, DemoArgs, RunArgs, command};
+pub use exit::{Exit, Failure};
+
+use crate::config::paths::Lookup;
+
+/// Where a command's words go and where it looks things up; a test has its own.
+pub struct Io<'a> {
+    pub out: &'a mut dyn Write,
+    pub err: &'a mut dyn Write,
+    pub env: Lookup<'a>,
+    /// `out` is a terminal: colours, widths and escapes matter.
+    pub terminal: bool,
+    /// `err` is one: progress may be shown.
+    pub err_terminal: bool,
+}
+
+/// What is to be done after the arguments were understood.
+#[derive(Debug)]
+pub enum Next {
+    Exit(Exit),
+    /// For the caller: these commands live elsewhere.
+    Do(Action),
+}
+
+/// Reads the arguments and carries out what this module can.
+pub fn start(args: impl Iterator<Item = OsString>, io: &mut Io<'_>) -> Next {
+    let matches = match command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => return Next::Exit(refuse(&error, io)),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return Next::Exit(refuse(&error.format(&mut Cli::command()), io)),
+    };
+    match cli.command {
+        args::Call::Run(run) => Next::Do(Action::Run(run)),
+        args::Call::Demo(demo) => Next::Do(Action::Demo(demo)),
+        args::Call::Hook(raw) => Next::Do(Action::Hook(raw.args)),
+        args::Call::DemoAgent(raw) => Next::Do(Action::DemoAgent(raw.args)),
+        args::Call::CommandAgent(raw) => Next::Do(Action::CommandAgent(raw.args)),
+        args::Call::Check(check) => finish(check::run(&check, io), io),
+        args::Call::Status(show) => finish(show::run(show::Part::Status, &show, io), io),
+        args::Call::Tasks(show) => finish(show::run(show::Part::Tasks, &show, io), io),
+        args::Call::Sessions(show) => finish(show::run(show::Part::Sessions, &show, io), io),
+        args::Call::Accounts(show) => finish(show::run(show::Part::Accounts, &show, io), io),
+        args::Call::Wait(wait) => finish(wait::run(&wait, io), io),
+        args::Call::Unmount(unmount) => finish(unmount::run(&unmount, io), io),
+        args::Call::Completions(shell) => finish(man::completions(shell.shell, io), io),
+        args::Call::Man => finish(man::page(io), io),
+    }
+}
+
+fn finish(result: Result<Exit, Failure>, io: &mut Io<'_>) -> Next {
+    let result = result.and_then(|exit| io.out.flush().map(|()| exit).map_err(Failure::from));
+    Next::Exit(match result {
+        Ok(exit) => exit,
+        Err(Failure::Broken(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Ok,
+        Err(failure) => {
+            // Nothing is left to report to when this fails too.
+            let _ = writeln!(io.err, "claude-failover: {failure}");
+            failure.exit()
+        }
+    })
+}
+
+/// `--help` and `--version` are answers, all else is a wrong use.
+fn refuse(error: &clap::Error, io: &mut Io<'_>) -> Exit {
+    let text = error.render();
+    if error.use_stderr() {
+        let _ = write!(io.err, "{text}");
+        return Exit::Usage;
+    }
+    let written = if io.terminal { write!(io.out, "{}", text.ansi()) } else { write!(io.out, "{text}") };
+    match written.and_then(|()| io.out.flush()) {
+        Ok(()) => Exit::Ok,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Ok,
+        Err(_) => Exit::Failed,
+    }
+}

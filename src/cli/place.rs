@@ -1,0 +1,40 @@
+//! Finds the mount that a command means.
+//! In: arguments, configuration, environment. Out: a directory. Asks nobody and mounts nothing.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    Io,
+    args::{ConfigArg, MountArgs},
+};
+use crate::config::{self, paths};
+
+/// The configuration file: the one named, else the default place.
+pub fn config_file(arg: &ConfigArg, io: &Io<'_>) -> PathBuf {
+    arg.config.clone().unwrap_or_else(|| paths::config_file(io.env, &Path::exists))
+}
+
+/// `--mount`, else the configuration's, else the default. A configuration that can't be read only matters when it was named:
+/// the daemon may run with an older, good one.
+pub fn mountpoint(args: &MountArgs, io: &mut Io<'_>) -> PathBuf {
+    if let Some(mount) = &args.mount {
+        return std::path::absolute(mount).unwrap_or_else(|_| mount.clone());
+    }
+    let file = config_file(&args.config, io);
+    match config::load(&file, io.env) {
+        Ok(loaded) => loaded.config.mount.path.unwrap_or_else(|| paths::mountpoint(io.env)),
+        Err(error) => {
+            let missing = matches!(
+                &error,
+                config::LoadError::Unreadable { source, .. } if source.kind() == std::io::ErrorKind::NotFound
+            );
+            if !missing || args.config.config.is_some() {
+                let _ = writeln!(
+                    io.err,
+                    "claude-failover: {error}\n  Going on with the default mount; --mount names another."
+                );
+            }
+            paths::mountpoint(io.env)
+        }
+    }
+}

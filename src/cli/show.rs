@@ -1,0 +1,244 @@
+//! `status`, `tasks`, `sessions`, `accounts`: what the mount says, aligned.
+//! In: `status.json`. Out: text or JSON. Changes nothing.
+
+use std::io::Write;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{
+    Io,
+    args::ShowArgs,
+    exit::{Exit, Failure},
+    place,
+    status_file::{self, Account, Queue, Session, Status, Task},
+    table::{self, Cell, Style, Tone, paint},
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Status,
+    Tasks,
+    Sessions,
+    Accounts,
+}
+
+/// # Errors
+/// No daemon, or the output can't be written.
+pub fn run(part: Part, args: &ShowArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
+    let mount = place::mountpoint(&args.mount, io);
+    if args.json {
+        json(part, &status_file::text(&mount)?, io)?;
+        return Ok(Exit::Ok);
+    }
+    let status = status_file::read(&mount)?;
+    let now = Timestamp::now();
+    let style = style(io);
+    match part {
+        Part::Status => everything(&status, now, style, io.out)?,
+        Part::Tasks => tasks(&status.tasks, now, style, io.out)?,
+        Part::Sessions => sessions(&status.sessions, now, style, io.out)?,
+        Part::Accounts => accounts(&status.accounts, style, io.out)?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn json(part: Part, text: &str, io: &mut Io<'_>) -> Result<(), Failure> {
+    let key = match part {
+        Part::Status => {
+            write!(io.out, "{}{}", text, if text.ends_with('\n') { "" } else { "\n" })?;
+            return Ok(());
+        }
+        Part::Tasks => "tasks",
+        Part::Sessions => "sessions",
+        Part::Accounts => "accounts",
+    };
+    let all: Value = serde_json::from_str(text).map_err(|error| Failure::Failed(format!("status.json: {error}")))?;
+    let part = all.get(key).cloned().unwrap_or_else(|| Value::Array(Vec::new()));
+    writeln!(io.out, "{part:#}")?;
+    Ok(())
+}
+
+/// Colours on a terminal unless `NO_COLOR` (no-color.org) or a dumb one asks for none.
+fn style(io: &Io<'_>) -> Style {
+    let set = |name: &str| (io.env)(name).is_some_and(|value| !value.is_empty());
+    let dumb = (io.env)("TERM").is_some_and(|term| term == "dumb");
+    Style { colour: io.terminal && !set("NO_COLOR") && !dumb, width: if io.terminal { columns(io) } else { None } }
+}
+
+fn columns(io: &Io<'_>) -> Option<usize> {
+    let told = (io.env)("COLUMNS").and_then(|text| text.to_str()?.parse().ok());
+    told.or_else(terminal_columns).filter(|columns| *columns >= 20)
+}
+
+/// What the terminal on standard output says of its width.
+fn terminal_columns() -> Option<usize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ (ioctl_tty(2)) writes one `winsize` to the pointer, which is valid for the call.
+    let done = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    (done == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
+/// How long ago, in one or two units; the text itself when it is no time.
+fn age(since: &str, now: Timestamp) -> String {
+    let Ok(since_time) = since.parse::<Timestamp>() else { return since.to_owned() };
+    let seconds = now.as_second().saturating_sub(since_time.as_second()).max(0);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d{:02}h", seconds / 86400, seconds % 86400 / 3600),
+    }
+}
+
+fn tasks(tasks: &[Task], now: Timestamp, style: Style, out: &mut dyn Write) -> std::io::Result<()> {
+    let several = tasks.iter().any(|task| task.project != tasks[0].project);
+    let mut headings = vec!["TASK", "STATE", "AGE", "TRIES", "SESSION", "WHY"];
+    if several {
+        headings.insert(1, "PROJECT");
+    }
+    let rows: Vec<_> = tasks
+        .iter()
+        .map(|task| {
+            let mut row = vec![
+                Cell::plain(&task.id),
+                Cell::state(&task.state),
+                Cell::plain(age(&task.since, now)),
+                Cell::plain(&task.attempts),
+                Cell::plain(&task.session),
+                Cell::plain(&task.why),
+            ];
+            if several {
+                row.insert(1, Cell::plain(&task.project));
+            }
+            row
+        })
+        .collect();
+    none_or_table(out, "no tasks", &headings, &rows, style)
+}
+
+fn sessions(sessions: &[Session], now: Timestamp, style: Style, out: &mut dyn Write) -> std::io::Result<()> {
+    let rows: Vec<_> = sessions
+        .iter()
+        .map(|session| {
+            let people = if session.attached > 0 { session.attached.to_string() } else { String::new() };
+            vec![
+                Cell::plain(&session.name),
+                Cell::state(&session.state),
+                Cell::plain(age(&session.since, now)),
+                Cell::plain(&session.task),
+                Cell::plain(&session.agent),
+                Cell::plain(&session.account),
+                Cell::plain(people),
+                Cell::plain(&session.why),
+            ]
+        })
+        .collect();
+    let headings = ["SESSION", "STATE", "AGE", "TASK", "AGENT", "ACCOUNT", "ATTACHED", "WHY"];
+    none_or_table(out, "no sessions", &headings, &rows, style)
+}
+
+fn accounts(accounts: &[Account], style: Style, out: &mut dyn Write) -> std::io::Result<()> {
+    let rows: Vec<_> = accounts
+        .iter()
+        .map(|account| {
+            let state = if account.state.is_empty() && account.active { "active" } else { &account.state };
+            vec![
+                Cell::plain(&account.name),
+                Cell::state(state),
+                Cell::plain(&account.agent),
+                Cell::plain(&account.home),
+                Cell::plain(&account.why),
+            ]
+        })
+        .collect();
+    none_or_table(out, "no accounts", &["ACCOUNT", "STATE", "AGENT", "HOME", "WHY"], &rows, style)
+}
+
+fn queues(queues: &[Queue], style: Style, out: &mut dyn Write) -> std::io::Result<()> {
+    let count = |n: u64, tone: Tone| Cell::new(n.to_string(), if n == 0 { Tone::Dim } else { tone });
+    let rows: Vec<_> = queues
+        .iter()
+        .map(|queue| {
+            vec![
+                Cell::plain(&queue.project),
+                count(queue.queued, Tone::Plain),
+                count(queue.held, Tone::Warn),
+                count(queue.working, Tone::Busy),
+                count(queue.rejected, Tone::Bad),
+                count(queue.done, Tone::Good),
+                count(queue.failed, Tone::Bad),
+                Cell::plain(&queue.path),
+            ]
+        })
+        .collect();
+    let headings = ["PROJECT", "QUEUED", "HELD", "WORKING", "REJECTED", "DONE", "FAILED", "PATH"];
+    none_or_table(out, "no projects", &headings, &rows, style)
+}
+
+fn everything(status: &Status, now: Timestamp, style: Style, out: &mut dyn Write) -> std::io::Result<()> {
+    let word = if status.health.is_empty() { "ok" } else { "degraded" };
+    let mut line = paint(word, Tone::of_state(word), style);
+    if status.paused {
+        line.push_str(&format!(", {}", paint("paused", Tone::Warn, style)));
+    }
+    if !status.since.is_empty() {
+        line.push_str(&format!(", up {}", table::clean(&age(&status.since, now))));
+    }
+    if let Some(pid) = status.pid {
+        line.push_str(&format!(", pid {pid}"));
+    }
+    writeln!(out, "{line}")?;
+    for reason in &status.health {
+        writeln!(out, "  {}", table::clean(reason))?;
+    }
+    writeln!(out)?;
+    queues(&status.queues, style, out)?;
+    writeln!(out)?;
+    sessions(&status.sessions, now, style, out)?;
+    writeln!(out)?;
+    accounts(&status.accounts, style, out)?;
+    let open: Vec<Task> = status.tasks.iter().filter(|task| !finished(&task.state)).cloned().collect();
+    writeln!(out)?;
+    tasks(&open, now, style, out)
+}
+
+/// Whether a task's state is one of the last ones.
+#[must_use]
+pub fn finished(state: &str) -> bool {
+    matches!(state, "done" | "failed" | "cancelled")
+}
+
+fn none_or_table(
+    out: &mut dyn Write,
+    none: &str,
+    headings: &[&str],
+    rows: &[Vec<Cell>],
+    style: Style,
+) -> std::io::Result<()> {
+    if rows.is_empty() {
+        return writeln!(out, "{}", paint(none, Tone::Dim, style));
+    }
+    table::write(out, headings, rows, style)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_short() {
+        let now: Timestamp = "2025-01-02T00:00:00Z".parse().expect("time");
+        for (since, shown) in [
+            ("2025-01-01T23:59:55Z", "5s"),
+            ("2025-01-01T23:58:55Z", "1m05s"),
+            ("2025-01-01T20:58:00Z", "3h02m"),
+            ("2024-12-30T20:58:00Z", "2d03h"),
+            ("2025-01-03T00:00:00Z", "0s"),
+            ("later", "later"),
+            ("", ""),
+        ] {
+            assert_eq!(age(since, now), shown);
+        }
+    }
+}

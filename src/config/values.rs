@@ -1,0 +1,247 @@
+//! How each type of value is read from a node and shown again.
+//! In: a node. Out: the value, or a problem at its place. Knows nothing of keys.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use serde::{Serialize, Serializer};
+
+use super::{
+    decode::{Context, Fields, Setting, Shown, scalar, text},
+    node::{Node, Value},
+    paths,
+    units::{Bytes, Env, Secret, Size, Socket},
+};
+use crate::model::ids::{AccountName, AgentName, ProjectName, SessionName};
+
+impl Setting for bool {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        scalar(node, "true or false", context, |text| text.parse().ok())
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_bool(*self)
+    }
+}
+
+impl Setting for u32 {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        scalar(node, "a whole number", context, |text| text.replace('_', "").parse().ok())
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_u32(*self)
+    }
+}
+
+impl Setting for String {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        text(node, "a text", context).map(str::to_owned)
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self)
+    }
+}
+
+impl Setting for Duration {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        scalar(node, "a time such as 500ms, 30s, 5m or 2h", context, |text| humantime::parse_duration(text).ok())
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&humantime::format_duration(*self))
+    }
+}
+
+impl Setting for Bytes {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        scalar(node, "a size such as 64KiB or 1MiB", context, Self::parse)
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl Setting for Size {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        scalar(node, "a terminal size such as 200x50 (10 to 1000 each)", context, Self::parse)
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl Setting for PathBuf {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        let written = text(node, "a path", context)?;
+        match paths::resolve(written, context.base, context.home) {
+            Ok(path) => Some(path),
+            Err(why) => {
+                context.problem(node.place, format!("the path {written:?} {why}"));
+                None
+            }
+        }
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.to_string_lossy())
+    }
+}
+
+impl Setting for Socket {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        if node.value == Value::Null {
+            return Some(Self::Private);
+        }
+        let written = text(node, "a tmux socket: null, default, a name, or a path with a /", context)?;
+        match written {
+            "default" => Some(Self::Default),
+            path if path.contains('/') || path == "~" => PathBuf::decode(node, context).map(Self::Path),
+            name if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) => {
+                Some(Self::Name(name.to_owned()))
+            }
+            other => {
+                context.problem(
+                    node.place,
+                    format!("{other:?} is no name for a tmux socket; use letters, digits, - and _"),
+                );
+                None
+            }
+        }
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Private => s.serialize_none(),
+            Self::Default => s.serialize_str("default"),
+            Self::Name(name) => s.serialize_str(name),
+            Self::Path(path) => path.show(s),
+        }
+    }
+}
+
+/// A variable's value: a text, `{from_env: NAME}`, or `{from_file: PATH}` without the newline at its end.
+fn secret(node: &Node, context: &mut Context<'_>) -> Option<Secret> {
+    let Value::Map(rows) = &node.value else {
+        return text(node, "a text, {from_env: NAME} or {from_file: PATH}", context).map(Secret::new);
+    };
+    let fields = Fields::open(node, &["from_env", "from_file"], &[], context)?;
+    if rows.len() != 1 {
+        context.problem(node.place, "expected exactly one of from_env and from_file");
+        return None;
+    }
+    if let Some(name) = fields.take::<Option<String>>("from_env", || None, context) {
+        let found = (context.env)(&name).and_then(|value| value.into_string().ok());
+        if found.is_none() {
+            context.problem(node.place, format!("the environment variable {name} isn't set here"));
+        }
+        return found.map(Secret::kept_elsewhere);
+    }
+    let file = fields.take::<Option<PathBuf>>("from_file", || None, context)?;
+    match std::fs::read_to_string(&file) {
+        Ok(text) => Some(Secret::kept_elsewhere(text.strip_suffix('\n').unwrap_or(&text))),
+        Err(why) => {
+            context.problem(node.place, format!("can't read {}: {why}", file.display()));
+            None
+        }
+    }
+}
+
+impl Setting for Env {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        let Value::Map(rows) = &node.value else {
+            if node.value == Value::Null {
+                return Some(Self::default());
+            }
+            context.problem(node.place, format!("expected variables and their values, found {}", node.kind()));
+            return None;
+        };
+        let mut env = Self::default();
+        for (key, value) in rows {
+            let fits = !key.text.is_empty() && !key.text.contains(['=', '\0']);
+            if !fits {
+                context.problem(key.place, format!("{:?} can't name an environment variable", key.text));
+            } else if let Some(value) = secret(value, context) {
+                env.0.insert(key.text.clone(), value);
+            }
+        }
+        Some(env)
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.serialize(s)
+    }
+}
+
+impl<T: Setting> Setting for Option<T> {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        if node.value == Value::Null { Some(None) } else { T::decode(node, context).map(Some) }
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Some(value) => value.show(s),
+            None => s.serialize_none(),
+        }
+    }
+}
+
+impl<T: Setting> Setting for Vec<T> {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        let items = match &node.value {
+            Value::List(items) => items,
+            Value::Null => return Some(Self::new()),
+            Value::Text(_) | Value::Map(_) => {
+                context.problem(node.place, format!("expected a list, found {}", node.kind()));
+                return None;
+            }
+        };
+        let mut list = Self::new();
+        for (n, item) in items.iter().enumerate() {
+            // A wrong item is left out, so that the others are still looked at; numbers in `places` stay the file's.
+            list.extend(context.within(&format!("[{n}]"), item.place, |context| T::decode(item, context)));
+        }
+        Some(list)
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(self.iter().map(Shown))
+    }
+}
+
+macro_rules! names {
+    ($($type:ident)*) => { $(
+        impl Setting for $type {
+            fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+                let written = text(node, "a name", context)?;
+                match Self::parse(written) {
+                    Ok(name) => Some(name),
+                    Err(bad) => {
+                        context.problem(node.place, bad.to_string());
+                        None
+                    }
+                }
+            }
+            fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(self.as_str())
+            }
+        }
+    )* };
+}
+names!(ProjectName SessionName AccountName AgentName);
+
+impl<T: Setting> Setting for BTreeMap<AgentName, T> {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        let rows = match &node.value {
+            Value::Map(rows) => rows,
+            Value::Null => return Some(Self::new()),
+            Value::Text(_) | Value::List(_) => {
+                context.problem(node.place, format!("expected names with their settings, found {}", node.kind()));
+                return None;
+            }
+        };
+        let mut map = Self::new();
+        for (key, value) in rows {
+            let value = context.within(&key.text, key.place, |context| T::decode(value, context));
+            match AgentName::parse(&key.text) {
+                Ok(name) => map.extend(value.map(|value| (name, value))),
+                Err(bad) => context.problem(key.place, bad.to_string()),
+            }
+        }
+        Some(map)
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map(self.iter().map(|(name, value)| (name.as_str(), Shown(value))))
+    }
+}

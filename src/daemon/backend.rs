@@ -1,0 +1,103 @@
+//! What the mount is given of the daemon.
+//! In: writes to control files and changes in queue directories, from the mount's threads. Out: answers in bounded time.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tokio::{runtime::Handle, sync::watch};
+
+use crate::{
+    config::Config,
+    fs::{Backend, Place, Touched},
+    live::Live,
+    model::{
+        command::{Refused, RefusedKind, Scope, Writer},
+        event::Event,
+        ids::{TaskId, TaskKey},
+        snapshot::Snapshot,
+        task::{Origin, TaskEvent},
+    },
+    sys::process::parent_of,
+};
+
+/// How much longer than `control.reply_within` a writer may wait when the owner itself is slow (a stalled disk).
+const OWNER_SLACK: Duration = Duration::from_secs(3);
+
+pub struct DaemonBackend {
+    pub live: Live,
+    pub runtime: Handle,
+    pub config: watch::Receiver<Arc<Config>>,
+}
+
+impl DaemonBackend {
+    fn tell(&self, event: Event) {
+        let live = self.live.clone();
+        self.runtime.spawn(async move { live.report(vec![event]).await });
+    }
+
+    /// The task at whose session the writer runs, by its process's ancestors.
+    fn parent(&self, pid: u32) -> Option<TaskKey> {
+        let snapshot = self.live.snapshot();
+        let mut pid = pid;
+        // Deeper than any sane process tree.
+        for _ in 0..64 {
+            let session = snapshot.sessions.values().find(|s| s.phase.incarnation().is_some_and(|i| i.pid == pid));
+            if let Some(session) = session {
+                return session.task.as_ref().map(|assignment| assignment.task.clone());
+            }
+            pid = parent_of(pid).filter(|pid| *pid > 1)?;
+        }
+        None
+    }
+
+    fn written(&self, place: &Place, writer: &Writer) {
+        if let Some(key) = task_at(place) {
+            let origin = Origin { writer: Some(writer.clone()), parent: self.parent(writer.pid).filter(|p| *p != key) };
+            self.tell(Event::Origin(key, origin));
+        }
+    }
+}
+
+/// The task whose file stands there.
+fn task_at(place: &Place) -> Option<TaskKey> {
+    if place.dir != Path::new("inbox") {
+        return None;
+    }
+    Some(TaskKey::new(&place.project, &TaskId::from_file_name(place.name.to_str()?)?))
+}
+
+impl Backend for DaemonBackend {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.live.snapshot()
+    }
+
+    fn control(&self, scope: Scope, text: &[u8], writer: &Writer) -> Result<(), Refused> {
+        let within = self.config.borrow().control.reply_within;
+        let asked = self.live.ask(scope, text.to_vec(), Some(writer.clone()), within);
+        let slow = || Refused::new(RefusedKind::TryAgain, "the supervisor does not answer; is its disk stalled?");
+        self.runtime
+            .block_on(async { tokio::time::timeout(within + OWNER_SLACK, asked).await })
+            .unwrap_or_else(|_| Err(slow()))
+    }
+
+    fn touched(&self, change: &Touched, writer: &Writer) {
+        match change {
+            // The disk's own events wake the queue; what they don't tell is who wrote, and that a removal was meant.
+            // A close doesn't tell: the kernel makes it later, in nobody's name.
+            Touched::Opened { at, .. } | Touched::Renamed { to: at, .. } | Touched::Linked(at) => {
+                self.written(at, writer)
+            }
+            Touched::Removed(place) => {
+                if let Some(key) = task_at(place) {
+                    self.tell(Event::Task(key, TaskEvent::Vanished { by_verb: true }));
+                }
+            }
+            Touched::Created(_) | Touched::Closed { .. } | Touched::Changed(_) | Touched::Exchanged(..) => {}
+        }
+    }
+
+    fn config_text(&self) -> String {
+        let config = self.config.borrow();
+        // A configuration that was read can be written.
+        serde_yaml::to_string(config.as_ref()).unwrap_or_default()
+    }
+}

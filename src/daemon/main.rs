@@ -1,0 +1,76 @@
+//! `claude-failover run`: configuration, log, runtime, daemon.
+
+use std::path::Path;
+
+use tracing_subscriber::EnvFilter;
+
+use super::run::{Daemon, Fatal, Place, run};
+use crate::{
+    cli::{Exit, RunArgs},
+    config::{load::load, paths},
+};
+
+/// Variable with the log's filter, for example `claude_failover=debug`.
+const LOG: &str = "CLAUDE_FAILOVER_LOG";
+
+/// Runs the daemon that the arguments and the environment describe.
+#[must_use]
+pub fn main(args: &RunArgs) -> Exit {
+    log(args.foreground);
+    let env = &paths::process_env;
+    let file = args.config.config.clone().unwrap_or_else(|| paths::config_file(env, &|path: &Path| path.exists()));
+    let config = match load(&file, env) {
+        Ok(loaded) => loaded.config,
+        Err(error) => return complain(&format!("{error}")),
+    };
+    let exe = match std::env::current_exe() {
+        Ok(exe) => exe,
+        Err(error) => return complain(&format!("this program's own path is not known: {error}")),
+    };
+    let place = Place {
+        config_file: Some(file),
+        state_dir: paths::state_dir(env),
+        mountpoint: config.mount.path.clone().unwrap_or_else(|| paths::mountpoint(env)),
+        exe,
+    };
+    match in_runtime(run(config, &place, announce)) {
+        Ok(()) => Exit::Ok,
+        Err(error) => complain(&error.to_string()),
+    }
+}
+
+/// Runs a future on the daemon's threads.
+///
+/// # Errors
+/// The future's own, or that there can be no runtime.
+pub fn in_runtime<T>(future: impl Future<Output = Result<T, Fatal>>) -> Result<T, Fatal> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(|error| Fatal(format!("the async runtime can't be made: {error}")))?.block_on(future)
+}
+
+fn announce(daemon: &Daemon) {
+    let shown = |path: Option<&Path>| {
+        path.map_or_else(|| "nothing (mount.enabled is false)".to_owned(), |p| p.display().to_string())
+    };
+    tracing::info!(mount = %shown(daemon.mountpoint()), "ready");
+    // Without a service manager this does nothing.
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "the service manager could not be told");
+    }
+}
+
+fn complain(text: &str) -> Exit {
+    eprintln!("claude-failover: {text}");
+    Exit::Failed
+}
+
+fn log(for_people: bool) {
+    let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if for_people {
+        builder.compact().with_target(false).init();
+    } else {
+        // The journal has its own times.
+        builder.without_time().with_ansi(false).init();
+    }
+}

@@ -1,0 +1,8 @@
+//! The root: everything put together.
+
+mod backend;
+pub mod demo;
+pub mod main;
+pub mod run;
+pub mod services;
+pub mod setup;

@@ -1,0 +1,258 @@
+//! A daemon's life: lock, state, terminal, owner, services, mount, signals, and all of it backwards.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::{
+    runtime::Handle,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use super::{
+    backend::DaemonBackend,
+    services::{Ports, Services},
+    setup,
+};
+use crate::{
+    agents::AgentBook,
+    config::{Config, load::load as load_config, paths},
+    fs::{self, Mounted},
+    live::{self, LoadError, World},
+    model::{
+        command::{Action, Refused, RefusedKind},
+        event::{Event, Kind},
+    },
+    ports::{Clock, StateStore},
+    sys::{clock::SystemClock, disk::DiskQueue, lock::Lock, state::StateDir, tmux::Tmux},
+};
+
+/// Where a daemon works.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// For `reload`.
+    pub config_file: Option<PathBuf>,
+    pub state_dir: PathBuf,
+    pub mountpoint: PathBuf,
+    /// This program's own file.
+    pub exe: PathBuf,
+}
+
+/// Why a daemon can't start or go on; reads as one sentence with its remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Fatal(pub String);
+
+fn fatal(what: impl std::fmt::Display) -> Fatal {
+    Fatal(what.to_string())
+}
+
+/// Runs until SIGTERM or SIGINT. `ready` is called when everything answers.
+///
+/// # Errors
+/// When something that it can't do without is missing; nothing is left mounted or locked then.
+pub async fn run(config: Config, place: &Place, ready: impl FnOnce(&Daemon)) -> Result<(), Fatal> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(fatal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(fatal)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(fatal)?;
+    let daemon = Daemon::start(config, place).await?;
+    ready(&daemon);
+    let ended = loop {
+        tokio::select! {
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            _ = hangup.recv() => {
+                let text = daemon.reload();
+                daemon.note(match text { Ok(text) | Err(text) => text }).await;
+            }
+            () = daemon.carry_out() => {}
+            () = daemon.services.failed() => {
+                break Err(Fatal("a service of the daemon ended by itself; the log tells why".to_owned()));
+            }
+        }
+    };
+    daemon.stop().await?;
+    ended
+}
+
+/// Everything that runs.
+pub struct Daemon {
+    pub services: Services,
+    config: watch::Sender<Arc<Config>>,
+    place: Place,
+    mounted: Option<Mounted>,
+    tmux: Arc<Tmux>,
+    _lock: Lock,
+}
+
+impl Daemon {
+    /// # Errors
+    /// When something that it can't do without is missing.
+    pub async fn start(config: Config, place: &Place) -> Result<Self, Fatal> {
+        ignore_lease_breaks();
+        let state = StateDir::open(&place.state_dir).map_err(|error| {
+            fatal(format!("the state directory {} can't be used: {error}", place.state_dir.display()))
+        })?;
+        let lock = Lock::take(&place.state_dir.join("lock")).map_err(fatal)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (world, complaint) = load_world(&config, &state, &clock).await?;
+
+        let tmux =
+            Tmux::connect(setup::tmux(&config)).await.map_err(|error| fatal(format!("{error}; is tmux installed?")))?;
+        let base_env: BTreeMap<String, String> = std::env::vars().collect();
+        let book = setup::agents(&config, &place.state_dir, &place.exe, &place.mountpoint, base_env).map_err(fatal)?;
+        let queue = DiskQueue::new(config.projects.iter().map(|row| (row.name.clone(), row.path.clone())))
+            .map_err(|error| fatal(format!("inotify can't be used: {error}")))?;
+        let ports = Ports {
+            clock,
+            terminal: tmux.clone(),
+            agents: Arc::new(AgentBook::new(book).map_err(fatal)?),
+            queue: Arc::new(queue),
+            state: Arc::new(state.clone()),
+            new_id: Arc::new(|| uuid::Uuid::new_v4().to_string()),
+        };
+        let (config, receiver) = watch::channel(Arc::new(config));
+        let services = Services::start(&ports, &receiver, world).await;
+        let mut daemon = Self { services, config, place: place.clone(), mounted: None, tmux, _lock: lock };
+        daemon.note("started".to_owned()).await;
+        if let Some(complaint) = complaint {
+            daemon.problem("earlier state", complaint).await;
+        }
+        if let Err(error) = daemon.mount(&state, receiver) {
+            daemon.stop().await?;
+            return Err(error);
+        }
+        Ok(daemon)
+    }
+
+    fn mount(&mut self, state: &StateDir, config: watch::Receiver<Arc<Config>>) -> Result<(), Fatal> {
+        let settings = config.borrow().mount.clone();
+        if !settings.enabled {
+            return Ok(());
+        }
+        let backend = DaemonBackend { live: self.services.live.clone(), runtime: Handle::current(), config };
+        let options = fs::Options {
+            mountpoint: self.place.mountpoint.clone(),
+            durable: settings.durable,
+            allow_other: settings.allow_other,
+            control_gid: settings.control_group.as_deref().map(gid_of).transpose()?,
+            queues: self.queues(),
+            events_log: state.events().0,
+        };
+        self.mounted = Some(Mounted::mount(&options, Arc::new(backend)).map_err(fatal)?);
+        Ok(())
+    }
+
+    fn queues(&self) -> Vec<(crate::model::ids::ProjectName, PathBuf)> {
+        let config = self.config.borrow();
+        config.projects.iter().map(|row| (row.name.clone(), row.path.join(crate::sys::disk::QUEUE))).collect()
+    }
+
+    /// Where the mount is, when there is one.
+    #[must_use]
+    pub fn mountpoint(&self) -> Option<&Path> {
+        self.mounted.as_ref().map(|_| self.place.mountpoint.as_path())
+    }
+
+    pub async fn note(&self, text: String) {
+        let note = Event::Note { kind: Kind::Daemon, object: "daemon".to_owned(), text };
+        self.services.live.report(vec![note]).await;
+    }
+
+    async fn problem(&self, topic: &str, text: String) {
+        self.services.live.report(vec![Event::Health { topic: topic.to_owned(), problem: Some(text) }]).await;
+    }
+
+    /// Waits for a request to the daemon itself and carries it out.
+    pub async fn carry_out(&self) {
+        let mut snapshots = self.services.live.watch();
+        let id = loop {
+            let snapshot = snapshots.borrow_and_update().clone();
+            if let Some((id, _)) = snapshot.requests.iter().find(|(_, action)| ***action == Action::Reload) {
+                break *id;
+            }
+            if snapshots.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let result = self.reload().map_err(|text| Refused::new(RefusedKind::Invalid, text));
+        if let Ok(text) = &result {
+            self.note(text.clone()).await;
+        }
+        self.services.live.report(vec![Event::RequestDone { id, result }]).await;
+    }
+
+    /// Reads the configuration again and applies what can be applied live.
+    ///
+    /// # Errors
+    /// When it can't be read or has mistakes: everything stays as it is.
+    pub fn reload(&self) -> Result<String, String> {
+        let Some(file) = &self.place.config_file else {
+            return Err("this daemon was started without a configuration file; there is nothing to reload".to_owned());
+        };
+        let new = load_config(file, &paths::process_env).map_err(|error| format!("not reloaded: {error}"))?.config;
+        let old = self.config.borrow().clone();
+        let restart = setup::needs_restart(&old, &new);
+        self.config.send_replace(setup::apply_live(&old, &new));
+        Ok(match restart.as_slice() {
+            [] => "reloaded".to_owned(),
+            parts => format!("reloaded; a restart is needed for changes in {}", parts.join(", ")),
+        })
+    }
+
+    /// Unmounts, stops the services, saves. Agents go on working.
+    ///
+    /// # Errors
+    /// When the mount can't be detached.
+    pub async fn stop(mut self) -> Result<(), Fatal> {
+        let unmounted = match self.mounted.take() {
+            // Requests under way may still ask the owner, so it stops after the mount.
+            Some(mounted) => {
+                tokio::task::spawn_blocking(move || mounted.unmount()).await.map_err(fatal)?.map_err(fatal)
+            }
+            None => Ok(()),
+        };
+        self.services.stop().await;
+        self.tmux.shutdown().await;
+        unmounted
+    }
+}
+
+/// The saved world, and what there is to complain about. An unreadable state is set aside, never overwritten.
+async fn load_world(
+    config: &Config,
+    state: &StateDir,
+    clock: &Arc<dyn Clock>,
+) -> Result<(World, Option<String>), Fatal> {
+    let fresh = || uuid::Uuid::new_v4().to_string();
+    let make = |saved: Option<&[u8]>| {
+        live::load(saved, setup::projects(config), setup::accounts(config), fresh(), clock.now())
+    };
+    let saved = state.load().await.map_err(|error| fatal(format!("state.json can't be read: {error}")))?;
+    match make(saved.as_deref()) {
+        Ok(world) => Ok((world, None)),
+        Err(error @ LoadError::Newer { .. }) => Err(fatal(error)),
+        Err(error @ LoadError::Broken(_)) => {
+            let name = state.set_aside().await.map_err(|e| fatal(format!("{error}, and can't be set aside: {e}")))?;
+            let text = format!(
+                "{error}; it was set aside as {name}. Tasks are safe in their directories; those with a claim marker wait for \
+                 a person (`why` tells), because whether they ran is not known"
+            );
+            Ok((make(None).map_err(fatal)?, Some(text)))
+        }
+    }
+}
+
+fn gid_of(group: &str) -> Result<u32, Fatal> {
+    let missing = || fatal(format!("mount.control_group: there is no group {group} on this machine"));
+    Ok(nix::unistd::Group::from_name(group).ok().flatten().ok_or_else(missing)?.gid.as_raw())
+}
+
+/// The look for open writers takes a lease for an instant; a writer that comes just then sends SIGIO, whose default is death.
+fn ignore_lease_breaks() {
+    // SAFETY: ignoring a signal runs no code of ours in a handler.
+    let _ = unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGIO, nix::sys::signal::SigHandler::SigIgn) };
+}

@@ -1,0 +1,151 @@
+//! The services on their ports: started together, ended together.
+//! In: ports, configuration, a loaded world. Out: the owner's handle and the running tasks. The simulation starts exactly
+//! this on its fakes.
+
+use std::sync::Arc;
+
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{
+    config::Config,
+    dispatcher::Dispatcher,
+    live::{Live, World},
+    model::{
+        ids::SessionName,
+        session::{Role, Session},
+        task::Phase,
+    },
+    ports::{Agents, Clock, QueueStore, StateStore, Terminal},
+    queue::Queue,
+    session::{Sessions, Tools},
+    watcher::Watcher,
+};
+
+/// The outside world as the services see it.
+#[derive(Clone)]
+pub struct Ports {
+    pub clock: Arc<dyn Clock>,
+    pub terminal: Arc<dyn Terminal>,
+    pub agents: Arc<dyn Agents>,
+    pub queue: Arc<dyn QueueStore>,
+    pub state: Arc<dyn StateStore>,
+    /// Makes ids that never come twice.
+    pub new_id: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+/// What runs.
+pub struct Services {
+    pub live: Live,
+    tasks: tokio::sync::Mutex<JoinSet<()>>,
+}
+
+impl Services {
+    /// Starts the owner, brings in order what an earlier daemon left, then starts every service.
+    pub async fn start(ports: &Ports, config: &watch::Receiver<Arc<Config>>, mut world: World) -> Self {
+        fit_to_config(&mut world, &config.borrow(), &ports.clock);
+        let live = Live::start(world, ports.clock.clone(), ports.state.clone());
+        let tools = Tools {
+            live: live.clone(),
+            terminal: ports.terminal.clone(),
+            agents: ports.agents.clone(),
+            queue: ports.queue.clone(),
+            state: ports.state.clone(),
+            clock: ports.clock.clone(),
+            config: config.clone(),
+            new_id: ports.new_id.clone(),
+        };
+        let sessions = Sessions::new(tools);
+        sessions.clear_strays().await;
+        let mut queue =
+            Queue::new(live.clone(), ports.queue.clone(), ports.state.clone(), ports.clock.clone(), config.clone());
+        queue.prepare().await;
+        let snapshot = live.snapshot();
+        let runs: Vec<_> =
+            snapshot.tasks.values().filter_map(|task| task.phase.run().map(|run| run.id.clone())).collect();
+        if let Err(error) = ports.state.keep_runs(&runs).await {
+            tracing::warn!(%error, "texts of earlier runs could not be cleared away");
+        }
+        // The first look tells which sessions and runs survived, before anybody acts on them.
+        let mut watcher = Watcher::new(
+            live.clone(),
+            ports.terminal.clone(),
+            ports.agents.clone(),
+            ports.clock.clone(),
+            config.clone(),
+        );
+        watcher.look().await;
+        let dispatcher = Dispatcher::new(
+            live.clone(),
+            ports.queue.clone(),
+            ports.state.clone(),
+            ports.clock.clone(),
+            config.clone(),
+            ports.new_id.clone(),
+        );
+        let mut tasks = JoinSet::new();
+        tasks.spawn(queue.run());
+        tasks.spawn(watcher.run());
+        tasks.spawn(sessions.run());
+        tasks.spawn(dispatcher.run());
+        Self { live, tasks: tokio::sync::Mutex::new(tasks) }
+    }
+
+    /// Ends the services, then the owner. Agents go on working; the next daemon adopts them.
+    pub async fn stop(self) {
+        self.tasks.into_inner().shutdown().await;
+        self.live.stop().await;
+    }
+
+    /// Completes when a service has ended by itself, which is a fault.
+    pub async fn failed(&self) {
+        let _ = self.tasks.lock().await.join_next().await;
+    }
+}
+
+/// Sessions of the configuration are there; others that still exist take no new task.
+fn fit_to_config(world: &mut World, config: &Config, clock: &Arc<dyn Clock>) {
+    let now = clock.now();
+    let sessions = &mut world.snapshot.sessions;
+    let mut wanted: Vec<(SessionName, Role)> =
+        config.pool.dedicated.iter().map(|row| (row.name.clone(), Role::Dedicated)).collect();
+    wanted.extend(config.pool.autonomous.names().map(|name| (name, Role::Pool)));
+    let stale: Vec<SessionName> =
+        sessions.keys().filter(|name| !wanted.iter().any(|(wanted, _)| wanted == *name)).cloned().collect();
+    for name in stale {
+        let Some(session) = sessions.get(&name).cloned() else { continue };
+        if session.role == Role::Dedicated || session.task.is_none() {
+            sessions.remove(&name);
+        } else {
+            sessions.insert(name, Arc::new(Session { drained: true, ..(*session).clone() }));
+        }
+    }
+    for (name, role) in wanted {
+        match sessions.get(&name).cloned() {
+            Some(known) if known.role == role => {}
+            Some(_) | None => {
+                sessions.insert(name.clone(), Arc::new(Session::new(name, role, now)));
+            }
+        }
+    }
+    // An assignment without its run, or a run without its assignment, is not left standing.
+    let assigned: Vec<_> = sessions.values().filter_map(|s| s.task.as_ref().map(|a| a.run.clone())).collect();
+    let orphans: Vec<_> = world
+        .snapshot
+        .tasks
+        .iter()
+        .filter(|(_, task)| matches!(&task.phase, Phase::Working(run) if !assigned.contains(&run.id)))
+        .map(|(key, task)| (key.clone(), task.clone()))
+        .collect();
+    for (key, task) in orphans {
+        let Some(run) = task.phase.run() else { continue };
+        if let Some(session) = world.snapshot.sessions.get(&run.session).cloned()
+            && session.task.is_none()
+        {
+            let assignment = crate::model::session::Assignment { task: key, run: run.id.clone() };
+            world
+                .snapshot
+                .sessions
+                .insert(run.session.clone(), Arc::new(Session { task: Some(assignment), ..(*session).clone() }));
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! From the configuration to the ports: which tmux, which agents, which directories.
+//! In: a configuration and the environment. Out: plain option values. Starts nothing.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use crate::{
+    agents::{AccountHome, AgentBookOptions, AgentConfig, Kind},
+    config::{self, AgentKind, Config},
+    model::{
+        event::Counts,
+        snapshot::{Account, Project},
+    },
+    sys::tmux::{Socket, TmuxOptions},
+};
+
+/// Name of our own tmux server, for `tmux -L`.
+pub const SOCKET: &str = "claude-failover";
+
+/// Which tmux server, and how.
+#[must_use]
+pub fn tmux(config: &Config) -> TmuxOptions {
+    let socket = match &config.tmux.socket {
+        config::Socket::Private => Socket::Name(SOCKET.to_owned()),
+        config::Socket::Default => Socket::Default,
+        config::Socket::Name(name) => Socket::Name(name.clone()),
+        config::Socket::Path(path) => Socket::Path(path.clone()),
+    };
+    TmuxOptions {
+        history_limit: config.tmux.history_limit,
+        width: config.tmux.size.width,
+        height: config.tmux.size.height,
+        ..TmuxOptions::new(socket)
+    }
+}
+
+/// The command that shows a session to a person.
+#[must_use]
+pub fn attach(config: &Config) -> String {
+    match &config.tmux.socket {
+        config::Socket::Private => format!("tmux -L {SOCKET} attach -t"),
+        config::Socket::Default => "tmux attach -t".to_owned(),
+        config::Socket::Name(name) => format!("tmux -L {name} attach -t"),
+        config::Socket::Path(path) => format!("tmux -S {} attach -t", path.display()),
+    }
+}
+
+/// The projects as the snapshot shows them.
+#[must_use]
+pub fn projects(config: &Config) -> Vec<Project> {
+    let row =
+        |row: &config::Project| Project { name: row.name.clone(), path: row.path.clone(), counts: Counts::default() };
+    config.projects.iter().map(row).collect()
+}
+
+/// The accounts as the snapshot shows them: the first of each agent is the one in use.
+#[must_use]
+pub fn accounts(config: &Config) -> Vec<Account> {
+    let mut accounts: Vec<Account> = Vec::new();
+    for row in &config.accounts {
+        let active = !accounts.iter().any(|known| known.agent == row.agent && known.active);
+        accounts.push(Account { name: row.name.clone(), agent: row.agent.clone(), home: row.home.clone(), active });
+    }
+    accounts
+}
+
+/// What is known of the agents.
+///
+/// # Errors
+/// When a rules file can't be read.
+pub fn agents(
+    config: &Config,
+    state_dir: &Path,
+    exe: &Path,
+    mount: &Path,
+    base_env: BTreeMap<String, String>,
+) -> Result<AgentBookOptions, String> {
+    let mut agents = BTreeMap::new();
+    for (name, row) in &config.agents {
+        let rules = match &row.rules {
+            Some(path) => {
+                let text = std::fs::read_to_string(path);
+                let text =
+                    text.map_err(|error| format!("agents.{name}.rules: {} can't be read: {error}", path.display()))?;
+                let rules = serde_yaml::from_str(&text);
+                Some(rules.map_err(|error| format!("agents.{name}.rules: {}: {error}", path.display()))?)
+            }
+            None => None,
+        };
+        let kind = match row.kind {
+            AgentKind::Claude => Kind::Claude,
+            AgentKind::Codex => Kind::Codex,
+            AgentKind::Demo => Kind::Demo,
+            AgentKind::Command => Kind::Command,
+        };
+        let env = row.env.iter().map(|(name, value)| (name.to_owned(), value.expose().to_owned())).collect();
+        let agent = AgentConfig {
+            program: row.program.clone(),
+            args: row.args.clone(),
+            env,
+            run: row.run.clone(),
+            rules,
+            ..AgentConfig::new(kind)
+        };
+        agents.insert(name.clone(), agent);
+    }
+    let home = |row: &config::Account| AccountHome {
+        home: row.home.clone(),
+        owned: row.owned,
+        env: row.env.iter().map(|(name, value)| (name.to_owned(), value.expose().to_owned())).collect(),
+    };
+    Ok(AgentBookOptions {
+        agents,
+        homes: config.accounts.iter().map(|row| (row.name.clone(), home(row))).collect(),
+        state_dir: state_dir.to_owned(),
+        exe: exe.to_owned(),
+        mount: mount.to_owned(),
+        base_env,
+    })
+}
+
+/// What a new configuration changes that a running daemon can't take over; empty when everything applies.
+#[must_use]
+pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let parts = [
+        ("projects", old.projects == new.projects),
+        ("accounts", old.accounts == new.accounts),
+        ("pool", old.pool == new.pool),
+        ("agents", old.agents == new.agents),
+        ("tmux", old.tmux == new.tmux),
+        ("mount", old.mount == new.mount),
+    ];
+    parts.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
+}
+
+/// The running configuration with the live parts of a new one.
+#[must_use]
+pub fn apply_live(old: &Config, new: &Config) -> Arc<Config> {
+    Arc::new(Config {
+        dispatcher: new.dispatcher.clone(),
+        watcher: new.watcher.clone(),
+        lifecycle: new.lifecycle.clone(),
+        control: new.control.clone(),
+        ..old.clone()
+    })
+}

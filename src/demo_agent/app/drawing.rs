@@ -1,0 +1,51 @@
+//! What the screen shows of the main loop's state.
+
+use super::super::modes::Ending;
+use super::super::view::{Activity, Bottom, View};
+use super::{App, Phase};
+
+impl App {
+    pub(super) fn draw(&mut self) {
+        let shown = self.input.shown();
+        let mut activity = Activity::None;
+        let mut title = "✳ demo";
+        let mut footer = "  ready";
+        let mut ask = None;
+        match &self.phase {
+            Phase::Starting { .. } => {}
+            Phase::Idle => {
+                if self.plan().spinner {
+                    self.spun += 1;
+                    activity = Activity::Spinning { frame: self.spun };
+                }
+            }
+            Phase::Busy(busy) => {
+                footer = "  esc to interrupt";
+                title = "◐ demo";
+                activity = match (busy.background, busy.plan.ending) {
+                    (true, _) => Activity::Background,
+                    (false, Ending::Stall) => Activity::Working { seconds: 0 },
+                    (false, _) => Activity::Working { seconds: busy.started.elapsed().as_secs() },
+                };
+                if let Some(asked) = &busy.ask {
+                    title = "✋ demo";
+                    activity = Activity::None;
+                    ask = Some(asked);
+                }
+            }
+        }
+        if self.armed {
+            footer = "  Press Ctrl-C again to exit";
+        }
+        let bottom = match (&self.phase, ask) {
+            (Phase::Starting { .. }, _) => Bottom::Nothing,
+            (_, Some(ask)) => Bottom::Ask { command: &ask.command, yes: ask.yes },
+            (_, None) => Bottom::Box { text: &shown, footer },
+        };
+        let queued: Vec<String> = self.prompts.iter().cloned().collect();
+        let view = View { cols: self.screen.cols(), partial: self.reply.partial(), queued: &queued, activity, bottom };
+        let (lines, cursor) = view.lines();
+        let finished = self.reply.take();
+        self.screen.draw(&finished, lines, cursor, title);
+    }
+}

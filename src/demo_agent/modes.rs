@@ -1,0 +1,195 @@
+//! The demonstration agent's modes: what it is asked to do wrong, and when.
+//!
+//! In: words from `--mode`, `DEMO_AGENT_MODE` and `demo:` lines of a prompt. Out: a [`Plan`] for each turn.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+/// One way of behaving.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Mode {
+    /// Works that long before answering.
+    Slow(Duration),
+    /// Meets a five-hour limit that resets at this epoch second.
+    Limit(Option<i64>),
+    ServerError,
+    /// Ends in the middle of a turn: with this status, else killed.
+    Crash(Option<i32>),
+    /// Busy for ever; nothing changes on the screen.
+    Stall,
+    /// Eats this many Enter keys after each paste.
+    SwallowEnter(u32),
+    /// Asks before it runs anything.
+    Permission,
+    /// Goes on in the background after the first Stop.
+    Background(Duration),
+    /// Has no input box for that long; keys typed before are lost.
+    SlowStart(Duration),
+    /// Ignores SIGTERM and SIGHUP.
+    Deaf,
+    /// Redraws at 10 Hz while idle.
+    Spinner,
+    NoHooks,
+    NoStatus,
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let (name, arg) = match word.split_once('=') {
+            Some((name, arg)) => (name.trim(), Some(arg.trim())),
+            None => (word.trim(), None),
+        };
+        let bad = |what: &str| format!("mode `{word}`: {name} takes {what}");
+        let seconds = || {
+            let text = arg.ok_or_else(|| bad("=SECONDS"))?;
+            text.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok()).ok_or_else(|| bad("=SECONDS"))
+        };
+        let plain = |mode: Mode| if arg.is_none() { Ok(mode) } else { Err(bad("no argument")) };
+        match name {
+            "slow" => Ok(Mode::Slow(seconds()?)),
+            "limit" => {
+                Ok(Mode::Limit(arg.map(str::parse).transpose().map_err(|_| bad("an epoch second, or nothing"))?))
+            }
+            "server-error" => plain(Mode::ServerError),
+            "crash" => Ok(Mode::Crash(arg.map(str::parse).transpose().map_err(|_| bad("a status, or nothing"))?)),
+            "stall" => plain(Mode::Stall),
+            "swallow-enter" => {
+                Ok(Mode::SwallowEnter(arg.and_then(|n| n.parse().ok()).ok_or_else(|| bad("a number of keys"))?))
+            }
+            "permission" => plain(Mode::Permission),
+            "background" => Ok(Mode::Background(seconds()?)),
+            "slow-start" => Ok(Mode::SlowStart(seconds()?)),
+            "deaf" => plain(Mode::Deaf),
+            "spinner" => plain(Mode::Spinner),
+            "no-hooks" => plain(Mode::NoHooks),
+            "no-status" => plain(Mode::NoStatus),
+            _ => Err(format!(
+                "unknown mode `{name}`; known: slow=SECONDS limit[=EPOCH] server-error crash[=STATUS] stall swallow-enter=N \
+                 permission background=SECONDS slow-start=SECONDS deaf spinner no-hooks no-status"
+            )),
+        }
+    }
+}
+
+/// The modes a process was started with.
+#[derive(Debug, Clone, Default)]
+pub struct Modes {
+    always: Vec<Mode>,
+    /// Only until the first turn of the process has ended.
+    once: Vec<Mode>,
+}
+
+impl Modes {
+    /// Reads words such as `slow=2` or `once:crash`; empty words are skipped.
+    pub fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+        let mut modes = Self::default();
+        for word in words.into_iter().map(str::trim).filter(|word| !word.is_empty()) {
+            match word.strip_prefix("once:") {
+                Some(word) => modes.once.push(word.parse()?),
+                None => modes.always.push(word.parse()?),
+            }
+        }
+        Ok(modes)
+    }
+
+    /// What holds while `ended` turns have ended and no turn of its own says otherwise.
+    pub fn ambient(&self, ended: usize) -> Plan {
+        self.plan(ended, "")
+    }
+
+    /// What the next turn does. Lines `demo: MODE[=arg]` outside of code count for this prompt; later modes win.
+    pub fn plan(&self, ended: usize, prompt: &str) -> Plan {
+        let mut plan = Plan::default();
+        self.always.iter().for_each(|mode| plan.apply(mode));
+        if ended == 0 {
+            self.once.iter().for_each(|mode| plan.apply(mode));
+        }
+        let mut code = false;
+        for line in prompt.lines().map(str::trim) {
+            if line.starts_with("```") {
+                code = !code;
+            } else if let Some(word) = line.strip_prefix("demo:").filter(|_| !code)
+                && let Ok(mode) = word.trim().parse()
+            {
+                plan.apply(&mode);
+            }
+        }
+        plan
+    }
+}
+
+/// How a turn ends.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Ending {
+    #[default]
+    Answer,
+    Limit {
+        reset: Option<i64>,
+    },
+    ServerError,
+    Crash {
+        status: Option<i32>,
+    },
+    Stall,
+}
+
+/// The modes of one turn, resolved.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    pub slow: Option<Duration>,
+    pub ending: Ending,
+    pub permission: bool,
+    pub background: Option<Duration>,
+    pub swallow_enter: u32,
+    pub slow_start: Option<Duration>,
+    pub deaf: bool,
+    pub spinner: bool,
+    pub no_hooks: bool,
+    pub no_status: bool,
+}
+
+impl Plan {
+    fn apply(&mut self, mode: &Mode) {
+        match *mode {
+            Mode::Slow(time) => self.slow = Some(time),
+            Mode::Limit(reset) => self.ending = Ending::Limit { reset },
+            Mode::ServerError => self.ending = Ending::ServerError,
+            Mode::Crash(status) => self.ending = Ending::Crash { status },
+            Mode::Stall => self.ending = Ending::Stall,
+            Mode::SwallowEnter(keys) => self.swallow_enter = keys,
+            Mode::Permission => self.permission = true,
+            Mode::Background(time) => self.background = Some(time),
+            Mode::SlowStart(time) => self.slow_start = Some(time),
+            Mode::Deaf => self.deaf = true,
+            Mode::Spinner => self.spinner = true,
+            Mode::NoHooks => self.no_hooks = true,
+            Mode::NoStatus => self.no_status = true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn once_holds_for_the_first_turn_and_prompt_lines_for_their_own() {
+        let modes = Modes::parse(["once:crash=3", "", "permission"]).unwrap();
+        assert_eq!(modes.plan(0, "hi").ending, Ending::Crash { status: Some(3) });
+        assert_eq!(modes.plan(1, "hi").ending, Ending::Answer);
+        let plan = modes.plan(1, "do it\ndemo: limit=99\n```sh\ndemo: stall\n```\n demo: slow=0.5");
+        assert_eq!(plan.ending, Ending::Limit { reset: Some(99) });
+        assert_eq!(plan.slow, Some(Duration::from_millis(500)));
+        assert!(plan.permission);
+    }
+
+    #[test]
+    fn bad_modes_are_told_with_what_is_known() {
+        for word in ["slow", "slow=-1", "slow=x", "stall=1", "crash=x", "swallow-enter"] {
+            assert!(Modes::parse([word]).unwrap_err().contains("takes"), "{word}");
+        }
+        assert!(Modes::parse(["nonsense"]).unwrap_err().contains("known: slow"));
+    }
+}

@@ -1,0 +1,71 @@
+//! The terminal's mode, size and signals.
+//!
+//! It owns the raw mode and gives the terminal back as it was, also when the program panics.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::termios::{self, FlushArg, SetArg, Termios};
+
+use super::screen::emit;
+
+nix::ioctl_read_bad!(window_size, libc::TIOCGWINSZ, libc::winsize);
+
+/// Raw mode with bracketed paste, for as long as it lives.
+#[derive(Debug)]
+pub struct RawMode {
+    before: Termios,
+}
+
+impl RawMode {
+    pub fn enter() -> io::Result<Self> {
+        let before = termios::tcgetattr(io::stdin())?;
+        let mut raw = before.clone();
+        termios::cfmakeraw(&mut raw);
+        termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &raw)?;
+        emit("\x1b[?2004h");
+        Ok(Self { before })
+    }
+
+    /// Throws away what was typed and not yet read.
+    pub fn discard_input(&self) {
+        let _ = termios::tcflush(io::stdin(), FlushArg::TCIFLUSH);
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        emit("\x1b[?2004l");
+        let _ = termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &self.before);
+    }
+}
+
+/// Columns and rows; 80 × 24 where the terminal does not say.
+pub fn size(terminal: BorrowedFd) -> (usize, usize) {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ fills in the `winsize` that it is given, and nothing else; the descriptor is borrowed, thus open.
+    let answer = unsafe { window_size(terminal.as_raw_fd(), &raw mut size) };
+    match answer {
+        Ok(_) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+        Ok(_) | Err(_) => (80, 24),
+    }
+}
+
+/// The signals the agent answers, as a descriptor. To be called before any thread starts: threads inherit the block.
+pub fn signals() -> io::Result<SignalFd> {
+    let mut wanted = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGWINCH] {
+        wanted.add(signal);
+    }
+    wanted.thread_block()?;
+    Ok(SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+/// Says something just before the end. tmux (3.3a, one time in six) loses what a program writes in the moment of its end:
+/// the kernel has not yet passed it on when tmux asks whether anything is left. So the end waits a little.
+pub fn last_words(text: &str) {
+    emit(text);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+}

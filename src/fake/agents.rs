@@ -1,0 +1,114 @@
+//! What is known of the fake agents: `claude` tells everything by status file and hooks, `mute` has only its screen, `sh`
+//! gets its task at the start.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::{FakeWorld, program::Kind};
+use crate::{
+    model::{
+        evidence::{Look, Meaning, Screen, Signal, Source, Tokens, WaitingFor},
+        ids::AgentName,
+        session::Incarnation,
+    },
+    ports::{AgentError, Agents, Cursor, Launch, LaunchPlan, LaunchRequest, PromptBy},
+};
+
+pub(super) fn kind(agent: &AgentName) -> Kind {
+    match agent.as_str() {
+        "mute" => Kind::Mute,
+        "sh" => Kind::Command,
+        _ => Kind::Telling,
+    }
+}
+
+#[async_trait]
+impl Agents for FakeWorld {
+    fn prompt_by(&self, agent: &AgentName) -> PromptBy {
+        match kind(agent) {
+            Kind::Command => PromptBy::Stdin,
+            Kind::Telling | Kind::Mute | Kind::Shell => PromptBy::Paste,
+        }
+    }
+
+    fn tells_prompts(&self, agent: &AgentName) -> bool {
+        kind(agent) == Kind::Telling
+    }
+
+    fn tells_turns(&self, agent: &AgentName) -> bool {
+        // A command's end is the end of its process.
+        matches!(kind(agent), Kind::Telling | Kind::Command)
+    }
+
+    fn interrupt_keys(&self, _: Option<&AgentName>) -> Vec<String> {
+        vec!["Escape".to_owned()]
+    }
+
+    async fn launch(&self, request: &LaunchRequest) -> Result<LaunchPlan, AgentError> {
+        let told = kind(&request.agent) == Kind::Telling;
+        let plan = LaunchPlan {
+            launch: Launch {
+                session: request.session.clone(),
+                incarnation: request.incarnation.clone(),
+                argv: vec!["fake-agent".to_owned(), request.agent.to_string()],
+                env: Vec::new(),
+                workdir: request.workdir.clone(),
+                keep_dead: true,
+            },
+            conversation: told.then(|| format!("conversation-{}", request.incarnation)),
+        };
+        self.effect(
+            || format!("settings of {} for {}", request.incarnation, request.session),
+            |inner| {
+                inner.launches.insert(request.incarnation.clone(), request.clone());
+                Ok(plan)
+            },
+        )
+        .await
+    }
+
+    async fn signals(&self, incarnation: &Incarnation, cursor: &mut Cursor) -> Vec<Signal> {
+        let from = usize::try_from(cursor.hooks).unwrap_or(usize::MAX);
+        let signals = self
+            .see(|inner| {
+                let program = inner.programs.get(&incarnation.pid).filter(|p| p.incarnation == incarnation.id);
+                program.map(|p| p.signals.get(from..).unwrap_or_default().to_vec()).unwrap_or_default()
+            })
+            .await;
+        cursor.hooks += signals.len() as u64;
+        signals
+    }
+
+    fn look(&self, agent: &AgentName, screen: &Screen, now: Timestamp) -> Look {
+        let (state, input) = screen.plain.split_once("\n> ").unwrap_or((&screen.plain, ""));
+        let signal = |meaning| Signal {
+            at: now,
+            source: Source::Screen,
+            rule: state.to_owned(),
+            text: state.to_owned(),
+            meaning,
+        };
+        let meaning = match state {
+            "ready" => Some(Meaning::Idle),
+            "busy" => Some(Meaning::Busy),
+            "permission" => Some(Meaning::Waiting { what: WaitingFor::Permission }),
+            _ => None,
+        };
+        let ready = state == "ready" && kind(agent) != Kind::Command;
+        let pasted = input == "[Pasted text]";
+        Look {
+            ready,
+            input: ready.then(|| input.to_owned()),
+            pasted,
+            signals: meaning.map(signal).into_iter().collect(),
+        }
+    }
+
+    async fn tokens(&self, _: &Incarnation) -> Option<Tokens> {
+        None
+    }
+
+    async fn changed(&self) {
+        self.evidence.notified().await;
+    }
+}

@@ -1,0 +1,474 @@
+//! The outside world in memory: every port, over one `FakeWorld` that outlives the daemons that run on it.
+//! In: calls of the ports; what a test makes happen. Out: answers, signals, screens, and a record of what every agent was
+//! given. Seeded: the same seed and the same calls give the same world. Owns no daemon logic.
+
+mod agents;
+mod disk;
+mod program;
+mod rng;
+mod state;
+mod terminal;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::{Notify, broadcast},
+    time::Instant,
+};
+
+pub use self::{
+    disk::File,
+    program::{Beat, Program, Script, State},
+    rng::Rng,
+};
+use crate::{
+    model::ids::{ProjectName, SessionName, TaskId},
+    ports::{Clock, LaunchRequest, QueueDir, TerminalHint},
+};
+
+/// Simulated time begins here.
+const BEGIN: i64 = 1_800_000_000;
+
+/// Port calls without any time passing after which a service must be going round in circles.
+const CALLS_WITHOUT_TIME: u64 = 20_000;
+
+/// A prompt that an agent received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reception {
+    pub text: String,
+    /// Nanoseconds since the world began.
+    pub at: u64,
+    pub pid: u32,
+    pub session: SessionName,
+    pub incarnation: String,
+}
+
+/// When the daemon dies: at the numbered effect, which is done or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crash {
+    pub at: u64,
+    pub applied: bool,
+}
+
+/// What goes wrong with the world for a while, as chances in a thousand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// A disk call fails (no space).
+    pub disk: u64,
+    /// A failing disk call was done all the same.
+    pub disk_applied: u64,
+    /// A terminal call gets no answer.
+    pub terminal: u64,
+    /// A start is refused.
+    pub open: u64,
+}
+
+/// What happened, counted over a run: a simulation in which nothing was at risk proves nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub swallowed: u64,
+    pub collapsed: u64,
+    pub programs: u64,
+    pub deaths: u64,
+    pub receptions: u64,
+    pub faults: u64,
+}
+
+/// The world. Cheap to share: `Arc<FakeWorld>` is every port.
+pub struct FakeWorld {
+    inner: Mutex<Inner>,
+    files: Notify,
+    evidence: Notify,
+    agenda: Notify,
+    crash: Notify,
+    hints: broadcast::Sender<TerminalHint>,
+}
+
+/// What is in the world. Public through `FakeWorld::with`, for tests that make things happen and look at what is there.
+pub struct Inner {
+    pub rng: Rng,
+    /// Nanoseconds since the world began, as of the last call.
+    pub now: u64,
+    pub disk: BTreeMap<(ProjectName, QueueDir, String), File>,
+    pub state: Option<Vec<u8>>,
+    pub set_aside: u32,
+    pub events: String,
+    pub runs: BTreeMap<String, Vec<u8>>,
+    pub panes: BTreeMap<SessionName, terminal::FakePane>,
+    pub programs: BTreeMap<u32, Program>,
+    pub receptions: Vec<Reception>,
+    /// Promises that were broken, as far as the world itself can see them.
+    pub violations: Vec<String>,
+    pub tally: Tally,
+    pub faults: Faults,
+    /// Agents do nothing odd any more.
+    pub calm: bool,
+    /// Chooses the script of the next agents, before chance does.
+    pub scripts: VecDeque<Script>,
+    /// Longest delay of a port call in milliseconds; 0 for none.
+    pub latency: u64,
+    /// Effects done so far, over all daemons.
+    pub ops: u64,
+    pub crash: Option<Crash>,
+    /// The operator's sessions.
+    pub dedicated: BTreeSet<SessionName>,
+    /// The sessions that are the daemon's to start and end.
+    pub pool: BTreeSet<SessionName>,
+    /// Messages that a person asked the daemon to type into a session.
+    pub asked_to_type: BTreeSet<SessionName>,
+    /// What the daemon did, for a person who reads a failing run.
+    pub trace: Vec<String>,
+    launches: BTreeMap<String, LaunchRequest>,
+    hinted: VecDeque<Option<(ProjectName, TaskId)>>,
+    due: BTreeMap<(u64, u64), program::Due>,
+    next: u64,
+    last_change: u64,
+    terminal_down_until: u64,
+    crashed: bool,
+    calls: u64,
+    calls_at: u64,
+    /// When the present runtime began, in nanoseconds of the world.
+    offset: u64,
+    started: Option<Instant>,
+    woken: Woken,
+}
+
+/// Who has to be told after the lock is open again.
+#[derive(Default)]
+struct Woken {
+    files: bool,
+    evidence: bool,
+    agenda: bool,
+    panes: bool,
+    server: bool,
+}
+
+impl FakeWorld {
+    #[must_use]
+    pub fn new(seed: u64) -> Arc<Self> {
+        let inner = Inner {
+            rng: Rng::new(seed),
+            now: 0,
+            disk: BTreeMap::new(),
+            state: None,
+            set_aside: 0,
+            events: String::new(),
+            runs: BTreeMap::new(),
+            panes: BTreeMap::new(),
+            programs: BTreeMap::new(),
+            receptions: Vec::new(),
+            violations: Vec::new(),
+            tally: Tally::default(),
+            faults: Faults::default(),
+            calm: false,
+            scripts: VecDeque::new(),
+            latency: 0,
+            ops: 0,
+            crash: None,
+            dedicated: BTreeSet::new(),
+            pool: BTreeSet::new(),
+            asked_to_type: BTreeSet::new(),
+            trace: Vec::new(),
+            launches: BTreeMap::new(),
+            hinted: VecDeque::new(),
+            due: BTreeMap::new(),
+            next: 100,
+            last_change: 0,
+            terminal_down_until: 0,
+            crashed: false,
+            calls: 0,
+            calls_at: 0,
+            offset: 0,
+            started: None,
+            woken: Woken::default(),
+        };
+        Arc::new(Self {
+            inner: Mutex::new(inner),
+            files: Notify::new(),
+            evidence: Notify::new(),
+            agenda: Notify::new(),
+            crash: Notify::new(),
+            hints: broadcast::channel(64).0,
+        })
+    }
+
+    /// A new daemon begins in this runtime, whose clock must be paused. Time goes on from where the world is, `after` what
+    /// passed without a daemon.
+    pub fn attach(self: &Arc<Self>, after: Duration) {
+        let mut inner = self.lock();
+        let now = inner.now.saturating_add(nanos(after));
+        inner.started = None;
+        inner.advance(now);
+        inner.offset = inner.now;
+        inner.started = Some(Instant::now());
+        inner.crashed = false;
+        inner.hinted.clear();
+        drop(inner);
+        let world = self.clone();
+        tokio::spawn(async move { world.keep_time().await });
+    }
+
+    /// The daemon is gone: what it still calls has no effect.
+    pub fn detach(&self) {
+        let mut inner = self.lock();
+        inner.crashed = true;
+        inner.started = None;
+    }
+
+    /// Completes when the planned crash has come.
+    pub async fn crashed(&self) {
+        loop {
+            if self.lock().crashed {
+                return;
+            }
+            self.crash.notified().await;
+        }
+    }
+
+    /// Looks at the world, or makes something happen in it.
+    pub fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
+        let mut inner = self.lock();
+        inner.sync();
+        let answer = act(&mut inner);
+        let woken = std::mem::take(&mut inner.woken);
+        drop(inner);
+        self.wake(woken);
+        answer
+    }
+
+    /// Does what becomes due by itself: agents that work on, programs that end.
+    async fn keep_time(&self) {
+        loop {
+            let next = self.with(|inner| inner.next_due());
+            match next {
+                Some(wait) => tokio::select! {
+                    biased;
+                    () = tokio::time::sleep(wait) => {}
+                    () = self.agenda.notified() => {}
+                },
+                None => self.agenda.notified().await,
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self, woken: Woken) {
+        if woken.files {
+            self.files.notify_one();
+        }
+        if woken.evidence {
+            self.evidence.notify_one();
+        }
+        if woken.agenda {
+            self.agenda.notify_one();
+        }
+        if woken.panes {
+            let _ = self.hints.send(TerminalHint::Panes);
+        }
+        if woken.server {
+            let _ = self.hints.send(TerminalHint::Server);
+        }
+    }
+
+    /// A port call that only looks.
+    async fn see<T>(&self, look: impl FnOnce(&mut Inner) -> T) -> T {
+        self.delay().await;
+        if self.lock().gone() {
+            self.never().await;
+        }
+        let answer = self.with(look);
+        self.delay().await;
+        answer
+    }
+
+    /// A port call that changes something: one numbered step, whole or not at all.
+    async fn effect<T>(&self, what: impl FnOnce() -> String, apply: impl FnOnce(&mut Inner) -> T) -> T {
+        self.delay().await;
+        let step = {
+            let mut inner = self.lock();
+            if inner.gone() {
+                Step::Gone
+            } else {
+                inner.ops += 1;
+                match inner.crash {
+                    Some(crash) if inner.ops >= crash.at => {
+                        let text = format!("crash at {} ({}applied)", what(), if crash.applied { "" } else { "not " });
+                        inner.note(text);
+                        inner.crash = None;
+                        Step::Crash { applied: crash.applied }
+                    }
+                    Some(_) | None => {
+                        inner.sync();
+                        inner.note(what());
+                        Step::Go
+                    }
+                }
+            }
+        };
+        match step {
+            Step::Go => {}
+            Step::Gone => self.never().await,
+            Step::Crash { applied } => {
+                if applied {
+                    self.with(apply);
+                }
+                self.detach();
+                self.crash.notify_one();
+                self.never().await;
+                unreachable!("a crashed daemon goes on");
+            }
+        }
+        let answer = self.with(apply);
+        self.delay().await;
+        answer
+    }
+
+    async fn delay(&self) {
+        let wait = {
+            let mut inner = self.lock();
+            let most = inner.latency;
+            if most > 0 && inner.rng.chance(300) { inner.rng.below(most * 1000) } else { 0 }
+        };
+        if wait > 0 {
+            tokio::time::sleep(Duration::from_micros(wait)).await;
+        }
+    }
+
+    async fn never(&self) {
+        self.crash.notify_one();
+        std::future::pending::<()>().await;
+    }
+}
+
+enum Step {
+    Go,
+    Gone,
+    Crash { applied: bool },
+}
+
+impl Inner {
+    /// Brings the world to the runtime's present time.
+    fn sync(&mut self) {
+        if let Some(started) = self.started {
+            let now = self.offset.saturating_add(nanos(started.elapsed()));
+            self.advance(now);
+        }
+    }
+
+    /// Whether the calling daemon has crashed, or runs in circles and is stopped.
+    fn gone(&mut self) -> bool {
+        self.sync();
+        if self.calls_at == self.now {
+            self.calls += 1;
+            if self.calls > CALLS_WITHOUT_TIME && !self.crashed {
+                self.violations.push("a service runs in circles: thousands of calls while no time passes".to_owned());
+                self.crashed = true;
+            }
+        } else {
+            self.calls_at = self.now;
+            self.calls = 0;
+        }
+        self.crashed
+    }
+
+    /// Lets time pass up to `now`: everything due happens at its own time, in order.
+    pub fn advance(&mut self, now: u64) {
+        while let Some((&(at, seq), _)) = self.due.first_key_value() {
+            if at > now {
+                break;
+            }
+            let Some(due) = self.due.remove(&(at, seq)) else { break };
+            self.now = self.now.max(at);
+            self.happen(due);
+        }
+        self.now = self.now.max(now);
+    }
+
+    fn next_due(&self) -> Option<Duration> {
+        let (&(at, _), _) = self.due.first_key_value()?;
+        // Timers of the runtime have whole milliseconds.
+        Some(Duration::from_nanos(at.saturating_sub(self.now)).max(Duration::from_millis(1)))
+    }
+
+    fn schedule(&mut self, after: Duration, due: program::Due) {
+        let at = self.now.saturating_add(nanos(after));
+        let seq = self.number();
+        self.due.insert((at, seq), due);
+        self.woken.agenda = true;
+    }
+
+    /// A number that was never given before.
+    pub fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// A time that no change had before.
+    fn change(&mut self) -> u64 {
+        self.last_change = self.now.max(self.last_change + 1);
+        self.last_change
+    }
+
+    #[must_use]
+    pub fn time(&self, at: u64) -> Timestamp {
+        let at = i128::from(BEGIN) * 1_000_000_000 + i128::from(at);
+        Timestamp::from_nanosecond(at).unwrap_or(Timestamp::MAX)
+    }
+
+    #[must_use]
+    pub fn timestamp(&self) -> Timestamp {
+        self.time(self.now)
+    }
+
+    pub fn note(&mut self, text: String) {
+        let line = format!("{:>10.3}  {text}", Duration::from_nanos(self.now).as_secs_f64());
+        self.trace.push(line);
+    }
+
+    pub fn violation(&mut self, text: String) {
+        self.note(format!("VIOLATION {text}"));
+        self.violations.push(text);
+    }
+
+    fn disk_fault(&mut self) -> Option<(std::io::Error, bool)> {
+        let Faults { disk, disk_applied, .. } = self.faults;
+        if disk == 0 || !self.rng.chance(disk) {
+            return None;
+        }
+        self.tally.faults += 1;
+        let applied = self.rng.chance(disk_applied);
+        self.note(format!("  fault: no space ({}applied)", if applied { "" } else { "not " }));
+        Some((std::io::Error::from(std::io::ErrorKind::StorageFull), applied))
+    }
+
+    /// A change on the disk that may fail, before or after it was made.
+    fn write<T>(&mut self, apply: impl FnOnce(&mut Self) -> std::io::Result<T>) -> std::io::Result<T> {
+        match self.disk_fault() {
+            None => apply(self),
+            Some((error, applied)) => {
+                if applied {
+                    apply(self)?;
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Clock for FakeWorld {
+    fn now(&self) -> Timestamp {
+        self.with(|inner| inner.timestamp())
+    }
+}

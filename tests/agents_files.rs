@@ -1,0 +1,377 @@
+//! `AgentBook` on real files: what a start writes and passes on, and what hook logs, status files and transcripts say.
+
+use std::{collections::BTreeMap, fs, io::Write, os::unix::fs::PermissionsExt, path::Path};
+
+use claude_failover::{
+    agents::{AccountHome, AgentBook, AgentBookOptions, AgentConfig, Kind, hook_log},
+    model::{
+        evidence::{Failure, Meaning, Signal, Source, Tokens, WaitingFor},
+        ids::{AccountName, AgentName, RunId, SessionName},
+        session::Incarnation,
+    },
+    ports::{Agents, Cursor, LaunchPlan, LaunchRequest, LaunchTask, PaneId, PromptBy},
+};
+use serde_json::{Value, json};
+
+const CONVERSATION: &str = "6e4daa3b-22bb-4c91-9641-0c1887878b01";
+
+struct World {
+    dir: tempfile::TempDir,
+    book: AgentBook,
+}
+
+fn session() -> SessionName {
+    SessionName::parse("auto-1").expect("a name")
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name);
+        let mut agents: BTreeMap<AgentName, AgentConfig> = BTreeMap::new();
+        for kind in [Kind::Claude, Kind::Codex, Kind::Demo, Kind::Command] {
+            let mut config = AgentConfig::new(kind);
+            config.env.insert("MINE".to_owned(), "{session}".to_owned());
+            config.args = if kind == Kind::Command { Vec::new() } else { vec!["--operators".to_owned()] };
+            config.run = vec!["cat".to_owned(), "{exe}".to_owned()];
+            agents.insert(AgentName::parse(kind.name()).expect("a name"), config);
+        }
+        let homes = [("a", true), ("b", false)].map(|(name, owned)| {
+            fs::create_dir(at(name)).expect("a home");
+            (AccountName::parse(name).expect("a name"), AccountHome { home: at(name), owned, env: BTreeMap::new() })
+        });
+        let base_env =
+            [("PATH", "/bin"), ("HOME", "/home/dev"), ("LC_ALL", "C"), ("ANTHROPIC_API_KEY", "daemon's secret")]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let book = AgentBook::new(AgentBookOptions {
+            agents,
+            homes: homes.into_iter().collect(),
+            state_dir: at("state"),
+            exe: "/opt/claude failover".into(),
+            mount: "/mnt/agents".into(),
+            base_env: base_env.into_iter().collect(),
+        })
+        .expect("built-in rules");
+        Self { dir, book }
+    }
+
+    async fn launch(&self, agent: &str, account: Option<&str>, resume: Option<&str>) -> LaunchPlan {
+        let request = LaunchRequest {
+            session: session(),
+            incarnation: "i1".to_owned(),
+            agent: AgentName::parse(agent).expect("a name"),
+            account: account.map(|a| AccountName::parse(a).expect("a name")),
+            workdir: "/srv/web".into(),
+            resume: resume.map(str::to_owned),
+            task: Some(LaunchTask { run: RunId("r1".to_owned()), text: "the task\n".to_owned() }),
+        };
+        self.book.launch(&request).await.expect("a plan")
+    }
+
+    fn log(&self) -> std::path::PathBuf {
+        hook_log(&self.dir.path().join("state"), &session())
+    }
+
+    fn hook(&self, at: &str, event: &str, data: &Value) {
+        let line = json!({"at": at, "session": "auto-1", "event": event, "data": data});
+        append(&self.log(), &format!("{line}\n"));
+    }
+
+    fn incarnation(&self, agent: &str) -> Incarnation {
+        Incarnation {
+            id: "i1".to_owned(),
+            session: session(),
+            agent: AgentName::parse(agent).expect("a name"),
+            account: Some(AccountName::parse("a").expect("a name")),
+            workdir: "/srv/web".into(),
+            conversation: Some(CONVERSATION.to_owned()),
+            pane: PaneId("%1".to_owned()),
+            pid: std::process::id(),
+            started: "2026-11-21T05:00:00Z".parse().expect("a time"),
+        }
+    }
+
+    async fn signals(&self, agent: &str, cursor: &mut Cursor) -> Vec<Signal> {
+        self.book.signals(&self.incarnation(agent), cursor).await
+    }
+}
+
+fn append(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().expect("a parent")).expect("its directory");
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(path).expect("the file");
+    file.write_all(text.as_bytes()).expect("written");
+}
+
+fn meanings(signals: Vec<Signal>) -> Vec<Meaning> {
+    signals.into_iter().map(|s| s.meaning).collect()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("facts").permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn a_start_of_claude_code_chooses_the_conversation_and_brings_its_hooks() {
+    let world = World::new();
+    let plan = world.launch("claude", Some("a"), None).await;
+    let id = plan.conversation.clone().expect("an id");
+    let argv = &plan.launch.argv;
+    assert_eq!(argv[..4], ["claude", "--operators", "--session-id", &id]);
+    let settings = Path::new(&argv[5]);
+    assert_eq!(mode(settings), 0o600);
+    let value: Value = serde_json::from_slice(&fs::read(settings).expect("settings")).expect("JSON");
+    assert_eq!(value["autoContinueAtUsageLimit"], false);
+    let command = value["hooks"]["Stop"][0]["hooks"][0]["command"].as_str().expect("a command");
+    assert_eq!(command, format!("'/opt/claude failover' hook --log {} --session auto-1", world.log().display()));
+    assert_eq!(mode(&world.log()), 0o600);
+    // First-run answers only where the home is ours.
+    assert!(world.dir.path().join("a/.claude.json").exists());
+    world.launch("claude", Some("b"), None).await;
+    assert!(!world.dir.path().join("b/.claude.json").exists());
+
+    let again = world.launch("claude", Some("a"), Some(&id)).await;
+    assert_eq!(again.launch.argv[2..4], ["--resume", &id]);
+    assert_eq!(again.conversation, Some(id));
+}
+
+#[tokio::test]
+async fn a_session_gets_the_allowed_environment_and_its_own_account_only() {
+    let world = World::new();
+    let env: BTreeMap<String, String> = world.launch("claude", Some("a"), None).await.launch.env.into_iter().collect();
+    let home = world.dir.path().join("a").to_string_lossy().into_owned();
+    let want = [
+        ("PATH", "/bin"),
+        ("HOME", "/home/dev"),
+        ("LC_ALL", "C"),
+        ("MINE", "auto-1"),
+        ("CLAUDE_CONFIG_DIR", &home),
+        ("CLAUDE_FAILOVER_MOUNT", "/mnt/agents"),
+        ("CLAUDE_FAILOVER_SESSION", "auto-1"),
+        ("CLAUDE_FAILOVER_TASK", "/mnt/agents/sessions/auto-1/task"),
+    ];
+    let want: BTreeMap<String, String> = want.map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter().collect();
+    assert_eq!(env, want);
+    let without: BTreeMap<String, String> = world.launch("claude", None, None).await.launch.env.into_iter().collect();
+    assert!(!without.contains_key("CLAUDE_CONFIG_DIR"), "without an account the agent keeps its own home");
+}
+
+#[tokio::test]
+async fn codex_and_commands_start_in_their_own_ways() {
+    let world = World::new();
+    let plan = world.launch("codex", Some("b"), None).await;
+    assert_eq!(plan.launch.argv[..4], ["codex", "--operators", "--no-daemon", "-c"]);
+    assert_eq!(plan.conversation, None);
+    let resumed = world.launch("codex", Some("b"), Some(CONVERSATION)).await.launch.argv;
+    assert_eq!(resumed[..2], ["codex", "resume"]);
+    assert_eq!(resumed.last().map(String::as_str), Some(CONVERSATION));
+
+    let plan = world.launch("command", None, None).await;
+    let task = plan.launch.argv[3].clone();
+    let log = world.log().to_string_lossy().into_owned();
+    // The operator's program is passed on as it is: no placeholder of ours is filled in it.
+    let want = ["/opt/claude failover", "command-agent", "--task", &task, "--log", &log, "--", "cat", "{exe}"];
+    assert_eq!(plan.launch.argv, want);
+    assert_eq!((fs::read_to_string(&task).expect("the task").as_str(), mode(Path::new(&task))), ("the task\n", 0o600));
+    assert_eq!(world.book.prompt_by(&AgentName::parse("command").expect("a name")), PromptBy::Stdin);
+}
+
+#[tokio::test]
+async fn hooks_are_read_once_and_a_torn_line_is_left() {
+    let world = World::new();
+    world.launch("claude", Some("a"), None).await;
+    let mut cursor = Cursor::default();
+    world.hook("2026-11-21T05:00:01Z", "SessionStart", &json!({"session_id": CONVERSATION}));
+    let wrapped = "\n\n<pasted_content id=\"61e0\">\ndo\nit\n</pasted_content id=\"61e0\">\n";
+    world.hook("2026-11-21T05:00:02Z", "UserPromptSubmit", &json!({"prompt": wrapped}));
+    append(&world.log(), r#"{"at":"2026-11-21T05:00:03Z","session":"auto-1","event":"Stop","#);
+    let want = vec![
+        Meaning::Started { conversation: CONVERSATION.to_owned() },
+        Meaning::PromptTaken { prompt: Some("do\nit".to_owned()) },
+    ];
+    assert_eq!(meanings(world.signals("claude", &mut cursor).await), want);
+    append(
+        &world.log(),
+        "\"data\":{\"last_assistant_message\":\"m\",\"background_tasks\":[{\"status\":\"running\"}]}}\n",
+    );
+    let ended = Meaning::TurnEnded { message: Some("m".to_owned()), background: 1 };
+    assert_eq!(meanings(world.signals("claude", &mut cursor).await), [ended]);
+    assert_eq!(world.signals("claude", &mut cursor).await, []);
+
+    // The next start begins a log of its own and keeps this one beside it.
+    world.launch("claude", Some("a"), None).await;
+    assert_eq!(fs::metadata(world.log()).expect("facts").len(), 0);
+    assert!(world.dir.path().join("state/hooks/auto-1.jsonl.1").exists());
+    world.hook("2026-11-21T05:01:00Z", "Stop", &json!({}));
+    let ended = Meaning::TurnEnded { message: None, background: 0 };
+    assert_eq!(meanings(world.signals("claude", &mut cursor).await), [ended]);
+}
+
+#[tokio::test]
+async fn only_an_accounts_own_limit_is_a_limit() {
+    let world = World::new();
+    let limit = "You've hit your 5-hour limit · resets 4:37am (UTC)";
+    let table = [
+        ("rate_limit", limit, Failure::Limit),
+        (
+            "rate_limit",
+            "API Error: Request rejected (429) · This request would exceed your organization's",
+            Failure::Server,
+        ),
+        ("server_error", "API Error: You've hit your 5-hour limit", Failure::Server),
+        ("billing_error", "Credit balance is too low", Failure::Billing),
+        ("authentication_failed", "Not logged in · Please run /login", Failure::Login),
+        ("invalid_request", "Prompt is too long", Failure::Request),
+        ("something_new", limit, Failure::Unknown),
+    ];
+    let mut cursor = Cursor::default();
+    for (error, message, failure) in table {
+        world.hook("2026-11-21T05:00:01Z", "StopFailure", &json!({"error": error, "last_assistant_message": message}));
+        let want = Meaning::TurnFailed { failure, message: message.to_owned() };
+        assert_eq!(meanings(world.signals("claude", &mut cursor).await), [want], "{error}");
+    }
+    world.hook("2026-11-21T05:00:02Z", "Stop", &json!({"last_assistant_message": limit, "background_tasks": []}));
+    let ended = Meaning::TurnEnded { message: Some(limit.to_owned()), background: 0 };
+    assert_eq!(meanings(world.signals("claude", &mut cursor).await), [ended], "an agent that says so hit no limit");
+}
+
+#[tokio::test]
+async fn a_status_file_counts_only_for_the_process_that_wrote_it() {
+    let world = World::new();
+    let path = world.dir.path().join(format!("a/sessions/{}.json", std::process::id()));
+    let write = |status: &str, start: Option<&str>| {
+        let mut value =
+            json!({"status": status, "waitingFor": "permission prompt", "statusUpdatedAt": 1_795_235_866_000_i64});
+        if let Some(start) = start {
+            value["procStart"] = json!(start);
+        }
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        // A new inode each time: two writes within one tick of the clock still differ.
+        let tmp = path.with_extension("tmp");
+        fs::write(&tmp, value.to_string()).expect("written");
+        fs::rename(&tmp, &path).expect("renamed");
+    };
+    let mut cursor = Cursor::default();
+    write("busy", Some("1"));
+    assert_eq!(world.signals("claude", &mut cursor).await, [], "another process with our number left it");
+    write("busy", None);
+    assert_eq!(meanings(world.signals("claude", &mut cursor).await), [Meaning::Busy]);
+    assert_eq!(world.signals("claude", &mut cursor).await, [], "nothing changed");
+    write("waiting", None);
+    let signals = world.signals("claude", &mut cursor).await;
+    assert_eq!(signals[0].source, Source::StatusFile);
+    assert_eq!(meanings(signals), [Meaning::Waiting { what: WaitingFor::Permission }]);
+}
+
+#[tokio::test]
+async fn a_transcript_tells_limits_with_their_end_and_nothing_of_an_earlier_start() {
+    let world = World::new();
+    let path = world.dir.path().join(format!("a/projects/-srv-web/{CONVERSATION}.jsonl"));
+    let usage = json!({"input_tokens": 5, "output_tokens": 7, "cache_read_input_tokens": 11, "cache_creation_input_tokens": 13});
+    let text = |at: &str, id: &str, text: &str| {
+        json!({"type": "assistant", "timestamp": at, "requestId": id,
+               "message": {"id": id, "stop_reason": "end_turn", "usage": usage, "content": [{"type": "text", "text": text}]}})
+    };
+    let mut limit = text("2026-11-21T05:00:05Z", "m3", "You've hit your 5-hour limit");
+    limit["isApiErrorMessage"] = json!(true);
+    limit["error"] = json!("rate_limit");
+    limit["message"]["usage"] = json!(null);
+    limit["quotaLimits"] = json!({"status": "rejected", "resetsAt": 1_795_235_866});
+    let mut aside = text("2026-11-21T05:00:04Z", "m4", "a subagent's end");
+    aside["isSidechain"] = json!(true);
+    aside["message"]["usage"] = json!(null);
+    let records = [
+        text("2026-11-21T04:59:00Z", "m1", "from before"),
+        json!({"type": "user", "timestamp": "2026-11-21T05:00:01Z", "message": {"role": "user", "content": "do it"}}),
+        text("2026-11-21T05:00:02Z", "m2", "done"),
+        text("2026-11-21T05:00:02Z", "m2", "done"),
+        json!({"type": "user", "timestamp": "2026-11-21T05:00:03Z",
+               "message": {"content": [{"type": "text", "text": "[Request interrupted by user]"}]}}),
+        aside,
+        limit,
+    ];
+    for record in &records {
+        append(&path, &format!("{record}\n"));
+    }
+    let ended = || Meaning::TurnEnded { message: Some("done".to_owned()), background: 0 };
+    let message = "You've hit your 5-hour limit (until 2026-11-21T04:37:46Z)".to_owned();
+    let want = vec![
+        Meaning::PromptTaken { prompt: Some("do it".to_owned()) },
+        ended(),
+        ended(),
+        Meaning::Interrupted,
+        Meaning::TurnFailed { failure: Failure::Limit, message },
+    ];
+    let mut cursor = Cursor::default();
+    assert_eq!(meanings(world.signals("claude", &mut cursor).await), want);
+    let tokens = world.book.tokens(&world.incarnation("claude")).await;
+    assert_eq!(
+        tokens,
+        Some(Tokens { input: 10, output: 14, cache_read: 22, cache_write: 26 }),
+        "one answer counts once"
+    );
+}
+
+#[tokio::test]
+async fn codex_failures_come_from_its_rollout() {
+    let world = World::new();
+    let path = world.dir.path().join(format!("a/sessions/2026/11/21/rollout-2026-11-21T05-00-00-{CONVERSATION}.jsonl"));
+    let end = |error: Value| json!({"type": "event_msg", "timestamp": "2026-11-21T05:00:02Z", "payload": {"type": "task_complete", "error": error}});
+    let http = json!({"message": "unexpected status 401 Unauthorized", "codex_error_info": {"http_connection_failed": {"http_status_code": 401}}});
+    let failed = |failure, message: &str| Meaning::TurnFailed { failure, message: message.to_owned() };
+    let table = [
+        (
+            json!({"message": "You’ve hit it", "codex_error_info": "usage_limit_exceeded"}),
+            failed(Failure::Limit, "You’ve hit it"),
+        ),
+        (
+            json!({"message": "Quota exceeded. Check it.", "codex_error_info": "usage_limit_exceeded"}),
+            failed(Failure::Billing, "Quota exceeded. Check it."),
+        ),
+        (http, failed(Failure::Login, "unexpected status 401 Unauthorized")),
+        (json!({"message": "full", "codex_error_info": "server_overloaded"}), failed(Failure::Server, "full")),
+        (Value::Null, Meaning::TurnEnded { message: None, background: 0 }),
+    ];
+    let mut cursor = Cursor::default();
+    for (error, want) in table {
+        append(&path, &format!("{}\n", end(error)));
+        assert_eq!(meanings(world.signals("codex", &mut cursor).await), [want]);
+    }
+}
+
+#[tokio::test]
+async fn a_command_ends_with_its_status() {
+    let world = World::new();
+    let mut cursor = Cursor::default();
+    for (data, want) in [
+        (
+            json!({"status": 0, "message": "fine"}),
+            Meaning::TurnEnded { message: Some("fine".to_owned()), background: 0 },
+        ),
+        (
+            json!({"status": 3, "message": "bad"}),
+            Meaning::TurnFailed {
+                failure: Failure::Unknown,
+                message: "the command ended with exit status 3\nbad".to_owned(),
+            },
+        ),
+        (
+            json!({"signal": 9, "message": ""}),
+            Meaning::TurnFailed {
+                failure: Failure::Unknown,
+                message: "the command was ended by signal 9\n".to_owned(),
+            },
+        ),
+    ] {
+        world.hook("2026-11-21T05:00:01Z", "CommandEnd", &data);
+        assert_eq!(meanings(world.signals("command", &mut cursor).await), [want]);
+    }
+}
+
+#[tokio::test]
+async fn a_hook_wakes_whoever_waits_for_changes() {
+    let world = World::new();
+    world.launch("claude", Some("a"), None).await;
+    world.hook("2026-11-21T05:00:01Z", "Stop", &json!({}));
+    let patience = std::time::Duration::from_secs(10);
+    tokio::time::timeout(patience, world.book.changed()).await.expect("a hint");
+}

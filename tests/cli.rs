@@ -1,0 +1,430 @@
+//! The commands as a shell sees them: output, exit codes, effects. The program runs in an environment of its own.
+
+use std::{
+    fs,
+    io::Read,
+    os::{fd::AsRawFd, unix::fs::PermissionsExt},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+/// A home, a `$PATH` and a place for the mount that belong to one test.
+struct World {
+    dir: TempDir,
+}
+
+const STATUS: &str = r#"{"version":1,"at":"2025-01-02T03:04:05Z","pid":42,"since":"2025-01-02T03:00:00Z","paused":true,
+"health":["tmux: gone \u001b[2J"],
+"tasks":[{"id":"fix","project":"web","state":"working","why":"screen: \"\u001b[31mesc\" 3s","session":"ccl-auto-11","attempts":1,"priority":0,"since":"2025-01-02T03:00:00Z"},
+{"id":"old","project":"web","state":"done","why":"","session":null,"attempts":1,"since":"2025-01-02T03:00:00Z"},
+{"id":"bad","project":"web","state":"failed","why":"it broke","since":"2025-01-02T03:00:00Z"}],
+"sessions":[{"name":"ccl-auto-11","state":"working","why":"status file","task":"fix","agent":"claude","account":"compte1","pid":7,"since":"2025-01-02T03:00:00Z","attached":0}],
+"accounts":[{"name":"compte1","state":"active","why":"","agent":"claude","home":"/h/.claude-1","active":true}],
+"queues":[{"project":"web","path":"/src/web","queued":0,"held":0,"working":1,"rejected":0,"done":1,"failed":1}]}"#;
+
+impl World {
+    fn new() -> Self {
+        let world = Self { dir: tempfile::tempdir().expect("tmp") };
+        fs::create_dir_all(world.path("bin")).expect("mkdir");
+        fs::create_dir_all(world.path("run")).expect("mkdir");
+        world.program("tmux", "echo tmux 3.4");
+        world.program("claude", "echo '2.0.1 (Claude Code)'");
+        world.program("fusermount3", "exit 1");
+        world
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().canonicalize().expect("tmp").join(name)
+    }
+
+    fn program(&self, name: &str, script: &str) {
+        let file = self.path("bin").join(name);
+        fs::write(&file, format!("#!/bin/sh\n{script}\n")).expect("write");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("chmod");
+    }
+
+    fn config(&self, text: &str) {
+        let dir = self.path(".config/claude-failover");
+        fs::create_dir_all(&dir).expect("mkdir");
+        fs::write(dir.join("config.yaml"), text).expect("write");
+    }
+
+    /// Appears whole, as the mount's files do.
+    fn status(&self, text: &str) {
+        let mount = self.path("run/claude-failover");
+        fs::create_dir_all(&mount).expect("mkdir");
+        fs::write(mount.join(".new"), text).expect("write");
+        fs::rename(mount.join(".new"), mount.join("status.json")).expect("rename");
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_claude-failover"));
+        command
+            .args(args)
+            .env_clear()
+            .env("HOME", self.path(""))
+            .env("PATH", self.path("bin"))
+            .env("XDG_RUNTIME_DIR", self.path("run"))
+            .current_dir(self.path(""))
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Done {
+        Done::from(self.command(args).output().expect("run"))
+    }
+}
+
+#[derive(Debug)]
+struct Done {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("utf-8");
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+impl Done {
+    #[track_caller]
+    fn is(self, code: i32, wanted: &[&str]) -> Self {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        for wanted in wanted {
+            assert!(self.out.contains(wanted) || self.err.contains(wanted), "no {wanted:?} in {self:#?}");
+        }
+        self
+    }
+}
+
+#[test]
+fn wrong_use_is_two_and_help_is_no_error() {
+    let world = World::new();
+    world.run(&[]).is(2, &["Usage: claude-failover"]);
+    world.run(&["stauts"]).is(2, &["'status'"]);
+    world.run(&["wait", "idle", "--timeout", "soon"]).is(2, &["--timeout"]);
+    world.run(&["demo", "--agents", "0"]).is(2, &["--agents"]);
+    let help = world.run(&["--help"]).is(0, &["check", "unmount"]);
+    assert!(help.err.is_empty() && !help.out.contains("demo-agent"), "{help:#?}");
+    world.run(&["--version"]).is(0, &[env!("CARGO_PKG_VERSION")]);
+}
+
+#[test]
+fn without_a_daemon_it_is_three() {
+    let world = World::new();
+    for command in
+        [&["status"][..], &["tasks", "--json"], &["sessions"], &["accounts"], &["wait", "idle"], &["wait", "task", "x"]]
+    {
+        let done = world.run(command).is(3, &["no daemon at", "claude-failover run"]);
+        assert!(done.out.is_empty(), "{done:#?}");
+    }
+    // A broken configuration doesn't hide a daemon that runs.
+    world.config("muont: {}\n");
+    world.status(STATUS);
+    world.run(&["status"]).is(0, &["did you mean `mount`?", "degraded"]);
+}
+
+#[test]
+fn tables_are_aligned_and_can_not_act_on_a_terminal() {
+    let world = World::new();
+    world.status(STATUS);
+    let status = world.run(&["status"]).is(0, &["degraded, paused", "pid 42", "tmux: gone \\u{1b}[2J", "compte1"]);
+    assert!(!status.out.contains("old"), "finished tasks are for `tasks`: {}", status.out);
+    let tasks = world.run(&["tasks"]).is(0, &["screen: \"\\u{1b}[31mesc\" 3s"]);
+    let lines: Vec<&str> = tasks.out.lines().collect();
+    assert_eq!(lines.len(), 4, "{}", tasks.out);
+    let column = lines[0].find("STATE").expect("heading");
+    for (line, state) in lines[1..].iter().zip(["working", "done", "failed"]) {
+        assert_eq!(&line[column..column + state.len()], state);
+    }
+    world.run(&["sessions"]).is(0, &["ccl-auto-11", "compte1"]);
+    world.run(&["accounts"]).is(0, &["/h/.claude-1"]);
+    for command in ["status", "tasks", "sessions", "accounts"] {
+        assert!(!world.run(&[command]).out.contains('\x1b'), "{command}");
+    }
+}
+
+#[test]
+fn json_is_the_mount_s_own() {
+    let world = World::new();
+    world.status(STATUS);
+    let all = world.run(&["status", "--json"]).is(0, &[]);
+    assert_eq!(all.out, format!("{STATUS}\n"));
+    let tasks: serde_json::Value = serde_json::from_str(&world.run(&["tasks", "--json"]).out).expect("json");
+    assert_eq!(tasks[2]["why"], "it broke");
+    world.status("{}");
+    assert_eq!(world.run(&["sessions", "--json"]).is(0, &[]).out, "[]\n");
+    world.run(&["tasks"]).is(0, &["no tasks"]);
+    world.status("nonsense");
+    world.run(&["tasks"]).is(1, &["status.json: "]);
+}
+
+#[test]
+fn the_mount_is_found_by_option_variable_and_configuration() {
+    let world = World::new();
+    world.status(STATUS);
+    let there = world.path("elsewhere");
+    fs::rename(world.path("run/claude-failover"), &there).expect("rename");
+    world.run(&["status"]).is(3, &[]);
+    world.run(&["status", "--mount", "elsewhere"]).is(0, &[]);
+    let by_variable = world.command(&["status"]).env("CLAUDE_FAILOVER_MOUNT", &there).output().expect("run");
+    Done::from(by_variable).is(0, &[]);
+    world.config("mount: {path: ~/elsewhere}\n");
+    world.run(&["status"]).is(0, &[]);
+}
+
+#[test]
+fn a_closed_pipe_is_success() {
+    let world = World::new();
+    let mut child =
+        world.command(&["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawn");
+    drop(child.stdout.take());
+    let mut err = String::new();
+    child.stderr.take().expect("pipe").read_to_string(&mut err).expect("read");
+    assert_eq!((child.wait().expect("wait").code(), err.as_str()), (Some(0), ""));
+    // A full disk is not.
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let done = world.command(&["man"]).stdout(full).output().expect("run");
+    Done::from(done).is(1, &["can't write the output"]);
+}
+
+/// An agent takes a hook's exit code 2 as a veto, and its output as text for the model.
+#[test]
+fn a_hook_never_fails_its_agent() {
+    let world = World::new();
+    for args in [&["hook"][..], &["hook", "--help"], &["hook", "--nope", "x"], &["hook", "--", "-v"]] {
+        let done = world.run(args).is(0, &[]);
+        assert_eq!(done.out, "", "{args:?}");
+    }
+}
+
+#[test]
+fn wait_answers_by_its_exit_code() {
+    let world = World::new();
+    world.status(STATUS);
+    world.run(&["wait", "task", "old"]).is(0, &[]);
+    world.run(&["wait", "task", "web:old.md"]).is(0, &[]);
+    world.run(&["wait", "task", "bad"]).is(1, &["failed: it broke"]);
+    world.run(&["wait", "task", "nope"]).is(1, &["no task is called nope"]);
+    let late = world.run(&["wait", "task", "fix", "--timeout", "300ms"]).is(4, &["time is up: fix is working"]);
+    assert!(!late.err.contains('\x1b'), "{}", late.err);
+    world.run(&["wait", "idle", "-t", "1ms"]).is(4, &["1 tasks are open, 1 sessions work"]);
+}
+
+#[test]
+fn wait_sees_the_end_even_through_a_restart() {
+    for what in [&["task", "fix"][..], &["idle"]] {
+        let world = World::new();
+        let status = world.path("run/claude-failover/status.json");
+        fs::create_dir_all(status.parent().expect("parent")).expect("mkdir");
+        nix::unistd::mkfifo(&status, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+        let args = [&["wait"][..], what, &["--timeout", "60s"]].concat();
+        let mut child = world.command(&args).spawn().expect("spawn");
+        // Opening a FIFO waits for the other side: the command is asking. Its next question finds the daemon gone.
+        let mut writer = fs::OpenOptions::new().write(true).open(&status).expect("open");
+        fs::remove_file(&status).expect("remove");
+        std::io::Write::write_all(&mut writer, STATUS.as_bytes()).expect("write");
+        drop(writer);
+        assert!(child.try_wait().expect("wait").is_none());
+        world.status(
+            &STATUS.replace("\"working\"", "\"done\"").replace("\"done\":1,\"rejected", "\"working\":0,\"rejected"),
+        );
+        assert_eq!(child.wait().expect("wait").code(), Some(0), "{what:?}");
+    }
+}
+
+#[test]
+fn check_tells_every_problem_at_once() {
+    let world = World::new();
+    world.program("tmux", "echo tmux 2.9");
+    fs::create_dir_all(world.path("web/.agent-queue/inbox")).expect("mkdir");
+    fs::write(world.path("web/.agent-queue/done"), "a file").expect("write");
+    fs::create_dir_all(world.path("full")).expect("mkdir");
+    fs::write(world.path("full/x"), "x").expect("write");
+    fs::create_dir_all(world.path(".local/state/claude-failover")).expect("mkdir");
+    fs::set_permissions(world.path(".local/state/claude-failover"), fs::Permissions::from_mode(0o755)).expect("chmod");
+    world.config(
+        "projects:\n  - {name: web, path: ~/web}\n  - {name: api, path: ~/api}\naccounts:\n  - {name: a, home: ~/.a, env: {API_KEY: k}}\nagents:\n  codex: {kind: codex, program: nowhere}\npool:\n  autonomous: {agent: codex}\nmount: {path: ~/full, control_group: no-such-group}\n",
+    );
+    let done = world.run(&["check"]);
+    let done = done.is(
+        1,
+        &[
+            "config.yaml:2:17: ",
+            "web/.agent-queue/done isn't a directory",
+            "config.yaml:3:17: ",
+            "api doesn't exist",
+            "config.yaml:5:15: ",
+            "API_KEY stands in a file that others can read",
+            "the agent codex runs `nowhere`, which isn't on $PATH",
+            "tmux 2.9 is too old",
+            "(mode 0755)",
+            "full isn't empty",
+            "there is no group \"no-such-group\"",
+            "ok: agent claude: ",
+            "2.0.1 (Claude Code)",
+        ],
+    );
+    assert!(!done.out.contains("API_KEY: k\n"), "{}", done.out);
+    world.config("projects: [{name: web, path: ~/web}]\npool: {dedicated: 3}\nmuont: {}\n");
+    let done = world.run(&["check"]).is(1, &["expected a list", "did you mean `mount`", "2.9 is too old"]);
+    assert!(done.out.contains(" 3 | muont: {}\n   | ^"), "{}", done.out);
+}
+
+/// Every path below, directories with their mode.
+fn tree(dir: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut todo = vec![dir.to_owned()];
+    while let Some(path) = todo.pop() {
+        let meta = path.symlink_metadata().expect("stat");
+        all.push(format!("{} {:o}", path.display(), meta.permissions().mode()));
+        if meta.is_dir() {
+            todo.extend(fs::read_dir(&path).expect("list").map(|entry| entry.expect("entry").path()));
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn check_only_looks_and_fix_only_makes_what_is_missing() {
+    let world = World::new();
+    fs::create_dir_all(world.path("web/.agent-queue/inbox")).expect("mkdir");
+    fs::write(world.path("web/.agent-queue/inbox/a.md"), "do it").expect("write");
+    world.config("projects: [{name: web, path: ~/web}, {name: api, path: ~/api}]\n");
+    let before = tree(&world.path(""));
+    world.run(&["check"]).is(1, &["note: project web: its queue isn't whole", "api doesn't exist"]);
+    assert_eq!(tree(&world.path("")), before, "a check changed something");
+
+    world.run(&["check", "--fix"]).is(1, &["made ", "api doesn't exist"]);
+    let after = tree(&world.path(""));
+    let new: Vec<String> = after.iter().filter(|line| !before.contains(line)).cloned().collect();
+    let made = [
+        (".local", "40700"),
+        (".local/state", "40700"),
+        (".local/state/claude-failover", "40700"),
+        ("run/claude-failover", "40700"),
+        ("web/.agent-queue/done", "40755"),
+        ("web/.agent-queue/drafts", "40755"),
+        ("web/.agent-queue/failed", "40755"),
+    ];
+    assert_eq!(new, made.map(|(path, mode)| format!("{} {mode}", world.path(path).display())));
+    assert!(before.iter().all(|line| after.contains(line)), "something is gone or changed");
+    world.run(&["check", "--fix"]).is(1, &["ok: project web"]);
+    assert_eq!(tree(&world.path("")), after);
+}
+
+#[test]
+fn check_knows_a_mountpoint_inside_a_queue() {
+    let world = World::new();
+    fs::create_dir_all(world.path("web")).expect("mkdir");
+    world.config("projects: [{name: web, path: ~/web}]\nmount: {path: ~/web/.agent-queue/m}\n");
+    world.run(&["check"]).is(1, &["lies in the queue of the project web"]);
+    world.config("projects: [{name: web, path: ~/web}]\nmount: {path: ~/web}\n");
+    world.run(&["check"]).is(1, &["would hide the queue of the project web"]);
+}
+
+#[test]
+fn unmount_leaves_others_alone_and_is_content_with_nothing() {
+    let world = World::new();
+    world.run(&["unmount"]).is(0, &["nothing is mounted"]);
+    world.run(&["unmount", "--mount", "/proc"]).is(1, &["/proc is a proc file system", "not ours"]);
+    assert!(Path::new("/proc/self/stat").exists());
+}
+
+/// A FUSE mount whose server is gone, made without any FUSE library.
+#[test]
+fn a_dead_mount_is_named_and_detached() {
+    let world = World::new();
+    let point = world.path("run/claude-failover");
+    fs::create_dir_all(&point).expect("mkdir");
+    let mount = || -> Result<(), String> {
+        let device = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").map_err(|e| e.to_string())?;
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+        let flags = nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV;
+        nix::mount::mount(Some("claude-failover"), &point, Some("fuse"), flags, Some(options.as_str()))
+            .map_err(|e| e.to_string())
+    };
+    if let Err(why) = mount() {
+        eprintln!("skipped: needs root and /dev/fuse: {why}");
+        return;
+    }
+    fs::create_dir_all(world.path("web")).expect("mkdir");
+    world.config("projects: [{name: web, path: ~/web}]\n");
+    world.run(&["status"]).is(3, &["left its mount behind", "claude-failover unmount"]);
+    world.run(&["check"]).is(1, &["is the mount of a daemon that is gone"]);
+    // A second one on top of it goes too.
+    mount().expect("mount over the dead one");
+    world.run(&["unmount"]).is(0, &["detached"]);
+    world.run(&["unmount"]).is(0, &["nothing is mounted"]);
+    assert_eq!(fs::read_dir(&point).expect("usable again").count(), 0);
+    world.run(&["check"]).is(0, &["no problems"]);
+}
+
+#[test]
+fn man_page_and_completions_know_every_command() {
+    let world = World::new();
+    let page = world.run(&["man"]).is(0, &[]).out;
+    for command in [
+        "run",
+        "demo",
+        "check",
+        "status",
+        "tasks",
+        "sessions",
+        "accounts",
+        "wait task",
+        "wait idle",
+        "hook",
+        "unmount",
+        "completions",
+        "man",
+    ] {
+        assert!(page.contains(&format!("\n.SS {command}\n")), "{command}: {page}");
+    }
+    assert!(!page.contains("demo-agent") && !page.contains("demo\\-agent"));
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let done = world.run(&["completions", shell]).is(0, &["unmount", "timeout"]);
+        assert!(!done.out.contains("demo-agent"), "{shell}");
+    }
+    let file = world.path("page.1");
+    fs::write(&file, page).expect("write");
+    match Command::new("man").args(["--warnings", "-P", "cat", "-l"]).arg(&file).env("LC_ALL", "C.UTF-8").output() {
+        Ok(output) => assert_eq!(String::from_utf8_lossy(&output.stderr), ""),
+        Err(_) => eprintln!("no man here"),
+    }
+}
+
+#[test]
+fn the_systemd_units_are_valid() {
+    let world = World::new();
+    let bin = world.path(".local/bin");
+    fs::create_dir_all(&bin).expect("mkdir");
+    fs::copy("/bin/true", bin.join("claude-failover")).expect("copy");
+    for kind in ["user", "system"] {
+        let source =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/systemd/{kind}/claude-failover.service"));
+        let text = fs::read_to_string(source).expect("unit");
+        for line in ["Type=notify", "NotifyAccess=main", "KillMode=process", "Restart=on-failure", "OOMPolicy=continue"]
+        {
+            assert!(text.lines().any(|own| own == line), "{kind}: {line}");
+        }
+        let file = world.path("claude-failover.service");
+        fs::write(&file, text.replace("/usr/local/bin/claude-failover", "/bin/true")).expect("write");
+        let mut command = Command::new("systemd-analyze");
+        command.arg("verify").args((kind == "user").then_some("--user")).arg(&file);
+        command.env("HOME", world.path("")).env("XDG_RUNTIME_DIR", world.path("run"));
+        match command.output() {
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert!(output.status.success() && !said.contains("Unknown key"), "{kind}: {said}");
+            }
+            Err(_) => eprintln!("no systemd-analyze here"),
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The daemon as a whole: the real program, real tmux, a real mount, the built-in agent.
+//! Every test has a world of its own.
+
+#[path = "../support/daemon.rs"]
+mod world;
+
+mod queue;
+mod restart;
+mod sessions;
+mod verbs;

@@ -1,0 +1,173 @@
+//! What agents do, and what the supervisor makes of it.
+
+use std::fs;
+
+use crate::world::{Setup, World};
+
+#[test]
+fn an_agent_that_crashes_is_started_again_and_its_task_tried_again() {
+    let world = World::start(&Setup::agents(1).mode("once:crash"));
+    // The mode is for the first turn of a process; the file tells the second attempt from the first.
+    world.submit("a", "---\nretries: 1\n---\nwork\n");
+    let result = world.result("failed/a.md");
+    assert!(result.contains("attempts: 2") && result.contains("ended in the middle"), "{result}");
+    assert!(result.contains("The last screen:"), "{result}");
+    world.until_word("sessions/pool-11/state", "idle");
+}
+
+#[test]
+fn a_task_without_retries_fails_at_the_first_crash() {
+    let world = World::start(&Setup::agents(1));
+    world.submit("a", "---\nretries: 0\n---\ndemo: crash\n");
+    let result = world.result("failed/a.md");
+    assert!(result.contains("attempts: 1"), "{result}");
+    world.submit("b", "and on\n");
+    world.result("done/b.md");
+}
+
+#[test]
+fn a_permission_prompt_waits_for_a_person_who_answers_by_key() {
+    let world = World::start(&Setup::agents(1));
+    world.submit("a", "demo: permission\n```sh\necho allowed\n```\n");
+    world.until_word("sessions/pool-11/state", "waiting");
+    assert!(world.events().contains("\"kind\":\"waiting\""));
+    assert!(world.word("sessions/pool-11/why").contains("ermission"), "{}", world.word("sessions/pool-11/why"));
+    assert!(!world.queue("done/a.md").exists());
+    world.ok("echo 1 > $MNT/sessions/pool-11/keys");
+    assert!(world.result("done/a.md").contains("allowed"));
+}
+
+#[test]
+fn work_in_the_background_is_waited_for() {
+    let world = World::start(&Setup::agents(1));
+    world.submit("a", "demo: background=2\nwork\n");
+    world.until("the first stop", || world.ok("cat state/hooks/pool-11.jsonl* || true").contains("\"running\""));
+    assert!(!world.queue("done/a.md").exists(), "a stop with background work is not the end");
+    world.result("done/a.md");
+}
+
+#[test]
+fn a_swallowed_enter_is_pressed_again() {
+    let world = World::start(&Setup::agents(1).mode("swallow-enter=3"));
+    world.submit("a", &format!("{}the end\n", "line\n".repeat(20)));
+    world.result("done/a.md");
+    assert_eq!(world.events().matches("working: attempt").count(), 1);
+}
+
+#[test]
+fn a_task_that_takes_too_long_is_ended() {
+    let world = World::start(&Setup::agents(1));
+    world.submit("a", "---\ntimeout: 1s\n---\ndemo: stall\n");
+    let result = world.result("failed/a.md");
+    assert!(result.contains("timed out after 1 s"), "{result}");
+    world.submit("b", "and on\n");
+    world.result("done/b.md");
+}
+
+#[test]
+fn a_limit_parks_the_task_and_a_server_error_never_looks_like_one() {
+    let world = World::start(&Setup::agents(2));
+    world.submit("parked", "demo: limit\n");
+    world.until("a limited session", || world.status()["sessions"].to_string().contains("\"limited\""));
+    assert_eq!(world.word("tasks/parked/state"), "working");
+    world.submit("server", "---\nretries: 0\n---\ndemo: server-error\n");
+    let result = world.result("failed/server.md");
+    assert!(result.contains("error:"), "{result}");
+    assert_eq!(world.events().matches("\"kind\":\"limit\"").count(), 1, "{}", world.events());
+}
+
+#[test]
+fn each_task_gets_a_fresh_conversation_in_its_own_directory() {
+    let world = World::start(&Setup::agents(1));
+    world.submit("a", "```sh\npwd; echo $CLAUDE_FAILOVER_SESSION $CLAUDE_FAILOVER_MOUNT\n```\n");
+    let first = world.result("done/a.md");
+    world.ok(
+        "mkdir api/sub; printf -- '---\\nworkdir: sub\\n---\\n```sh\\npwd\\n```\\n' > $MNT/projects/api/inbox/b.md",
+    );
+    let path = world.path("api/.agent-queue/done/b.md");
+    world.until("b", || path.exists());
+    let second = fs::read_to_string(path).expect("readable");
+    assert!(first.contains(&format!("{}\n", world.path("web").display())), "{first}");
+    assert!(
+        first.contains(&format!("pool-11 {}", world.mount("").display()).trim_end_matches('/').to_owned()),
+        "{first}"
+    );
+    assert!(second.contains(&format!("{}\n", world.path("api/sub").display())), "{second}");
+    let id = |text: &str| text.lines().find(|l| l.starts_with("resume_id:")).map(str::to_owned);
+    assert!(id(&first).is_some() && id(&first) != id(&second));
+}
+
+#[test]
+fn an_agent_dispatches_a_sub_task_and_reads_its_result() {
+    let world = World::start(&Setup::agents(2));
+    world.submit(
+        "parent",
+        "```sh\ncd $CLAUDE_FAILOVER_MOUNT\nprintf 'demo: slow=1\\nhello child\\n' > inbox/child.md\n\
+         until [ -e tasks/child/why ]; do sleep 0.05; done; cat tasks/child/why > $OLDPWD/../child.why\n\
+         until [ -e done/child.md ]; do sleep 0.05; done; grep said done/child.md; readlink $CLAUDE_FAILOVER_TASK\n```\n",
+    );
+    let result = world.result("done/parent.md");
+    assert!(
+        result.contains("You said: ") && result.contains("hello child") && result.contains("tasks/parent"),
+        "{result}"
+    );
+    let why = fs::read_to_string(world.path("child.why")).expect("why");
+    assert!(why.contains("parent"), "{why}");
+}
+
+#[test]
+fn a_dedicated_session_is_there_and_left_alone() {
+    let more = "  dedicated: [{name: mine, workdir: /tmp}]";
+    let world = World::start(&Setup::agents(1).more(more));
+    world.until("the session", || world.tmux(&["list-sessions"]).contains("mine"));
+    world.submit("a", "work\n");
+    world.result("done/a.md");
+    assert_eq!(world.word("sessions/mine/state"), "dedicated");
+    for verb in ["exit", "restart", "drain"] {
+        assert!(!world.sh(&format!("echo {verb} > $MNT/sessions/mine/control")).status.success(), "{verb}");
+    }
+    let pid = world.tmux(&["display-message", "-p", "-t", "=mine:", "#{pane_pid}"]);
+    world.submit("b", "work\n");
+    world.result("done/b.md");
+    assert_eq!(world.tmux(&["display-message", "-p", "-t", "=mine:", "#{pane_pid}"]), pid);
+}
+
+#[test]
+fn any_command_can_be_an_agent() {
+    let mut setup = Setup::agents(1);
+    setup.more_agents =
+        ", up: {kind: command, run: [tr, a-z, A-Z]}, bad: {kind: command, run: [sh, -c, 'cat; exit 3']}".into();
+    let world = World::start(&setup);
+    world.submit("a", "---\nagent: up\n---\nshout this\n");
+    world.submit("b", "---\nagent: bad\nretries: 0\n---\nfail\n");
+    assert!(world.result("done/a.md").contains("SHOUT THIS"));
+    let failed = world.result("failed/b.md");
+    assert!(failed.contains("exit status 3"), "{failed}");
+    world.submit("c", "and the pool's own agent again\n");
+    world.result("done/c.md");
+}
+
+#[test]
+fn the_operator_s_client_stays_attached_while_the_session_is_recycled() {
+    let world = World::start(&Setup::agents(1));
+    world.until_word("sessions/pool-11/state", "idle");
+    // `script` gives the client a terminal.
+    let client = format!("tmux -S {} attach -t =pool-11", world.path("tmux.sock").display());
+    let mut child = std::process::Command::new("script")
+        .args(["-qec", &client, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("script");
+    let clients = || world.tmux(&["list-clients", "-F", "#{client_session}"]);
+    world.until("the client", || clients().contains("pool-11"));
+    world.submit("a", "work\n");
+    world.result("done/a.md");
+    world.submit("b", "work\n");
+    world.result("done/b.md");
+    world.until_word("sessions/pool-11/state", "idle");
+    assert!(clients().contains("pool-11"), "{}", clients());
+    child.kill().expect("killed");
+    child.wait().expect("waited for");
+}

@@ -1,0 +1,269 @@
+//! Every captured screen of the real CLIs against the rules of its agent, and innocent texts against all of them.
+//! `tests/panes/` holds the screens as tmux gave them.
+
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::LazyLock};
+
+use claude_failover::{
+    agents::{AgentBook, AgentBookOptions, AgentConfig, Kind},
+    model::{
+        evidence::{Failure, Look, Meaning, Screen, Source, WaitingFor},
+        ids::AgentName,
+    },
+    ports::Agents,
+};
+use jiff::Timestamp;
+
+fn book() -> AgentBook {
+    let agents = [Kind::Claude, Kind::Codex, Kind::Demo, Kind::Command]
+        .map(|kind| (AgentName::parse(kind.name()).expect("a name"), AgentConfig::new(kind)));
+    AgentBook::new(AgentBookOptions {
+        agents: agents.into_iter().collect(),
+        homes: BTreeMap::new(),
+        state_dir: PathBuf::from("/nonexistent/state"),
+        exe: PathBuf::from("/nonexistent/exe"),
+        mount: PathBuf::from("/nonexistent/mount"),
+        base_env: BTreeMap::new(),
+    })
+    .expect("built-in rules")
+}
+
+static BOOK: LazyLock<AgentBook> = LazyLock::new(book);
+
+fn look(agent: &str, title: &str, plain: &str) -> Look {
+    let screen = Screen { title: title.to_owned(), plain: plain.to_owned() };
+    BOOK.look(&AgentName::parse(agent).expect("a name"), &screen, Timestamp::UNIX_EPOCH)
+}
+
+fn pane(name: &str) -> String {
+    let path = format!("{}/tests/panes/{name}", env!("CARGO_MANIFEST_DIR"));
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// One word for a meaning.
+fn word(meaning: &Meaning) -> &'static str {
+    match meaning {
+        Meaning::Started { .. } => "started",
+        Meaning::Idle => "idle",
+        Meaning::Busy => "busy",
+        Meaning::PromptTaken { .. } => "prompt-taken",
+        Meaning::Waiting { what: WaitingFor::Permission } => "permission",
+        Meaning::Waiting { what: WaitingFor::Question } => "question",
+        Meaning::Waiting { what: WaitingFor::Dialog } => "dialog",
+        Meaning::TurnEnded { .. } => "turn-ended",
+        Meaning::TurnFailed { failure, .. } => match failure {
+            Failure::Limit => "limit",
+            Failure::Server => "server",
+            Failure::Billing => "billing",
+            Failure::Login => "login",
+            Failure::Request => "request",
+            Failure::Unknown => "unknown",
+        },
+        Meaning::Interrupted => "interrupted",
+        Meaning::Exited { .. } => "exited",
+    }
+}
+
+/// A look in one line: the input box, whether it holds a collapsed paste, the best signal.
+fn summary(look: &Look) -> String {
+    let input = match &look.input {
+        None => "no-box".to_owned(),
+        Some(text) if text.is_empty() => "empty".to_owned(),
+        Some(text) => format!("{:?}", text.lines().next().unwrap_or_default()),
+    };
+    let pasted = if look.pasted { " pasted" } else { "" };
+    assert_eq!(look.ready, look.input.is_some(), "ready says that the box is there");
+    format!("{input}{pasted} {}", look.signals.first().map_or("-", |s| word(&s.meaning)))
+}
+
+const TABLE: &str = include_str!("panes/expected.txt");
+
+#[test]
+fn every_captured_screen_reads_as_expected() {
+    let mut wrong = Vec::new();
+    let mut expected: BTreeMap<&str, &str> = BTreeMap::new();
+    for line in TABLE.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
+        let (name, want) = line.split_once(char::is_whitespace).expect("a name and a summary");
+        assert!(expected.insert(name, want.trim()).is_none(), "{name} twice");
+    }
+    let dir = format!("{}/tests/panes", env!("CARGO_MANIFEST_DIR"));
+    let mut files: Vec<String> = fs::read_dir(dir)
+        .expect("tests/panes")
+        .map(|e| e.expect("an entry").file_name().into_string().expect("a plain name"))
+        .filter(|n| n != "expected.txt" && !n.ends_with(".md"))
+        .collect();
+    files.sort();
+    for name in &files {
+        let agent = name.split('-').next().expect("an agent");
+        let text = pane(name);
+        let got = summary(&look(agent, "", &text));
+        match expected.remove(name.as_str()) {
+            Some(want) if want == got => {}
+            Some(want) => wrong.push(format!("{name}: is {got}, should be {want}")),
+            None => wrong.push(format!("{name:40} {got}")),
+        }
+    }
+    wrong.extend(expected.keys().map(|name| format!("{name}: no such screen")));
+    assert!(wrong.is_empty(), "{} screens read wrongly:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Texts about limits and errors as agents meet them in files, logs, tests and talk.
+const QUOTED: [&str; 16] = [
+    "You've hit your 5-hour limit · resets 4:37am (UTC)",
+    "You've hit your weekly limit · resets Nov 26, 2:37am (UTC)",
+    "⎿  You've hit your 5-hour limit · resets 4:37am (UTC)",
+    "Usage limit reached · continuing automatically at 4:37am · esc to cancel",
+    "● Usage limit reached · continuing automatically at 4:37am · esc to cancel",
+    "⚠ Usage limit reached · limit resets 4:37am",
+    "What do you want to do? ❯ 1. Stop and wait for limit to reset",
+    "❯ 1. Stop and wait for limit to reset",
+    "■ You’ve hit your usage limit. Upgrade to Pro or try again at 4:44 AM.",
+    "API Error: 429 rate_limit_error: This request would exceed your account's rate limit.",
+    "src/quota.rs:12: if text.contains(\"You've hit your limit\") {",
+    "Claude AI usage limit reached|1795235866",
+    "You've used 93% of your 5-hour limit · resets 5:26am (UTC) · /upgrade to keep using Claude Code",
+    "Credit balance is too low",
+    "Automatic continue cancelled · /rate-limit-options to re-arm",
+    "You're out of usage credits",
+];
+
+/// Screens of an agent that merely shows `quoted`.
+fn innocent(agent: &str, quoted: &str) -> Vec<(&'static str, String)> {
+    let line = "─".repeat(120);
+    let claude = |talk: &str, input: &str, footer: &str| {
+        format!(
+            "❯ look at the limits\n\n{talk}\n\n{line}\n❯\u{a0}{input}\n{line}\n  SL ok\n  ⏵⏵ auto mode on{footer}\n"
+        )
+    };
+    let codex = |talk: &str, input: &str| {
+        format!(
+            "› look at the limits\n\n{talk}\n\n\n› {input}\n\n  GPT-5.5 default · /home/dev/proj\n  ? for shortcuts\n"
+        )
+    };
+    let busy = " · esc to interrupt";
+    match agent {
+        "claude" => vec![
+            ("a reply", claude(&format!("● {quoted}\n\n✻ Baked for 3s · done 2:32 AM"), "", "")),
+            ("a reply's second line", claude(&format!("● It says:\n  {quoted}\n\n✻ Baked for 3s"), "", "")),
+            ("a code block", claude(&format!("● It says:\n\n    {quoted}\n\n✻ Baked for 3s"), "", "")),
+            ("a code block without a done line", claude(&format!("● It says:\n\n    {quoted}"), "", "")),
+            (
+                "a tool's output",
+                claude(&format!("● Bash(grep -rn limit .)\n  ⎿  {quoted}\n     more\n\n● Found it."), "", ""),
+            ),
+            ("a tool's output, last", claude(&format!("● Bash(grep -rn limit .)\n  ⎿  {quoted}"), "", "")),
+            (
+                "a running tool",
+                claude(&format!("● Bash(cat log)\n  ⎿  {quoted}\n\n✽ Brewing… (1s · ↓ 15 tokens)"), "", busy),
+            ),
+            ("a streamed reply", claude(&format!("● {quoted}"), "", busy)),
+            ("a prompt just sent", claude(&format!("❯ why this?\n  {quoted}\n\n✽ Brewing…"), "", busy)),
+            ("a queued prompt", claude(&format!("✢ Seasoning… (3s · ↓ 8 tokens)\n  ⎿  Tip: {quoted}"), "", busy)),
+            ("typed text", claude("● Fine.\n\n✻ Baked for 3s", quoted, "")),
+            (
+                "a command that asks for permission",
+                format!(
+                    "● I will look.\n\n{line}\n Bash command\n\n   grep '{quoted}' log\n\n Do you want to proceed?\n ❯ 1. Yes\n   2. No\n\n Esc to cancel · Tab to amend\n"
+                ),
+            ),
+        ],
+        "codex" => vec![
+            ("a reply", codex(&format!("• {quoted}\n\n  Worked for 3s • 02:41"), "Ask Codex to do anything")),
+            ("a reply's second line", codex(&format!("• It says:\n  {quoted}\n\n  Worked for 3s • 02:41"), "")),
+            ("a tool's output", codex(&format!("• Ran grep -rn limit .\n  └ {quoted}\n\n• Found it."), "")),
+            ("a tool's output, last", codex(&format!("• Ran grep -rn limit .\n  └ {quoted}"), "")),
+            ("a streamed reply", codex(&format!("• {quoted}"), "Ask Codex to do anything")),
+            ("a prompt just sent", codex(&format!("› why this?\n  {quoted}\n\n• Working (3s • esc to interrupt)"), "")),
+            ("typed text", codex("• Fine.", quoted)),
+            (
+                "a command that asks for permission",
+                format!(
+                    "• I will look.\n\n\n  Would you like to run the following command?\n\n  $ grep '{quoted}' log\n\n\n› 1. Yes, proceed (y)\n  2. No (esc)\n\n  Press enter to confirm or esc to cancel\n"
+                ),
+            ),
+        ],
+        other => panic!("no innocent screens for {other}"),
+    }
+}
+
+#[test]
+fn quoted_text_is_never_a_limit_nor_a_failure() {
+    let mut seen = 0;
+    for (as_shown, agent) in [("claude", "claude"), ("claude", "demo"), ("codex", "codex")] {
+        for quoted in QUOTED {
+            for (where_, plain) in innocent(as_shown, quoted) {
+                let look = look(agent, "", &plain);
+                seen += 1;
+                let failed = look.signals.iter().find(|s| matches!(s.meaning, Meaning::TurnFailed { .. }));
+                assert!(failed.is_none(), "{agent}: {quoted:?} in {where_} was taken for {failed:?}\n{plain}");
+                assert!(!look.signals.is_empty(), "{agent}: {quoted:?} in {where_} says nothing at all\n{plain}");
+            }
+        }
+    }
+    assert!(seen >= 60, "{seen} cases");
+}
+
+#[test]
+fn the_same_frame_with_the_agents_own_line_is_a_limit() {
+    // Keeps the test above honest: its screens can tell.
+    let own = [
+        ("claude", "❯ look\n  ⎿\u{a0} You've hit your 5-hour limit · resets 4:37am (UTC)"),
+        ("codex", "› look\n\n■ You’ve hit your usage limit. Upgrade to Pro or try again at 4:44 AM."),
+    ];
+    for (agent, talk) in own {
+        let line = "─".repeat(120);
+        let plain = match agent {
+            "claude" => format!("{talk}\n\n{line}\n❯\u{a0}\n{line}\n  SL ok\n"),
+            _ => format!("{talk}\n\n\n› Ask Codex to do anything\n\n  GPT-5.5 default · /home/dev/proj\n"),
+        };
+        assert_eq!(summary(&look(agent, "", &plain)), "empty limit", "{plain}");
+    }
+}
+
+#[test]
+fn the_demo_agent_is_read_like_claude_code() {
+    let line = "─".repeat(100);
+    let screen = |last: &str, input: &str, footer: &str| {
+        format!("demo agent\n\n❯ do it\n\n{last}\n\n{line}\n❯ {input}\n{line}\n  {footer}\n")
+    };
+    let table = [
+        ("✳ demo", screen("✻ Worked for 3s", "", "ready"), "empty idle"),
+        ("◐ demo", screen("✻ Working… (3s · ↓ 1 tokens)", "", "esc to interrupt"), "empty busy"),
+        (
+            "✳ demo",
+            screen("● ok\n\n✻ Worked for 3s", "[Pasted text #1 +12 lines]", "ready"),
+            "\"[Pasted text #1 +12 lines]\" pasted idle",
+        ),
+        ("✳ demo", screen("● API Error: 500 Internal server error.", "", "ready"), "empty server"),
+    ];
+    for (title, plain, want) in table {
+        assert_eq!(summary(&look("demo", title, &plain)), want, "{plain}");
+    }
+}
+
+#[test]
+fn titles_speak_only_with_what_the_screen_confirms() {
+    let idle = pane("claude-idle.txt");
+    let first = |look: &Look| look.signals.first().map(|s| (s.source, word(&s.meaning)));
+    assert_eq!(first(&look("claude", "◐ Claude Code", &idle)), Some((Source::Title, "busy")));
+    assert_eq!(first(&look("claude", "✳ Claude Code", &idle)), Some((Source::Title, "idle")));
+    // Measured: the title looks idle while a permission prompt waits, and can while the agent works.
+    let waits = look("claude", "✳ Claude Code", &pane("claude-permission.txt"));
+    assert_eq!(waits.signals.iter().map(|s| word(&s.meaning)).collect::<Vec<_>>(), ["permission"]);
+    let works = look("claude", "✳ Claude Code", &pane("claude-working.txt"));
+    assert!(works.signals.iter().all(|s| s.meaning == Meaning::Busy), "{works:?}");
+    // While Codex streams, only its title says that it works.
+    assert_eq!(first(&look("codex", "⠧ proj", &pane("codex-working.txt"))), Some((Source::Title, "busy")));
+    assert_eq!(
+        first(&look("codex", "[ ! ] Action Required | proj", &pane("codex-permission.txt"))),
+        Some((Source::Title, "permission"))
+    );
+}
+
+#[test]
+fn a_box_of_several_lines_is_read_whole() {
+    let look = look("claude", "", &pane("claude-paste12-nobracket.txt"));
+    let lines: Vec<String> = (1..=12).map(|i| format!("paste line {i} of the test")).collect();
+    assert_eq!(look.input, Some(lines.join("\n")));
+    let look = self::look("codex", "", &pane("codex-paste12.txt"));
+    assert_eq!(look.input, Some(lines.join("\n")));
+}

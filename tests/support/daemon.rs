@@ -1,0 +1,235 @@
+//! A real daemon in a temporary directory: two projects, the built-in agent, a tmux server and a mount of its own.
+//! Dropped, everything ends: daemon, mount, server, directory.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// Longest that anything here may take on a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What differs from the plain world.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    pub agents: u32,
+    /// `DEMO_AGENT_MODE` of every agent.
+    pub mode: String,
+    /// Further lines of the configuration.
+    pub more: String,
+    /// Rows of `agents:` beside `demo`.
+    pub more_agents: String,
+    /// Which agent the pool runs.
+    pub agent: String,
+    /// `dispatcher.settle`
+    pub settle: String,
+}
+
+impl Setup {
+    pub fn agents(agents: u32) -> Self {
+        Self { agents, agent: "demo".into(), settle: "100ms".into(), ..Self::default() }
+    }
+
+    pub fn mode(mut self, mode: &str) -> Self {
+        self.mode = mode.to_owned();
+        self
+    }
+
+    pub fn more(mut self, more: &str) -> Self {
+        self.more = more.to_owned();
+        self
+    }
+}
+
+pub struct World {
+    temp: tempfile::TempDir,
+    daemon: Option<Child>,
+}
+
+pub fn program() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_claude-failover"))
+}
+
+impl World {
+    pub fn start(setup: &Setup) -> Self {
+        let mut world = Self::prepare(setup);
+        world.run();
+        world
+    }
+
+    /// Everything but the daemon.
+    pub fn prepare(setup: &Setup) -> Self {
+        let temp = tempfile::Builder::new().prefix("cf-").tempdir().expect("a directory");
+        let world = Self { temp, daemon: None };
+        for dir in ["web", "api", "home", "mnt"] {
+            fs::create_dir(world.path(dir)).expect("made");
+        }
+        let at = |name: &str| world.path(name).display().to_string();
+        let config = format!(
+            "projects: [{{name: web, path: {web}}}, {{name: api, path: {api}}}]\n\
+             agents: {{demo: {{kind: demo, env: {{DEMO_AGENT_HOME: {home}, DEMO_AGENT_MODE: '{mode}'}}}} {agents}}}\n\
+             dispatcher: {{settle: {settle}}}\n\
+             tmux: {{socket: {socket}, size: 100x30}}\n\
+             mount: {{path: {mnt}}}\n\
+             pool:\n  autonomous: {{prefix: pool-, start_index: 11, min: {n}, max: {n}, agent: {agent}}}\n{more}\n",
+            web = at("web"),
+            api = at("api"),
+            home = at("home"),
+            mode = setup.mode,
+            agents = setup.more_agents,
+            settle = setup.settle,
+            socket = at("tmux.sock"),
+            mnt = at("mnt"),
+            n = setup.agents,
+            agent = setup.agent,
+            more = setup.more,
+        );
+        fs::write(world.path("config.yaml"), config).expect("written");
+        world
+    }
+
+    /// Starts the daemon and waits until the mount answers.
+    pub fn run(&mut self) {
+        let log = fs::OpenOptions::new().append(true).create(true).open(self.path("daemon.log")).expect("a log");
+        let child = Command::new(program())
+            .args(["run", "--foreground", "--config"])
+            .arg(self.path("config.yaml"))
+            .env("STATE_DIRECTORY", self.path("state"))
+            .env("CLAUDE_FAILOVER_LOG", "claude_failover=debug")
+            .env_remove("NOTIFY_SOCKET")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the daemon starts");
+        self.daemon = Some(child);
+        let status = self.mount("status.json");
+        self.until("the mount to answer", || status.exists());
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.temp.path().join(name)
+    }
+
+    /// A path below the mount.
+    pub fn mount(&self, name: &str) -> PathBuf {
+        self.path("mnt").join(name)
+    }
+
+    /// A path in the first project's real queue.
+    pub fn queue(&self, name: &str) -> PathBuf {
+        self.path("web/.agent-queue").join(name)
+    }
+
+    pub fn read(&self, name: &str) -> io::Result<String> {
+        fs::read_to_string(self.mount(name))
+    }
+
+    /// A value of one line, `?` where there is none.
+    pub fn word(&self, name: &str) -> String {
+        self.read(name).map_or_else(|_| "?".to_owned(), |text| text.trim_end().to_owned())
+    }
+
+    pub fn submit(&self, name: &str, text: &str) {
+        fs::write(self.mount(&format!("inbox/{name}.md")), text).expect("written");
+    }
+
+    /// Runs a shell script in the world's directory; `$MNT` is the mount.
+    pub fn sh(&self, script: &str) -> Output {
+        Command::new("bash")
+            .args(["-c", script])
+            .current_dir(self.temp.path())
+            .env("MNT", self.path("mnt"))
+            .output()
+            .expect("bash")
+    }
+
+    #[track_caller]
+    pub fn ok(&self, script: &str) -> String {
+        let out = self.sh(script);
+        assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    pub fn status(&self) -> Value {
+        serde_json::from_str(&self.read("status.json").unwrap_or_default()).unwrap_or_default()
+    }
+
+    pub fn events(&self) -> String {
+        fs::read_to_string(self.path("state/events.jsonl")).unwrap_or_default()
+    }
+
+    #[track_caller]
+    pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds() {
+            if Instant::now() >= deadline {
+                let log = fs::read_to_string(self.path("daemon.log")).unwrap_or_default();
+                let status = self.read("status").unwrap_or_default();
+                panic!("waited in vain for {what}\n{status}\nevents:\n{}\nlog:\n{log}", self.events());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits for a file of the first project's queue and answers its text.
+    #[track_caller]
+    pub fn result(&self, path: &str) -> String {
+        let path = self.queue(path);
+        self.until(&format!("{}", path.display()), || path.exists());
+        fs::read_to_string(&path).expect("readable")
+    }
+
+    #[track_caller]
+    pub fn until_word(&self, file: &str, word: &str) {
+        self.until(&format!("{file} to be {word}"), || self.word(file) == word);
+    }
+
+    pub fn daemon_pid(&self) -> u32 {
+        self.daemon.as_ref().map_or(0, Child::id)
+    }
+
+    /// `kill -9`, as a crash would be; the agents live on.
+    pub fn kill_daemon(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill().expect("killed");
+            daemon.wait().expect("waited for");
+        }
+    }
+
+    /// SIGTERM; answers the exit code.
+    pub fn stop_daemon(&mut self) -> Option<i32> {
+        let mut daemon = self.daemon.take()?;
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(daemon.id()).expect("a pid"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("sent");
+        daemon.wait().expect("waited for").code()
+    }
+
+    pub fn tmux(&self, args: &[&str]) -> String {
+        let out = Command::new("tmux").arg("-S").arg(self.path("tmux.sock")).args(args).output().expect("tmux");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    /// Nothing is left in the inbox of the first project.
+    pub fn inbox_is_empty(&self) -> bool {
+        fs::read_dir(self.queue("inbox")).is_ok_and(|mut entries| entries.next().is_none())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.kill_daemon();
+        let _ = Command::new("tmux").arg("-S").arg(self.path("tmux.sock")).arg("kill-server").output();
+        detach(&self.path("mnt"));
+    }
+}
+
+/// Detaches a mount if there is one.
+pub fn detach(mountpoint: &Path) {
+    let _ = nix::mount::umount2(mountpoint, nix::mount::MntFlags::MNT_DETACH);
+}

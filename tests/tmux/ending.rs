@@ -1,0 +1,95 @@
+//! Ending programs: the whole tree, and nothing else.
+
+use std::time::{Duration, Instant};
+
+use claude_failover::ports::{Exit, Terminal, TerminalHint};
+
+use crate::world::{World, alive, eventually, file, pane, sh};
+
+const GRACE: Duration = Duration::from_millis(300);
+
+async fn pids(path: &std::path::Path, count: usize) -> Vec<u32> {
+    eventually("all told their pids", || async {
+        let pids: Vec<u32> = std::fs::read_to_string(path).ok()?.lines().filter_map(|l| l.parse().ok()).collect();
+        (pids.len() == count).then_some(pids)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_whole_tree_ends_and_neighbours_live() {
+    let world = World::new();
+    let tmux = world.connect().await;
+    let out = world.path("pids");
+    // Leader, child, grandchild in its own session, an orphan; all deaf to TERM and HUP.
+    let script = format!(
+        "trap '' TERM HUP; me() {{ echo $1 >> {o}; }}; me $$; \
+         (trap '' TERM HUP; sh -c 'echo $$ >> {o}; exec sleep 1000' & wait) & \
+         setsid sh -c 'trap \"\" TERM HUP; echo $$ >> {o}; while :; do sleep 1; done' & \
+         (sh -c 'trap \"\" TERM HUP; echo $$ >> {o}; while :; do sleep 1; done' &) ; \
+         while :; do sleep 1; done",
+        o = out.display()
+    );
+    let opened = tmux.open(&sh("a", &script)).await.expect("a");
+    let neighbour = tmux.open(&sh("b", "exec sleep 1000")).await.expect("b");
+    let mut outside = std::process::Command::new("sleep").arg("1000").spawn().expect("a stranger");
+    let tree = pids(&out, 4).await;
+    assert!(tree.iter().all(|pid| alive(*pid)));
+    tmux.terminate(&opened.id, GRACE).await.expect("ending");
+    assert_eq!(tree.iter().filter(|pid| alive(**pid)).count(), 0);
+    assert_eq!(pane(&tmux, "a").await.expect("the pane stays").exit, Some(Exit::Signal(9)));
+    assert!(alive(neighbour.pid) && outside.try_wait().expect("the stranger").is_none());
+    outside.kill().expect("ending the stranger");
+    outside.wait().expect("the stranger");
+    tmux.terminate(&opened.id, GRACE).await.expect("a dead pane is success");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_heeds_term_is_not_killed_and_not_waited_for() {
+    let world = World::new();
+    let tmux = world.connect().await;
+    let out = world.path("out");
+    let script = format!(
+        "trap 'echo bye > {0}; exit 7' TERM; echo ready > {0}.ready; while :; do sleep 0.05; done",
+        out.display()
+    );
+    let opened = tmux.open(&sh("a", &script)).await.expect("opening");
+    file(&out.with_extension("ready")).await;
+    let begun = Instant::now();
+    tmux.terminate(&opened.id, Duration::from_secs(30)).await.expect("ending");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert_eq!(file(&out).await, "bye\n");
+    assert_eq!(pane(&tmux, "a").await.expect("the pane").exit, Some(Exit::Status(7)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_program_left_behind_ends_too() {
+    let world = World::new();
+    let tmux = world.connect().await;
+    let out = world.path("pids");
+    let script = format!(
+        "(trap '' HUP; sh -c 'echo $$ >> {0}; exec sleep 1000' &) ; while ! [ -s {0} ]; do sleep 0.01; done; exit 0",
+        out.display()
+    );
+    let opened = tmux.open(&sh("a", &script)).await.expect("opening");
+    let left = pids(&out, 1).await;
+    eventually("the program ended", || async { pane(&tmux, "a").await.filter(|p| p.exit.is_some()) }).await;
+    assert!(alive(left[0]));
+    tmux.terminate(&opened.id, GRACE).await.expect("ending");
+    assert!(!alive(left[0]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_death_is_hinted_at_once() {
+    let world = World::new();
+    let tmux = world.connect().await;
+    let opened = tmux.open(&sh("a", "exec sleep 1000")).await.expect("opening");
+    // Hints of the opening itself.
+    let mut hints = tmux.hints();
+    while tokio::time::timeout(Duration::from_millis(200), hints.recv()).await.is_ok() {}
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(opened.pid.cast_signed()), nix::sys::signal::Signal::SIGKILL)
+        .expect("kill");
+    let hint = tokio::time::timeout(Duration::from_secs(5), hints.recv()).await.expect("a hint").expect("a hint");
+    assert_eq!(hint, TerminalHint::Panes);
+    assert_eq!(pane(&tmux, "a").await.expect("the pane").exit, Some(Exit::Signal(9)));
+}
