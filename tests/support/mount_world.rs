@@ -110,7 +110,7 @@ pub fn serve(dir: &Path) {
     let mounted = Mounted::mount(&options, Arc::new(FakeDaemon::new(dir))).expect("mounted");
     std::fs::write(dir.join("ready"), "").expect("ready");
     // Each byte stands for a line that the daemon wrote to its event log.
-    for byte in std::io::stdin().bytes() {
+    for byte in std::io::stdin().lock().bytes() {
         if byte.is_err() {
             break;
         }
