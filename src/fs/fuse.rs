@@ -25,6 +25,8 @@ use crate::fs::{
 
 /// Nothing is cached: the queue directories change behind the mount, and everything else is live.
 const TTL: Duration = Duration::ZERO;
+/// Facts that came with a look-up serve the `stat` that it was made for, and nothing later.
+const LOOKED_UP_TTL: Duration = Duration::from_millis(5);
 const GENERATION: Generation = Generation(0);
 /// Largest write in one request.
 const WRITE_MAX: u32 = 1024 * 1024;
@@ -109,7 +111,7 @@ fn file_attr(attr: Attr) -> FileAttr {
 
 fn entry(reply: ReplyEntry, result: Result<Attr, Errno>) {
     match result {
-        Ok(attr) => reply.entry(&TTL, &file_attr(attr), GENERATION),
+        Ok(attr) => reply.entry_with_ttls(&LOOKED_UP_TTL, &TTL, &file_attr(attr), GENERATION),
         Err(errno) => reply.error(errno),
     }
 }

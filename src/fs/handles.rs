@@ -94,7 +94,7 @@ pub enum Handle {
     Dir(Vec<DirEntry>),
     RealDir {
         number: u64,
-        dir: File,
+        dir: Arc<File>,
         entries: Mutex<Vec<DirEntry>>,
     },
 }

@@ -40,6 +40,8 @@ use crate::{
 pub const ROOT: u64 = 1;
 /// How long a rendering serves again, so that a `stat` and the read that follows agree.
 const RENDERING_LIVES: Duration = Duration::from_secs(1);
+/// Directories kept open at once.
+const DIRS_MAX: usize = 16;
 /// Renderings kept at once; a walk over the whole tree makes more.
 const RENDERINGS_MAX: usize = 256;
 /// Largest file of a queue that `task.md` and `result.md` show.
@@ -91,7 +93,7 @@ pub struct Attr {
 
 /// A real directory, open for `*at` calls.
 pub(super) struct RealDir {
-    pub file: File,
+    pub file: Arc<File>,
     pub number: u64,
     pub queue: usize,
     pub path: PathBuf,
@@ -115,6 +117,8 @@ pub struct Ops {
     pub(super) handles: Mutex<HashMap<u64, Arc<Handle>>>,
     next_handle: AtomicU64,
     rendered: Mutex<HashMap<Spot, Rendering>>,
+    /// Directories used last, by inode number. A number stands for one directory for ever, so an entry can't go wrong.
+    dirs: Mutex<HashMap<u64, Arc<File>>>,
     events_log: PathBuf,
     control_gid: Option<u32>,
     uid: u32,
@@ -144,6 +148,7 @@ impl Ops {
             handles: Mutex::default(),
             next_handle: AtomicU64::new(1),
             rendered: Mutex::default(),
+            dirs: Mutex::default(),
             events_log,
             control_gid,
             uid: nix::unistd::geteuid().as_raw(),
@@ -215,6 +220,7 @@ impl Ops {
 
     pub fn forget(&self, number: u64, lookups: u64) {
         lock(&self.nodes).forget(number, lookups);
+        lock(&self.dirs).remove(&number);
     }
 
     pub fn getattr(&self, number: u64, handle: Option<u64>) -> Result<Attr, FsError> {
@@ -429,7 +435,19 @@ impl Ops {
             }
         };
         let (queue, path) = place.ok_or(FsError::Stale)?;
-        let file = self.real_file(number, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        let kept = lock(&self.dirs).get(&number).cloned();
+        let file = match kept {
+            Some(file) => file,
+            None => {
+                let file = Arc::new(self.real_file(number, OFlag::O_PATH | OFlag::O_DIRECTORY)?);
+                let mut dirs = lock(&self.dirs);
+                if dirs.len() >= DIRS_MAX {
+                    dirs.clear();
+                }
+                dirs.insert(number, Arc::clone(&file));
+                file
+            }
+        };
         Ok(RealDir { file, number, queue, path, view })
     }
 
