@@ -63,6 +63,8 @@ fn values_are_one_line_each() {
     assert_eq!(read("projects/api/tasks/fix/state"), "queued\n");
     assert_eq!(read("tasks/fix/session"), "ccl-auto-11\n");
     assert_eq!(read("tasks/fix/task.md"), "fix it\n");
+    std::fs::write(world.real("inbox/fix.md"), "fix more\n").expect("a change behind the mount");
+    assert_eq!(read("tasks/fix/task.md"), "fix more\n");
     assert_eq!(read("tasks/old/task.md"), "old\n");
     assert!(read("tasks/old/result.md").ends_with("fine\n"));
     assert_eq!(read("sessions/ccl-auto-11/state"), "waiting\n");
