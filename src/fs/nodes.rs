@@ -12,7 +12,7 @@ use std::{
 use crate::fs::{
     handles::RealFile,
     real::FileId,
-    tree::{Object, Spot, View},
+    tree::{Object, Spot},
 };
 
 /// What an inode number stands for.
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn a_number_is_never_given_twice_and_forgetting_frees() {
         let mut nodes = Nodes::new();
-        let key = Key::Spot(Spot::dir(Object::Tasks(View::Root)));
+        let key = Key::Spot(Spot::dir(Object::Sessions));
         let first = nodes.remember(key.clone(), None);
         assert_eq!(nodes.remember(key.clone(), None), first);
         nodes.forget(first, 1);
