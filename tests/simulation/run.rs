@@ -17,6 +17,7 @@ use claude_failover::{
         session::{Activity, SessionPhase},
         snapshot,
         task::{Delivery, Hold, Phase, TaskEvent},
+        task_file::without_result,
     },
     ports::{Exit, QueueDir},
 };
@@ -527,7 +528,7 @@ impl Life {
                 let rightly = match told {
                     Some(Phase::Held(hold)) => match hold {
                         Hold::OutsideClaim(_) => delegated,
-                        Hold::Empty => text.as_ref().is_some_and(Vec::is_empty),
+                        Hold::Empty => text.as_ref().is_some_and(|text| without_result(text).is_empty()),
                         Hold::OpenFrontmatter | Hold::DependsOn => text.is_some(),
                         Hold::ChangedWhileWorking | Hold::ByVerb => {
                             release.push(key.clone());
