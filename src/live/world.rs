@@ -466,7 +466,7 @@ impl World {
         text: &[u8],
         writer: Option<Writer>,
         result: &Result<(), Refused>,
-    ) -> usize {
+    ) -> u64 {
         let file = match scope {
             Scope::Daemon => "control".to_owned(),
             Scope::Task(key) => format!("tasks/{key}/control"),
@@ -485,17 +485,19 @@ impl World {
             Err(refused) => Err((refused.kind, refused.message.clone())),
         };
         let outcomes = Arc::make_mut(&mut self.snapshot.outcomes);
-        outcomes.push_back(Outcome { at: now, writer, file, text: shown, result });
+        outcomes.push_back(Outcome { seq: self.event_seq, at: now, writer, file, text: shown, result });
         while outcomes.len() > RECENT_OUTCOMES {
             outcomes.pop_front();
         }
-        usize::try_from(self.event_seq).unwrap_or(usize::MAX)
+        self.event_seq
     }
 
-    /// Corrects an outcome that was only begun when it was recorded; shown with the next picture.
-    pub(super) fn outcome_done(&mut self, _seq: usize, result: &Result<(), Refused>) {
-        if let (Err(refused), Some(last)) = (result, Arc::make_mut(&mut self.snapshot.outcomes).back_mut()) {
-            last.result = Err((refused.kind, refused.message.clone()));
+    /// Corrects an outcome that was only begun when it was recorded.
+    pub(super) fn outcome_done(&mut self, seq: u64, result: &Result<(), Refused>) {
+        let Err(refused) = result else { return };
+        let outcomes = Arc::make_mut(&mut self.snapshot.outcomes);
+        if let Some(outcome) = outcomes.iter_mut().find(|outcome| outcome.seq == seq) {
+            outcome.result = Err((refused.kind, refused.message.clone()));
         }
     }
 
