@@ -25,7 +25,7 @@ use crate::{
         session::{Assignment, SessionEvent},
         snapshot::Snapshot,
         task::{Delivery, Phase, Run, Stop, TaskEvent},
-        task_file::sha256,
+        task_file::{Reading, read, sha256},
     },
     ports::{Clock, QueueDir, QueueStore, Sidecar, StateStore},
 };
@@ -134,7 +134,8 @@ impl Dispatcher {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(NoClaim::Moved),
             Err(error) => return Err(error.into()),
         };
-        if sha256(&text) != facts.sha256 {
+        // A changed file that a person released may hold anything; the next look at it says what.
+        if sha256(&text) != facts.sha256 || !matches!(read(&text), Reading::Ready { .. }) {
             return Err(NoClaim::Moved);
         }
         let run = Run {

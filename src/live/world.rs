@@ -244,8 +244,11 @@ impl World {
             }
             TaskEvent::Filed { kept: Some(text) } => {
                 task.text = Some(text.clone());
+                task.attempts = 0;
                 task.note = None;
             }
+            // What the file holds was not known to be read: whatever it holds is what was cancelled.
+            TaskEvent::Cancel if matches!(task.phase, Phase::Held(_) | Phase::Rejected(_)) => task.text = None,
             TaskEvent::TryAgain { why, .. } => task.note = Some(why.clone()),
             TaskEvent::Unclaimed { why, .. } => {
                 task.note = Some(format!("attempt {} was taken back: {why}", task.attempts))
