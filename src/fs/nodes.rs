@@ -12,7 +12,7 @@ use std::{
 use crate::fs::{
     handles::RealFile,
     real::FileId,
-    tree::{Object, Spot},
+    tree::{Object, Spot, View},
 };
 
 /// What an inode number stands for.

@@ -85,11 +85,11 @@ impl Job {
             task,
         };
         let opened = match self.tools.agents.launch(&request).await {
-            Ok(plan) => match self.tools.terminal.open(&plan.launch).await {
-                Ok(pane) => Ok((plan, pane)),
-                Err(error) => Err(error.to_string()),
-            },
-            Err(error) => Err(error.to_string()),
+            Ok(plan) => {
+                self.end_stray().await?;
+                self.tools.terminal.open(&plan.launch).await.map(|pane| (plan, pane))
+            }
+            Err(error) => Err(TerminalError::Refused { what: name.to_string(), message: error.to_string() }),
         };
         match opened {
             Ok((plan, pane)) => {
@@ -112,15 +112,30 @@ impl Job {
                 }
                 self.propose(events).await
             }
-            Err(why) => {
+            Err(error) => {
+                let why = error.to_string();
                 let mut events = vec![Event::Session(name.clone(), SessionEvent::OpenFailed(why.clone()))];
-                if let Some(run) = run {
-                    // It never started, so nothing of the task can have happened.
+                if let Some(run) = run
+                    && !matches!(error, TerminalError::Down { .. })
+                {
+                    // It was refused, so nothing of the task can have happened. Without an answer that isn't known, and
+                    // the run is left begun: `decide` fails it rather than have it run twice.
                     events.extend(self.unclaim(run, &why).await?);
                 }
                 self.propose(events).await
             }
         }
+    }
+
+    /// Ends a program of ours in this session that the owner never heard of: it was started and the answer was lost.
+    async fn end_stray(&self) -> Result<(), String> {
+        let panes = self.tools.terminal.panes().await.map_err(|e| e.to_string())?;
+        let stray = panes
+            .iter()
+            .find(|pane| pane.session == self.session.name && pane.exit.is_none() && pane.incarnation.is_some());
+        let Some(stray) = stray else { return Ok(()) };
+        let grace = self.tools.config.borrow().lifecycle.stop_grace;
+        self.tools.terminal.terminate(&stray.id, grace).await.map_err(|e| e.to_string())
     }
 
     async fn open_dedicated(&self) -> Result<(), String> {

@@ -64,6 +64,8 @@ struct Watched {
     screens: Arc<Screens>,
     colour_read: Timestamp,
     history_read: Timestamp,
+    /// Changed since it was last read.
+    plain_stale: bool,
     colour_stale: bool,
     history_stale: bool,
 }
@@ -160,8 +162,11 @@ impl Watcher {
             }
             if watched.pane_change != Some(pane.change) {
                 watched.pane_change = Some(pane.change);
+                watched.plain_stale = true;
                 watched.colour_stale = true;
                 watched.history_stale = true;
+            }
+            if watched.plain_stale {
                 plain.push((session.name.clone(), pane.id.clone()));
             }
             if watched.colour_stale && now.duration_since(watched.colour_read) >= COLOUR_EVERY {
@@ -185,6 +190,7 @@ impl Watcher {
                     screens.read = Some(now);
                     match how {
                         Capture::Plain => {
+                            watched.plain_stale = false;
                             screens.plain = text;
                             watched.screen_changed = true;
                         }
