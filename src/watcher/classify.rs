@@ -18,6 +18,9 @@ use crate::model::{
 /// How long an agent that doesn't tell about its turns has to look idle before its turn counts as ended.
 const QUIET_END: Duration = Duration::from_secs(3);
 
+/// How long an agent's transcript may take to have the end of a turn that a hook told of.
+const RECORDED_WITHIN: Duration = Duration::from_secs(1);
+
 /// What is remembered of one incarnation.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct History {
@@ -49,8 +52,11 @@ impl History {
                 self.states.insert(signal.source, signal.clone());
             }
             Meaning::PromptTaken { .. } => {
-                self.turn = None;
-                self.was_busy = false;
+                // A transcript is written late: its record of a prompt may come after the hook that tells of the end.
+                if self.turn.as_ref().is_none_or(|turn| turn.at <= signal.at) {
+                    self.turn = None;
+                    self.was_busy = false;
+                }
                 self.states.insert(signal.source, signal.clone());
             }
             Meaning::TurnEnded { .. } | Meaning::TurnFailed { .. } | Meaning::Interrupted => {
@@ -83,6 +89,15 @@ impl History {
         let kind = |signal: &Option<Signal>| signal.as_ref().map(|s| (s.rule.clone(), s.meaning.clone()));
         let after = (self.states.get(&Source::Title).cloned(), self.states.get(&Source::Screen).cloned());
         (kind(&before.0), kind(&before.1)) != (kind(&after.0), kind(&after.1))
+    }
+
+    /// Whether the last turn's end is in the transcript, or has had its time to get there. Claude Code runs its hook
+    /// before its last records are on disk (0.1 s on 2.1.329): tokens read at once, or a kill, would miss them.
+    #[must_use]
+    pub fn recorded(&self, now: Timestamp) -> bool {
+        let Some(turn) = &self.turn else { return true };
+        let late = now.duration_since(turn.at) >= SignedDuration::try_from(RECORDED_WITHIN).unwrap_or_default();
+        late || self.states.get(&Source::Transcript).is_some_and(|signal| is_end(&signal.meaning))
     }
 
     /// Evidence, best first.
@@ -286,6 +301,19 @@ mod tests {
     fn a_turn_from_before_the_claim_is_not_this_run_s() {
         let h = history(&[signal(Source::Hook, 9, ended(0))]);
         assert_eq!(over(&h, &run(), true, at(99)), None);
+    }
+
+    #[test]
+    fn the_end_of_a_turn_waits_for_its_record_but_not_for_long() {
+        let hook = [signal(Source::Transcript, 11, Meaning::Busy), signal(Source::Hook, 12, ended(0))];
+        assert!(!history(&hook).recorded(at(12)));
+        assert!(history(&hook).recorded(at(13)));
+        let mut h = history(&hook);
+        // Written late, told late: the prompt of the turn that has ended.
+        h.absorb(&signal(Source::Transcript, 11, Meaning::PromptTaken { prompt: None }));
+        h.absorb(&signal(Source::Transcript, 12, ended(0)));
+        assert!(h.recorded(at(12)));
+        assert_eq!(over(&h, &run(), true, at(12)), Some(Over::Done { message: Some("ok".into()) }));
     }
 
     #[test]

@@ -278,10 +278,11 @@ impl Watcher {
         }
 
         let tells = agents.tells_turns(&incarnation.agent);
+        let recorded = !agents.records_turns(&incarnation.agent) || watched.history.recorded(now);
         let history = watched.history.clone();
         let screen = watched.screens.plain.clone();
         if let Some(run) = run_of(snapshot, session)
-            && let Some(over) = over(&history, run, tells, now)
+            && let Some(over) = over(&history, run, tells, now).filter(|_| recorded)
         {
             events.extend(self.ended(session, incarnation, run, over, screen).await);
         }
