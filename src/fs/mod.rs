@@ -15,6 +15,7 @@ mod ops;
 mod ops_dir;
 mod ops_file;
 mod ops_real;
+mod ops_text;
 mod real;
 pub mod render;
 pub mod tree;

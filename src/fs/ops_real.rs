@@ -285,7 +285,7 @@ impl Ops {
     fn mark_open_written(&self, number: u64) {
         let handles = lock(&self.handles);
         for handle in handles.values() {
-            if let Handle::Real { number: of, file } = &**handle
+            if let Handle::Real { number: of, file, .. } = &**handle
                 && *of == number
                 && file.writable
             {

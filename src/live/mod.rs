@@ -123,7 +123,7 @@ impl Live {
 /// Somebody whose write waits until all its requests are carried out.
 struct Waiting {
     requests: Vec<u64>,
-    outcome: usize,
+    outcome: u64,
     reply: Option<oneshot::Sender<Result<(), Refused>>>,
     failed: Option<Refused>,
 }
@@ -171,8 +171,9 @@ impl Owner {
         for event in &events {
             next.apply(event, now)?;
         }
+        self.answer(&mut next, &events);
         self.commit(next).await?;
-        self.answer(&events);
+        self.reply();
         Ok(())
     }
 
@@ -190,8 +191,9 @@ impl Owner {
                 Err(refusal) => tracing::debug!(%refusal, ?event, "event not taken"),
             }
         }
+        self.answer(&mut next, &taken);
         match self.commit(next).await {
-            Ok(()) => self.answer(&taken),
+            Ok(()) => self.reply(),
             Err(refusal) => tracing::warn!(%refusal, "events dropped; they will be reported again"),
         }
     }
@@ -264,23 +266,25 @@ impl Owner {
         }
     }
 
-    /// Tells those who wait for requests that are done now.
-    fn answer(&mut self, events: &[Event]) {
+    /// Notes in the new world what became of writes whose requests are done now.
+    fn answer(&mut self, next: &mut World, events: &[Event]) {
         for event in events {
             let Event::RequestDone { id, result } = event else { continue };
-            for waiting in &mut self.waiting {
-                if !waiting.requests.contains(id) {
-                    continue;
-                }
+            for waiting in self.waiting.iter_mut().filter(|waiting| waiting.requests.contains(id)) {
                 waiting.requests.retain(|request| request != id);
                 if let Err(refused) = result {
                     waiting.failed = Some(refused.clone());
                 }
-                let result = waiting.failed.clone().map_or(Ok(()), Err);
-                if let (true, Some(reply)) = (waiting.requests.is_empty(), waiting.reply.take()) {
-                    self.world.outcome_done(waiting.outcome, &result);
-                    let _ = reply.send(result);
-                }
+                next.outcome_done(waiting.outcome, &waiting.failed.clone().map_or(Ok(()), Err));
+            }
+        }
+    }
+
+    /// Answers writers, once what they are told is saved and shown.
+    fn reply(&mut self) {
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.requests.is_empty()) {
+            if let Some(reply) = waiting.reply.take() {
+                let _ = reply.send(waiting.failed.clone().map_or(Ok(()), Err));
             }
         }
         self.waiting.retain(|waiting| waiting.reply.is_some());

@@ -69,6 +69,8 @@ pub struct Account {
 /// What became of one write to a control file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
+    /// The line of `events` that told of it.
+    pub seq: u64,
     pub at: Timestamp,
     pub writer: Option<Writer>,
     /// Which file: `control`, `tasks/x/control`, `sessions/s/keys`.

@@ -11,7 +11,7 @@ use crate::{
         evidence::{Look, Meaning, Screen},
         ids::AgentName,
         session::Incarnation,
-        task::{Run, TaskEvent},
+        task::{Run, Stop, TaskEvent},
     },
     ports::{Capture, Cursor, Key, PaneId},
 };
@@ -121,6 +121,9 @@ impl Job {
 
     async fn press_enter(&self, incarnation: &Incarnation, run: &Run) -> Handed {
         for _ in 0..ENTERS {
+            if self.is_stopped(run) {
+                return Handed::NotTaken("it was stopped while it was typed".to_owned());
+            }
             if let Err(error) = self.tools.terminal.keys(&incarnation.pane, &[Key("Enter".to_owned())]).await {
                 return Handed::NotTaken(error.to_string());
             }
@@ -142,6 +145,14 @@ impl Job {
             }
         }
         Handed::NotTaken(format!("the text still stands in the input box after {ENTERS} presses of Enter"))
+    }
+
+    /// Whether the run was told to stop since its typing began.
+    fn is_stopped(&self, run: &Run) -> bool {
+        let snapshot = self.tools.live.snapshot();
+        let task = self.session.task.as_ref().and_then(|assignment| snapshot.tasks.get(&assignment.task));
+        let present = task.and_then(|task| task.phase.run()).filter(|present| present.id == run.id);
+        present.is_none_or(|present| present.stop != Stop::No)
     }
 
     async fn wait_taken(&self, incarnation: &Incarnation, run: &Run, within: Duration) -> bool {

@@ -21,6 +21,9 @@ const QUIET_END: Duration = Duration::from_secs(3);
 /// How long an agent's transcript may take to have the end of a turn that a hook told of.
 const RECORDED_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long after an agent's word that it waits its screen may take to show what for. A key that comes earlier is lost.
+const SHOWN_WITHIN: Duration = Duration::from_secs(2);
+
 /// What is remembered of one incarnation.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct History {
@@ -33,6 +36,10 @@ pub struct History {
     idle_look_since: Option<Timestamp>,
     /// A busy look was seen since the last prompt.
     was_busy: bool,
+    /// Since when it is watched; what happened before was not seen.
+    watched_since: Option<Timestamp>,
+    /// A dialog was on the screen and nothing since shows that it is gone.
+    asked: bool,
 }
 
 impl History {
@@ -73,12 +80,14 @@ impl History {
 
     /// Takes a look at title and screen; answers whether anything is different from before.
     pub fn see(&mut self, look: &Look, now: Timestamp) -> bool {
+        self.watched_since.get_or_insert(now);
         let before = (self.states.get(&Source::Title).cloned(), self.states.get(&Source::Screen).cloned());
         self.states.remove(&Source::Title);
         self.states.remove(&Source::Screen);
         for signal in &look.signals {
             self.states.entry(signal.source).or_insert_with(|| signal.clone());
         }
+        self.forget_answered(look);
         let busy = look.signals.iter().any(|s| matches!(s.meaning, Meaning::Busy | Meaning::Waiting { .. }));
         self.was_busy |= busy;
         if busy || !look.ready {
@@ -91,6 +100,28 @@ impl History {
         (kind(&before.0), kind(&before.1)) != (kind(&after.0), kind(&after.1))
     }
 
+    /// A dialog that was on the screen and is gone has been answered, though no hook and no record tells of it.
+    fn forget_answered(&mut self, look: &Look) {
+        let asks = |signal: &Signal| matches!(signal.meaning, Meaning::Waiting { .. });
+        if look.signals.iter().any(asks) {
+            self.asked = true;
+        } else if self.asked && (look.ready || look.signals.iter().any(|s| matches!(s.meaning, Meaning::Busy))) {
+            self.asked = false;
+            // What is read again tells itself.
+            let by_event = |source: &Source| match source {
+                Source::Hook | Source::Transcript => true,
+                Source::Process | Source::StatusFile | Source::Title | Source::Screen => false,
+            };
+            self.states.retain(|source, signal| !(by_event(source) && asks(signal)));
+        }
+    }
+
+    /// Whether the dialog that an agent tells of is on its screen, or has had its time to get there.
+    fn shown(&self, told: &Signal, now: Timestamp) -> bool {
+        let late = now.duration_since(told.at) >= SignedDuration::try_from(SHOWN_WITHIN).unwrap_or_default();
+        late || self.states.get(&Source::Screen).is_some_and(|s| matches!(s.meaning, Meaning::Waiting { .. }))
+    }
+
     /// Whether the last turn's end is in the transcript, or has had its time to get there. Claude Code runs its hook
     /// before its last records are on disk (0.1 s on 2.1.329): tokens read at once, or a kill, would miss them.
     #[must_use]
@@ -98,6 +129,11 @@ impl History {
         let Some(turn) = &self.turn else { return true };
         let late = now.duration_since(turn.at) >= SignedDuration::try_from(RECORDED_WITHIN).unwrap_or_default();
         late || self.states.get(&Source::Transcript).is_some_and(|signal| is_end(&signal.meaning))
+    }
+
+    /// For an agent that tells nothing: its prompt counted as taken because its screen showed it at work.
+    pub fn assume_busy(&mut self) {
+        self.was_busy = true;
     }
 
     /// Evidence, best first.
@@ -144,8 +180,8 @@ pub fn classify(
     };
     let since = best.at;
     let activity = match &best.meaning {
-        Meaning::Waiting { what } => Activity::Waiting(*what),
-        Meaning::Busy | Meaning::PromptTaken { .. } => working(last_change, stalled_after, now),
+        Meaning::Waiting { what } if history.shown(best, now) => Activity::Waiting(*what),
+        Meaning::Waiting { .. } | Meaning::Busy | Meaning::PromptTaken { .. } => working(last_change, stalled_after, now),
         Meaning::TurnEnded { background: 1.., .. } => working(last_change, stalled_after, now),
         // An agent may say that it is idle before its box can be typed into.
         Meaning::Idle
@@ -181,11 +217,30 @@ pub enum Over {
     Failed { error: String },
 }
 
+/// How long a transcript's word that a turn has ended waits for the hook of an agent whose hooks are heard: only the hook
+/// tells of work in the background. Claude Code's records may be written before or up to a second after it.
+const HOOK_MAY_FOLLOW: Duration = Duration::from_secs(10);
+
+/// Whether the end of a turn may be believed yet.
+fn is_settled(history: &History, turn: &Signal, now: Timestamp) -> bool {
+    if turn.source <= Source::Hook {
+        return true;
+    }
+    let busy = history.states.get(&Source::StatusFile).is_some_and(|status| matches!(status.meaning, Meaning::Busy));
+    let failed = matches!(turn.meaning, Meaning::TurnFailed { .. });
+    let hooks_heard = history.states.contains_key(&Source::Hook);
+    let waited = now.duration_since(turn.at) >= SignedDuration::try_from(HOOK_MAY_FOLLOW).unwrap_or_default();
+    !busy && (failed || !hooks_heard || waited)
+}
+
 /// Whether a taken run is over. `tells` says that the agent tells when its turns end.
 #[must_use]
 pub fn over(history: &History, run: &Run, tells: bool, now: Timestamp) -> Option<Over> {
     let Delivery::Taken { at: taken } = &run.delivery else { return None };
     if let Some(turn) = history.turn.as_ref().filter(|turn| turn.at >= run.claimed) {
+        if !is_settled(history, turn, now) {
+            return None;
+        }
         return match &turn.meaning {
             Meaning::TurnEnded { message, background: 0 } => Some(Over::Done { message: message.clone() }),
             Meaning::TurnFailed { failure, message } => match failure {
@@ -210,7 +265,9 @@ pub fn over(history: &History, run: &Run, tells: bool, now: Timestamp) -> Option
         return None;
     }
     let quiet = SignedDuration::try_from(QUIET_END).unwrap_or_default();
-    let since = history.idle_look_since.filter(|_| history.was_busy)?.max(*taken);
+    // A turn that was taken before an earlier daemon ended may be over since: no busy look will come any more.
+    let unseen = history.watched_since.is_some_and(|since| since > *taken);
+    let since = history.idle_look_since.filter(|_| history.was_busy || unseen)?.max(*taken);
     (now.duration_since(since) >= quiet).then_some(Over::Done { message: None })
 }
 
@@ -283,6 +340,22 @@ mod tests {
     }
 
     #[test]
+    fn a_transcript_waits_for_the_hook_that_tells_of_background_work() {
+        let prompt = signal(Source::Hook, 11, Meaning::PromptTaken { prompt: None });
+        let record = signal(Source::Transcript, 12, ended(0));
+        let h = history(&[prompt.clone(), record.clone()]);
+        assert_eq!(over(&h, &run(), true, at(13)), None);
+        assert!(over(&h, &run(), true, at(22)).is_some(), "a hook that never comes is not waited for for ever");
+        let h = history(&[prompt.clone(), record.clone(), signal(Source::Hook, 12, ended(1))]);
+        assert_eq!(over(&h, &run(), true, at(99)), None);
+        let busy = signal(Source::StatusFile, 12, Meaning::Busy);
+        let h = history(&[busy, record.clone()]);
+        assert_eq!(over(&h, &run(), true, at(99)), None);
+        let h = history(&[record]);
+        assert!(over(&h, &run(), true, at(12)).is_some(), "an agent without hooks is believed");
+    }
+
+    #[test]
     fn a_limit_parks_the_task_and_outranks_the_idle_look() {
         let signals = [signal(Source::Hook, 12, failed(Failure::Limit)), signal(Source::StatusFile, 13, Meaning::Idle)];
         assert_eq!(activity(&signals), Activity::Limited);
@@ -301,6 +374,25 @@ mod tests {
     fn a_turn_from_before_the_claim_is_not_this_run_s() {
         let h = history(&[signal(Source::Hook, 9, ended(0))]);
         assert_eq!(over(&h, &run(), true, at(99)), None);
+    }
+
+    #[test]
+    fn a_dialog_counts_when_it_is_on_the_screen_and_until_it_is_gone() {
+        let asks = Meaning::Waiting { what: WaitingFor::Permission };
+        let mut h = history(&[
+            signal(Source::Transcript, 11, Meaning::PromptTaken { prompt: None }),
+            signal(Source::Hook, 12, asks.clone()),
+        ]);
+        let activity = |h: &History, now| classify(h, true, true, at(12), Duration::from_secs(100), at(now)).activity;
+        assert_eq!(activity(&h, 12), Activity::Working);
+        assert_eq!(activity(&h, 14), Activity::Waiting(WaitingFor::Permission));
+        h.see(&Look { signals: vec![signal(Source::Screen, 12, asks)], ..Look::default() }, at(12));
+        assert_eq!(activity(&h, 12), Activity::Waiting(WaitingFor::Permission));
+        // Half drawn: neither the dialog nor anything else.
+        h.see(&Look::default(), at(13));
+        assert_eq!(activity(&h, 14), Activity::Waiting(WaitingFor::Permission));
+        h.see(&Look { signals: vec![signal(Source::Screen, 14, Meaning::Busy)], ..Look::default() }, at(14));
+        assert_eq!(activity(&h, 14), Activity::Working);
     }
 
     #[test]

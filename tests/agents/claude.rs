@@ -23,7 +23,7 @@ fn claude_runs_a_tool() {
 #[test]
 fn claude_asks_for_permission() {
     let play = Play { args: "--permission-mode, manual", ..Play::new(ME) };
-    scenario::asks_for_permission(play, "RUN: touch OUTSIDE\n", "Enter");
+    scenario::asks_for_permission(play, "RUN: touch OUTSIDE && sleep 3\n", "Enter");
 }
 
 #[test]

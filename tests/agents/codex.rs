@@ -19,7 +19,7 @@ fn codex_runs_a_tool() {
 
 #[test]
 fn codex_asks_for_permission() {
-    scenario::asks_for_permission(Play::new(ME), "ESCALATE\nRUN: touch OUTSIDE\n", "y");
+    scenario::asks_for_permission(Play::new(ME), "ESCALATE\nRUN: touch OUTSIDE && sleep 3\n", "y");
 }
 
 #[test]

@@ -79,9 +79,10 @@ pub fn asks_for_permission(play: Play<'_>, task: &str, keys: &str) {
     assert!(!outside.exists());
     assert_eq!(stage.world.word("tasks/a/state"), "working");
     fs::write(stage.world.mount(&format!("sessions/{SESSION}/keys")), format!("{keys}\n")).expect("written");
+    stage.until("the command to run", |_| outside.exists());
+    stage.until("the session to be at work", |s| s.word("state") == "working");
     let result = stage.done("a");
     assert!(result.contains("\nMOCK-REPLY tool finished.\n"), "{result}\n{}", stage.told());
-    assert!(outside.exists());
 }
 
 /// A long prompt arrives whole and is submitted.

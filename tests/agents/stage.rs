@@ -23,6 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The one session.
 pub const SESSION: &str = "pool-11";
+/// Codex has each conversation named by the model, with a tool like a conversation's own.
+const TITLE: &str = "Generate a concise, single-line task title";
 pub const KEY: &str = "sk-ant-dummy-dummy-dummy-dummy-0001";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +98,8 @@ impl Stage {
 
     /// Requests of the conversation itself: no titles, no probes.
     pub fn main_requests(&self) -> Vec<Request> {
-        self.mock.requests().into_iter().filter(|request| request.main).collect()
+        let title = |request: &Request| request.prompt.starts_with(TITLE);
+        self.mock.requests().into_iter().filter(|request| request.main && !title(request)).collect()
     }
 
     /// How many turns a prompt with this text began.

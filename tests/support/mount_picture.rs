@@ -165,6 +165,7 @@ pub fn picture(dir: &Path) -> Snapshot {
         writer: None,
     };
     let outcome = Outcome {
+        seq: 1,
         at: at(5),
         writer: Some(Writer { uid: 1, pid: 2, program: hostile() }),
         file: "sessions/ccl-auto-11/control".to_owned(),
