@@ -218,6 +218,11 @@ pub trait Agents: Send + Sync {
     /// Whether the agent tells by hook or transcript when a turn has ended.
     fn tells_turns(&self, agent: &AgentName) -> bool;
 
+    /// Whether the agent's transcript tells of a turn's end, too. Everything that the turn used is in it by then.
+    fn records_turns(&self, _agent: &AgentName) -> bool {
+        false
+    }
+
     /// The keys that stop what the agent is doing.
     fn interrupt_keys(&self, agent: Option<&AgentName>) -> Vec<String>;
 

@@ -287,13 +287,14 @@ impl Watcher {
         }
 
         let tells = agents.tells_turns(&incarnation.agent);
+        let recorded = !agents.records_turns(&incarnation.agent) || watched.history.recorded(now);
         let mut history = watched.history.clone();
         if !agents.tells_prompts(&incarnation.agent) {
             history.assume_busy();
         }
         let screen = watched.screens.plain.clone();
         if let Some(run) = run_of(snapshot, session)
-            && let Some(over) = over(&history, run, tells, now)
+            && let Some(over) = over(&history, run, tells, now).filter(|_| recorded)
         {
             events.extend(self.ended(session, incarnation, run, over, screen).await);
         }
