@@ -5,18 +5,19 @@ use std::{sync::Arc, time::Duration};
 
 use claude_failover::{
     config::{Config, Project},
+    daemon::services::{Ports, Services},
     fake::{Beat, FakeWorld, Script},
+    live::load,
     model::{
         command::Scope,
+        event::Counts,
         ids::{ProjectName, TaskKey},
         session::Activity,
+        snapshot,
         task::Phase,
     },
     ports::{Exit, QueueDir},
 };
-
-#[path = "../tests/simulation/services.rs"]
-mod services;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let project = ProjectName::parse("web")?;
@@ -27,6 +28,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let world = FakeWorld::new(7);
     world.with(|inner| {
+        // After the scripts below, agents simply work.
+        inner.calm = true;
         inner.pool = config.pool.autonomous.names().collect();
         let second = Duration::from_secs(1);
         inner.scripts.extend([
@@ -43,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     runtime.block_on(async {
         world.attach(Duration::ZERO);
         let ids = world.clone();
-        let ports = services::Ports {
+        let ports = Ports {
             clock: world.clone(),
             terminal: world.clone(),
             agents: world.clone(),
@@ -51,7 +54,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             state: world.clone(),
             new_id: Arc::new(move || format!("id-{}", ids.with(claude_failover::fake::Inner::number))),
         };
-        let live = services::start_services(ports, Arc::new(config)).await;
+        let projects =
+            vec![snapshot::Project { name: project.clone(), path: "/web".into(), counts: Counts::default() }];
+        let loaded = load(None, projects, Vec::new(), "example".to_owned(), ports.clock.now())?;
+        let (_keep, config) = tokio::sync::watch::channel(Arc::new(config));
+        let services = Services::start(&ports, &config, loaded).await;
+        let live = services.live.clone();
         let mut snapshots = live.watch();
         let mut printed = 0;
         loop {
@@ -74,7 +82,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 break;
             }
         }
-    });
+        services.stop().await;
+        Ok::<(), Box<dyn std::error::Error>>(())
+    })?;
     println!("\n--- done/mend.md ---");
     let file = world.with(|inner| inner.file(&project, QueueDir::Done, "mend.md").cloned());
     println!("{}", file.map(|file| String::from_utf8_lossy(&file.bytes).into_owned()).unwrap_or_default());

@@ -7,6 +7,8 @@ mod world;
 
 #[path = "mount/control.rs"]
 mod control;
+#[path = "mount/durable.rs"]
+mod durable;
 #[path = "mount/life.rs"]
 mod life;
 #[path = "mount/memory.rs"]

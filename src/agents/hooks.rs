@@ -4,7 +4,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom},
+    io::{self, BufRead, BufReader, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
@@ -30,43 +30,51 @@ struct Line {
 pub(super) fn read(rules: &HookRules, log: &Path, offset: &mut u64) -> (Vec<Signal>, Option<PathBuf>) {
     let mut signals = Vec::new();
     let mut transcript = None;
-    for line in whole_lines(log, offset).unwrap_or_default() {
-        let Ok(line) = serde_json::from_slice::<Line>(&line) else {
+    let read = whole_lines(log, offset, |line| {
+        let Ok(line) = serde_json::from_slice::<Line>(line) else {
             tracing::warn!(log = %log.display(), "a line of the hook log is not a hook record; it is skipped");
-            continue;
+            return;
         };
-        if let Some(path) = rules.transcript_path.as_deref().and_then(|p| line.data.pointer(p)).and_then(Value::as_str)
-        {
-            transcript = Some(PathBuf::from(path)).filter(|p| p.is_absolute());
+        let path = rules.transcript_path.as_deref().and_then(|p| line.data.pointer(p)).and_then(Value::as_str);
+        if let Some(path) = path.map(PathBuf::from).filter(|p| p.is_absolute()) {
+            transcript = Some(path);
         }
         signals.extend(records::read(&rules.rules, Some(&line.event), &line.data, Source::Hook, line.at));
+    });
+    if let Err(error) = read {
+        tracing::warn!(log = %log.display(), %error, "the hook log can't be read; it is tried again");
     }
     (signals, transcript)
 }
 
-/// The whole lines behind `offset`. A file shorter than `offset` is a new one and read from its beginning; a missing one
-/// has no lines.
-pub(super) fn whole_lines(path: &Path, offset: &mut u64) -> io::Result<Vec<Vec<u8>>> {
+/// Hands out the whole lines behind `offset`, one at a time: a transcript can be large. A file shorter than `offset` is a
+/// new one and read from its beginning; a missing one has no lines.
+pub(super) fn whole_lines(path: &Path, offset: &mut u64, mut each: impl FnMut(&[u8])) -> io::Result<()> {
     let mut file = match File::open(path) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(e),
     };
     let facts = file.metadata()?;
     if !facts.is_file() {
-        return Ok(Vec::new());
+        return Ok(());
     }
     if facts.len() < *offset {
         *offset = 0;
     }
     if facts.len() == *offset {
-        return Ok(Vec::new());
+        return Ok(());
     }
     file.seek(SeekFrom::Start(*offset))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    let Some(end) = bytes.iter().rposition(|b| *b == b'\n') else { return Ok(Vec::new()) };
-    bytes.truncate(end + 1);
-    *offset += bytes.len() as u64;
-    Ok(bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(<[u8]>::to_vec).collect())
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let length = reader.read_until(b'\n', &mut line)?;
+        if line.pop() != Some(b'\n') {
+            return Ok(());
+        }
+        *offset += length as u64;
+        each(&line);
+    }
 }

@@ -23,14 +23,18 @@ use crate::{
 
 /// Signals of whole records behind `offset`, none from before `since`.
 pub(super) fn read(rules: &TranscriptRules, path: &Path, since: Timestamp, offset: &mut u64) -> Vec<Signal> {
-    let lines = whole_lines(path, offset).unwrap_or_default();
-    let records = lines.iter().filter_map(|l| serde_json::from_slice::<Value>(l).ok());
-    records
-        .filter_map(|record| {
-            let at: Timestamp = record.pointer(&rules.at)?.as_str()?.parse().ok()?;
-            (at >= since).then(|| records::read(&rules.rules, None, &record, Source::Transcript, at))?
-        })
-        .collect()
+    let mut signals = Vec::new();
+    let read = whole_lines(path, offset, |line| {
+        let Ok(record) = serde_json::from_slice::<Value>(line) else { return };
+        let at = record.pointer(&rules.at).and_then(Value::as_str).and_then(|text| text.parse::<Timestamp>().ok());
+        if let Some(at) = at.filter(|at| *at >= since) {
+            signals.extend(records::read(&rules.rules, None, &record, Source::Transcript, at));
+        }
+    });
+    if let Err(error) = read {
+        tracing::warn!(transcript = %path.display(), %error, "the transcript can't be read; it is tried again");
+    }
+    signals
 }
 
 /// The file that the process holds open and whose path matches.

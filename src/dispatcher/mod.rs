@@ -24,8 +24,8 @@ use crate::{
         marker::Marker,
         session::{Assignment, SessionEvent},
         snapshot::Snapshot,
-        task::{Delivery, Run, Stop, TaskEvent},
-        task_file::sha256,
+        task::{Delivery, Phase, Run, Stop, TaskEvent},
+        task_file::{Reading, read, sha256},
     },
     ports::{Clock, QueueDir, QueueStore, Sidecar, StateStore},
 };
@@ -134,7 +134,10 @@ impl Dispatcher {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(NoClaim::Moved),
             Err(error) => return Err(error.into()),
         };
-        if sha256(&text) != facts.sha256 {
+        // A changed file that a person released may hold anything; the next look at it says what.
+        // After a restart the frontmatter of a run given back is not known before its file was read.
+        let known = matches!(read(&text), Reading::Ready { spec, .. } if *spec == *task.spec);
+        if sha256(&text) != facts.sha256 || !known {
             return Err(NoClaim::Moved);
         }
         let run = Run {
@@ -158,13 +161,19 @@ impl Dispatcher {
             Err(error) => {
                 let _ = self.state.remove_run(&run.id).await;
                 let taken = error.kind() == io::ErrorKind::AlreadyExists;
+                if taken {
+                    self.clear_own_marker(key, &snapshot.supervisor).await?;
+                }
                 return Err(if taken { NoClaim::Claimed } else { error.into() });
             }
         }
         // Somebody may have moved the file away while the marker was written: theirs is the task.
         let still = self.store.read(&key.project, QueueDir::Inbox, &key.id, max).await;
-        let result = match still {
-            Ok((now, _)) if now == text => {
+        let claims = self.store.list(&key.project, Some(&key.id)).await;
+        let delegated = claims.map(|inbox| inbox.sidecars.iter().any(|(_, which)| *which == Sidecar::Delegated));
+        let result = match (still, delegated) {
+            (Ok(_), Ok(true)) => Err(NoClaim::Claimed),
+            (Ok((now, _)), Ok(false)) if now == text => {
                 let assignment = Assignment { task: key.clone(), run: run.id.clone() };
                 let events = vec![
                     Event::Task(key.clone(), TaskEvent::Claimed(run.clone())),
@@ -173,7 +182,7 @@ impl Dispatcher {
                 ];
                 self.live.propose(events).await.map_err(NoClaim::from)
             }
-            Ok(_) | Err(_) => Err(NoClaim::Moved),
+            (Ok(_) | Err(_), Ok(_) | Err(_)) => Err(NoClaim::Moved),
         };
         if result.is_err() {
             self.store.remove_sidecar(&key.project, &key.id, Sidecar::Working).await?;
@@ -181,9 +190,22 @@ impl Dispatcher {
         }
         result
     }
+
+    /// A marker of ours beside a task that waits is of a claim that could not be taken back: only this service claims, and a
+    /// run's marker is gone before its task waits again.
+    async fn clear_own_marker(&self, key: &TaskKey, supervisor: &str) -> Result<(), NoClaim> {
+        let bytes = self.store.read_sidecar(&key.project, &key.id, Sidecar::Working).await?;
+        let Some(marker) = Marker::read(&bytes).filter(|marker| marker.supervisor == supervisor) else { return Ok(()) };
+        let snapshot = self.live.snapshot();
+        if snapshot.tasks.get(key).is_some_and(|task| task.phase == Phase::Queued) {
+            self.store.remove_sidecar(&key.project, &key.id, Sidecar::Working).await?;
+            let _ = self.state.remove_run(&marker.run).await;
+        }
+        Ok(())
+    }
 }
 
 /// Whether time alone may bring a choice.
 fn waits(snapshot: &Snapshot) -> bool {
-    !snapshot.paused && snapshot.tasks.values().any(|task| task.phase == crate::model::task::Phase::Queued)
+    !snapshot.paused && snapshot.tasks.values().any(|task| task.phase == Phase::Queued)
 }

@@ -10,7 +10,7 @@ use crate::{
         event::Counts,
         ids::{ProjectName, TaskId},
         result::run_of,
-        task_file::{identity, without_result},
+        task_file::identity,
     },
     ports::{Entry, FileFacts, FileKind, Inbox, QueueDir, QueueStore, Sidecar},
 };
@@ -335,10 +335,4 @@ impl QueueStore for FakeWorld {
             self.files.notified().await;
         }
     }
-}
-
-/// The task's own part of a finished file, as text.
-#[must_use]
-pub fn own_text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(without_result(bytes)).into_owned()
 }

@@ -119,6 +119,7 @@ pub(super) enum Due {
     Ready(u32),
     PasteShows(u32),
     Told(u32, Meaning, Source),
+    Begin { pid: u32, doing: u64 },
     BeatOver { pid: u32, doing: u64 },
     Recovered(u32),
     Exit(u32, Exit),
@@ -277,7 +278,7 @@ impl Inner {
             Due::Ready(pid) | Due::PasteShows(pid) | Due::Told(pid, ..) | Due::Recovered(pid) | Due::Exit(pid, _) => {
                 *pid
             }
-            Due::BeatOver { pid, .. } => *pid,
+            Due::Begin { pid, .. } | Due::BeatOver { pid, .. } => *pid,
         };
         let Some(program) = self.programs.get_mut(&pid).filter(|program| program.exit.is_none()) else { return };
         match due {
@@ -296,11 +297,12 @@ impl Inner {
             // A command's task is there from the start.
             Due::Told(_, Meaning::PromptTaken { prompt: Some(text) }, Source::Process) => self.receive(pid, text),
             Due::Told(_, meaning, source) => self.signal(pid, source, meaning),
+            Due::Begin { doing, .. } if program.doing == doing => self.next_beat(pid),
             Due::BeatOver { doing, .. } if program.doing == doing => {
                 program.beat += 1;
                 self.next_beat(pid);
             }
-            Due::BeatOver { .. } => {}
+            Due::Begin { .. } | Due::BeatOver { .. } => {}
             Due::Recovered(_) => program.recovered = true,
             Due::Exit(_, exit) => self.end_program(pid, exit),
         }
@@ -386,8 +388,13 @@ impl Inner {
             return;
         }
         self.signal(pid, Source::StatusFile, Meaning::Busy);
+        // The agent waits for its hook before it begins.
         self.schedule(tell, Due::Told(pid, taken(text), Source::Hook));
-        self.next_beat(pid);
+        let doing = self.number();
+        if let Some(program) = self.programs.get_mut(&pid) {
+            program.doing = doing;
+        }
+        self.schedule(tell, Due::Begin { pid, doing });
         self.redraw(pid);
     }
 

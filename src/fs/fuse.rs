@@ -6,35 +6,53 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
 use fuser::{
     CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
-    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::fs::{
     error::FsError,
-    ops::{Attr, Caller, Kind, Ops},
+    ops::{Attr, Caller, Kind, Ops, lock},
     ops_real::SetAttr,
 };
 
 /// Nothing is cached: the queue directories change behind the mount, and everything else is live.
 const TTL: Duration = Duration::ZERO;
+/// Facts that came with a look-up serve the `stat` that it was made for, and nothing later.
+const LOOKED_UP_TTL: Duration = Duration::from_millis(5);
 const GENERATION: Generation = Generation(0);
 /// Largest write in one request.
 const WRITE_MAX: u32 = 1024 * 1024;
 
 pub struct Adapter {
     ops: Arc<Ops>,
+    waiters: Arc<Waiters>,
+}
+
+/// Who polls the event log and found nothing new.
+#[derive(Debug, Default)]
+pub struct Waiters(Mutex<Vec<PollNotifier>>);
+
+impl Waiters {
+    /// Wakes them all: the log has grown.
+    pub fn wake(&self) {
+        for waiter in std::mem::take(&mut *lock(&self.0)) {
+            // One that has gone meanwhile is no loss.
+            let _ = waiter.notify();
+        }
+    }
 }
 
 impl Adapter {
-    pub fn new(ops: Arc<Ops>) -> Self {
-        Self { ops }
+    pub fn new(ops: Arc<Ops>, waiters: Arc<Waiters>) -> Self {
+        Self { ops, waiters }
     }
 
     /// Runs one operation; a panic in it is an error like any other.
@@ -93,7 +111,7 @@ fn file_attr(attr: Attr) -> FileAttr {
 
 fn entry(reply: ReplyEntry, result: Result<Attr, Errno>) {
     match result {
-        Ok(attr) => reply.entry(&TTL, &file_attr(attr), GENERATION),
+        Ok(attr) => reply.entry_with_ttls(&LOOKED_UP_TTL, &TTL, &file_attr(attr), GENERATION),
         Err(errno) => reply.error(errno),
     }
 }
@@ -276,7 +294,7 @@ impl Filesystem for Adapter {
 
     fn release(
         &self,
-        request: &Request,
+        _: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
@@ -284,7 +302,7 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        empty(reply, self.run("release", |ops| ops.release(fh.0, caller(request))));
+        empty(reply, self.run("release", |ops| ops.release(fh.0)));
     }
 
     fn fsync(&self, _: &Request, _ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
@@ -379,6 +397,30 @@ impl Filesystem for Adapter {
                 let handle = FileHandle(opened.handle);
                 reply.created(&TTL, &file_attr(attr), GENERATION, handle, direct(opened.direct));
             }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn poll(
+        &self,
+        _: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        ph: PollNotifier,
+        events: PollEvents,
+        flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        if flags.contains(PollFlags::FUSE_POLL_SCHEDULE_NOTIFY) {
+            // Before looking, so that no growth falls between the look and the wait.
+            let mut waiters = lock(&self.waiters.0);
+            waiters.retain(|waiter| waiter.handle().0 != ph.handle().0);
+            waiters.push(ph);
+        }
+        let readable = PollEvents::POLLIN | PollEvents::POLLRDNORM;
+        match self.run("poll", |ops| ops.is_ready(fh.0)) {
+            Ok(true) => reply.poll(events & (readable | PollEvents::POLLOUT | PollEvents::POLLWRNORM)),
+            Ok(false) => reply.poll(PollEvents::empty()),
             Err(errno) => reply.error(errno),
         }
     }

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -72,7 +72,10 @@ pub enum Handle {
     /// A rendered file; the bytes never change under a reader.
     Text(Arc<[u8]>),
     /// The event log, read where it stands on disk.
-    Log(File),
+    Log {
+        file: File,
+        read_to: AtomicU64,
+    },
     /// A control file: each write is whole. Reading gives the text as rendered at open.
     Control {
         scope: Scope,
@@ -82,14 +85,16 @@ pub enum Handle {
         message: Message,
         text: Arc<[u8]>,
     },
+    /// `writer` is who opened it for writing: the kernel doesn't say who closes it.
     Real {
         number: u64,
         file: Arc<RealFile>,
+        writer: Option<Writer>,
     },
     Dir(Vec<DirEntry>),
     RealDir {
         number: u64,
-        dir: File,
+        dir: Arc<File>,
         entries: Mutex<Vec<DirEntry>>,
     },
 }

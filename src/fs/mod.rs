@@ -15,6 +15,7 @@ mod ops;
 mod ops_dir;
 mod ops_file;
 mod ops_real;
+mod ops_text;
 mod real;
 pub mod render;
 pub mod tree;
@@ -46,6 +47,12 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// The errno's kind and the sentence that `control` shows.
     fn control(&self, scope: Scope, text: &[u8], writer: &Writer) -> Result<(), Refused>;
+
+    /// Whether a new name may come into being in a queue directory.
+    ///
+    /// # Errors
+    /// The errno's kind and a sentence, when the queue is full.
+    fn admits(&self, place: &Place) -> Result<(), Refused>;
 
     /// Something changed in a queue directory through the mount. Called after the change; a hint, so it must not wait.
     fn touched(&self, change: &Touched, writer: &Writer);

@@ -25,7 +25,7 @@ use nix::{
 use crate::{
     fs::{
         Backend,
-        fuse::Adapter,
+        fuse::{Adapter, Waiters},
         mount_helper,
         mount_table::{Entry, entry_at},
         ops::Ops,
@@ -85,6 +85,7 @@ pub enum MountError {
 pub struct Mounted {
     path: PathBuf,
     entry: Entry,
+    waiters: Arc<Waiters>,
     /// Says how the serving threads ended.
     ended: Receiver<std::io::Result<()>>,
     unmounted: bool,
@@ -114,7 +115,9 @@ impl Mounted {
         let mut config = fuser::Config::default();
         config.n_threads = Some(THREADS);
         config.acl = if options.allow_other { fuser::SessionACL::All } else { fuser::SessionACL::Owner };
-        let session = match fuser::Session::from_fd(Adapter::new(Arc::new(ops)), device, config.acl, config) {
+        let waiters = Arc::new(Waiters::default());
+        let adapter = Adapter::new(Arc::new(ops), Arc::clone(&waiters));
+        let session = match fuser::Session::from_fd(adapter, device, config.acl, config) {
             Ok(session) => session,
             Err(error) => return fail(format!("the kernel's greeting failed: {error}")),
         };
@@ -129,12 +132,17 @@ impl Mounted {
             return fail(format!("no thread: {error}"));
         }
         tracing::info!(path = %path.display(), "mounted");
-        Ok(Self { path, entry, ended, unmounted: false })
+        Ok(Self { path, entry, waiters, ended, unmounted: false })
     }
 
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The event log has grown: wakes who polls `events`.
+    pub fn events_grew(&self) {
+        self.waiters.wake();
     }
 
     /// Whether requests are still served: false after somebody else unmounted it.
@@ -277,7 +285,16 @@ fn answers(path: &Path) -> Option<bool> {
 
 /// Mounts and answers the descriptor to serve: by `mount(2)` where that is allowed, else by fusermount3.
 fn mount_device(path: &Path, allow_other: bool) -> Result<OwnedFd, MountError> {
-    let device = File::options().read(true).write(true).open("/dev/fuse").map_err(MountError::NoFuse)?;
+    let by_helper = || {
+        mount_helper::mount(path, FSNAME, allow_other)
+            .map_err(|reason| MountError::Mount { path: path.to_owned(), reason })
+    };
+    let device = match File::options().read(true).write(true).open("/dev/fuse") {
+        Ok(device) => device,
+        // Some systems let the helper alone open it.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return by_helper(),
+        Err(error) => return Err(MountError::NoFuse(error)),
+    };
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     let mut data = format!("fd={},rootmode=40000,user_id={uid},group_id={gid},default_permissions", device.as_raw_fd());
     if allow_other {
@@ -292,8 +309,7 @@ fn mount_device(path: &Path, allow_other: bool) -> Result<OwnedFd, MountError> {
         }
         Err(Errno::EPERM) => {
             drop(device);
-            mount_helper::mount(path, FSNAME, allow_other)
-                .map_err(|reason| MountError::Mount { path: path.to_owned(), reason })
+            by_helper()
         }
         Err(errno) => Err(MountError::Mount { path: path.to_owned(), reason: errno.to_string() }),
     }

@@ -12,7 +12,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use jiff::Timestamp;
@@ -24,24 +24,20 @@ use crate::{
         error::FsError,
         handles::Handle,
         nodes::{Key, Nodes, Where},
+        ops_text::Rendering,
         real::{FileId, QUEUE_DIRS, Queue, is_component, proc_path},
-        render,
         tree::{Object, Picture, Row, Spot, View, What},
     },
     model::{
         command::{Scope, Writer},
         ids::{ProjectName, SessionName},
-        snapshot::Snapshot,
-        task::{Phase, Status, Task},
     },
 };
 
 /// Inode number of the mount's root (FUSE's own rule).
 pub const ROOT: u64 = 1;
-/// How long a rendering serves again, so that a `stat` and the read that follows agree.
-const RENDERING_LIVES: Duration = Duration::from_secs(1);
-/// Largest file of a queue that `task.md` and `result.md` show.
-const SHOWN_MAX: u64 = 16 * 1024 * 1024;
+/// Directories kept open at once.
+const DIRS_MAX: usize = 16;
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
@@ -89,18 +85,11 @@ pub struct Attr {
 
 /// A real directory, open for `*at` calls.
 pub(super) struct RealDir {
-    pub file: File,
+    pub file: Arc<File>,
     pub number: u64,
     pub queue: usize,
     pub path: PathBuf,
     pub view: View,
-}
-
-#[derive(Debug)]
-struct Rendering {
-    seq: u64,
-    made: Instant,
-    bytes: Arc<[u8]>,
 }
 
 pub struct Ops {
@@ -112,8 +101,10 @@ pub struct Ops {
     pub(super) nodes: Mutex<Nodes>,
     pub(super) handles: Mutex<HashMap<u64, Arc<Handle>>>,
     next_handle: AtomicU64,
-    rendered: Mutex<HashMap<Spot, Rendering>>,
-    events_log: PathBuf,
+    pub(super) rendered: Mutex<HashMap<Spot, Rendering>>,
+    /// Directories used last, by inode number. A number stands for one directory for ever, so an entry can't go wrong.
+    dirs: Mutex<HashMap<u64, Arc<File>>>,
+    pub(super) events_log: PathBuf,
     control_gid: Option<u32>,
     uid: u32,
     gid: u32,
@@ -142,6 +133,7 @@ impl Ops {
             handles: Mutex::default(),
             next_handle: AtomicU64::new(1),
             rendered: Mutex::default(),
+            dirs: Mutex::default(),
             events_log,
             control_gid,
             uid: nix::unistd::geteuid().as_raw(),
@@ -213,6 +205,7 @@ impl Ops {
 
     pub fn forget(&self, number: u64, lookups: u64) {
         lock(&self.nodes).forget(number, lookups);
+        lock(&self.dirs).remove(&number);
     }
 
     pub fn getattr(&self, number: u64, handle: Option<u64>) -> Result<Attr, FsError> {
@@ -283,105 +276,6 @@ impl Ops {
         Attr { number, kind, mode, nlink, uid, gid, rdev: 0, size, blocks, atime: at, mtime: at, ctime: at }
     }
 
-    pub(super) fn open_log(&self) -> Option<File> {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        std::fs::OpenOptions::new().read(true).custom_flags(flags).open(&self.events_log).ok()
-    }
-
-    /// The text of a virtual file, rendered now or less than a moment ago from the same picture.
-    pub(super) fn text(&self, spot: &Spot, snapshot: &Snapshot) -> Result<Arc<[u8]>, FsError> {
-        if let Some(known) = lock(&self.rendered).get(spot)
-            && known.seq == snapshot.seq
-            && known.made.elapsed() < RENDERING_LIVES
-        {
-            return Ok(Arc::clone(&known.bytes));
-        }
-        let bytes: Arc<[u8]> = self.render(spot, snapshot)?.into_bytes().into();
-        let mut rendered = lock(&self.rendered);
-        rendered.retain(|_, known| known.seq == snapshot.seq && known.made.elapsed() < RENDERING_LIVES);
-        rendered.insert(spot.clone(), Rendering { seq: snapshot.seq, made: Instant::now(), bytes: Arc::clone(&bytes) });
-        Ok(bytes)
-    }
-
-    fn render(&self, spot: &Spot, snapshot: &Snapshot) -> Result<String, FsError> {
-        let row = row_of(spot).ok_or(FsError::IsDirectory)?;
-        let picture = Picture { snapshot, now: Timestamp::now() };
-        let task = || match &spot.object {
-            Object::Task(_, key) => snapshot.tasks.get(key).cloned().ok_or(FsError::NoEntry),
-            _ => Err(FsError::NoEntry),
-        };
-        let session = || match &spot.object {
-            Object::Session(name) => snapshot.sessions.get(name).cloned().ok_or(FsError::NoEntry),
-            _ => Err(FsError::NoEntry),
-        };
-        Ok(match row.what {
-            What::Root(make) => make(&picture),
-            What::Task(make) => make(&picture, &*task()?),
-            What::Session(make) => make(&picture, &*session()?),
-            What::Account(make) => {
-                let Object::Account(name) = &spot.object else { return Err(FsError::NoEntry) };
-                let account = snapshot.accounts.iter().find(|account| account.name == *name);
-                make(&picture, account.ok_or(FsError::NoEntry)?)
-            }
-            What::Project(make) => {
-                let Object::Project(name) = &spot.object else { return Err(FsError::NoEntry) };
-                let project = snapshot.projects.iter().find(|project| project.name == *name);
-                make(&picture, project.ok_or(FsError::NoEntry)?)
-            }
-            What::TaskText => self.task_text(&*task()?)?,
-            What::TaskResult => self.task_result(&*task()?)?,
-            What::Config => super::clean(&self.backend.config_text()),
-            What::Control | What::Input | What::Keys => match &spot.object {
-                Object::Task(..) => render::task::control(&picture, &*task()?),
-                Object::Session(_) => render::session::control(&picture, &*session()?, row.name),
-                _ => render::root::control(&picture),
-            },
-            What::Log | What::Link(_) | What::Dir(_) | What::Queue => return Err(FsError::Invalid),
-        })
-    }
-
-    /// The task as written: where it stands, or what stands before the result in the filed one.
-    fn task_text(&self, task: &Task) -> Result<String, FsError> {
-        if let Phase::Finished(_) = task.phase {
-            let filed = self.task_result(task)?;
-            let end = filed.find(crate::model::task_file::RESULT_LINE).unwrap_or(filed.len());
-            return Ok(filed[..end].to_owned());
-        }
-        self.shown_file(task, &["inbox"])
-    }
-
-    fn task_result(&self, task: &Task) -> Result<String, FsError> {
-        let Phase::Finished(finished) = &task.phase else { return Ok(String::new()) };
-        match finished.ending.status {
-            Status::Done => self.shown_file(task, &["done"]),
-            Status::Failed | Status::Cancelled => self.shown_file(task, &["failed", "done"]),
-        }
-    }
-
-    /// The cleaned text of a task's file in the first of `dirs` that has it; empty when none has.
-    fn shown_file(&self, task: &Task, dirs: &[&str]) -> Result<String, FsError> {
-        use std::io::Read as _;
-        let Some(queue) = self.queues.iter().find(|queue| queue.project == task.key.project) else {
-            return Ok(String::new());
-        };
-        for dir in dirs {
-            let path = Path::new(dir).join(task.key.id.file_name());
-            let file = match queue.open_at(&path, OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
-                Ok(file) => file,
-                Err(FsError::NoEntry) => continue,
-                Err(error) => return Err(error),
-            };
-            if !file.metadata().is_ok_and(|meta| meta.is_file()) {
-                continue;
-            }
-            let mut bytes = Vec::new();
-            file.take(SHOWN_MAX).read_to_end(&mut bytes).map_err(|error| FsError::io("read", &error))?;
-            return Ok(super::clean(&String::from_utf8_lossy(&bytes)));
-        }
-        Ok(String::new())
-    }
-
     pub(super) fn key(&self, number: u64) -> Result<Key, FsError> {
         lock(&self.nodes).get(number).map(|node| node.key.clone()).ok_or(FsError::Stale)
     }
@@ -425,7 +319,19 @@ impl Ops {
             }
         };
         let (queue, path) = place.ok_or(FsError::Stale)?;
-        let file = self.real_file(number, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        let kept = lock(&self.dirs).get(&number).cloned();
+        let file = match kept {
+            Some(file) => file,
+            None => {
+                let file = Arc::new(self.real_file(number, OFlag::O_PATH | OFlag::O_DIRECTORY)?);
+                let mut dirs = lock(&self.dirs);
+                if dirs.len() >= DIRS_MAX {
+                    dirs.clear();
+                }
+                dirs.insert(number, Arc::clone(&file));
+                file
+            }
+        };
         Ok(RealDir { file, number, queue, path, view })
     }
 

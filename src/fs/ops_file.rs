@@ -4,7 +4,10 @@
 use std::{
     fs::File,
     os::unix::fs::FileExt as _,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use nix::{
@@ -66,10 +69,11 @@ impl Ops {
     pub(super) fn add_real(&self, number: u64, file: RealFile, caller: Caller) -> Opened {
         let writable = file.writable;
         let file = Arc::new(file);
-        let handle = self.add_handle(Handle::Real { number, file: Arc::clone(&file) });
+        let writer = writable.then(|| caller.writer());
+        let handle = self.add_handle(Handle::Real { number, file: Arc::clone(&file), writer: writer.clone() });
         lock(&self.nodes).opened(number, handle, file);
-        if writable {
-            self.touch(caller, self.place_of(number).map(|at| Touched::Opened { at, handle }));
+        if let (Some(writer), Some(at)) = (writer, self.place_of(number)) {
+            self.backend.touched(&Touched::Opened { at, handle }, &writer);
         }
         Opened { handle, direct: false }
     }
@@ -79,7 +83,8 @@ impl Ops {
         if let What::Log = row.what
             && !write
         {
-            return Ok(self.open_log().map_or_else(|| Handle::Text(Arc::from([])), Handle::Log));
+            let log = self.open_log().map(|file| Handle::Log { file, read_to: AtomicU64::new(0) });
+            return Ok(log.unwrap_or_else(|| Handle::Text(Arc::from([]))));
         }
         let scope = Self::scope(spot);
         if write && scope.is_none() {
@@ -120,7 +125,11 @@ impl Ops {
                 let from = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
                 Ok(text[from..text.len().min(from.saturating_add(size))].to_vec())
             }
-            Handle::Log(file) => read_at(file, offset, size),
+            Handle::Log { file, read_to } => {
+                let bytes = read_at(file, offset, size)?;
+                read_to.store(offset + bytes.len() as u64, Ordering::SeqCst);
+                Ok(bytes)
+            }
             Handle::Real { file, .. } => read_at(&file.file, offset, size),
             Handle::Dir(_) | Handle::RealDir { .. } => Err(FsError::IsDirectory),
         }
@@ -141,7 +150,7 @@ impl Ops {
                 file.mark_written();
                 file.file.write_at(data, offset).map_err(|error| FsError::io("write", &error))
             }
-            Handle::Text(_) | Handle::Log(_) => Err(FsError::ReadOnly),
+            Handle::Text(_) | Handle::Log { .. } => Err(FsError::ReadOnly),
             Handle::Dir(_) | Handle::RealDir { .. } => Err(FsError::IsDirectory),
         }
     }
@@ -150,7 +159,7 @@ impl Ops {
     /// before they write.
     pub fn flush(&self, handle: u64) -> Result<(), FsError> {
         let handle = self.handle(handle)?;
-        let Handle::Real { number, file } = &*handle else { return Ok(()) };
+        let Handle::Real { number, file, .. } = &*handle else { return Ok(()) };
         if file.lost.load(Ordering::SeqCst) {
             return Err(FsError::NotDurable { what: "the file", errno: Errno::EIO });
         }
@@ -195,13 +204,13 @@ impl Ops {
     }
 
     /// The last descriptor is closed. Nobody hears an error of this, so none may be born here but a message's.
-    pub fn release(&self, handle: u64, caller: Caller) -> Result<(), FsError> {
+    pub fn release(&self, handle: u64) -> Result<(), FsError> {
         let Some(open) = lock(&self.handles).remove(&handle) else { return Err(FsError::BadHandle) };
         match &*open {
-            Handle::Real { number, file } => {
-                if file.writable {
-                    let wrote = file.wrote.load(Ordering::SeqCst);
-                    self.touch(caller, self.place_of(*number).map(|at| Touched::Closed { at, handle, wrote }));
+            Handle::Real { number, file, writer } => {
+                let wrote = file.wrote.load(Ordering::SeqCst);
+                if let (Some(writer), Some(at)) = (writer, self.place_of(*number)) {
+                    self.backend.touched(&Touched::Closed { at, handle, wrote }, writer);
                 }
                 lock(&self.nodes).closed(*number, handle);
                 Ok(())
@@ -215,9 +224,25 @@ impl Ops {
                 let scope = Scope::Input(message.session.clone());
                 self.backend.control(scope, &text, &message.writer).map_err(FsError::Refused)
             }
-            Handle::Text(_) | Handle::Log(_) | Handle::Control { .. } | Handle::Dir(_) | Handle::RealDir { .. } => {
+            Handle::Text(_) | Handle::Log { .. } | Handle::Control { .. } | Handle::Dir(_) | Handle::RealDir { .. } => {
                 Ok(())
             }
+        }
+    }
+
+    /// Whether a reader of the event log would get something now. Everything else is always ready.
+    pub fn is_ready(&self, handle: u64) -> Result<bool, FsError> {
+        match &*self.handle(handle)? {
+            Handle::Log { file, read_to } => {
+                let length = file.metadata().map_err(|error| FsError::io("stat", &error))?.len();
+                Ok(length > read_to.load(Ordering::SeqCst))
+            }
+            Handle::Text(_)
+            | Handle::Control { .. }
+            | Handle::Input { .. }
+            | Handle::Real { .. }
+            | Handle::Dir(_)
+            | Handle::RealDir { .. } => Ok(true),
         }
     }
 

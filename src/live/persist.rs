@@ -11,7 +11,7 @@ use crate::model::{
     ids::{SessionName, TaskKey},
     session::{Assignment, Role, Session, SessionPhase},
     snapshot::{Account, Project, Snapshot},
-    task::{Filing, Origin, Phase, Run, Task, TaskSpec},
+    task::{Ending, Filing, Origin, Phase, Run, Task, TaskSpec, TextFacts},
 };
 
 /// Rises with every change of the format that an older daemon can't read.
@@ -31,6 +31,8 @@ struct State {
     sessions: Vec<SavedSession>,
     #[serde(default)]
     runs: Vec<SavedRun>,
+    #[serde(default)]
+    filings: Vec<SavedFiling>,
     #[serde(default)]
     overrides: Vec<(TaskKey, Override)>,
 }
@@ -56,6 +58,16 @@ struct SavedRun {
     run: Run,
 }
 
+/// A known end whose result isn't on disk yet: a cancel that was answered with OK must not be forgotten.
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedFiling {
+    task: TaskKey,
+    attempts: u32,
+    text: Option<TextFacts>,
+    run: Option<Run>,
+    ending: Ending,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error(
@@ -79,14 +91,23 @@ pub(super) fn render(world: &World) -> Vec<u8> {
         used: session.used,
     });
     let runs = world.snapshot.tasks.values().filter_map(|task| match &task.phase {
-        // A known end is not saved: the evidence that gave it is still there after a restart.
-        Phase::Working(run) | Phase::Filing(Filing { run: Some(run), .. }) => Some(SavedRun {
+        Phase::Working(run) => Some(SavedRun {
             task: task.key.clone(),
             attempts: task.attempts,
             origin: task.origin.clone(),
             run: run.clone(),
         }),
         Phase::Held(_) | Phase::Queued | Phase::Rejected(_) | Phase::Filing(_) | Phase::Finished(_) => None,
+    });
+    let filings = world.snapshot.tasks.values().filter_map(|task| match &task.phase {
+        Phase::Filing(filing) => Some(SavedFiling {
+            task: task.key.clone(),
+            attempts: task.attempts,
+            text: task.text.clone(),
+            run: filing.run.clone(),
+            ending: filing.ending.clone(),
+        }),
+        Phase::Held(_) | Phase::Queued | Phase::Rejected(_) | Phase::Working(_) | Phase::Finished(_) => None,
     });
     let state = State {
         version: VERSION,
@@ -96,6 +117,7 @@ pub(super) fn render(world: &World) -> Vec<u8> {
         request_seq: world.request_seq,
         sessions: sessions.collect(),
         runs: runs.collect(),
+        filings: filings.collect(),
         overrides: world.overrides.iter().map(|(key, said)| (key.clone(), said.clone())).collect(),
     };
     // These types always serialise: every map key is a string.
@@ -172,6 +194,20 @@ pub fn load(
             phase: Phase::Working(saved.run),
             attempts: saved.attempts,
             origin: saved.origin,
+            note: None,
+        };
+        world.snapshot.tasks.insert(saved.task, Arc::new(task));
+    }
+    for saved in state.filings {
+        let task = Task {
+            key: saved.task.clone(),
+            text: saved.text,
+            spec: Arc::new(TaskSpec::default()),
+            priority: 0,
+            since: saved.ending.at,
+            phase: Phase::Filing(Filing { run: saved.run, ending: saved.ending }),
+            attempts: saved.attempts,
+            origin: Origin::default(),
             note: None,
         };
         world.snapshot.tasks.insert(saved.task, Arc::new(task));

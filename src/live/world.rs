@@ -31,13 +31,23 @@ pub enum Refusal {
     Stopped,
 }
 
-/// What a person said about a task that its file doesn't hold.
+/// What is known of a waiting task that its file doesn't hold: what a person said, what was tried.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Override {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
     #[serde(default)]
     pub held: bool,
+    /// Attempts that came to nothing, of the text with this identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried: Option<Tried>,
+}
+
+/// Attempts used up so far, kept so that a restart doesn't give a task its retries again.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Tried {
+    pub identity: String,
+    pub attempts: u32,
 }
 
 /// Everything. Cloning is cheap: the parts are shared.
@@ -209,11 +219,17 @@ impl World {
             TaskEvent::Seen { text, spec } if !matches!(task.phase, Phase::Working(_) | Phase::Filing(_)) => {
                 task.text = Some(text.clone());
                 task.spec = spec.clone();
-                let said = self.overrides.get(&task.key).and_then(|o| o.priority);
-                task.priority = said.unwrap_or(spec.priority);
+                let known = self.overrides.get(&task.key);
+                task.priority = known.and_then(|o| o.priority).unwrap_or(spec.priority);
+                // Another text is another task, with all its attempts.
+                let tried = known.and_then(|o| o.tried.as_ref()).filter(|tried| tried.identity == text.identity);
+                task.attempts = tried.map_or(0, |tried| tried.attempts);
             }
-            TaskEvent::Seen { text, .. } => {
+            TaskEvent::Seen { text, spec } => {
                 let changed = task.phase.run().is_some_and(|run| run.text.identity != text.identity);
+                if !changed {
+                    task.spec = spec.clone();
+                }
                 task.note = changed.then(|| {
                     "its file has changed since it was claimed; the agent works on the earlier text".to_owned()
                 });
@@ -231,8 +247,11 @@ impl World {
             }
             TaskEvent::Filed { kept: Some(text) } => {
                 task.text = Some(text.clone());
+                task.attempts = 0;
                 task.note = None;
             }
+            // What the file holds was not known to be read: whatever it holds is what was cancelled.
+            TaskEvent::Cancel if matches!(task.phase, Phase::Held(_) | Phase::Rejected(_)) => task.text = None,
             TaskEvent::TryAgain { why, .. } => task.note = Some(why.clone()),
             TaskEvent::Unclaimed { why, .. } => {
                 task.note = Some(format!("attempt {} was taken back: {why}", task.attempts))
@@ -271,6 +290,10 @@ impl World {
         {
             // Nothing was tried, so nothing is used up.
             task.attempts = task.attempts.saturating_sub(1);
+        }
+        if let (TaskEvent::Unclaimed { .. }, Phase::Working(run)) = (event, &task.phase) {
+            let tried = Tried { identity: run.text.identity.clone(), attempts: task.attempts };
+            self.overrides.entry(task.key.clone()).or_default().tried = Some(tried);
         }
         let runs = |phase: &Phase| matches!(phase, Phase::Working(_) | Phase::Filing(_));
         self.unsaved |= runs(&task.phase) || runs(&phase);
@@ -449,7 +472,7 @@ impl World {
         text: &[u8],
         writer: Option<Writer>,
         result: &Result<(), Refused>,
-    ) -> usize {
+    ) -> u64 {
         let file = match scope {
             Scope::Daemon => "control".to_owned(),
             Scope::Task(key) => format!("tasks/{key}/control"),
@@ -468,17 +491,19 @@ impl World {
             Err(refused) => Err((refused.kind, refused.message.clone())),
         };
         let outcomes = Arc::make_mut(&mut self.snapshot.outcomes);
-        outcomes.push_back(Outcome { at: now, writer, file, text: shown, result });
+        outcomes.push_back(Outcome { seq: self.event_seq, at: now, writer, file, text: shown, result });
         while outcomes.len() > RECENT_OUTCOMES {
             outcomes.pop_front();
         }
-        usize::try_from(self.event_seq).unwrap_or(usize::MAX)
+        self.event_seq
     }
 
-    /// Corrects an outcome that was only begun when it was recorded; shown with the next picture.
-    pub(super) fn outcome_done(&mut self, _seq: usize, result: &Result<(), Refused>) {
-        if let (Err(refused), Some(last)) = (result, Arc::make_mut(&mut self.snapshot.outcomes).back_mut()) {
-            last.result = Err((refused.kind, refused.message.clone()));
+    /// Corrects an outcome that was only begun when it was recorded.
+    pub(super) fn outcome_done(&mut self, seq: u64, result: &Result<(), Refused>) {
+        let Err(refused) = result else { return };
+        let outcomes = Arc::make_mut(&mut self.snapshot.outcomes);
+        if let Some(outcome) = outcomes.iter_mut().find(|outcome| outcome.seq == seq) {
+            outcome.result = Err((refused.kind, refused.message.clone()));
         }
     }
 

@@ -196,19 +196,36 @@ fn parse_keys(session: &SessionName, text: &str) -> Result<Vec<Command>, Refused
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    // tmux key names are one printable character, or a word with optional C- M- S- in front.
-    let name_ok = |key: &str| {
-        key.chars().count() == 1 && !key.chars().any(char::is_control)
-            || key.len() <= 16
-                && key.chars().all(|c| c.is_ascii_alphanumeric() || "-^".contains(c))
-                && !key.starts_with('-')
-    };
-    match keys.iter().find(|key| !name_ok(key)) {
+    match keys.iter().find(|key| !is_key(key)) {
         Some(bad) => Err(Refused::new(
             RefusedKind::Invalid,
             format!("{bad:?} is not a tmux key name (Enter, Escape, C-c, Up, y …); text goes to `input`"),
         )),
         None => Ok(vec![Command::Keys(session.clone(), keys)]),
+    }
+}
+
+/// tmux(1), "KEY BINDINGS": names of keys that are no character of their own.
+const KEY_NAMES: &[&str] = &[
+    "Enter", "Escape", "Tab", "BTab", "Space", "BSpace", "Up", "Down", "Left", "Right", "Home", "End", "PageUp",
+    "PgUp", "PPage", "PageDown", "PgDn", "NPage", "IC", "Insert", "DC", "Delete", "F1", "F2", "F3", "F4", "F5", "F6",
+    "F7", "F8", "F9", "F10", "F11", "F12",
+];
+
+/// A key as tmux names it: a character or a name, with `C-`, `M-`, `S-` or `^` in front. tmux types anything else letter by
+/// letter, which is never what `keys` is for.
+fn is_key(text: &str) -> bool {
+    let mut key = text;
+    while let Some(rest) =
+        ["C-", "M-", "S-", "^"].iter().find_map(|prefix| key.strip_prefix(prefix)).filter(|r| !r.is_empty())
+    {
+        key = rest;
+    }
+    let mut characters = key.chars();
+    match (characters.next(), characters.next()) {
+        (Some(one), None) => !one.is_control(),
+        (Some(_), Some(_)) => KEY_NAMES.contains(&key),
+        (None, _) => false,
     }
 }
 
@@ -300,8 +317,8 @@ mod tests {
     fn keys_are_names_and_nothing_else() {
         let session = SessionName::parse("s").expect("a name");
         let keys = |text: &str| parse(&Scope::Keys(session.clone()), text.as_bytes());
-        assert!(keys("C-c Enter y\n").is_ok());
-        for bad in ["-t", "a;b", "#{x}", "Enter\u{1b}"] {
+        assert!(keys("C-c Enter y C-M-Left ^d ;\n").is_ok());
+        for bad in ["-t", "a;b", "#{x}", "Enter\u{1b}", "hello", "C-hello"] {
             assert!(keys(bad).is_err(), "{bad:?}");
         }
     }

@@ -69,6 +69,8 @@ pub struct Account {
 /// What became of one write to a control file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
+    /// The line of `events` that told of it.
+    pub seq: u64,
     pub at: Timestamp,
     pub writer: Option<Writer>,
     /// Which file: `control`, `tasks/x/control`, `sessions/s/keys`.
@@ -79,6 +81,11 @@ pub struct Outcome {
 }
 
 impl Snapshot {
+    /// The sessions that there are, in the names' order.
+    pub fn shown_sessions(&self) -> impl Iterator<Item = &Arc<Session>> {
+        self.sessions.values().filter(|session| session.is_shown())
+    }
+
     /// The name of a task in the root's `tasks/`: its id, or `project:id` where a project before it has the same id.
     #[must_use]
     pub fn display_id(&self, key: &TaskKey) -> String {

@@ -479,8 +479,11 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             E::Seen { .. } | E::NotReady(_) | E::Rejected(_) => Ok(Same),
             // Somebody else's claim beats ours only while nothing was typed.
             E::OutsideClaim(_) | E::Vanished { by_verb: false } => match run.delivery {
-                Delivery::NotBegun => Ok(Now(Phase::Working(Run { stop: Stop::Yielded, ..run.clone() }))),
-                Delivery::Begun | Delivery::Taken { .. } => Ok(Same),
+                // A cancel that was confirmed stays one.
+                Delivery::NotBegun if run.stop == Stop::No => {
+                    Ok(Now(Phase::Working(Run { stop: Stop::Yielded, ..run.clone() })))
+                }
+                Delivery::NotBegun | Delivery::Begun | Delivery::Taken { .. } => Ok(Same),
             },
             E::Vanished { by_verb: true } | E::Cancel => {
                 Ok(Now(Phase::Working(Run { stop: Stop::Cancelled, ..run.clone() })))
@@ -492,6 +495,8 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             E::TypingBegun { run: id } => {
                 same_run(run, id)?;
                 match run.delivery {
+                    // What was told to stop must not be typed any more.
+                    Delivery::NotBegun if run.stop != Stop::No => not_now(),
                     Delivery::NotBegun => Ok(Now(Phase::Working(Run { delivery: Delivery::Begun, ..run.clone() }))),
                     Delivery::Begun | Delivery::Taken { .. } => not_now(),
                 }

@@ -25,10 +25,11 @@ impl Queue {
             Status::Done => QueueDir::Done,
             Status::Failed | Status::Cancelled => QueueDir::Failed,
         };
-        if let Some(text) = self.text_of(key, run.as_ref()).await? {
+        if let Some(text) = self.text_of(task, run.as_ref()).await? {
             self.store.file(&key.project, dir, &key.id, &result::render(&text, run.as_ref(), ending)).await?;
         }
-        let kept = self.clear(key, run.as_ref()).await?;
+        let own = run.as_ref().map(|run| &run.text).or(task.text.as_ref());
+        let kept = self.clear(key, own.map(|text| text.identity.as_str()), run.is_some()).await?;
 
         let mut events = vec![Event::Task(key.clone(), TaskEvent::Filed { kept })];
         if let Some(run) = run {
@@ -42,7 +43,8 @@ impl Queue {
     }
 
     /// The text that was run; for a task that never ran, its file. `None` when there is nothing left to file.
-    async fn text_of(&self, key: &TaskKey, run: Option<&Run>) -> io::Result<Option<Vec<u8>>> {
+    async fn text_of(&self, task: &Task, run: Option<&Run>) -> io::Result<Option<Vec<u8>>> {
+        let key = &task.key;
         if let Some(run) = run {
             match self.state.load_run(&run.id).await {
                 Ok(text) => return Ok(Some(text)),
@@ -52,6 +54,10 @@ impl Queue {
         }
         let max = u64::MAX;
         match self.store.read(&key.project, QueueDir::Inbox, &key.id, max).await {
+            // Somebody wrote another task under the name of a cancelled one.
+            Ok((text, _)) if run.is_none() && task.text.as_ref().is_some_and(|t| t.identity != identity(&text)) => {
+                Ok(None)
+            }
             Ok((text, _)) => Ok(Some(text)),
             // A result without its task's text is still a result.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(run.map(|_| Vec::new())),
@@ -59,14 +65,14 @@ impl Queue {
         }
     }
 
-    /// Removes the task file, unless it holds a newer text, and the marker. Answers the newer text's facts.
-    pub(super) async fn clear(&self, key: &TaskKey, run: Option<&Run>) -> io::Result<Option<TextFacts>> {
-        let kept = match (run, self.store.read(&key.project, QueueDir::Inbox, &key.id, u64::MAX).await) {
+    /// Removes the task file, unless it holds another text than `own`, and the marker. Answers the other text's facts.
+    pub(super) async fn clear(&self, key: &TaskKey, own: Option<&str>, marked: bool) -> io::Result<Option<TextFacts>> {
+        let kept = match (own, self.store.read(&key.project, QueueDir::Inbox, &key.id, u64::MAX).await) {
             (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => None,
             (_, Err(error)) => return Err(error),
-            (Some(run), Ok((text, facts))) => {
+            (Some(own), Ok((text, facts))) => {
                 let identity = identity(&text);
-                (identity != run.text.identity).then(|| TextFacts {
+                (identity != own).then(|| TextFacts {
                     sha256: sha256(&text),
                     identity,
                     bytes: facts.bytes,
@@ -78,7 +84,7 @@ impl Queue {
         if kept.is_none() {
             self.store.remove(&key.project, &key.id).await?;
         }
-        if run.is_some() {
+        if marked {
             self.store.remove_sidecar(&key.project, &key.id, Sidecar::Working).await?;
         }
         self.store.remove_sidecar(&key.project, &key.id, Sidecar::Rejected).await?;

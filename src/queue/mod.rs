@@ -74,6 +74,7 @@ impl Queue {
                 Err(error) => self.disk_problem(&project, "the queue directories can't be made", &error).await,
             }
         }
+        self.settle_ends().await;
         self.look(&Look::Everything).await;
     }
 

@@ -14,7 +14,7 @@ use crate::{
         event::Event,
         ids::TaskKey,
         session::{Incarnation, Role, Session, SessionEvent, SessionPhase},
-        task::{Ending, Run, TaskEvent},
+        task::{Delivery, Ending, Run, TaskEvent},
         task_file::{Reading, clean, read},
     },
     ports::{Key, Launch, LaunchRequest, LaunchTask, PaneId, Sidecar, TerminalError},
@@ -65,6 +65,7 @@ impl Job {
 
     async fn open(&self, program: &Program, run: Option<&Run>) -> Result<(), String> {
         let name = &self.session.name;
+        self.end_stray().await?;
         let task = match run {
             Some(run) => {
                 let task = LaunchTask { run: run.id.clone(), text: self.prompt(run).await? };
@@ -85,10 +86,7 @@ impl Job {
             task,
         };
         let opened = match self.tools.agents.launch(&request).await {
-            Ok(plan) => {
-                self.end_stray().await?;
-                self.tools.terminal.open(&plan.launch).await.map(|pane| (plan, pane))
-            }
+            Ok(plan) => self.tools.terminal.open(&plan.launch).await.map(|pane| (plan, pane)),
             Err(error) => Err(TerminalError::Refused { what: name.to_string(), message: error.to_string() }),
         };
         match opened {
@@ -127,8 +125,12 @@ impl Job {
         }
     }
 
-    /// Ends a program of ours in this session that the owner never heard of: it was started and the answer was lost.
+    /// Ends a program that was started in this pool session and never told of: the answer to the start was lost, or it could
+    /// not be saved. Only a pane that carries our mark.
     async fn end_stray(&self) -> Result<(), String> {
+        if self.session.role == Role::Dedicated || self.session.phase.incarnation().is_some() {
+            return Ok(());
+        }
         let panes = self.tools.terminal.panes().await.map_err(|e| e.to_string())?;
         let stray = panes
             .iter()
@@ -235,6 +237,9 @@ impl Job {
 
     /// Removes the marker, then tells the owner: whoever claims next starts from a clean name.
     async fn unclaim(&self, run: &Run, why: &str) -> Result<Vec<Event>, String> {
+        if run.delivery != Delivery::NotBegun {
+            self.end_stray().await?;
+        }
         let Some(assignment) = &self.session.task else { return Ok(Vec::new()) };
         self.remove_marker(&assignment.task).await?;
         let _ = self.tools.state.remove_run(&run.id).await;
@@ -255,6 +260,9 @@ impl Job {
     }
 
     async fn finish(&self, run: &Run, ending: Ending) -> Result<(), String> {
+        if run.delivery != Delivery::NotBegun {
+            self.end_stray().await?;
+        }
         let tokens = match self.session.phase.incarnation() {
             Some(incarnation) => self.tools.agents.tokens(incarnation).await,
             None => None,

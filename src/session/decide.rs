@@ -166,7 +166,7 @@ fn with_run(
         let give_back = Step::GiveBack { run: run.clone(), why: over.why(run, note) };
         return match over {
             Over::Yielded => give_back,
-            Over::Again if run.attempt < run.attempts_allowed => give_back,
+            Over::Again if run.attempt < run.attempts_allowed || run.delivery == Delivery::NotBegun => give_back,
             Over::Again | Over::TimedOut => finish(run, failed(over.why(run, note), screen, now)),
             Over::Cancelled => {
                 finish(run, Ending { status: Status::Cancelled, ..failed(over.why(run, note), screen, now) })
@@ -176,7 +176,10 @@ fn with_run(
     let program = Program { agent: run.agent.clone(), account: run.account.clone(), workdir: run.workdir.clone() };
     let timeout = deadline(run);
     match (&session.phase, &run.delivery) {
-        (SessionPhase::Down, Delivery::NotBegun) if session.failures >= GIVE_BACK_AFTER => {
+        // Only when it failed for this run too: else a claim and its return would chase each other.
+        (SessionPhase::Down, Delivery::NotBegun)
+            if session.failures >= GIVE_BACK_AFTER && session.since > run.claimed =>
+        {
             let why =
                 format!("session {} could not start {} {} times in a row", session.name, run.agent, session.failures);
             Step::GiveBack { run: run.clone(), why }

@@ -130,14 +130,17 @@ impl Sessions {
                 sooner(at.duration_since(tokio::time::Instant::now()));
                 continue;
             }
+            let step = self.step(snapshot, session, now);
+            // What has to end ends before anything more is typed into it.
+            let ends = matches!(step, Step::End { .. });
             let request = snapshot.requests.iter().find(|(_, action)| action.session() == Some(name));
-            if let Some((id, action)) = request {
+            if let Some((id, action)) = request.filter(|_| !ends) {
                 let job = Job::new(self.tools.clone(), session.clone());
                 let (id, action) = (*id, action.clone());
                 self.spawn(name, async move { job.request(id, &action).await });
                 continue;
             }
-            match self.step(snapshot, session, now) {
+            match step {
                 Step::Nothing => {}
                 Step::Wait(at) => sooner(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)),
                 step => {

@@ -55,18 +55,17 @@ impl Watch {
     pub fn add(&self, project: &ProjectName, root: &Path) {
         let inbox = root.join("inbox");
         let Ok(inode) = std::fs::metadata(&inbox).map(|meta| meta.ino()) else { return };
-        let (Ok(mut inboxes), Ok(mut watcher)) = (self.inboxes.lock(), self.watcher.lock()) else { return };
-        if inboxes.get(&inbox).is_some_and(|(_, known)| *known == inode) {
+        let Ok(mut watcher) = self.watcher.lock() else { return };
+        // notify's thread answers `watch` only after the callback has returned, and the callback takes the other lock: it must
+        // not be held while the watcher is asked.
+        let known =
+            self.inboxes.lock().ok().and_then(|mut inboxes| inboxes.insert(inbox.clone(), (project.clone(), inode)));
+        if known.is_some_and(|(_, known)| known == inode) {
             return;
         }
         let _ = watcher.unwatch(&inbox);
-        match watcher.watch(&inbox, RecursiveMode::NonRecursive) {
-            Ok(()) => {
-                inboxes.insert(inbox, (project.clone(), inode));
-            }
-            Err(error) => {
-                tracing::warn!(path = %inbox.display(), %error, "no inotify watch; changes there are seen by the scan only");
-            }
+        if let Err(error) = watcher.watch(&inbox, RecursiveMode::NonRecursive) {
+            tracing::warn!(path = %inbox.display(), %error, "no inotify watch; changes there are seen by the scan only");
         }
     }
 

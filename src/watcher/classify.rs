@@ -30,6 +30,8 @@ pub struct History {
     idle_look_since: Option<Timestamp>,
     /// A busy look was seen since the last prompt.
     was_busy: bool,
+    /// Since when it is watched; what happened before was not seen.
+    watched_since: Option<Timestamp>,
 }
 
 impl History {
@@ -67,6 +69,7 @@ impl History {
 
     /// Takes a look at title and screen; answers whether anything is different from before.
     pub fn see(&mut self, look: &Look, now: Timestamp) -> bool {
+        self.watched_since.get_or_insert(now);
         let before = (self.states.get(&Source::Title).cloned(), self.states.get(&Source::Screen).cloned());
         self.states.remove(&Source::Title);
         self.states.remove(&Source::Screen);
@@ -83,6 +86,11 @@ impl History {
         let kind = |signal: &Option<Signal>| signal.as_ref().map(|s| (s.rule.clone(), s.meaning.clone()));
         let after = (self.states.get(&Source::Title).cloned(), self.states.get(&Source::Screen).cloned());
         (kind(&before.0), kind(&before.1)) != (kind(&after.0), kind(&after.1))
+    }
+
+    /// For an agent that tells nothing: its prompt counted as taken because its screen showed it at work.
+    pub fn assume_busy(&mut self) {
+        self.was_busy = true;
     }
 
     /// Evidence, best first.
@@ -166,11 +174,30 @@ pub enum Over {
     Failed { error: String },
 }
 
+/// How long a transcript's word that a turn has ended waits for the hook of an agent whose hooks are heard: only the hook
+/// tells of work in the background. Claude Code's records may be written before or up to a second after it.
+const HOOK_MAY_FOLLOW: Duration = Duration::from_secs(10);
+
+/// Whether the end of a turn may be believed yet.
+fn is_settled(history: &History, turn: &Signal, now: Timestamp) -> bool {
+    if turn.source <= Source::Hook {
+        return true;
+    }
+    let busy = history.states.get(&Source::StatusFile).is_some_and(|status| matches!(status.meaning, Meaning::Busy));
+    let failed = matches!(turn.meaning, Meaning::TurnFailed { .. });
+    let hooks_heard = history.states.contains_key(&Source::Hook);
+    let waited = now.duration_since(turn.at) >= SignedDuration::try_from(HOOK_MAY_FOLLOW).unwrap_or_default();
+    !busy && (failed || !hooks_heard || waited)
+}
+
 /// Whether a taken run is over. `tells` says that the agent tells when its turns end.
 #[must_use]
 pub fn over(history: &History, run: &Run, tells: bool, now: Timestamp) -> Option<Over> {
     let Delivery::Taken { at: taken } = &run.delivery else { return None };
     if let Some(turn) = history.turn.as_ref().filter(|turn| turn.at >= run.claimed) {
+        if !is_settled(history, turn, now) {
+            return None;
+        }
         return match &turn.meaning {
             Meaning::TurnEnded { message, background: 0 } => Some(Over::Done { message: message.clone() }),
             Meaning::TurnFailed { failure, message } => match failure {
@@ -195,7 +222,9 @@ pub fn over(history: &History, run: &Run, tells: bool, now: Timestamp) -> Option
         return None;
     }
     let quiet = SignedDuration::try_from(QUIET_END).unwrap_or_default();
-    let since = history.idle_look_since.filter(|_| history.was_busy)?.max(*taken);
+    // A turn that was taken before an earlier daemon ended may be over since: no busy look will come any more.
+    let unseen = history.watched_since.is_some_and(|since| since > *taken);
+    let since = history.idle_look_since.filter(|_| history.was_busy || unseen)?.max(*taken);
     (now.duration_since(since) >= quiet).then_some(Over::Done { message: None })
 }
 
@@ -265,6 +294,22 @@ mod tests {
         assert_eq!(activity(&[signal(Source::Hook, 12, ended(1))]), Activity::Working);
         let h = history(&[signal(Source::Hook, 12, ended(1)), signal(Source::Hook, 15, ended(0))]);
         assert_eq!(over(&h, &run(), true, at(99)), Some(Over::Done { message: Some("ok".into()) }));
+    }
+
+    #[test]
+    fn a_transcript_waits_for_the_hook_that_tells_of_background_work() {
+        let prompt = signal(Source::Hook, 11, Meaning::PromptTaken { prompt: None });
+        let record = signal(Source::Transcript, 12, ended(0));
+        let h = history(&[prompt.clone(), record.clone()]);
+        assert_eq!(over(&h, &run(), true, at(13)), None);
+        assert!(over(&h, &run(), true, at(22)).is_some(), "a hook that never comes is not waited for for ever");
+        let h = history(&[prompt.clone(), record.clone(), signal(Source::Hook, 12, ended(1))]);
+        assert_eq!(over(&h, &run(), true, at(99)), None);
+        let busy = signal(Source::StatusFile, 12, Meaning::Busy);
+        let h = history(&[busy, record.clone()]);
+        assert_eq!(over(&h, &run(), true, at(99)), None);
+        let h = history(&[record]);
+        assert!(over(&h, &run(), true, at(12)).is_some(), "an agent without hooks is believed");
     }
 
     #[test]

@@ -60,7 +60,6 @@ struct Watched {
     files_read: Timestamp,
     last_change: Timestamp,
     told_silent: bool,
-    told: Option<Verdict>,
     screens: Arc<Screens>,
     colour_read: Timestamp,
     history_read: Timestamp,
@@ -183,7 +182,16 @@ impl Watcher {
             if ids.is_empty() {
                 continue;
             }
-            let Ok(texts) = self.terminal.capture(&ids, how).await else { continue };
+            let texts = self.terminal.capture(&ids, how).await;
+            let Ok(texts) = texts else {
+                // Not read, so not known: the next look tries again.
+                for (name, _) in which {
+                    if let Some(watched) = self.watched.get_mut(&name) {
+                        watched.pane_change = None;
+                    }
+                }
+                continue;
+            };
             for ((name, _), text) in which.into_iter().zip(texts) {
                 if let (Ok(text), Some(watched)) = (text, self.watched.get_mut(&name)) {
                     let screens = Arc::make_mut(&mut watched.screens);
@@ -253,8 +261,9 @@ impl Watcher {
         let verdict =
             classify(&watched.history, session.task.is_some(), look.ready, watched.last_change, stalled_after, now);
         let conversation = watched.history.conversation.clone();
-        if watched.told.as_ref().is_none_or(|told| differs(told, &verdict)) {
-            watched.told = Some(verdict.clone());
+        // Compared with what the owner shows, not with what was sent: a report may have been dropped.
+        let named = conversation.is_some() && conversation != incarnation.conversation;
+        if named || differs(&session.verdict, &verdict) {
             events.push(Event::Session(
                 name.clone(),
                 SessionEvent::Observed { of: of.clone(), verdict: verdict.clone(), conversation },
@@ -278,7 +287,10 @@ impl Watcher {
         }
 
         let tells = agents.tells_turns(&incarnation.agent);
-        let history = watched.history.clone();
+        let mut history = watched.history.clone();
+        if !agents.tells_prompts(&incarnation.agent) {
+            history.assume_busy();
+        }
         let screen = watched.screens.plain.clone();
         if let Some(run) = run_of(snapshot, session)
             && let Some(over) = over(&history, run, tells, now)

@@ -16,7 +16,7 @@ fn refusals_reach_the_shell_with_their_errno() {
     world.fails("head -c 5000 /dev/zero | tr '\\0' '#' | dd of=control bs=8k iflag=fullblock", "Message too long");
     world.fails("printf '\\377\\n' > control", "Invalid argument");
     world.fails("echo delete > tasks/fix/control", "Invalid argument");
-    world.fails("echo hello > sessions/ccl-auto-11/keys", "Invalid argument");
+    world.fails("echo 'y;n' > sessions/ccl-auto-11/keys", "Invalid argument");
     world.fails("echo pause > tasks/nobody/control", "No such file or directory");
     for shell in ["sh -c", "bash -c", "bash -ec"] {
         let output = world.bash(&format!("{shell} 'echo explode > control; exit $?'"));
@@ -98,6 +98,43 @@ fn a_panic_in_a_handler_is_eio_and_the_mount_lives_on() {
 }
 
 #[test]
+fn shared_with_others_the_permission_bits_hold_and_the_group_may_use_verbs() {
+    assert!(nix::unistd::geteuid().is_root(), "this test becomes another user and needs root");
+    let world = World::with(&[("MOUNT_CONTROL_GROUP", "4321")]);
+    world.ok("chmod 755 \"$HOME\" && mkdir -m 1777 projects/web/open");
+    let other = |groups: &str, script: &str| {
+        let become_user = format!("setpriv --reuid 65534 --regid 65534 {groups}");
+        world.bash(&format!("{become_user} bash -c '{script}'"))
+    };
+    let stranger = "--clear-groups";
+    for script in ["grep -q compte1 status", "ls inbox", "echo x > projects/web/open/x"] {
+        let output = other(stranger, script);
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    world.ok("[ \"$(stat -c %u \"$REAL/open/x\")\" = 65534 ]");
+    // The kernel has root's attributes of everything by now; they must not open anything to others.
+    world.ok("cat events config.yaml control sessions/ccl-auto-11/pane > /dev/null");
+    let refused = [
+        "cat events",
+        "cat config.yaml",
+        "cat sessions/ccl-auto-11/pane",
+        "cat control",
+        "echo pause > control",
+        "echo hold > tasks/fix/control",
+        "echo Enter > sessions/ccl-auto-11/keys",
+        "echo hi > sessions/ccl-auto-11/input",
+        "echo x > inbox/x.md",
+        "rm inbox/fix.md",
+    ];
+    for script in refused {
+        assert!(!other(stranger, script).status.success(), "{script}");
+    }
+    let member = other("--groups 4321", "echo pause > control");
+    assert!(member.status.success(), "{}", String::from_utf8_lossy(&member.stderr));
+    assert_eq!(world.calls().matches("verb ").count(), 1);
+}
+
+#[test]
 fn other_users_get_nothing() {
     assert!(nix::unistd::geteuid().is_root(), "this test becomes another user and needs root");
     let world = World::new();
@@ -113,4 +150,11 @@ fn other_users_get_nothing() {
     let again = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path.join("control"));
     assert!((&readable).write_all(b"pause\n").is_err() && again.is_ok());
     assert_eq!(world.calls(), "");
+}
+
+#[test]
+fn a_full_queue_and_an_unused_session() {
+    let world = World::new();
+    world.fails("echo x > inbox/one-too-many.md", "quota");
+    assert!(!world.ok("ls sessions").contains("ccl-auto-13"));
 }

@@ -63,7 +63,7 @@ fn a_killed_daemon_leaves_the_queue_and_the_next_one_mounts_again() {
             format!("{round}\n")
         );
         let begin = Instant::now();
-        world.server = World::start(world.dir.path());
+        world.server = World::start(world.dir.path(), &[]);
         assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
         assert_eq!(mounts_at(&world.mnt()), 1);
         world.ok(&format!("[ \"$(cat inbox/dead.md)\" = {round} ] && cat status > /dev/null"));
@@ -117,4 +117,37 @@ fn places_that_can_not_be_a_mountpoint_are_refused_with_the_reason() {
         claude_failover::fs::Options { events_log: dir.path().join("a/state/events.jsonl"), ..options("a") };
     std::fs::create_dir_all(dir.path().join("a/state")).expect("directories");
     assert!(mount(&log_below, dir.path()).is_err());
+}
+
+#[test]
+fn without_being_root_the_helper_mounts() {
+    assert!(nix::unistd::geteuid().is_root(), "this test becomes another user and needs root");
+    let dir = tempfile::tempdir().expect("a directory");
+    let user = nix::unistd::Uid::from_raw(65534);
+    nix::unistd::chown(dir.path(), Some(user), Some(nix::unistd::Gid::from_raw(65534))).expect("given away");
+    // The program must lie where that user can reach it.
+    let program = dir.path().join("server");
+    std::fs::copy(std::env::current_exe().expect("this program"), &program).expect("a copy");
+    // In a namespace of its own, with a device that everybody may open, as on most systems.
+    let script = r#"
+        mknod -m 666 "$D/fuse" c 10 229 && mount --bind "$D/fuse" /dev/fuse || exit 9
+        as="setpriv --reuid 65534 --regid 65534 --clear-groups"
+        mkfifo "$D/alive"
+        MOUNT_SERVE=$D $as "$D/server" --exact serve_a_mount --ignored --nocapture < "$D/alive" > /dev/null &
+        exec 3> "$D/alive"
+        for i in $(seq 1000); do [ -e "$D/ready" ] && break; sleep 0.01; done
+        $as bash -ec 'cd "$D/mnt"; grep -q compte1 status; echo x > inbox/x.md; cmp inbox/x.md ../web/.agent-queue/inbox/x.md
+            echo rescan > control; [ "$(stat -c %u inbox/x.md)" = 65534 ]; ! echo x > status' || exit 8
+        ! ls "$D/mnt" || exit 7
+        exec 3>&-
+        wait $! || exit 6
+        ! grep -q " $D/mnt " /proc/self/mountinfo
+    "#;
+    let output = std::process::Command::new("unshare")
+        .args(["-m", "bash", "-c", script])
+        .env("D", dir.path())
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("unshare");
+    assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
 }

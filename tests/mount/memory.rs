@@ -45,7 +45,7 @@ fn a_replaced_file_gets_another_number_and_the_old_one_is_stale() {
     assert_ne!(old, new);
     assert_eq!(ops.read(open.handle, 0, 10).expect("the old text"), b"a");
     assert_eq!(ops.getattr(old, None).expect("through the open file").nlink, 0);
-    ops.release(open.handle, ME).expect("released");
+    ops.release(open.handle).expect("released");
     assert_eq!(errno(ops.getattr(old, None)), libc::ESTALE);
     ops.forget(old, 1);
     assert_eq!(ops.getattr(new, None).expect("the new one").size, 3);
@@ -104,7 +104,7 @@ fn a_lost_write_is_told_and_stays_lost() {
             }
         }
         assert!(errors.iter().all(|errno| *errno == libc::ENOSPC) && !errors.is_empty(), "{errors:?}");
-        ops.release(open.handle, ME).expect("released");
+        ops.release(open.handle).expect("released");
     });
     let _ = nix::mount::umount2(&small, nix::mount::MntFlags::MNT_DETACH);
     result.expect("the test's body");

@@ -63,6 +63,8 @@ fn values_are_one_line_each() {
     assert_eq!(read("projects/api/tasks/fix/state"), "queued\n");
     assert_eq!(read("tasks/fix/session"), "ccl-auto-11\n");
     assert_eq!(read("tasks/fix/task.md"), "fix it\n");
+    std::fs::write(world.real("inbox/fix.md"), "fix more\n").expect("a change behind the mount");
+    assert_eq!(read("tasks/fix/task.md"), "fix more\n");
     assert_eq!(read("tasks/old/task.md"), "old\n");
     assert!(read("tasks/old/result.md").ends_with("fine\n"));
     assert_eq!(read("sessions/ccl-auto-11/state"), "waiting\n");
@@ -183,4 +185,36 @@ fn insta_like(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "{part:?} is missing in:\n{text}");
     }
+}
+
+#[test]
+fn a_poll_of_events_waits_until_there_is_more() {
+    let mut world = World::new();
+    let events = std::fs::File::open(world.mnt().join("events")).expect("events");
+    let ready = |timeout: u16| {
+        let interest = nix::poll::PollFlags::POLLIN;
+        let mut fds = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&events), interest)];
+        let count = nix::poll::poll(&mut fds, timeout).expect("a poll");
+        if count > 0 {
+            std::io::Read::read_to_end(&mut &events, &mut Vec::new()).expect("a read");
+        }
+        count
+    };
+    assert_eq!(ready(0), 1, "there is a first line");
+    assert_eq!(ready(50), 0, "nothing more");
+    let log = world.dir.path().join("events.jsonl");
+    let stdin = world.server.stdin.take().expect("the server's input");
+    let stdin = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut stdin = stdin;
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            let mut log = std::fs::OpenOptions::new().append(true).open(log).expect("the log");
+            std::io::Write::write_all(&mut log, b"{\"seq\":2}\n").expect("a line");
+            std::io::Write::write_all(&mut stdin, b".").expect("a hint");
+            stdin
+        });
+        assert_eq!(ready(10_000), 1, "woken");
+        writer.join().expect("the writer")
+    });
+    world.server.stdin = Some(stdin);
 }

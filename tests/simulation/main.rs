@@ -5,7 +5,6 @@
 
 mod jobs;
 mod run;
-mod services;
 mod stories;
 
 use run::{Outcome, simulate};

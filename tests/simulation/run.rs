@@ -7,22 +7,22 @@ use std::{
 
 use claude_failover::{
     config::{Agent, AgentKind, Config, Dedicated, Project},
+    daemon::services::{Ports, Services},
     fake::{Crash, FakeWorld, Faults, Inner, Rng, Tally},
-    live::Live,
+    live::{Live, load},
     model::{
         command::Scope,
-        event::Event,
+        event::{Counts, Event},
         ids::{AgentName, ProjectName, SessionName, TaskId, TaskKey},
         session::{Activity, SessionPhase},
+        snapshot,
         task::{Delivery, Hold, Phase, TaskEvent},
+        task_file::without_result,
     },
     ports::{Exit, QueueDir},
 };
 
-use crate::{
-    jobs::{Fate, Jobs},
-    services::{Ports, start_services},
-};
+use crate::jobs::{Fate, Jobs};
 
 /// How long, after everything is calm, the last task may take.
 const SETTLES_WITHIN: Duration = Duration::from_secs(1800);
@@ -78,6 +78,20 @@ pub fn ports(world: &Arc<FakeWorld>) -> Ports {
         state: world.clone(),
         new_id: Arc::new(move || format!("n{}", ids.with(Inner::number))),
     }
+}
+
+/// Starts the daemon's services on the world, as the daemon does.
+pub async fn start(world: &Arc<FakeWorld>, config: &Arc<Config>) -> Services {
+    let ports = ports(world);
+    let saved = ports.state.load().await.expect("the state can be read");
+    let projects = config.projects.iter().map(|p| snapshot::Project {
+        name: p.name.clone(),
+        path: p.path.clone(),
+        counts: Counts::default(),
+    });
+    let loaded = load(saved.as_deref(), projects.collect(), Vec::new(), (ports.new_id)(), ports.clock.now());
+    let (_keep, config) = tokio::sync::watch::channel(config.clone());
+    Services::start(&ports, &config, loaded.expect("the state can be understood")).await
 }
 
 pub fn runtime() -> tokio::runtime::Runtime {
@@ -197,7 +211,8 @@ impl Life {
 
     /// One daemon, from its start to its crash or the end of everything.
     async fn daemon(&mut self) {
-        let live = start_services(ports(&self.world), self.config.clone()).await;
+        let services = start(&self.world, &self.config).await;
+        let live = services.live.clone();
         self.outcome.adopted +=
             live.snapshot().sessions.values().filter(|s| matches!(s.phase, SessionPhase::Up(_))).count() as u64;
         let mut log = 0;
@@ -247,7 +262,12 @@ impl Life {
         tokio::spawn(async move {
             let name = key.id.file_name();
             let text = |inner: &mut Inner| inner.file(&key.project, QueueDir::Inbox, &name).map(|f| f.bytes.clone());
-            let before = world.with(text);
+            // What was written a moment ago may not have been seen yet, and is another task.
+            let fresh = |inner: &mut Inner| {
+                let changed = inner.file(&key.project, QueueDir::Inbox, &name).map_or(0, |file| file.changed);
+                inner.now - changed < 1_000_000_000
+            };
+            let before = if world.with(fresh) { None } else { world.with(text) };
             let told =
                 live.ask(Scope::Task(key.clone()), b"cancel".to_vec(), None, Duration::from_secs(2)).await.is_ok();
             let snapshot = live.snapshot();
@@ -271,7 +291,8 @@ impl Life {
         let eager = if self.calm_since.is_some() { 700 } else { 150 };
         let snapshot = live.snapshot();
         for (name, session) in &snapshot.sessions {
-            if !self.config.pool.autonomous.owns(name) || !self.rng.chance(eager) {
+            let asked = snapshot.requests.values().any(|action| action.session() == Some(name));
+            if asked || !self.config.pool.autonomous.owns(name) || !self.rng.chance(eager) {
                 continue;
             }
             match session.verdict.activity {
@@ -512,7 +533,7 @@ impl Life {
                 let rightly = match told {
                     Some(Phase::Held(hold)) => match hold {
                         Hold::OutsideClaim(_) => delegated,
-                        Hold::Empty => text.as_ref().is_some_and(Vec::is_empty),
+                        Hold::Empty => text.as_ref().is_some_and(|text| without_result(text).is_empty()),
                         Hold::OpenFrontmatter | Hold::DependsOn => text.is_some(),
                         Hold::ChangedWhileWorking | Hold::ByVerb => {
                             release.push(key.clone());
@@ -522,7 +543,9 @@ impl Life {
                             false
                         }
                     },
-                    Some(Phase::Rejected(_)) => text.as_ref().is_some_and(|text| text.ends_with(b"hm")),
+                    Some(Phase::Rejected(_)) => text.as_ref().is_some_and(|text| {
+                        text.windows(8).any(|part| part == b"\n---\nhm\n") || text.ends_with(b"\n---\nhm")
+                    }),
                     Some(Phase::Queued | Phase::Working(_) | Phase::Filing(_) | Phase::Finished(_)) | None => false,
                 };
                 if !rightly || (name.ends_with(".working")) {

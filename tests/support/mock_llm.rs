@@ -204,7 +204,7 @@ impl MockLlm {
 
 /// What to answer.
 #[derive(Debug, Clone)]
-pub(self) struct Plan {
+pub struct Plan {
     text: String,
     pieces: Vec<String>,
     pause: Duration,
@@ -212,7 +212,7 @@ pub(self) struct Plan {
 }
 
 #[derive(Debug, Clone)]
-pub(self) enum Call {
+pub enum Call {
     Shell { command: String, escalate: bool },
     Subagent { prompt: String },
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::Write as _,
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{
@@ -61,6 +61,11 @@ impl FakeDaemon {
 }
 
 impl Backend for FakeDaemon {
+    fn admits(&self, place: &claude_failover::fs::Place) -> Result<(), Refused> {
+        let full = place.name.to_str() == Some("one-too-many.md");
+        if full { Err(Refused::new(RefusedKind::Full, "the queue is full")) } else { Ok(()) }
+    }
+
     fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot.lock().expect("snapshot"))
     }
@@ -72,6 +77,7 @@ impl Backend for FakeDaemon {
         next.seq += 1;
         next.paused |= text == b"pause\n";
         let outcome = Outcome {
+            seq: 1,
             at: jiff::Timestamp::now(),
             writer: Some(writer.clone()),
             file: "control".to_owned(),
@@ -105,9 +111,17 @@ pub fn options(dir: &Path) -> Options {
 
 /// The child's side: serves until its standard input ends.
 pub fn serve(dir: &Path) {
-    let mounted = Mounted::mount(&options(dir), Arc::new(FakeDaemon::new(dir))).expect("mounted");
+    let group = std::env::var("MOUNT_CONTROL_GROUP").ok().and_then(|group| group.parse().ok());
+    let options = Options { allow_other: group.is_some(), control_gid: group, ..options(dir) };
+    let mounted = Mounted::mount(&options, Arc::new(FakeDaemon::new(dir))).expect("mounted");
     std::fs::write(dir.join("ready"), "").expect("ready");
-    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+    // Each byte stands for a line that the daemon wrote to its event log.
+    for byte in std::io::stdin().lock().bytes() {
+        if byte.is_err() {
+            break;
+        }
+        mounted.events_grew();
+    }
     mounted.unmount().expect("unmounted");
 }
 
@@ -120,6 +134,11 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// `variables` steer the server (`serve`).
+    pub fn with(variables: &[(&str, &str)]) -> Self {
         assert!(Path::new("/dev/fuse").exists(), "these tests need /dev/fuse");
         let dir = tempfile::tempdir().expect("a directory");
         for (task, body) in [("inbox/fix", "fix it\n"), ("done/old", "old\n<!-- claude-failover:result -->\nfine\n")] {
@@ -128,7 +147,7 @@ impl World {
             std::fs::write(path, body).expect("a task");
         }
         std::fs::write(dir.path().join("events.jsonl"), "{\"seq\":1}\n").expect("events");
-        let server = Self::start(dir.path());
+        let server = Self::start(dir.path(), variables);
         let done = Arc::new(AtomicBool::new(false));
         let watched = (Arc::clone(&done), dir.path().join("mnt"));
         std::thread::spawn(move || {
@@ -146,11 +165,12 @@ impl World {
         Self { dir, server, done }
     }
 
-    pub fn start(dir: &Path) -> Child {
+    pub fn start(dir: &Path, variables: &[(&str, &str)]) -> Child {
         let _ = std::fs::remove_file(dir.join("ready"));
         let mut server = Command::new(std::env::current_exe().expect("this program"))
             .args(["--exact", "serve_a_mount", "--nocapture", "--ignored"])
             .env("MOUNT_SERVE", dir)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()

@@ -82,7 +82,7 @@ fn working(picture: &Picture, run: &Run, out: &mut String) {
 }
 
 fn ended(ending: &Ending, out: &mut String) {
-    let _ = writeln!(out, "ended {} at {}", ending.status.word(), ending.at);
+    let _ = writeln!(out, "ended {} at {}", ending.status.word(), words::second(ending.at));
     if let Some(error) = &ending.error {
         let _ = writeln!(out, "error: {}", error.replace('\n', " "));
     }

@@ -38,7 +38,7 @@ pub async fn read(stream: &mut TcpStream) -> io::Result<Raw> {
     let (method, path) = (first.next().unwrap_or_default().to_owned(), first.next().unwrap_or_default().to_owned());
     let headers: HashMap<String, String> =
         lines.filter_map(|l| l.split_once(':')).map(|(k, v)| (k.to_lowercase(), v.trim().to_owned())).collect();
-    if headers.get("expect").is_some() {
+    if headers.contains_key("expect") {
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
     }
     if headers.get("transfer-encoding").is_some_and(|v| v.contains("chunked")) {

@@ -1,0 +1,147 @@
+//! The text of virtual files: rendered from one picture, or read from the queue directory that the picture names.
+
+use std::{
+    fs::File,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use nix::fcntl::OFlag;
+
+use crate::{
+    fs::{
+        clean,
+        error::FsError,
+        ops::{Ops, lock, row_of},
+        render,
+        tree::{Object, Picture, Spot, What},
+    },
+    model::{
+        snapshot::Snapshot,
+        task::{Phase, Status, Task},
+    },
+};
+
+/// How long a rendering serves again, so that a `stat` and the read that follows agree.
+const RENDERING_LIVES: Duration = Duration::from_secs(1);
+/// Renderings kept at once; a walk over the whole tree makes more.
+const RENDERINGS_MAX: usize = 256;
+/// Largest file of a queue that `task.md` and `result.md` show.
+const SHOWN_MAX: u64 = 16 * 1024 * 1024;
+
+/// A rendered file that may serve again.
+#[derive(Debug)]
+pub(super) struct Rendering {
+    seq: u64,
+    made: Instant,
+    bytes: Arc<[u8]>,
+}
+
+impl Ops {
+    pub(super) fn open_log(&self) -> Option<File> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        std::fs::OpenOptions::new().read(true).custom_flags(flags).open(&self.events_log).ok()
+    }
+
+    /// The text of a virtual file, rendered now or less than a moment ago from the same picture.
+    pub(super) fn text(&self, spot: &Spot, snapshot: &Snapshot) -> Result<Arc<[u8]>, FsError> {
+        // What comes from the disk may have changed without a new picture.
+        if row_of(spot).is_some_and(|row| matches!(row.what, What::TaskText | What::TaskResult)) {
+            return Ok(self.render(spot, snapshot)?.into_bytes().into());
+        }
+        if let Some(known) = lock(&self.rendered).get(spot)
+            && known.seq == snapshot.seq
+            && known.made.elapsed() < RENDERING_LIVES
+        {
+            return Ok(Arc::clone(&known.bytes));
+        }
+        let bytes: Arc<[u8]> = self.render(spot, snapshot)?.into_bytes().into();
+        let mut rendered = lock(&self.rendered);
+        if rendered.len() >= RENDERINGS_MAX {
+            rendered.clear();
+        }
+        rendered.insert(spot.clone(), Rendering { seq: snapshot.seq, made: Instant::now(), bytes: Arc::clone(&bytes) });
+        Ok(bytes)
+    }
+
+    fn render(&self, spot: &Spot, snapshot: &Snapshot) -> Result<String, FsError> {
+        let row = row_of(spot).ok_or(FsError::IsDirectory)?;
+        let picture = Picture { snapshot, now: Timestamp::now() };
+        let task = || match &spot.object {
+            Object::Task(_, key) => snapshot.tasks.get(key).cloned().ok_or(FsError::NoEntry),
+            _ => Err(FsError::NoEntry),
+        };
+        let session = || match &spot.object {
+            Object::Session(name) => snapshot.sessions.get(name).cloned().ok_or(FsError::NoEntry),
+            _ => Err(FsError::NoEntry),
+        };
+        Ok(match row.what {
+            What::Root(make) => make(&picture),
+            What::Task(make) => make(&picture, &*task()?),
+            What::Session(make) => make(&picture, &*session()?),
+            What::Account(make) => {
+                let Object::Account(name) = &spot.object else { return Err(FsError::NoEntry) };
+                let account = snapshot.accounts.iter().find(|account| account.name == *name);
+                make(&picture, account.ok_or(FsError::NoEntry)?)
+            }
+            What::Project(make) => {
+                let Object::Project(name) = &spot.object else { return Err(FsError::NoEntry) };
+                let project = snapshot.projects.iter().find(|project| project.name == *name);
+                make(&picture, project.ok_or(FsError::NoEntry)?)
+            }
+            What::TaskText => self.task_text(&*task()?)?,
+            What::TaskResult => self.task_result(&*task()?)?,
+            What::Config => clean(&self.backend.config_text()),
+            What::Control | What::Input | What::Keys => match &spot.object {
+                Object::Task(..) => render::task::control(&picture, &*task()?),
+                Object::Session(_) => render::session::control(&picture, &*session()?, row.name),
+                _ => render::root::control(&picture),
+            },
+            What::Log | What::Link(_) | What::Dir(_) | What::Queue => return Err(FsError::Invalid),
+        })
+    }
+
+    /// The task as written: where it stands, or what stands before the result in the filed one.
+    fn task_text(&self, task: &Task) -> Result<String, FsError> {
+        if let Phase::Finished(_) = task.phase {
+            let filed = self.task_result(task)?;
+            let end = filed.find(crate::model::task_file::RESULT_LINE).unwrap_or(filed.len());
+            return Ok(filed[..end].to_owned());
+        }
+        self.shown_file(task, &["inbox"])
+    }
+
+    fn task_result(&self, task: &Task) -> Result<String, FsError> {
+        let Phase::Finished(finished) = &task.phase else { return Ok(String::new()) };
+        match finished.ending.status {
+            Status::Done => self.shown_file(task, &["done"]),
+            Status::Failed | Status::Cancelled => self.shown_file(task, &["failed", "done"]),
+        }
+    }
+
+    /// The cleaned text of a task's file in the first of `dirs` that has it; empty when none has.
+    fn shown_file(&self, task: &Task, dirs: &[&str]) -> Result<String, FsError> {
+        use std::io::Read as _;
+        let Some(queue) = self.queues.iter().find(|queue| queue.project == task.key.project) else {
+            return Ok(String::new());
+        };
+        for dir in dirs {
+            let path = Path::new(dir).join(task.key.id.file_name());
+            let file = match queue.open_at(&path, OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
+                Ok(file) => file,
+                Err(FsError::NoEntry) => continue,
+                Err(error) => return Err(error),
+            };
+            if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+                continue;
+            }
+            let mut bytes = Vec::new();
+            file.take(SHOWN_MAX).read_to_end(&mut bytes).map_err(|error| FsError::io("read", &error))?;
+            return Ok(clean(&String::from_utf8_lossy(&bytes)));
+        }
+        Ok(String::new())
+    }
+}
