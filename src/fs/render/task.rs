@@ -23,7 +23,11 @@ pub fn why(picture: &Picture, task: &Task) -> String {
         Phase::Held(hold) => {
             let _ = writeln!(out, "{hold}");
         }
-        Phase::Queued => out.push_str("ready; waits for a free session\n"),
+        Phase::Queued => out.push_str(if picture.snapshot.paused {
+            "ready; dispatching is paused: `echo resume > control` in the mount's top directory goes on\n"
+        } else {
+            "ready; waits for a free session\n"
+        }),
         Phase::Rejected(problem) => {
             let _ = writeln!(out, "it can't run as it is written: {problem}");
         }

@@ -122,7 +122,7 @@ pub fn control<'a>(verbs: &[Verb], outcomes: impl Iterator<Item = &'a Outcome>) 
             |writer| format!("uid {} pid {} {}", writer.uid, writer.pid, writer.program),
         );
         let result = match &outcome.result {
-            Ok(text) if text.is_empty() => "ok".to_owned(),
+            Ok(text) if text.is_empty() || text == "ok" => "ok".to_owned(),
             Ok(text) => format!("ok: {text}"),
             Err((kind, text)) => format!("{}: {text}", errno_name(*kind)),
         };
