@@ -120,6 +120,12 @@ pub trait Terminal: Send + Sync {
     /// Every pane of the server, ours and strangers'. The first pane of the first window of each session only.
     async fn panes(&self) -> Result<Vec<Pane>, TerminalError>;
 
+    /// As `panes`, for whoever asks every second: panes at which nothing was shown since the last look may be told from
+    /// memory. Deaths and panes that come or go are told as they are.
+    async fn glance(&self) -> Result<Vec<Pane>, TerminalError> {
+        self.panes().await
+    }
+
     /// Runs a program in the session's pane: makes the session when it is missing, else replaces what runs there in
     /// place, so that attached clients stay. The old program's whole process tree must have been ended before
     /// (`terminate`); `open` refuses a pane whose program still lives.

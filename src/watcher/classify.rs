@@ -181,7 +181,9 @@ pub fn classify(
     let since = best.at;
     let activity = match &best.meaning {
         Meaning::Waiting { what } if history.shown(best, now) => Activity::Waiting(*what),
-        Meaning::Waiting { .. } | Meaning::Busy | Meaning::PromptTaken { .. } => working(last_change, stalled_after, now),
+        Meaning::Waiting { .. } | Meaning::Busy | Meaning::PromptTaken { .. } => {
+            working(last_change, stalled_after, now)
+        }
         Meaning::TurnEnded { background: 1.., .. } => working(last_change, stalled_after, now),
         // An agent may say that it is idle before its box can be typed into.
         Meaning::Idle

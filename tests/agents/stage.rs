@@ -184,8 +184,7 @@ fn configure(setup: &mut Setup, play: Play<'_>, clis: &Clis, world: &World, port
     env.extend(play.env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     let env: BTreeMap<String, String> = env;
     let name = play.cli.name();
-    setup.more_agents =
-        format!(", {name}: {{kind: {name}, program: {}, args: [{}]}}", program.display(), play.args);
+    setup.more_agents = format!(", {name}: {{kind: {name}, program: {}, args: [{}]}}", program.display(), play.args);
     setup.more = format!(
         "accounts: [{{name: one, agent: {name}, home: {}, owned: true, env: {}}}]",
         home.display(),
