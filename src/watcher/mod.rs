@@ -245,9 +245,8 @@ impl Watcher {
         }
 
         let moved = watched.screen_changed || pane.exit.is_some();
-        let at_rest = session.task.is_none()
-            && session.role == Role::Pool
-            && watched.told.as_ref().is_some_and(|told| told.activity == Activity::Idle);
+        let at_rest =
+            session.task.is_none() && session.role == Role::Pool && session.verdict.activity == Activity::Idle;
         let files_every = if at_rest { FILES_EVERY_IDLE } else { FILES_EVERY };
         if files_hinted || moved || now.duration_since(watched.files_read) >= files_every {
             watched.files_read = now;
@@ -291,16 +290,17 @@ impl Watcher {
             return events;
         }
 
-        let recorded = !agents.records_turns(&incarnation.agent) || watched.history.recorded(now);
-        let mut history = watched.history.clone();
-        if !agents.tells_prompts(&incarnation.agent) {
-            history.assume_busy();
-        }
-        let run = run_of(snapshot, session);
-        let over = run.and_then(|run| over(&history, run, agents.tells_turns(&incarnation.agent), now));
-        if let (Some(run), Some(over)) = (run, over.filter(|_| recorded)) {
-            let screen = watched.screens.plain.clone();
-            events.extend(self.ended(session, incarnation, run, over, screen).await);
+        if let Some(run) = run_of(snapshot, session) {
+            let recorded = !agents.records_turns(&incarnation.agent) || watched.history.recorded(now);
+            let mut history = watched.history.clone();
+            if !agents.tells_prompts(&incarnation.agent) {
+                history.assume_busy();
+            }
+            let over = over(&history, run, agents.tells_turns(&incarnation.agent), now);
+            if let Some(over) = over.filter(|_| recorded) {
+                let screen = watched.screens.plain.clone();
+                events.extend(self.ended(session, incarnation, run, over, screen).await);
+            }
         }
         if let Some(exit) = pane.exit
             && !matches!(session.phase, SessionPhase::Dead { .. } | SessionPhase::Ending(_))
