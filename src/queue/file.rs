@@ -70,22 +70,26 @@ impl Queue {
 
     /// Removes the task file, unless it holds another text than `own`, and the marker. Answers the other text's facts.
     pub(super) async fn clear(&self, key: &TaskKey, own: &str, marked: bool) -> io::Result<Option<TextFacts>> {
-        let kept = match self.store.read(&key.project, QueueDir::Inbox, &key.id, u64::MAX).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-            Ok((text, facts)) => {
-                let identity = identity(&text);
-                (identity != own).then(|| TextFacts {
-                    sha256: sha256(&text),
-                    identity,
-                    bytes: facts.bytes,
-                    modified: facts.modified,
-                })
+        let kept = loop {
+            match self.store.read(&key.project, QueueDir::Inbox, &key.id, u64::MAX).await {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break None,
+                Err(error) => return Err(error),
+                Ok((text, facts)) if identity(&text) == own => {
+                    if self.store.remove_unchanged(&key.project, &key.id, &facts).await? {
+                        break None;
+                    }
+                    // Somebody saved it between the look and the removal.
+                }
+                Ok((text, facts)) => {
+                    break Some(TextFacts {
+                        sha256: sha256(&text),
+                        identity: identity(&text),
+                        bytes: facts.bytes,
+                        modified: facts.modified,
+                    });
+                }
             }
         };
-        if kept.is_none() {
-            self.store.remove(&key.project, &key.id).await?;
-        }
         if marked {
             self.store.remove_sidecar(&key.project, &key.id, Sidecar::Working).await?;
         }
