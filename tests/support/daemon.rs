@@ -28,6 +28,8 @@ pub struct Setup {
     pub agent: String,
     /// `dispatcher.settle`
     pub settle: String,
+    /// Variables of the daemon.
+    pub env: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -49,6 +51,9 @@ impl Setup {
 pub struct World {
     temp: tempfile::TempDir,
     daemon: Option<Child>,
+    /// `$NOTIFY_SOCKET` of the daemon.
+    pub notify: Option<PathBuf>,
+    env: Vec<(String, String)>,
 }
 
 pub fn program() -> PathBuf {
@@ -65,11 +70,18 @@ impl World {
     /// Everything but the daemon.
     pub fn prepare(setup: &Setup) -> Self {
         let temp = tempfile::Builder::new().prefix("cf-").tempdir().expect("a directory");
-        let world = Self { temp, daemon: None };
+        let mut world = Self { temp, daemon: None, notify: None, env: Vec::new() };
         for dir in ["web", "api", "home", "mnt"] {
             fs::create_dir(world.path(dir)).expect("made");
         }
-        let at = |name: &str| world.path(name).display().to_string();
+        world.configure(setup);
+        world
+    }
+
+    /// Writes the configuration; a daemon that runs already doesn't see it.
+    pub fn configure(&mut self, setup: &Setup) {
+        self.env.clone_from(&setup.env);
+        let at = |name: &str| self.path(name).display().to_string();
         let config = format!(
             "projects: [{{name: web, path: {web}}}, {{name: api, path: {api}}}]\n\
              agents: {{demo: {{kind: demo, env: {{DEMO_AGENT_HOME: {home}, DEMO_AGENT_MODE: '{mode}'}}}} {agents}}}\n\
@@ -89,19 +101,23 @@ impl World {
             agent = setup.agent,
             more = setup.more,
         );
-        fs::write(world.path("config.yaml"), config).expect("written");
-        world
+        fs::write(self.path("config.yaml"), config).expect("written");
     }
 
     /// Starts the daemon and waits until the mount answers.
     pub fn run(&mut self) {
         let log = fs::OpenOptions::new().append(true).create(true).open(self.path("daemon.log")).expect("a log");
-        let child = Command::new(program())
+        let mut command = Command::new(program());
+        match &self.notify {
+            Some(socket) => command.env("NOTIFY_SOCKET", socket),
+            None => command.env_remove("NOTIFY_SOCKET"),
+        };
+        let child = command
             .args(["run", "--foreground", "--config"])
             .arg(self.path("config.yaml"))
             .env("STATE_DIRECTORY", self.path("state"))
             .env("CLAUDE_FAILOVER_LOG", "claude_failover=debug")
-            .env_remove("NOTIFY_SOCKET")
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
