@@ -362,6 +362,17 @@ pub trait QueueStore: Send + Sync {
     async fn file(&self, project: &ProjectName, dir: QueueDir, id: &TaskId, text: &[u8]) -> std::io::Result<()>;
     /// Removes `inbox/<id>.md`. A missing one is success.
     async fn remove(&self, project: &ProjectName, id: &TaskId) -> std::io::Result<()>;
+    /// Removes `inbox/<id>.md` unless it has changed since `seen`; answers whether it is gone. A store that can do it in one
+    /// step should: in this one a save between the look and the removal is lost.
+    async fn remove_unchanged(&self, project: &ProjectName, id: &TaskId, seen: &FileFacts) -> std::io::Result<bool> {
+        match self.read(project, QueueDir::Inbox, id, u64::MAX).await {
+            Ok((_, facts)) if facts.change != seen.change => return Ok(false),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(error),
+        }
+        self.remove(project, id).await.map(|()| true)
+    }
     /// Renames a task between queue directories, never over another (`AlreadyExists`).
     async fn shift(&self, project: &ProjectName, from: QueueDir, to: QueueDir, id: &TaskId) -> std::io::Result<()>;
     /// Waits until something in an inbox may have changed and answers what; a hint. `None` stands for anything anywhere.
