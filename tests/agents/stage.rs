@@ -23,6 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The one session.
 pub const SESSION: &str = "pool-11";
+/// Claude Code's arguments that let it work without asking. Its own default needs a check at the provider.
+pub const ACCEPT: &str = "--permission-mode, acceptEdits, --allowedTools, Bash";
 /// Codex has each conversation named by the model, with a tool like a conversation's own.
 const TITLE: &str = "Generate a concise, single-line task title";
 pub const KEY: &str = "sk-ant-dummy-dummy-dummy-dummy-0001";
@@ -56,7 +58,7 @@ pub struct Play<'a> {
 impl Play<'_> {
     pub fn new(cli: Cli) -> Self {
         let args = match cli {
-            Cli::Claude => "--permission-mode, acceptEdits, --allowedTools, Bash",
+            Cli::Claude => ACCEPT,
             Cli::Codex => "",
         };
         Self { cli, args, env: &[], subscription: false }
