@@ -35,9 +35,8 @@ pub fn answers(cli: Cli) {
         filed.as_millis()
     );
     assert!(
-        result.starts_with(
-            "please say hello\n<!-- claude-failover:result -->\n\nMOCK-REPLY done: 16 chars received.\n"
-        ),
+        result
+            .starts_with("please say hello\n<!-- claude-failover:result -->\n\nMOCK-REPLY done: 16 chars received.\n"),
         "{result}\n{}",
         stage.told()
     );
