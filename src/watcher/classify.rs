@@ -67,6 +67,12 @@ impl History {
                 self.states.insert(signal.source, signal.clone());
             }
             Meaning::TurnEnded { .. } | Meaning::TurnFailed { .. } | Meaning::Interrupted => {
+                // No hook tells of an interrupt, so an earlier hook's word would stand for ever.
+                if matches!(signal.meaning, Meaning::Interrupted)
+                    && self.states.get(&Source::Hook).is_some_and(|hook| hook.at <= signal.at)
+                {
+                    self.states.remove(&Source::Hook);
+                }
                 // Two sources tell of the same end: the better one's word stays.
                 let better =
                     self.turn.as_ref().is_some_and(|known| known.source < signal.source && is_end(&known.meaning));
@@ -438,5 +444,12 @@ mod tests {
             ]),
             Activity::Waiting(WaitingFor::Question)
         );
+        // Codex: no status file, and no hook tells of the interrupt.
+        let prompt = Meaning::PromptTaken { prompt: None };
+        let interrupted = signal(Source::Transcript, 12, Meaning::Interrupted);
+        let codex = [signal(Source::Hook, 11, prompt.clone()), interrupted.clone()];
+        assert_eq!(activity(&codex), Activity::Waiting(WaitingFor::Question));
+        let again = [interrupted, signal(Source::Hook, 13, prompt)];
+        assert_eq!(activity(&again), Activity::Working);
     }
 }

@@ -1,11 +1,9 @@
 //! Claude Code.
 
-use std::{fs, time::Duration};
-
 use crate::{
     mock_llm::{Claim, Mode},
     scenario,
-    stage::{Cli, Play, Stage},
+    stage::{ACCEPT, Cli, Play, Stage},
 };
 
 const ME: Cli = Cli::Claude;
@@ -41,36 +39,47 @@ fn claude_survives_the_daemon_s_death() {
     scenario::survives_kill_9(ME);
 }
 
-/// A server in trouble says nothing of the account, whether the agent tries again itself or gives up.
 #[test]
-fn a_server_error_is_never_a_limit() {
-    for mode in [Mode::ServerError, Mode::Overloaded] {
-        let play = Play { env: &[("CLAUDE_CODE_MAX_RETRIES", "1")], ..Play::new(ME) };
-        let Some(stage) = Stage::set(play) else { return };
-        stage.mock.set(mode);
-        stage.world.submit("a", "---\nretries: 0\n---\nplease say hello\n");
-        let failed = stage.world.queue("failed/a.md");
-        scenario::never(&stage, "limited", Duration::from_secs(45), |_| failed.exists());
-        let result = fs::read_to_string(&failed).unwrap_or_else(|e| panic!("{e}\n{}", stage.told()));
-        assert_eq!(stage.fact(&result, "status"), "failed");
-        assert!(stage.fact(&result, "error").contains("API Error"), "{result}");
-    }
+fn claude_goes_on_after_an_interrupt() {
+    scenario::an_interrupted_task_goes_on_by_input(ME);
 }
 
-/// A used-up allowance parks the session with its task.
+/// Without this Claude Code tries 11 times in three minutes.
+const FEW_RETRIES: Play<'static> =
+    Play { cli: ME, args: ACCEPT, env: &[("CLAUDE_CODE_MAX_RETRIES", "1")], subscription: false };
+
 #[test]
-fn a_limit_parks_the_task() {
-    let Some(stage) = Stage::set(Play { subscription: true, ..Play::new(ME) }) else { return };
-    stage.mock.set(Mode::Limit(Claim::FiveHour));
-    stage.world.submit("a", "please say hello\n");
-    stage.until("the session to be limited", |s| s.word("state") == "limited");
-    stage.until("the event", |s| s.event(&["\"limit\""]).is_some());
-    assert!(stage.word("why").contains("limit"), "{}", stage.told());
-    assert_eq!(stage.world.word("tasks/a/state"), "working", "{}", stage.told());
-    // Nothing presses a key at the agent's menu, and nothing gives up.
-    scenario::never(&stage, "idle", Duration::from_secs(3), |_| false);
-    assert_eq!(stage.word("state"), "limited");
-    assert_eq!(stage.world.word("tasks/a/state"), "working");
-    assert!(!stage.world.queue("failed/a.md").exists() && !stage.world.queue("done/a.md").exists());
-    assert_eq!(stage.prompts_with("say hello"), 1, "{}", stage.told());
+fn claude_is_not_limited_by_a_server_s_fault() {
+    scenario::a_server_error_is_no_limit(FEW_RETRIES, Mode::ServerError);
+}
+
+#[test]
+fn claude_is_not_limited_by_an_overloaded_server() {
+    scenario::a_server_error_is_no_limit(FEW_RETRIES, Mode::Overloaded);
+}
+
+#[test]
+fn claude_is_not_limited_by_throttling() {
+    scenario::a_server_error_is_no_limit(FEW_RETRIES, Mode::RateLimit);
+}
+
+#[test]
+fn claude_s_five_hour_limit_parks_the_task() {
+    scenario::a_limit_parks_the_task(Play { subscription: true, ..Play::new(ME) }, Claim::FiveHour);
+}
+
+#[test]
+fn claude_s_weekly_limit_parks_the_task() {
+    scenario::a_limit_parks_the_task(Play { subscription: true, ..Play::new(ME) }, Claim::SevenDay);
+}
+
+/// A turn whose subagent still works is not over; the result is what came last.
+#[test]
+fn claude_s_subagents_belong_to_the_task() {
+    let Some(stage) = Stage::set(Play::new(ME)) else { return };
+    stage.world.submit("a", "SUB: SLOW: 3 in the background\n");
+    let result = stage.done("a");
+    let slow = stage.mock.requests().iter().filter(|r| r.prompt.starts_with("SLOW:")).count();
+    assert_eq!(slow, 1, "{}", stage.told());
+    assert!(result.contains("attempts: 1"), "{result}");
 }

@@ -1,6 +1,5 @@
 //! The real agent CLIs under the real daemon: the program, tmux, a mount, and a loopback server in place of the providers.
-//! Every test has a world of its own; tests of one CLI take turns, because each agent needs 200 MB and much of a core at
-//! its start. Without npm they are skipped with a printed line.
+//! Every test has a world of its own. Without npm they are skipped with a printed line.
 
 #[path = "../support/cli.rs"]
 mod cli;

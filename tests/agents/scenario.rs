@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crate::stage::{Cli, Play, SESSION, Stage};
+use crate::{
+    mock_llm::{Claim, Mode},
+    stage::{Cli, Play, SESSION, Stage},
+};
 
 fn since(earlier: Option<SystemTime>, later: Option<SystemTime>) -> String {
     match (earlier, later) {
@@ -128,7 +131,7 @@ pub fn survives_kill_9(cli: Cli) {
 }
 
 /// Watches for a time that a state is never shown.
-pub fn never(stage: &Stage, state: &str, during: Duration, or_until: impl Fn(&Stage) -> bool) {
+fn never(stage: &Stage, state: &str, during: Duration, or_until: impl Fn(&Stage) -> bool) {
     let deadline = Instant::now() + during;
     while Instant::now() < deadline && !or_until(stage) {
         assert_ne!(stage.word("state"), state, "{}", stage.told());
@@ -136,4 +139,52 @@ pub fn never(stage: &Stage, state: &str, during: Duration, or_until: impl Fn(&St
     }
     let called = stage.event(&["session", &format!("\"{state}\"")]);
     assert!(called.is_none(), "{}", stage.told());
+}
+
+/// The server answers with an error of its own: the task fails in the end, and no account is blamed.
+pub fn a_server_error_is_no_limit(play: Play<'_>, mode: Mode) {
+    let Some(stage) = Stage::set(play) else { return };
+    stage.mock.set(mode);
+    stage.world.submit("a", "---\nretries: 0\n---\nplease say hello\n");
+    let failed = stage.world.queue("failed/a.md");
+    never(&stage, "limited", Duration::from_secs(50), |_| failed.exists());
+    let result = fs::read_to_string(&failed).unwrap_or_else(|e| panic!("{mode:?}: {e}\n{}", stage.told()));
+    assert_eq!(stage.fact(&result, "status"), "failed");
+    println!("{}: {mode:?} failed with {}", play.cli.name(), stage.fact(&result, "error"));
+}
+
+/// A used-up allowance parks the session with its task, and nothing presses a key.
+pub fn a_limit_parks_the_task(play: Play<'_>, claim: Claim) {
+    let Some(stage) = Stage::set(play) else { return };
+    stage.mock.set(Mode::Limit(claim));
+    stage.world.submit("a", "please say hello\n");
+    stage.until("the session to be limited", |s| s.word("state") == "limited");
+    stage.until("the event", |s| s.event(&["\"limit\""]).is_some());
+    assert!(stage.word("why").contains("limit"), "{}", stage.told());
+    let asked = stage.main_requests().len();
+    never(&stage, "idle", Duration::from_secs(3), |_| false);
+    assert_eq!(stage.word("state"), "limited", "{}", stage.told());
+    assert_eq!(stage.world.word("tasks/a/state"), "working");
+    assert!(!stage.world.queue("failed/a.md").exists() && !stage.world.queue("done/a.md").exists());
+    assert_eq!(stage.main_requests().len(), asked, "{}", stage.told());
+}
+
+/// Escape in the middle of a turn: the task waits for a person, who tells the agent to go on.
+pub fn an_interrupted_task_goes_on_by_input(cli: Cli) {
+    let Some(stage) = Stage::set(Play::new(cli)) else { return };
+    stage.world.submit("a", "SLOW: 30 and then tell\n");
+    stage.until("the turn to begin", |s| s.prompts_with("SLOW:") == 1 && s.word("state") == "working");
+    stage.until("an interrupt", |s| {
+        fs::write(s.world.mount(&format!("sessions/{SESSION}/control")), "interrupt\n").expect("written");
+        // One that comes before the agent streams is lost at some CLIs; a person tries again.
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while s.word("state") == "working" && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        s.word("state") == "waiting"
+    });
+    assert_eq!(stage.world.word("tasks/a/state"), "working");
+    fs::write(stage.world.mount(&format!("sessions/{SESSION}/input")), "just say hello\n").expect("written");
+    let result = stage.done("a");
+    assert!(result.contains("MOCK-REPLY done: 14 chars"), "{result}\n{}", stage.told());
 }

@@ -5,7 +5,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::fd::AsRawFd,
     path::PathBuf,
     time::{Duration, Instant, SystemTime},
 };
@@ -23,6 +22,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The one session.
 pub const SESSION: &str = "pool-11";
+/// Claude Code's arguments that let it work without asking. Its own default needs a check at the provider.
+pub const ACCEPT: &str = "--permission-mode, acceptEdits, --allowedTools, Bash";
 /// Codex has each conversation named by the model, with a tool like a conversation's own.
 const TITLE: &str = "Generate a concise, single-line task title";
 pub const KEY: &str = "sk-ant-dummy-dummy-dummy-dummy-0001";
@@ -56,7 +57,7 @@ pub struct Play<'a> {
 impl Play<'_> {
     pub fn new(cli: Cli) -> Self {
         let args = match cli {
-            Cli::Claude => "--permission-mode, acceptEdits, --allowedTools, Bash",
+            Cli::Claude => ACCEPT,
             Cli::Codex => "",
         };
         Self { cli, args, env: &[], subscription: false }
@@ -67,14 +68,12 @@ pub struct Stage {
     pub world: World,
     pub mock: MockLlm,
     _runtime: tokio::runtime::Runtime,
-    _turn: fs::File,
 }
 
 impl Stage {
     /// Starts everything and waits for the agent's prompt; `None` where the CLIs can't be installed.
     pub fn set(play: Play<'_>) -> Option<Self> {
         let clis = cli::clis()?;
-        let turn = turn(play.cli);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let mock = runtime.block_on(MockLlm::start());
@@ -85,7 +84,7 @@ impl Stage {
         world.configure(&setup);
         let begun = Instant::now();
         world.run();
-        let stage = Self { world, mock, _runtime: runtime, _turn: turn };
+        let stage = Self { world, mock, _runtime: runtime };
         stage.until("the agent's prompt", |s| s.word("state") == "idle");
         println!("{}: {} ms from the daemon's start to the prompt", play.cli.name(), begun.elapsed().as_millis());
         Some(stage)
@@ -192,15 +191,4 @@ fn configure(setup: &mut Setup, play: Play<'_>, clis: &Clis, world: &World, port
     );
     let home: PathBuf = world.path("home");
     setup.env = vec![("HOME".to_owned(), home.display().to_string()), ("TZ".to_owned(), "UTC".to_owned())];
-}
-
-/// Waits for this CLI's turn; given up when the file is closed.
-fn turn(cli: Cli) -> fs::File {
-    let exe = std::env::current_exe().expect("the test's own path");
-    let dir = exe.ancestors().nth(3).expect("a target directory").join("agents");
-    let file = fs::File::create(dir.join(format!(".{}.turn", cli.name()))).expect("a lock file");
-    // SAFETY: flock on a descriptor that `file` keeps open.
-    let got = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) };
-    assert_eq!(got, 0, "{}", std::io::Error::last_os_error());
-    file
 }

@@ -240,8 +240,16 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.kill_daemon();
-        let _ = Command::new("tmux").arg("-S").arg(self.path("tmux.sock")).arg("kill-server").output();
+        let agents = self.tmux(&["list-panes", "-a", "-F", "#{pane_pid}"]);
+        self.tmux(&["kill-server"]);
         detach(&self.path("mnt"));
+        // An agent that still writes would leave half of the directory behind.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        for agent in agents.lines().map(|pid| Path::new("/proc").join(pid)) {
+            while agent.exists() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
     }
 }
 
