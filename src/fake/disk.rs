@@ -307,6 +307,25 @@ impl QueueStore for FakeWorld {
         .await
     }
 
+    async fn remove_unchanged(&self, project: &ProjectName, id: &TaskId, seen: &FileFacts) -> Result<bool> {
+        let name = id.file_name();
+        self.effect(
+            || format!("remove {name} if unchanged"),
+            |inner| {
+                let Some(file) = inner.file(project, QueueDir::Inbox, &name) else { return Ok(true) };
+                if inner.facts(file).change != seen.change {
+                    return Ok(false);
+                }
+                inner.write(|inner| {
+                    inner.watch_removal(project, id);
+                    inner.take(project, QueueDir::Inbox, &name);
+                    Ok(true)
+                })
+            },
+        )
+        .await
+    }
+
     async fn shift(&self, project: &ProjectName, from: QueueDir, to: QueueDir, id: &TaskId) -> Result<()> {
         let name = id.file_name();
         self.effect(

@@ -251,7 +251,7 @@ impl World {
                 task.note = None;
             }
             // What the file holds was not known to be read: whatever it holds is what was cancelled.
-            TaskEvent::Cancel if matches!(task.phase, Phase::Held(_) | Phase::Rejected(_)) => task.text = None,
+            TaskEvent::Cancel if !matches!(task.phase, Phase::Working(_)) => task.text = None,
             TaskEvent::TryAgain { why, .. } => task.note = Some(why.clone()),
             TaskEvent::Unclaimed { why, .. } => {
                 task.note = Some(format!("attempt {} was taken back: {why}", task.attempts))

@@ -18,6 +18,12 @@ use crate::model::{
 /// How long an agent that doesn't tell about its turns has to look idle before its turn counts as ended.
 const QUIET_END: Duration = Duration::from_secs(3);
 
+/// How long an agent's transcript may take to have the end of a turn that a hook told of.
+const RECORDED_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long after an agent's word that it waits its screen may take to show what for. A key that comes earlier is lost.
+const SHOWN_WITHIN: Duration = Duration::from_secs(2);
+
 /// What is remembered of one incarnation.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct History {
@@ -32,6 +38,8 @@ pub struct History {
     was_busy: bool,
     /// Since when it is watched; what happened before was not seen.
     watched_since: Option<Timestamp>,
+    /// A dialog was on the screen and nothing since shows that it is gone.
+    asked: bool,
 }
 
 impl History {
@@ -51,11 +59,20 @@ impl History {
                 self.states.insert(signal.source, signal.clone());
             }
             Meaning::PromptTaken { .. } => {
-                self.turn = None;
-                self.was_busy = false;
+                // A transcript is written late: its record of a prompt may come after the hook that tells of the end.
+                if self.turn.as_ref().is_none_or(|turn| turn.at <= signal.at) {
+                    self.turn = None;
+                    self.was_busy = false;
+                }
                 self.states.insert(signal.source, signal.clone());
             }
             Meaning::TurnEnded { .. } | Meaning::TurnFailed { .. } | Meaning::Interrupted => {
+                // No hook tells of an interrupt, so an earlier hook's word would stand for ever.
+                if matches!(signal.meaning, Meaning::Interrupted)
+                    && self.states.get(&Source::Hook).is_some_and(|hook| hook.at <= signal.at)
+                {
+                    self.states.remove(&Source::Hook);
+                }
                 // Two sources tell of the same end: the better one's word stays.
                 let better =
                     self.turn.as_ref().is_some_and(|known| known.source < signal.source && is_end(&known.meaning));
@@ -76,6 +93,7 @@ impl History {
         for signal in &look.signals {
             self.states.entry(signal.source).or_insert_with(|| signal.clone());
         }
+        self.forget_answered(look);
         let busy = look.signals.iter().any(|s| matches!(s.meaning, Meaning::Busy | Meaning::Waiting { .. }));
         self.was_busy |= busy;
         if busy || !look.ready {
@@ -86,6 +104,37 @@ impl History {
         let kind = |signal: &Option<Signal>| signal.as_ref().map(|s| (s.rule.clone(), s.meaning.clone()));
         let after = (self.states.get(&Source::Title).cloned(), self.states.get(&Source::Screen).cloned());
         (kind(&before.0), kind(&before.1)) != (kind(&after.0), kind(&after.1))
+    }
+
+    /// A dialog that was on the screen and is gone has been answered, though no hook and no record tells of it.
+    fn forget_answered(&mut self, look: &Look) {
+        let asks = |signal: &Signal| matches!(signal.meaning, Meaning::Waiting { .. });
+        if look.signals.iter().any(asks) {
+            self.asked = true;
+        } else if self.asked && (look.ready || look.signals.iter().any(|s| matches!(s.meaning, Meaning::Busy))) {
+            self.asked = false;
+            // What is read again tells itself.
+            let by_event = |source: &Source| match source {
+                Source::Hook | Source::Transcript => true,
+                Source::Process | Source::StatusFile | Source::Title | Source::Screen => false,
+            };
+            self.states.retain(|source, signal| !(by_event(source) && asks(signal)));
+        }
+    }
+
+    /// Whether the dialog that an agent tells of is on its screen, or has had its time to get there.
+    fn shown(&self, told: &Signal, now: Timestamp) -> bool {
+        let late = now.duration_since(told.at) >= SignedDuration::try_from(SHOWN_WITHIN).unwrap_or_default();
+        late || self.states.get(&Source::Screen).is_some_and(|s| matches!(s.meaning, Meaning::Waiting { .. }))
+    }
+
+    /// Whether the last turn's end is in the transcript, or has had its time to get there. Claude Code runs its hook
+    /// before its last records are on disk (0.1 s on 2.1.329): tokens read at once, or a kill, would miss them.
+    #[must_use]
+    pub fn recorded(&self, now: Timestamp) -> bool {
+        let Some(turn) = &self.turn else { return true };
+        let late = now.duration_since(turn.at) >= SignedDuration::try_from(RECORDED_WITHIN).unwrap_or_default();
+        late || self.states.get(&Source::Transcript).is_some_and(|signal| is_end(&signal.meaning))
     }
 
     /// For an agent that tells nothing: its prompt counted as taken because its screen showed it at work.
@@ -137,8 +186,10 @@ pub fn classify(
     };
     let since = best.at;
     let activity = match &best.meaning {
-        Meaning::Waiting { what } => Activity::Waiting(*what),
-        Meaning::Busy | Meaning::PromptTaken { .. } => working(last_change, stalled_after, now),
+        Meaning::Waiting { what } if history.shown(best, now) => Activity::Waiting(*what),
+        Meaning::Waiting { .. } | Meaning::Busy | Meaning::PromptTaken { .. } => {
+            working(last_change, stalled_after, now)
+        }
         Meaning::TurnEnded { background: 1.., .. } => working(last_change, stalled_after, now),
         // An agent may say that it is idle before its box can be typed into.
         Meaning::Idle
@@ -334,6 +385,38 @@ mod tests {
     }
 
     #[test]
+    fn a_dialog_counts_when_it_is_on_the_screen_and_until_it_is_gone() {
+        let asks = Meaning::Waiting { what: WaitingFor::Permission };
+        let mut h = history(&[
+            signal(Source::Transcript, 11, Meaning::PromptTaken { prompt: None }),
+            signal(Source::Hook, 12, asks.clone()),
+        ]);
+        let activity = |h: &History, now| classify(h, true, true, at(12), Duration::from_secs(100), at(now)).activity;
+        assert_eq!(activity(&h, 12), Activity::Working);
+        assert_eq!(activity(&h, 14), Activity::Waiting(WaitingFor::Permission));
+        h.see(&Look { signals: vec![signal(Source::Screen, 12, asks)], ..Look::default() }, at(12));
+        assert_eq!(activity(&h, 12), Activity::Waiting(WaitingFor::Permission));
+        // Half drawn: neither the dialog nor anything else.
+        h.see(&Look::default(), at(13));
+        assert_eq!(activity(&h, 14), Activity::Waiting(WaitingFor::Permission));
+        h.see(&Look { signals: vec![signal(Source::Screen, 14, Meaning::Busy)], ..Look::default() }, at(14));
+        assert_eq!(activity(&h, 14), Activity::Working);
+    }
+
+    #[test]
+    fn the_end_of_a_turn_waits_for_its_record_but_not_for_long() {
+        let hook = [signal(Source::Transcript, 11, Meaning::Busy), signal(Source::Hook, 12, ended(0))];
+        assert!(!history(&hook).recorded(at(12)));
+        assert!(history(&hook).recorded(at(13)));
+        let mut h = history(&hook);
+        // Written late, told late: the prompt of the turn that has ended.
+        h.absorb(&signal(Source::Transcript, 11, Meaning::PromptTaken { prompt: None }));
+        h.absorb(&signal(Source::Transcript, 12, ended(0)));
+        assert!(h.recorded(at(12)));
+        assert_eq!(over(&h, &run(), true, at(12)), Some(Over::Done { message: Some("ok".into()) }));
+    }
+
+    #[test]
     fn idle_looks_end_a_run_only_where_the_agent_does_not_tell() {
         let mut h = history(&[]);
         let busy = Look { ready: true, signals: vec![signal(Source::Screen, 12, Meaning::Busy)], ..Look::default() };
@@ -361,5 +444,12 @@ mod tests {
             ]),
             Activity::Waiting(WaitingFor::Question)
         );
+        // Codex: no status file, and no hook tells of the interrupt.
+        let prompt = Meaning::PromptTaken { prompt: None };
+        let interrupted = signal(Source::Transcript, 12, Meaning::Interrupted);
+        let codex = [signal(Source::Hook, 11, prompt.clone()), interrupted.clone()];
+        assert_eq!(activity(&codex), Activity::Waiting(WaitingFor::Question));
+        let again = [interrupted, signal(Source::Hook, 13, prompt)];
+        assert_eq!(activity(&again), Activity::Working);
     }
 }

@@ -72,10 +72,13 @@ pub fn source(source: Source) -> &'static str {
     }
 }
 
-/// The word that serde writes for a plain enum.
+/// The word that serde writes for a plain enum, with the word inside where there is one.
 pub fn kebab(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word,
+        Ok(serde_json::Value::Object(map)) if map.len() == 1 => {
+            map.iter().map(|(word, inside)| format!("{word} ({})", inside.as_str().unwrap_or_default())).collect()
+        }
         Ok(other) => other.to_string(),
         Err(_) => String::new(),
     }
