@@ -15,12 +15,7 @@ const ROUNDS: usize = 3;
 const QUIET: Duration = Duration::from_secs(20);
 const WANTED: Duration = Duration::from_millis(100);
 
-pub fn run() -> io::Result<()> {
-    quiet()?;
-    spinners()
-}
-
-fn quiet() -> io::Result<()> {
+pub fn quiet() -> io::Result<()> {
     let world = World::start(&Setup { sessions: QUIET_SESSIONS, ..Setup::default() })?;
     let server = world.tmux_pid()?;
     std::thread::sleep(QUIET);
@@ -41,7 +36,7 @@ fn quiet() -> io::Result<()> {
     Ok(())
 }
 
-fn spinners() -> io::Result<()> {
+pub fn spinners() -> io::Result<()> {
     let mut world = World::start(&Setup { sessions: SPINNERS, mode: "spinner", ..Setup::default() })?;
     let server = world.tmux_pid()?;
     std::thread::sleep(QUIET);

@@ -18,10 +18,11 @@ use std::process::ExitCode;
 /// A benchmark: its name on the command line, what it measures, how.
 type Bench = (&'static str, &'static str, fn() -> std::io::Result<()>);
 
-const BENCHES: [Bench; 5] = [
+const BENCHES: [Bench; 6] = [
     ("dispatch", "rename(2) into the inbox until the prompt's first byte is read by the agent", dispatch::run),
     ("panes", "reading every session's pane; memory", panes::run),
-    ("idle", "CPU time while nothing happens, and while agents only spin", idle::run),
+    ("idle", "CPU time while nothing happens", idle::quiet),
+    ("spin", "CPU time while agents only redraw", idle::spinners),
     ("start", "start with a full queue", start::run),
     ("tasks", "tiny tasks in a row; what each costs", tasks::run),
 ];
