@@ -101,7 +101,7 @@ row! {
         env: Env = Env::default();
         /// The command line of a `command` agent. It gets the task on standard input.
         run: Vec<String> = Vec::new();
-        /// A rules file in place of the built-in one.
+        /// A rules file laid over the built-in one, key by key.
         rules: Option<PathBuf> = None;
     }
 }

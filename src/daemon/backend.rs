@@ -14,7 +14,7 @@ use crate::{
         event::Event,
         ids::{TaskId, TaskKey},
         snapshot::Snapshot,
-        task::{Origin, TaskEvent},
+        task::{Origin, Phase, Task, TaskEvent},
     },
     sys::process::parent_of,
 };
@@ -77,6 +77,26 @@ impl Backend for DaemonBackend {
         self.runtime
             .block_on(async { tokio::time::timeout(within + OWNER_SLACK, asked).await })
             .unwrap_or_else(|_| Err(slow()))
+    }
+
+    fn admits(&self, place: &Place) -> Result<(), Refused> {
+        let Some(key) = task_at(place) else { return Ok(()) };
+        let most = self.config.borrow().dispatcher.max_queued as usize;
+        let snapshot = self.live.snapshot();
+        if snapshot.tasks.len() < most {
+            return Ok(());
+        }
+        let is_open = |task: &Task| task.key.project == key.project && !matches!(task.phase, Phase::Finished(_));
+        let known = snapshot.tasks.get(&key).is_some_and(|task| is_open(task));
+        let open = snapshot.tasks.values().filter(|task| is_open(task)).count();
+        if known || open < most {
+            return Ok(());
+        }
+        let text = format!(
+            "project {} has {open} tasks in its inbox; at most {most} are taken (dispatcher.max_queued)",
+            key.project
+        );
+        Err(Refused::new(RefusedKind::Full, text))
     }
 
     fn touched(&self, change: &Touched, writer: &Writer) {

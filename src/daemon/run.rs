@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
@@ -29,6 +30,9 @@ use crate::{
     ports::{Clock, StateStore},
     sys::{clock::SystemClock, disk::DiskQueue, lock::Lock, state::StateDir, tmux::Tmux},
 };
+
+/// How often a quiet daemon looks whether its mount is still there.
+const LOOK_AT_MOUNT: Duration = Duration::from_secs(15);
 
 /// Where a daemon works.
 #[derive(Debug, Clone)]
@@ -69,6 +73,7 @@ pub async fn run(config: Config, place: &Place, ready: impl FnOnce(&Daemon)) -> 
                 daemon.note(match text { Ok(text) | Err(text) => text }).await;
             }
             () = daemon.carry_out() => {}
+            () = daemon.wake_readers() => {}
             () = daemon.services.failed() => {
                 break Err(Fatal("a service of the daemon ended by itself; the log tells why".to_owned()));
             }
@@ -164,6 +169,30 @@ impl Daemon {
 
     async fn problem(&self, topic: &str, text: String) {
         self.services.live.report(vec![Event::Health { topic: topic.to_owned(), problem: Some(text) }]).await;
+    }
+
+    /// Waits for news and wakes who polls `events`; says so when somebody else unmounted the mount.
+    async fn wake_readers(&self) {
+        let Some(mounted) = &self.mounted else { return std::future::pending().await };
+        mounted.events_grew();
+        let mut snapshots = self.services.live.watch();
+        let told = snapshots.borrow_and_update().recent.last().map(|line| line.seq);
+        loop {
+            match tokio::time::timeout(LOOK_AT_MOUNT, snapshots.changed()).await {
+                Ok(Ok(())) if snapshots.borrow_and_update().recent.last().map(|line| line.seq) != told => return,
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return std::future::pending().await,
+                Err(_elapsed) => {
+                    let problem = (!mounted.is_served()).then(|| {
+                        format!(
+                            "{} was unmounted by somebody else; tasks go on, a restart mounts it again",
+                            mounted.path().display()
+                        )
+                    });
+                    self.services.live.report(vec![Event::Health { topic: "mount".to_owned(), problem }]).await;
+                }
+            }
+        }
     }
 
     /// Waits for a request to the daemon itself and carries it out.

@@ -23,10 +23,13 @@ use crate::fs::{
     ops_real::SetAttr,
 };
 
-/// Nothing is cached: the queue directories change behind the mount, and everything else is live.
+/// Facts are not cached: the queue directories change behind the mount, and everything else is live.
 const TTL: Duration = Duration::ZERO;
 /// Facts that came with a look-up serve the `stat` that it was made for, and nothing later.
 const LOOKED_UP_TTL: Duration = Duration::from_millis(5);
+/// How long the kernel may remember a name that stands for the same thing as long as it is there. Looking up each part of
+/// a path anew took most of the time of reading a file.
+const NAME_TTL: Duration = Duration::from_secs(1);
 const GENERATION: Generation = Generation(0);
 /// Largest write in one request.
 const WRITE_MAX: u32 = 1024 * 1024;
@@ -141,7 +144,8 @@ fn xattr(reply: ReplyXattr, size: u32, result: Result<Vec<u8>, Errno>) {
 }
 
 fn direct(direct: bool) -> FopenFlags {
-    if direct { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::empty() }
+    // Virtual files: their flush does nothing, so the kernel need not ask for it.
+    if direct { FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH } else { FopenFlags::empty() }
 }
 
 impl Filesystem for Adapter {
@@ -154,7 +158,13 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        entry(reply, self.run("lookup", |ops| ops.lookup(parent.0, name)));
+        match self.run("lookup", |ops| ops.lookup(parent.0, name)) {
+            Ok(attr) => {
+                let name_ttl = if self.ops.name_stays(attr.number) { NAME_TTL } else { TTL };
+                reply.entry_with_ttls(&LOOKED_UP_TTL, &name_ttl, &file_attr(attr), GENERATION);
+            }
+            Err(errno) => reply.error(errno),
+        }
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, nlookup: u64) {

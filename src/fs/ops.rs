@@ -203,6 +203,18 @@ impl Ops {
         Ok(Attr { number, ..attr })
     }
 
+    /// Whether the name that led there can't come to mean anything else while its directory is there: rows of the tree's
+    /// table, sessions and accounts. Not tasks, links and whatever is real.
+    pub fn name_stays(&self, number: u64) -> bool {
+        match lock(&self.nodes).get(number).map(|node| &node.key) {
+            Some(Key::Spot(spot)) => match row_of(spot) {
+                Some(row) => !matches!(row.what, What::Link(_)),
+                None => !matches!(spot.object, Object::Task(..)),
+            },
+            Some(Key::Dir(..) | Key::File(_)) | None => false,
+        }
+    }
+
     pub fn forget(&self, number: u64, lookups: u64) {
         lock(&self.nodes).forget(number, lookups);
         lock(&self.dirs).remove(&number);

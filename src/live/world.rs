@@ -225,8 +225,11 @@ impl World {
                 let tried = known.and_then(|o| o.tried.as_ref()).filter(|tried| tried.identity == text.identity);
                 task.attempts = tried.map_or(0, |tried| tried.attempts);
             }
-            TaskEvent::Seen { text, .. } => {
+            TaskEvent::Seen { text, spec } => {
                 let changed = task.phase.run().is_some_and(|run| run.text.identity != text.identity);
+                if !changed {
+                    task.spec = spec.clone();
+                }
                 task.note = changed.then(|| {
                     "its file has changed since it was claimed; the agent works on the earlier text".to_owned()
                 });
@@ -244,8 +247,11 @@ impl World {
             }
             TaskEvent::Filed { kept: Some(text) } => {
                 task.text = Some(text.clone());
+                task.attempts = 0;
                 task.note = None;
             }
+            // What the file holds was not known to be read: whatever it holds is what was cancelled.
+            TaskEvent::Cancel if !matches!(task.phase, Phase::Working(_)) => task.text = None,
             TaskEvent::TryAgain { why, .. } => task.note = Some(why.clone()),
             TaskEvent::Unclaimed { why, .. } => {
                 task.note = Some(format!("attempt {} was taken back: {why}", task.attempts))

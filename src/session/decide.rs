@@ -166,7 +166,7 @@ fn with_run(
         let give_back = Step::GiveBack { run: run.clone(), why: over.why(run, note) };
         return match over {
             Over::Yielded => give_back,
-            Over::Again if run.attempt < run.attempts_allowed => give_back,
+            Over::Again if run.attempt < run.attempts_allowed || run.delivery == Delivery::NotBegun => give_back,
             Over::Again | Over::TimedOut => finish(run, failed(over.why(run, note), screen, now)),
             Over::Cancelled => {
                 finish(run, Ending { status: Status::Cancelled, ..failed(over.why(run, note), screen, now) })

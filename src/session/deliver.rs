@@ -27,6 +27,9 @@ const ENTERS: u32 = 10;
 /// How long an agent may take to say that it has a prompt whose text is gone from the box.
 const TAKE_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long a person may leave text in a pool session's input box before the session is recycled.
+const BOX_FREE_WITHIN: Duration = Duration::from_secs(30);
+
 /// What became of a prompt.
 enum Handed {
     Taken,
@@ -40,6 +43,11 @@ impl Job {
     pub(super) async fn deliver(&self, run: &Run) -> Result<(), String> {
         let Some(incarnation) = self.session.phase.incarnation().cloned() else { return Ok(()) };
         let text = self.prompt(run).await?;
+        if !self.box_is_free(&incarnation).await {
+            let why = format!("somebody's text stands in the input box of {}", self.session.name);
+            let again = self.task_event(TaskEvent::TryAgain { run: run.id.clone(), why });
+            return self.propose(again.into_iter().collect()).await;
+        }
         let begun = self.task_event(TaskEvent::TypingBegun { run: run.id.clone() });
         self.propose(begun.into_iter().collect()).await?;
 
@@ -51,6 +59,21 @@ impl Job {
             Err(why) => Handed::NotTaken(why),
         };
         self.settle(run, handed).await
+    }
+
+    /// Waits for the input box to be empty: a person may be typing, and two texts in one box are neither's.
+    async fn box_is_free(&self, incarnation: &Incarnation) -> bool {
+        let deadline = tokio::time::Instant::now() + BOX_FREE_WITHIN;
+        loop {
+            match self.look(&incarnation.pane, Some(&incarnation.agent)).await {
+                Some(look) if look.pasted || look.input.as_deref().is_some_and(|text| !text.trim().is_empty()) => {}
+                Some(_) | None => return true,
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(ENTER_AGAIN).await;
+        }
     }
 
     /// An earlier daemon began to type and ended.

@@ -30,8 +30,9 @@ const TICK: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(5);
 /// Colours cost the terminal server four times as much as text, the scrollback more still.
 const COLOUR_EVERY: SignedDuration = SignedDuration::from_secs(5);
-/// An agent's files are looked at this often when nothing hints at a change.
+/// An agent's files are looked at this often when nothing hints at a change: while it has something to do, and otherwise.
 const FILES_EVERY: SignedDuration = SignedDuration::from_secs(5);
+const FILES_EVERY_IDLE: SignedDuration = SignedDuration::from_secs(30);
 const HISTORY_EVERY: SignedDuration = SignedDuration::from_secs(15);
 
 pub struct Watcher {
@@ -109,7 +110,7 @@ impl Watcher {
     /// One look at everything.
     pub async fn look(&mut self) {
         let snapshot = self.live.snapshot();
-        let panes = match self.terminal.panes().await {
+        let panes = match self.terminal.glance().await {
             Ok(panes) => panes,
             Err(error) => {
                 if !self.down {
@@ -233,7 +234,7 @@ impl Watcher {
             Arc::make_mut(&mut watched.screens).title.clone_from(&pane.title);
             watched.screen_changed = true;
         }
-        if *watched.screens != *session.screen {
+        if !Arc::ptr_eq(&watched.screens, &session.screen) && *watched.screens != *session.screen {
             events.push(Event::Session(name.clone(), SessionEvent::Screen(watched.screens.clone())));
             if watched.screens.plain != session.screen.plain || watched.screens.title != session.screen.title {
                 watched.last_change = now;
@@ -244,7 +245,10 @@ impl Watcher {
         }
 
         let moved = watched.screen_changed || pane.exit.is_some();
-        if files_hinted || moved || now.duration_since(watched.files_read) >= FILES_EVERY {
+        let at_rest =
+            session.task.is_none() && session.role == Role::Pool && session.verdict.activity == Activity::Idle;
+        let files_every = if at_rest { FILES_EVERY_IDLE } else { FILES_EVERY };
+        if files_hinted || moved || now.duration_since(watched.files_read) >= files_every {
             watched.files_read = now;
             for signal in agents.signals(incarnation, &mut watched.cursor).await {
                 watched.history.absorb(&signal);
@@ -286,17 +290,17 @@ impl Watcher {
             return events;
         }
 
-        let tells = agents.tells_turns(&incarnation.agent);
-        let recorded = !agents.records_turns(&incarnation.agent) || watched.history.recorded(now);
-        let mut history = watched.history.clone();
-        if !agents.tells_prompts(&incarnation.agent) {
-            history.assume_busy();
-        }
-        let screen = watched.screens.plain.clone();
-        if let Some(run) = run_of(snapshot, session)
-            && let Some(over) = over(&history, run, tells, now).filter(|_| recorded)
-        {
-            events.extend(self.ended(session, incarnation, run, over, screen).await);
+        if let Some(run) = run_of(snapshot, session) {
+            let recorded = !agents.records_turns(&incarnation.agent) || watched.history.recorded(now);
+            let mut history = watched.history.clone();
+            if !agents.tells_prompts(&incarnation.agent) {
+                history.assume_busy();
+            }
+            let over = over(&history, run, agents.tells_turns(&incarnation.agent), now);
+            if let Some(over) = over.filter(|_| recorded) {
+                let screen = watched.screens.plain.clone();
+                events.extend(self.ended(session, incarnation, run, over, screen).await);
+            }
         }
         if let Some(exit) = pane.exit
             && !matches!(session.phase, SessionPhase::Dead { .. } | SessionPhase::Ending(_))

@@ -185,3 +185,23 @@ fn a_prompt_of_a_megabyte_arrives_whole() {
     let transcripts = world.ok("cat home/projects/*/*.jsonl");
     assert!(transcripts.len() > text.len(), "{}", transcripts.len());
 }
+
+#[test]
+fn a_full_queue_refuses_where_the_writer_stands() {
+    let mut setup = Setup::agents(1);
+    setup.settle = "100ms, max_queued: 2".into();
+    let world = World::start(&setup);
+    world.ok("echo pause > $MNT/control; echo 1 > $MNT/inbox/a.md; echo 2 > $MNT/inbox/b.md");
+    world.until("both to be known", || ["a", "b"].iter().all(|n| world.word(&format!("tasks/{n}/state")) == "queued"));
+    world.ok("echo 3 > c.md; echo 4 > $MNT/drafts/d.md; echo again > $MNT/inbox/a.md");
+    for script in ["echo 3 > $MNT/inbox/c.md", "cp c.md $MNT/inbox/", "mv $MNT/drafts/d.md $MNT/inbox/"] {
+        let out = world.sh(script);
+        assert!(!out.status.success(), "{script}");
+        assert!(String::from_utf8_lossy(&out.stderr).contains("quota"), "{}", String::from_utf8_lossy(&out.stderr));
+    }
+    assert!(world.queue("drafts/d.md").exists());
+    world.ok("echo resume > $MNT/control");
+    world.result("done/b.md");
+    world.until("the queue to take it", || world.sh("cp c.md $MNT/inbox/").status.success());
+    world.result("done/c.md");
+}

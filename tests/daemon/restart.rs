@@ -138,3 +138,25 @@ fn kill_9_at_any_moment_leaves_every_task_waiting_adopted_or_finished_once() {
         assert!(!done || runs == 1, "t{n} is done without having run");
     }
 }
+
+#[test]
+fn a_service_manager_is_told_when_everything_answers() {
+    let mut world = World::prepare(&Setup::agents(1));
+    let socket = world.path("notify.sock");
+    let listener = std::os::unix::net::UnixDatagram::bind(&socket).expect("bound");
+    listener.set_read_timeout(Some(crate::world::PATIENCE)).expect("set");
+    world.notify = Some(socket);
+    world.run();
+    let mut told = [0; 64];
+    let n = listener.recv(&mut told).expect("a word of the daemon");
+    assert!(told[..n].starts_with(b"READY=1"), "{:?}", String::from_utf8_lossy(&told[..n]));
+}
+
+#[test]
+fn an_unmounted_mount_does_not_stop_the_work() {
+    let world = World::start(&Setup::agents(1));
+    let out = world.sh(&format!("{} unmount --mount $MNT", crate::world::program().display()));
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    fs::write(world.queue("inbox/a.md"), "still\n").expect("written");
+    world.result("done/a.md");
+}

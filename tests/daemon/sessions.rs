@@ -171,3 +171,17 @@ fn the_operator_s_client_stays_attached_while_the_session_is_recycled() {
     child.kill().expect("killed");
     child.wait().expect("waited for");
 }
+
+#[test]
+fn a_person_s_half_typed_text_is_never_mixed_with_a_task() {
+    let world = World::start(&Setup::agents(1));
+    world.until_word("sessions/pool-11/state", "idle");
+    world.tmux(&["send-keys", "-t", "=pool-11:", "-l", "half a thought"]);
+    world.until("the text", || world.read("sessions/pool-11/pane").is_ok_and(|pane| pane.contains("half a thought")));
+    world.submit("a", "the task\n");
+    world.until_word("tasks/a/state", "working");
+    assert!(!world.read("sessions/pool-11/pane").expect("pane").contains("the task"));
+    world.tmux(&["send-keys", "-t", "=pool-11:", "C-c"]);
+    let result = world.result("done/a.md");
+    assert!(result.contains("You said: the task"), "{result}");
+}

@@ -51,6 +51,8 @@ impl Setup {
 pub struct World {
     temp: tempfile::TempDir,
     daemon: Option<Child>,
+    /// `$NOTIFY_SOCKET` of the daemon.
+    pub notify: Option<PathBuf>,
     env: Vec<(String, String)>,
 }
 
@@ -68,7 +70,7 @@ impl World {
     /// Everything but the daemon.
     pub fn prepare(setup: &Setup) -> Self {
         let temp = tempfile::Builder::new().prefix("cf-").tempdir().expect("a directory");
-        let mut world = Self { temp, daemon: None, env: Vec::new() };
+        let mut world = Self { temp, daemon: None, notify: None, env: Vec::new() };
         for dir in ["web", "api", "home", "mnt"] {
             fs::create_dir(world.path(dir)).expect("made");
         }
@@ -105,13 +107,17 @@ impl World {
     /// Starts the daemon and waits until the mount answers.
     pub fn run(&mut self) {
         let log = fs::OpenOptions::new().append(true).create(true).open(self.path("daemon.log")).expect("a log");
-        let child = Command::new(program())
+        let mut command = Command::new(program());
+        match &self.notify {
+            Some(socket) => command.env("NOTIFY_SOCKET", socket),
+            None => command.env_remove("NOTIFY_SOCKET"),
+        };
+        let child = command
             .args(["run", "--foreground", "--config"])
             .arg(self.path("config.yaml"))
             .env("STATE_DIRECTORY", self.path("state"))
             .env("CLAUDE_FAILOVER_LOG", "claude_failover=debug")
             .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -61,6 +61,11 @@ impl FakeDaemon {
 }
 
 impl Backend for FakeDaemon {
+    fn admits(&self, place: &claude_failover::fs::Place) -> Result<(), Refused> {
+        let full = place.name.to_str() == Some("one-too-many.md");
+        if full { Err(Refused::new(RefusedKind::Full, "the queue is full")) } else { Ok(()) }
+    }
+
     fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot.lock().expect("snapshot"))
     }

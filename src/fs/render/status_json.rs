@@ -34,7 +34,7 @@ pub fn value(picture: &Picture) -> Value {
             "since": task.since,
         })
     });
-    let sessions = snapshot.sessions.values().map(|session| {
+    let sessions = snapshot.shown_sessions().map(|session| {
         let incarnation = session.phase.incarnation();
         let living = incarnation.filter(|_| !matches!(session.phase, SessionPhase::Dead { .. }));
         json!({

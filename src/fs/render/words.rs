@@ -31,9 +31,14 @@ pub fn age(now: Timestamp, at: Timestamp) -> String {
     }
 }
 
+/// A time to the second, for people.
+pub fn second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
 /// `since 2026-01-01T00:00:00Z (12m)`.
 pub fn since(now: Timestamp, at: Timestamp) -> String {
-    format!("since {at} ({})", age(now, at))
+    format!("since {} ({})", second(at), age(now, at))
 }
 
 /// One signal as a sentence: source, rule, matched text, age.
@@ -117,11 +122,12 @@ pub fn control<'a>(verbs: &[Verb], outcomes: impl Iterator<Item = &'a Outcome>) 
             |writer| format!("uid {} pid {} {}", writer.uid, writer.pid, writer.program),
         );
         let result = match &outcome.result {
-            Ok(text) if text.is_empty() => "ok".to_owned(),
+            Ok(text) if text.is_empty() || text == "ok" => "ok".to_owned(),
             Ok(text) => format!("ok: {text}"),
             Err((kind, text)) => format!("{}: {text}", errno_name(*kind)),
         };
-        let text = format!("# {} {} ({}) {:?}: {result}", outcome.at, outcome.file, writer.trim(), outcome.text);
+        let text =
+            format!("# {} {} ({}) {:?}: {result}", second(outcome.at), outcome.file, writer.trim(), outcome.text);
         let _ = writeln!(out, "{}", clean(&text).replace('\n', " "));
     }
     out
