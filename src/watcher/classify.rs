@@ -21,7 +21,10 @@ const QUIET_END: Duration = Duration::from_secs(3);
 /// How long an agent's transcript may take to have the end of a turn that a hook told of.
 const RECORDED_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long after an agent's word that it waits its screen may take to show what for. A key that comes earlier is lost.
+/// How long a dialog has to stand before anybody is told of it. Claude Code throws away keys that come in the first 0.15 s
+/// of a dialog (2.1.329, on an idle machine), so whoever answers on our word has to find it ready.
+const STANDS_FOR: Duration = Duration::from_millis(500);
+/// How long after an agent's word that it waits its screen may take to show what for.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
 
 /// What is remembered of one incarnation.
@@ -38,8 +41,8 @@ pub struct History {
     was_busy: bool,
     /// Since when it is watched; what happened before was not seen.
     watched_since: Option<Timestamp>,
-    /// A dialog was on the screen and nothing since shows that it is gone.
-    asked: bool,
+    /// Since when a dialog has been on the screen; kept until something shows that it is gone.
+    asked_since: Option<Timestamp>,
 }
 
 impl History {
@@ -93,7 +96,7 @@ impl History {
         for signal in &look.signals {
             self.states.entry(signal.source).or_insert_with(|| signal.clone());
         }
-        self.forget_answered(look);
+        self.forget_answered(look, now);
         let busy = look.signals.iter().any(|s| matches!(s.meaning, Meaning::Busy | Meaning::Waiting { .. }));
         self.was_busy |= busy;
         if busy || !look.ready {
@@ -107,12 +110,14 @@ impl History {
     }
 
     /// A dialog that was on the screen and is gone has been answered, though no hook and no record tells of it.
-    fn forget_answered(&mut self, look: &Look) {
+    fn forget_answered(&mut self, look: &Look, now: Timestamp) {
         let asks = |signal: &Signal| matches!(signal.meaning, Meaning::Waiting { .. });
         if look.signals.iter().any(asks) {
-            self.asked = true;
-        } else if self.asked && (look.ready || look.signals.iter().any(|s| matches!(s.meaning, Meaning::Busy))) {
-            self.asked = false;
+            self.asked_since.get_or_insert(now);
+        } else if look.ready || look.signals.iter().any(|s| matches!(s.meaning, Meaning::Busy)) {
+            if self.asked_since.take().is_none() {
+                return;
+            }
             // What is read again tells itself.
             let by_event = |source: &Source| match source {
                 Source::Hook | Source::Transcript => true,
@@ -122,10 +127,12 @@ impl History {
         }
     }
 
-    /// Whether the dialog that an agent tells of is on its screen, or has had its time to get there.
+    /// Whether the dialog that an agent tells of stands on its screen, or has had its time to get there.
     fn shown(&self, told: &Signal, now: Timestamp) -> bool {
-        let late = now.duration_since(told.at) >= SignedDuration::try_from(SHOWN_WITHIN).unwrap_or_default();
-        late || self.states.get(&Source::Screen).is_some_and(|s| matches!(s.meaning, Meaning::Waiting { .. }))
+        let for_as_long = |since: Timestamp, time: Duration| {
+            now.duration_since(since) >= SignedDuration::try_from(time).unwrap_or_default()
+        };
+        for_as_long(told.at, SHOWN_WITHIN) || self.asked_since.is_some_and(|since| for_as_long(since, STANDS_FOR))
     }
 
     /// Whether the last turn's end is in the transcript, or has had its time to get there. Claude Code runs its hook
@@ -403,7 +410,8 @@ mod tests {
         assert_eq!(activity(&h, 12), Activity::Working);
         assert_eq!(activity(&h, 14), Activity::Waiting(WaitingFor::Permission));
         h.see(&Look { signals: vec![signal(Source::Screen, 12, asks)], ..Look::default() }, at(12));
-        assert_eq!(activity(&h, 12), Activity::Waiting(WaitingFor::Permission));
+        assert_eq!(activity(&h, 12), Activity::Working);
+        assert_eq!(activity(&h, 13), Activity::Waiting(WaitingFor::Permission));
         // Half drawn: neither the dialog nor anything else.
         h.see(&Look::default(), at(13));
         assert_eq!(activity(&h, 14), Activity::Waiting(WaitingFor::Permission));
