@@ -98,9 +98,27 @@ pub(super) struct RealDir {
 
 #[derive(Debug)]
 struct Rendering {
-    seq: u64,
     made: Instant,
     bytes: Arc<[u8]>,
+}
+
+/// What stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lasting {
+    /// The name can't come to mean anything else while its directory is there: rows of the tree's table, sessions,
+    /// accounts. Not tasks, links and whatever is real.
+    pub name: bool,
+    /// Kind, mode and owner never change, and nobody relies on the times: our own directories.
+    pub facts: bool,
+}
+
+/// What was rendered from one picture.
+#[derive(Debug)]
+struct Rendered {
+    seq: u64,
+    texts: HashMap<Spot, Rendering>,
+    /// When old texts were last thrown away: scrollbacks are large.
+    swept: Instant,
 }
 
 pub struct Ops {
@@ -112,7 +130,7 @@ pub struct Ops {
     pub(super) nodes: Mutex<Nodes>,
     pub(super) handles: Mutex<HashMap<u64, Arc<Handle>>>,
     next_handle: AtomicU64,
-    rendered: Mutex<HashMap<Spot, Rendering>>,
+    rendered: Mutex<Rendered>,
     events_log: PathBuf,
     control_gid: Option<u32>,
     uid: u32,
@@ -141,7 +159,7 @@ impl Ops {
             nodes: Mutex::new(Nodes::new()),
             handles: Mutex::default(),
             next_handle: AtomicU64::new(1),
-            rendered: Mutex::default(),
+            rendered: Mutex::new(Rendered { seq: 0, texts: HashMap::new(), swept: Instant::now() }),
             events_log,
             control_gid,
             uid: nix::unistd::geteuid().as_raw(),
@@ -211,15 +229,14 @@ impl Ops {
         Ok(Attr { number, ..attr })
     }
 
-    /// Whether the name that led there can't come to mean anything else while its directory is there: rows of the tree's
-    /// table, sessions and accounts. Not tasks, links and whatever is real.
-    pub fn name_stays(&self, number: u64) -> bool {
+    /// What of a number may be remembered by whoever looked it up.
+    pub fn lasting(&self, number: u64) -> Lasting {
         match lock(&self.nodes).get(number).map(|node| &node.key) {
             Some(Key::Spot(spot)) => match row_of(spot) {
-                Some(row) => !matches!(row.what, What::Link(_)),
-                None => !matches!(spot.object, Object::Task(..)),
+                Some(row) => Lasting { name: !matches!(row.what, What::Link(_)), facts: false },
+                None => Lasting { name: !matches!(spot.object, Object::Task(..)), facts: true },
             },
-            Some(Key::Dir(..) | Key::File(_)) | None => false,
+            Some(Key::Dir(..) | Key::File(_)) | None => Lasting { name: false, facts: false },
         }
     }
 
@@ -303,16 +320,23 @@ impl Ops {
 
     /// The text of a virtual file, rendered now or less than a moment ago from the same picture.
     pub(super) fn text(&self, spot: &Spot, snapshot: &Snapshot) -> Result<Arc<[u8]>, FsError> {
-        if let Some(known) = lock(&self.rendered).get(spot)
-            && known.seq == snapshot.seq
-            && known.made.elapsed() < RENDERING_LIVES
         {
-            return Ok(Arc::clone(&known.bytes));
+            let rendered = lock(&self.rendered);
+            if let Some(known) = rendered.texts.get(spot).filter(|_| rendered.seq == snapshot.seq)
+                && known.made.elapsed() < RENDERING_LIVES
+            {
+                return Ok(Arc::clone(&known.bytes));
+            }
         }
         let bytes: Arc<[u8]> = self.render(spot, snapshot)?.into_bytes().into();
         let mut rendered = lock(&self.rendered);
-        rendered.retain(|_, known| known.seq == snapshot.seq && known.made.elapsed() < RENDERING_LIVES);
-        rendered.insert(spot.clone(), Rendering { seq: snapshot.seq, made: Instant::now(), bytes: Arc::clone(&bytes) });
+        if rendered.seq != snapshot.seq {
+            *rendered = Rendered { seq: snapshot.seq, texts: HashMap::new(), swept: Instant::now() };
+        } else if rendered.swept.elapsed() >= RENDERING_LIVES {
+            rendered.texts.retain(|_, known| known.made.elapsed() < RENDERING_LIVES);
+            rendered.swept = Instant::now();
+        }
+        rendered.texts.insert(spot.clone(), Rendering { made: Instant::now(), bytes: Arc::clone(&bytes) });
         Ok(bytes)
     }
 
