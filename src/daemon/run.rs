@@ -98,10 +98,13 @@ impl Daemon {
     /// When something that it can't do without is missing.
     pub async fn start(config: Config, place: &Place) -> Result<Self, Fatal> {
         ignore_lease_breaks();
-        let state = StateDir::open(&place.state_dir).map_err(|error| {
+        let unusable = |error: std::io::Error| {
             fatal(format!("the state directory {} can't be used: {error}", place.state_dir.display()))
-        })?;
+        };
+        StateDir::make(&place.state_dir).map_err(unusable)?;
+        // Before anything in it is touched: it may be another daemon's.
         let lock = Lock::take(&place.state_dir.join("lock")).map_err(fatal)?;
+        let state = StateDir::open(&place.state_dir).map_err(unusable)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (world, complaint) = load_world(&config, &state, &clock).await?;
 

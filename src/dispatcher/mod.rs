@@ -25,7 +25,7 @@ use crate::{
         session::{Assignment, SessionEvent},
         snapshot::Snapshot,
         task::{Delivery, Phase, Run, Stop, TaskEvent},
-        task_file::sha256,
+        task_file::{Reading, read, sha256},
     },
     ports::{Clock, QueueDir, QueueStore, Sidecar, StateStore},
 };
@@ -58,6 +58,8 @@ enum NoClaim {
     /// The file isn't what it was; its own event comes.
     #[error("the task's file has changed or is gone")]
     Moved,
+    #[error("its workdir {0} isn't there")]
+    NoWorkdir(String),
     #[error("somebody else claimed it: a marker stands beside it")]
     Claimed,
     #[error("the owner did not take the claim: {0}")]
@@ -107,7 +109,7 @@ impl Dispatcher {
         match reason {
             // The picture was a moment old.
             NoClaim::Moved | NoClaim::Refused(_) => return tokio::time::sleep(STALE_PICTURE).await,
-            NoClaim::Claimed | NoClaim::Disk(_) => {
+            NoClaim::Claimed | NoClaim::NoWorkdir(_) | NoClaim::Disk(_) => {
                 let until = SignedDuration::try_from(RETRY_CLAIM).unwrap_or_default();
                 let now = self.clock.now();
                 self.skip.insert(choice.task.clone(), now.saturating_add(until).unwrap_or(now));
@@ -136,6 +138,16 @@ impl Dispatcher {
         };
         if sha256(&text) != facts.sha256 {
             return Err(NoClaim::Moved);
+        }
+        match read(&text) {
+            // After a restart a task may wait again before its file was looked at.
+            Reading::Ready { spec, .. } if *spec == *task.spec => {}
+            Reading::Ready { .. } | Reading::Empty | Reading::OpenFrontmatter | Reading::Rejected(_) => {
+                return Err(NoClaim::Moved);
+            }
+        }
+        if !self.store.has_workdir(&key.project, &task.spec.workdir).await? {
+            return Err(NoClaim::NoWorkdir(task.spec.workdir.clone()));
         }
         let run = Run {
             id: RunId((self.new_id)()),

@@ -16,6 +16,11 @@ use crate::{
     ports::{QueueDir, Sidecar},
 };
 
+/// Nothing is there, or something that holds no task's text.
+fn is_no_text(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput)
+}
+
 impl Queue {
     /// Files one task. On an error everything done so far stays and the next call goes on.
     pub(super) async fn file(&self, task: &Task) -> io::Result<()> {
@@ -60,30 +65,36 @@ impl Queue {
             }
             Ok((text, _)) => Ok(Some(text)),
             // A result without its task's text is still a result.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(run.map(|_| Vec::new())),
+            Err(error) if is_no_text(&error) => Ok(run.map(|_| Vec::new())),
             Err(error) => Err(error),
         }
     }
 
     /// Removes the task file, unless it holds another text than `own`, and the marker. Answers the other text's facts.
     pub(super) async fn clear(&self, key: &TaskKey, own: Option<&str>, marked: bool) -> io::Result<Option<TextFacts>> {
-        let kept = match (own, self.store.read(&key.project, QueueDir::Inbox, &key.id, u64::MAX).await) {
-            (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => None,
-            (_, Err(error)) => return Err(error),
-            (Some(own), Ok((text, facts))) => {
-                let identity = identity(&text);
-                (identity != own).then(|| TextFacts {
-                    sha256: sha256(&text),
-                    identity,
-                    bytes: facts.bytes,
-                    modified: facts.modified,
-                })
+        let kept = loop {
+            let (text, facts) = match self.store.read(&key.project, QueueDir::Inbox, &key.id, u64::MAX).await {
+                Ok(read) => read,
+                Err(error) if is_no_text(&error) => {
+                    match self.store.remove(&key.project, &key.id).await {
+                        // A directory with a task's name is somebody's own.
+                        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {}
+                        removed => removed?,
+                    }
+                    break None;
+                }
+                Err(error) => return Err(error),
+            };
+            let identity = identity(&text);
+            if own.is_some_and(|own| own != identity) {
+                let sha256 = sha256(&text);
+                break Some(TextFacts { sha256, identity, bytes: facts.bytes, modified: facts.modified });
             }
-            (None, Ok(_)) => None,
+            // Written anew since it was read: looked at again.
+            if self.store.remove_unchanged(&key.project, &key.id, facts.change).await? {
+                break None;
+            }
         };
-        if kept.is_none() {
-            self.store.remove(&key.project, &key.id).await?;
-        }
         if marked {
             self.store.remove_sidecar(&key.project, &key.id, Sidecar::Working).await?;
         }

@@ -107,6 +107,8 @@ impl World {
             .args(["run", "--foreground", "--config"])
             .arg(self.path("config.yaml"))
             .env("STATE_DIRECTORY", self.path("state"))
+            // Never seen in a pane.
+            .env("FAKE_API_KEY", "a-secret-of-the-daemon")
             .env("CLAUDE_FAILOVER_LOG", "claude_failover=debug")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
