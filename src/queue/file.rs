@@ -37,7 +37,7 @@ impl Queue {
         let kept = self.clear(key, own.map(|text| text.identity.as_str()), run.is_some()).await?;
 
         let mut events = vec![Event::Task(key.clone(), TaskEvent::Filed { kept })];
-        if let Some(run) = run {
+        if let Some(run) = run.as_ref().filter(|run| self.live.snapshot().sessions.contains_key(&run.session)) {
             events.push(Event::Session(run.session.clone(), SessionEvent::Freed));
         }
         self.live.propose(events).await.map_err(|refusal| io::Error::other(refusal.to_string()))?;

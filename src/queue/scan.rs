@@ -43,6 +43,10 @@ impl Queue {
         let inbox = match self.store.list(project, only).await {
             Ok(inbox) => inbox,
             Err(error) => {
+                // Removed or replaced while the daemon runs: made again, and looked into with the next scan.
+                if only.is_none() && error.kind() == std::io::ErrorKind::NotFound {
+                    let _ = self.store.prepare(project).await;
+                }
                 if let Some(id) = only {
                     let again = self.clock.now().saturating_add(READ_AGAIN).ok();
                     self.known.entry(TaskKey::new(project, id)).or_default().wake = again;

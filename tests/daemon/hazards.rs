@@ -29,7 +29,7 @@ fn a_missing_workdir_rejects_its_task_until_it_is_there_and_holds_up_nobody_else
 
 #[test]
 fn what_a_task_asks_for_outlives_a_restart() {
-    let mut world = World::start(&Setup::agents(1));
+    let mut world = World::start(&Setup::agents(3));
     world.ok("mkdir web/sub");
     world.submit("a", "---\nworkdir: sub\nretries: 2\n---\nwork\ndemo: slow=2\ndemo: crash\n");
     world.until_word("tasks/a/state", "working");
@@ -160,4 +160,131 @@ fn a_stopped_tmux_server_delays_and_nothing_more() {
         world.result(&format!("done/t{n}.md"));
     }
     assert_eq!(world.ok("sort ran"), "0\n1\n2\n3\n");
+}
+
+/// A small file system of its own over a directory; `false` where that isn't allowed.
+fn small_disk(dir: &std::path::Path) -> bool {
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("tmpfs"), dir, Some("tmpfs"), flags, Some("size=512k,mode=700")).is_ok()
+}
+
+#[test]
+fn a_full_state_disk_begins_nothing_and_loses_nothing() {
+    let mut world = World::prepare(&Setup::agents(2));
+    fs::create_dir(world.path("state")).expect("made");
+    if !small_disk(&world.path("state")) {
+        return;
+    }
+    world.run();
+    for n in 0..2 {
+        world.submit(&format!("w{n}"), &format!("```sh\necho w{n} >> ../ran; sleep 2\n```\n"));
+    }
+    world.until("both to run", || fs::read_to_string(world.path("ran")).is_ok_and(|t| t.lines().count() == 2));
+    world.sh("cat /dev/zero > state/filler");
+    world.submit("late", "```sh\necho late >> ../ran\n```\n");
+    world.until("it to be told", || world.word("health").contains("state file"));
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert!(!world.ok("cat ran").contains("late"));
+    world.ok("rm state/filler");
+    for name in ["w0", "w1", "late"] {
+        world.result(&format!("done/{name}.md"));
+    }
+    world.until("all to be right again", || world.word("health") == "ok");
+    assert_eq!(world.ok("sort ran"), "late\nw0\nw1\n");
+    world.stop_daemon();
+    crate::world::detach(&world.path("state"));
+}
+
+#[test]
+fn a_full_queue_disk_loses_nothing() {
+    let mut world = World::prepare(&Setup::agents(2));
+    if !small_disk(&world.path("web")) {
+        return;
+    }
+    world.run();
+    for n in 0..2 {
+        world.submit(&format!("w{n}"), &format!("```sh\necho w{n} >> {}; sleep 1\n```\n", world.path("ran").display()));
+    }
+    world.until("both to run", || fs::read_to_string(world.path("ran")).is_ok_and(|t| t.lines().count() == 2));
+    world.ok(&format!("echo '```sh\necho late >> {}\n```' > $MNT/inbox/late.md", world.path("ran").display()));
+    world.sh("cat /dev/zero > web/filler");
+    world.until("it to be told", || world.word("health").contains("can't be written"));
+    assert!(!world.sh("echo 'a task that does not fit' > $MNT/inbox/more.md").status.success(), "told where it stands");
+    world.ok("rm web/filler");
+    for name in ["w0", "w1", "late"] {
+        world.result(&format!("done/{name}.md"));
+    }
+    world.until("all to be right again", || world.word("health") == "ok");
+    assert_eq!(world.ok("sort ran"), "late\nw0\nw1\n");
+    world.stop_daemon();
+    crate::world::detach(&world.path("web"));
+}
+
+#[test]
+fn two_daemons_on_one_project_run_each_task_once() {
+    let one = World::start(&Setup::agents(2));
+    let mut two = World::prepare(&Setup::agents(2));
+    let config = fs::read_to_string(two.path("config.yaml")).expect("config");
+    let web = two.path("web").display().to_string();
+    fs::write(two.path("config.yaml"), config.replace(&web, &one.path("web").display().to_string())).expect("written");
+    two.run();
+    for n in 0..20 {
+        one.submit(&format!("t{n}"), &format!("```sh\necho {n} >> ../ran\n```\n"));
+    }
+    for n in 0..20 {
+        one.result(&format!("done/t{n}.md"));
+    }
+    let ran = one.ok("sort -n ran");
+    let all: String = (0..20).map(|n| format!("{n}\n")).collect();
+    assert_eq!(ran, all);
+    one.until("the inbox to be empty", || one.inbox_is_empty());
+}
+
+#[test]
+fn a_tmux_server_killed_again_and_again_runs_nothing_twice() {
+    let world = World::start(&Setup::agents(2));
+    let mut random = fastrand::Rng::with_seed(11);
+    for n in 0..8 {
+        world.submit(&format!("t{n}"), &format!("---\nretries: 0\n---\n```sh\necho {n} >> ../ran\n```\n"));
+    }
+    for _ in 0..8 {
+        std::thread::sleep(std::time::Duration::from_millis(random.u64(20..400)));
+        world.tmux(&["kill-server"]);
+    }
+    for n in 0..8 {
+        let ended = |dir: &str| world.queue(&format!("{dir}/t{n}.md")).exists();
+        world.until(&format!("an end of t{n}"), || ended("done") || ended("failed"));
+        assert!(ended("done") != ended("failed"));
+    }
+    let ran = world.sh("sort ran | uniq -d");
+    assert!(ran.stdout.is_empty(), "{}", String::from_utf8_lossy(&ran.stdout));
+}
+
+#[test]
+fn a_queue_moved_away_under_the_mount_is_told_and_its_place_is_served() {
+    let world = World::start(&Setup::agents(1));
+    world.ok("mv web/.agent-queue web/old; echo rescan > $MNT/control");
+    world.until("the queue to be made again", || world.queue("inbox").exists() && world.queue("done").exists());
+    world.ok("echo task > web/.agent-queue/inbox/a.md; echo rescan > $MNT/control");
+    world.result("done/a.md");
+    world.until("it to be told", || world.word("health").contains("moved or replaced"));
+}
+
+#[test]
+fn a_task_in_a_session_that_became_a_person_s_comes_to_an_end() {
+    let mut world = World::start(&Setup::agents(1));
+    world.submit("a", "```sh\necho x >> ../count; sleep 600\n```\n");
+    world.until("the task to begin", || world.path("count").exists());
+    let pid = world.word("sessions/pool-11/pid");
+    world.kill_daemon();
+    let config = fs::read_to_string(world.path("config.yaml")).expect("config");
+    let dedicated = format!("pool:\n  dedicated: [{{name: pool-11, workdir: {}}}]", world.path("web").display());
+    let config = config.replace("pool:", &dedicated).replace("start_index: 11", "start_index: 12");
+    fs::write(world.path("config.yaml"), config).expect("written");
+    world.run();
+    assert!(world.result("failed/a.md").contains("not run again"));
+    world.submit("b", "and on\n");
+    world.result("done/b.md");
+    assert_eq!(world.word("sessions/pool-11/state"), "dedicated");
+    assert!(world.path(&format!("/proc/{pid}")).exists(), "the person's program was ended");
 }
