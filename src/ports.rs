@@ -120,6 +120,12 @@ pub trait Terminal: Send + Sync {
     /// Every pane of the server, ours and strangers'. The first pane of the first window of each session only.
     async fn panes(&self) -> Result<Vec<Pane>, TerminalError>;
 
+    /// As `panes`, for whoever asks every second: panes at which nothing was shown since the last look may be told from
+    /// memory. Deaths and panes that come or go are told as they are.
+    async fn glance(&self) -> Result<Vec<Pane>, TerminalError> {
+        self.panes().await
+    }
+
     /// Runs a program in the session's pane: makes the session when it is missing, else replaces what runs there in
     /// place, so that attached clients stay. The old program's whole process tree must have been ended before
     /// (`terminate`); `open` refuses a pane whose program still lives.
@@ -217,6 +223,11 @@ pub trait Agents: Send + Sync {
 
     /// Whether the agent tells by hook or transcript when a turn has ended.
     fn tells_turns(&self, agent: &AgentName) -> bool;
+
+    /// Whether the agent's transcript tells of a turn's end, too. Everything that the turn used is in it by then.
+    fn records_turns(&self, _agent: &AgentName) -> bool {
+        false
+    }
 
     /// The keys that stop what the agent is doing.
     fn interrupt_keys(&self, agent: Option<&AgentName>) -> Vec<String>;
@@ -356,13 +367,15 @@ pub trait QueueStore: Send + Sync {
     async fn file(&self, project: &ProjectName, dir: QueueDir, id: &TaskId, text: &[u8]) -> std::io::Result<()>;
     /// Removes `inbox/<id>.md`. A missing one is success.
     async fn remove(&self, project: &ProjectName, id: &TaskId) -> std::io::Result<()>;
-    /// Removes `inbox/<id>.md` if it is still the one with these facts; `false` when it isn't. A missing one is success.
-    async fn remove_unchanged(
-        &self,
-        project: &ProjectName,
-        id: &TaskId,
-        _change: (i128, u64),
-    ) -> std::io::Result<bool> {
+    /// Removes `inbox/<id>.md` unless it has changed since `seen`; answers whether it is gone. A store that can do it in one
+    /// step should: in this one a save between the look and the removal is lost.
+    async fn remove_unchanged(&self, project: &ProjectName, id: &TaskId, seen: &FileFacts) -> std::io::Result<bool> {
+        match self.read(project, QueueDir::Inbox, id, u64::MAX).await {
+            Ok((_, facts)) if facts.change != seen.change => return Ok(false),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(error),
+        }
         self.remove(project, id).await.map(|()| true)
     }
     /// Renames a task between queue directories, never over another (`AlreadyExists`).

@@ -212,6 +212,11 @@ impl Agents for AgentBook {
         self.tells(agent, |meaning| matches!(meaning, RecordMeaning::TurnEnded { .. }))
     }
 
+    fn records_turns(&self, agent: &AgentName) -> bool {
+        let transcript = self.agent(agent).and_then(|agent| agent.rules.transcript.as_ref());
+        transcript.is_some_and(|t| t.rules.iter().any(|rule| matches!(rule.mean, RecordMeaning::TurnEnded { .. })))
+    }
+
     fn interrupt_keys(&self, agent: Option<&AgentName>) -> Vec<String> {
         let known = agent.and_then(|agent| self.agent(agent)).map(|agent| agent.rules.interrupt.clone());
         known.filter(|keys| !keys.is_empty()).unwrap_or_else(|| vec!["C-c".to_owned()])

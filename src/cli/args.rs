@@ -83,7 +83,7 @@ pub struct DemoArgs {
     /// How many agents work
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
     pub agents: u32,
-    /// Leave the temporary directory and the sessions behind
+    /// Leave everything running, and say what to type next and how to end it
     #[arg(long)]
     pub keep: bool,
 }

@@ -74,7 +74,7 @@ row! {
         name: SessionName;
         workdir: PathBuf;
         --
-        /// Started at the beginning when given; else the session is only watched.
+        /// What is started where the session is missing; a shell when not given. A session that is there is only watched.
         agent: Option<AgentName> = None;
     }
 }
@@ -101,7 +101,7 @@ row! {
         env: Env = Env::default();
         /// The command line of a `command` agent. It gets the task on standard input.
         run: Vec<String> = Vec::new();
-        /// A rules file in place of the built-in one.
+        /// A rules file laid over the built-in one, key by key.
         rules: Option<PathBuf> = None;
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         event::Counts,
         ids::{ProjectName, TaskId},
         result::run_of,
-        task_file::{identity, without_result},
+        task_file::identity,
     },
     ports::{Entry, FileFacts, FileKind, Inbox, QueueDir, QueueStore, Sidecar},
 };
@@ -307,6 +307,25 @@ impl QueueStore for FakeWorld {
         .await
     }
 
+    async fn remove_unchanged(&self, project: &ProjectName, id: &TaskId, seen: &FileFacts) -> Result<bool> {
+        let name = id.file_name();
+        self.effect(
+            || format!("remove {name} if unchanged"),
+            |inner| {
+                let Some(file) = inner.file(project, QueueDir::Inbox, &name) else { return Ok(true) };
+                if inner.facts(file).change != seen.change {
+                    return Ok(false);
+                }
+                inner.write(|inner| {
+                    inner.watch_removal(project, id);
+                    inner.take(project, QueueDir::Inbox, &name);
+                    Ok(true)
+                })
+            },
+        )
+        .await
+    }
+
     async fn shift(&self, project: &ProjectName, from: QueueDir, to: QueueDir, id: &TaskId) -> Result<()> {
         let name = id.file_name();
         self.effect(
@@ -335,10 +354,4 @@ impl QueueStore for FakeWorld {
             self.files.notified().await;
         }
     }
-}
-
-/// The task's own part of a finished file, as text.
-#[must_use]
-pub fn own_text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(without_result(bytes)).into_owned()
 }

@@ -210,7 +210,7 @@ impl Object {
                 keys.map(|key| (key.id.to_string(), Self::Task(View::Project, key.clone()))).collect()
             }
             Self::Sessions => {
-                snapshot.sessions.keys().map(|name| (name.to_string(), Self::Session(name.clone()))).collect()
+                snapshot.shown_sessions().map(|one| (one.name.to_string(), Self::Session(one.name.clone()))).collect()
             }
             Self::Accounts => {
                 let accounts = snapshot.accounts.iter();
@@ -240,7 +240,7 @@ impl Object {
             }
             Self::Sessions => {
                 let name = SessionName::parse(name).ok()?;
-                snapshot.sessions.contains_key(&name).then_some(Self::Session(name))
+                snapshot.sessions.get(&name).is_some_and(|one| one.is_shown()).then_some(Self::Session(name))
             }
             Self::Accounts => {
                 let account = snapshot.accounts.iter().find(|account| account.name.as_str() == name)?;

@@ -6,7 +6,10 @@ mod ask;
 mod persist;
 mod world;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -31,7 +34,12 @@ const QUEUE: usize = 1024;
 pub struct Live {
     messages: mpsc::Sender<Message>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
+    readers: Readers,
 }
+
+/// Everybody who waits for pictures, each on a channel of its own: they are woken in the order in which they came, which a
+/// shared channel does not promise, so that a simulated run replays. `None` when the owner has stopped.
+type Readers = Arc<Mutex<Option<Vec<watch::Sender<Arc<Snapshot>>>>>>;
 
 enum Message {
     /// All or nothing.
@@ -52,9 +60,18 @@ impl Live {
     pub fn start(world: World, clock: Arc<dyn Clock>, store: Arc<dyn StateStore>) -> Self {
         let (messages, inbox) = mpsc::channel(QUEUE);
         let (publish, snapshot) = watch::channel(Arc::new(world.snapshot.clone()));
-        let owner = Owner { world, clock, store, publish, unsaved_log: String::new(), waiting: Vec::new() };
+        let readers: Readers = Arc::new(Mutex::new(Some(Vec::new())));
+        let owner = Owner {
+            world,
+            clock,
+            store,
+            publish,
+            readers: readers.clone(),
+            unsaved_log: String::new(),
+            waiting: Vec::new(),
+        };
         tokio::spawn(owner.run(inbox));
-        Self { messages, snapshot }
+        Self { messages, snapshot, readers }
     }
 
     /// The present picture.
@@ -66,7 +83,13 @@ impl Live {
     /// A receiver that wakes at each new picture.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
-        self.snapshot.clone()
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let (sender, receiver) = watch::channel(self.snapshot());
+        if let Some(readers) = readers.as_mut() {
+            readers.retain(|reader| !reader.is_closed());
+            readers.push(sender);
+        }
+        receiver
     }
 
     /// Proposes events that belong together: all happen or none. When this returns `Ok`, they are saved and shown.
@@ -133,6 +156,7 @@ struct Owner {
     clock: Arc<dyn Clock>,
     store: Arc<dyn StateStore>,
     publish: watch::Sender<Arc<Snapshot>>,
+    readers: Readers,
     /// Event lines that could not be written yet.
     unsaved_log: String,
     waiting: Vec<Waiting>,
@@ -141,7 +165,24 @@ struct Owner {
 /// Event lines kept for a log that can't be written, in bytes.
 const UNSAVED_LOG_MAX: usize = 1024 * 1024;
 
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // Who waits for pictures learns that none will come.
+        *self.readers.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
 impl Owner {
+    /// Publishes the present picture.
+    fn show(&self) {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = Arc::new(self.world.snapshot.clone());
+        self.publish.send_replace(snapshot.clone());
+        for reader in readers.iter_mut().flatten() {
+            reader.send_replace(snapshot.clone());
+        }
+    }
+
     async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         while let Some(message) = inbox.recv().await {
             match message {
@@ -208,7 +249,7 @@ impl Owner {
                 tracing::error!("{text}");
                 self.world.snapshot.health.insert("state".to_owned(), text.clone());
                 self.world.snapshot.seq += 1;
-                self.publish.send_replace(Arc::new(self.world.snapshot.clone()));
+                self.show();
                 return Err(Refusal::Unsaved(text));
             }
             next.saved();
@@ -230,7 +271,7 @@ impl Owner {
         next.snapshot.seq += 1;
         next.snapshot.at = self.clock.now();
         self.world = next;
-        self.publish.send_replace(Arc::new(self.world.snapshot.clone()));
+        self.show();
         Ok(())
     }
 

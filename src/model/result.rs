@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::task_file::{RESULT_LINE, without_result};
@@ -59,8 +60,8 @@ pub fn render(task: &[u8], run: Option<&Run>, ending: &Ending) -> Vec<u8> {
         session: run.map(|run| run.session.as_str()),
         accounts: run.and_then(|run| run.account.as_ref()).map(|a| a.as_str()).into_iter().collect(),
         attempts: run.map_or(0, |run| run.attempt),
-        started: run.map(|run| run.claimed.to_string()),
-        finished: ending.at.to_string(),
+        started: run.map(|run| second(run.claimed)),
+        finished: second(ending.at),
         seconds: run.map(|run| ending.at.duration_since(run.claimed).as_secs()),
         tokens: ending.tokens,
         resume_id: ending.resume_id.as_deref(),
@@ -71,6 +72,11 @@ pub fn render(task: &[u8], run: Option<&Run>, ending: &Ending) -> Vec<u8> {
     let _ = write!(text, "```yaml\n{}\n```\n", yaml.trim_end());
     out.extend_from_slice(text.as_bytes());
     out
+}
+
+/// A time to the second: what people compare.
+fn second(at: Timestamp) -> String {
+    Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }
 
 /// A fence longer than any run of backticks inside.
@@ -109,6 +115,7 @@ mod tests {
             attempts_allowed: 2,
             timeout: None,
             claimed: "2026-01-01T00:00:00Z".parse().expect("time"),
+            typed: None,
             delivery: Delivery::NotBegun,
             stop: Stop::No,
             text: TextFacts {

@@ -81,6 +81,11 @@ pub struct Outcome {
 }
 
 impl Snapshot {
+    /// The sessions that there are, in the names' order.
+    pub fn shown_sessions(&self) -> impl Iterator<Item = &Arc<Session>> {
+        self.sessions.values().filter(|session| session.is_shown())
+    }
+
     /// The name of a task in the root's `tasks/`: its id, or `project:id` where a project before it has the same id.
     #[must_use]
     pub fn display_id(&self, key: &TaskKey) -> String {

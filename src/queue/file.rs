@@ -30,11 +30,14 @@ impl Queue {
             Status::Done => QueueDir::Done,
             Status::Failed | Status::Cancelled => QueueDir::Failed,
         };
-        if let Some(text) = self.text_of(task, run.as_ref()).await? {
+        let text = self.text_of(task, run.as_ref()).await?;
+        let filed = text.as_deref().map(identity).unwrap_or_default();
+        if let Some(text) = text {
             self.store.file(&key.project, dir, &key.id, &result::render(&text, run.as_ref(), ending)).await?;
         }
-        let own = run.as_ref().map(|run| &run.text).or(task.text.as_ref());
-        let kept = self.clear(key, own.map(|text| text.identity.as_str()), run.is_some()).await?;
+        // Only what was filed is removed: what came meanwhile under its name is another task.
+        let own = run.as_ref().map_or(filed, |run| run.text.identity.clone());
+        let kept = self.clear(key, &own, run.is_some()).await?;
 
         let mut events = vec![Event::Task(key.clone(), TaskEvent::Filed { kept })];
         if let Some(run) = run.as_ref().filter(|run| self.live.snapshot().sessions.contains_key(&run.session)) {
@@ -71,10 +74,10 @@ impl Queue {
     }
 
     /// Removes the task file, unless it holds another text than `own`, and the marker. Answers the other text's facts.
-    pub(super) async fn clear(&self, key: &TaskKey, own: Option<&str>, marked: bool) -> io::Result<Option<TextFacts>> {
+    pub(super) async fn clear(&self, key: &TaskKey, own: &str, marked: bool) -> io::Result<Option<TextFacts>> {
         let kept = loop {
-            let (text, facts) = match self.store.read(&key.project, QueueDir::Inbox, &key.id, u64::MAX).await {
-                Ok(read) => read,
+            match self.store.read(&key.project, QueueDir::Inbox, &key.id, u64::MAX).await {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break None,
                 Err(error) if is_no_text(&error) => {
                     match self.store.remove(&key.project, &key.id).await {
                         // A directory with a task's name is somebody's own.
@@ -84,15 +87,20 @@ impl Queue {
                     break None;
                 }
                 Err(error) => return Err(error),
-            };
-            let identity = identity(&text);
-            if own.is_some_and(|own| own != identity) {
-                let sha256 = sha256(&text);
-                break Some(TextFacts { sha256, identity, bytes: facts.bytes, modified: facts.modified });
-            }
-            // Written anew since it was read: looked at again.
-            if self.store.remove_unchanged(&key.project, &key.id, facts.change).await? {
-                break None;
+                Ok((text, facts)) if identity(&text) == own => {
+                    if self.store.remove_unchanged(&key.project, &key.id, &facts).await? {
+                        break None;
+                    }
+                    // Somebody saved it between the look and the removal.
+                }
+                Ok((text, facts)) => {
+                    break Some(TextFacts {
+                        sha256: sha256(&text),
+                        identity: identity(&text),
+                        bytes: facts.bytes,
+                        modified: facts.modified,
+                    });
+                }
             }
         };
         if marked {

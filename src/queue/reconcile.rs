@@ -81,7 +81,7 @@ impl Queue {
                 resume_id: None,
                 at: self.clock.now(),
             };
-            match self.clear(key, Some(&run.text.identity), true).await {
+            match self.clear(key, &run.text.identity, true).await {
                 Ok(kept) => vec![
                     Event::Task(key.clone(), TaskEvent::Ended { run: run.id.clone(), ending }),
                     Event::Task(key.clone(), TaskEvent::Filed { kept }),

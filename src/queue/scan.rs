@@ -25,6 +25,9 @@ use crate::{
 /// When something that could not be read is tried again.
 const READ_AGAIN: SignedDuration = SignedDuration::from_secs(2);
 
+/// A claim takes far less from its marker to the owner.
+const CLAIM_WITHIN: SignedDuration = SignedDuration::from_secs(60);
+
 /// What was seen of one name.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Known {
@@ -267,6 +270,13 @@ impl Queue {
                 let _ = self.store.remove_sidecar(project, id, Sidecar::Rejected).await;
             }
         }
+        for (id, which) in present {
+            let key = TaskKey::new(project, id);
+            let running = snapshot.tasks.get(&key).is_some_and(|task| !matches!(task.phase, Phase::Finished(_)));
+            if only.is_none() && which.contains(&Sidecar::Working) && !running {
+                self.clear_orphan(&key).await;
+            }
+        }
         let wanted = snapshot.tasks.values().filter(|task| task.key.project == *project);
         for task in wanted.filter(|task| only.is_none_or(|id| *id == task.key.id)) {
             let Some(problem) = rejected(&task.key.id) else { continue };
@@ -282,6 +292,20 @@ impl Queue {
                 tracing::warn!(task = %task.key, %error, "the .rejected file can't be written");
             }
         }
+    }
+
+    /// A marker of ours without a task is of a claim that could not be taken back before the task's file went away. One that
+    /// was made just now may be of a claim under way.
+    async fn clear_orphan(&self, key: &TaskKey) {
+        let Ok(bytes) = self.store.read_sidecar(&key.project, &key.id, Sidecar::Working).await else { return };
+        let Some(marker) = Marker::read(&bytes).filter(|marker| marker.supervisor == self.supervisor()) else { return };
+        if self.clock.now().duration_since(marker.since) < CLAIM_WITHIN {
+            return;
+        }
+        if let Err(error) = self.store.remove_sidecar(&key.project, &key.id, Sidecar::Working).await {
+            tracing::warn!(task = %key, %error, "a marker without a task can't be removed");
+        }
+        let _ = self.state.remove_run(&marker.run).await;
     }
 }
 

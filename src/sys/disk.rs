@@ -367,8 +367,8 @@ impl QueueStore for DiskQueue {
         self.at(project, move |queue| remove(queue.dir(QueueDir::Inbox)?, &id.file_name())).await
     }
 
-    async fn remove_unchanged(&self, project: &ProjectName, id: &TaskId, change: (i128, u64)) -> io::Result<bool> {
-        let id = id.clone();
+    async fn remove_unchanged(&self, project: &ProjectName, id: &TaskId, seen: &FileFacts) -> io::Result<bool> {
+        let (id, change) = (id.clone(), seen.change);
         self.at(project, move |queue| {
             let (dir, name) = (queue.dir(QueueDir::Inbox)?, id.file_name());
             match stat(&dir, &name) {

@@ -18,6 +18,15 @@ use crate::model::{
 /// How long an agent that doesn't tell about its turns has to look idle before its turn counts as ended.
 const QUIET_END: Duration = Duration::from_secs(3);
 
+/// How long an agent's transcript may take to have the end of a turn that a hook told of.
+const RECORDED_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long a dialog has to stand before anybody is told of it. Claude Code throws away keys that come in the first 0.15 s
+/// of a dialog (2.1.329, on an idle machine), so whoever answers on our word has to find it ready.
+const STANDS_FOR: Duration = Duration::from_millis(500);
+/// How long after an agent's word that it waits its screen may take to show what for.
+const SHOWN_WITHIN: Duration = Duration::from_secs(2);
+
 /// What is remembered of one incarnation.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct History {
@@ -32,6 +41,8 @@ pub struct History {
     was_busy: bool,
     /// Since when it is watched; what happened before was not seen.
     watched_since: Option<Timestamp>,
+    /// Since when a dialog has been on the screen; kept until something shows that it is gone.
+    asked_since: Option<Timestamp>,
 }
 
 impl History {
@@ -51,11 +62,20 @@ impl History {
                 self.states.insert(signal.source, signal.clone());
             }
             Meaning::PromptTaken { .. } => {
-                self.turn = None;
-                self.was_busy = false;
+                // A transcript is written late: its record of a prompt may come after the hook that tells of the end.
+                if self.turn.as_ref().is_none_or(|turn| turn.at <= signal.at) {
+                    self.turn = None;
+                    self.was_busy = false;
+                }
                 self.states.insert(signal.source, signal.clone());
             }
             Meaning::TurnEnded { .. } | Meaning::TurnFailed { .. } | Meaning::Interrupted => {
+                // No hook tells of an interrupt, so an earlier hook's word would stand for ever.
+                if matches!(signal.meaning, Meaning::Interrupted)
+                    && self.states.get(&Source::Hook).is_some_and(|hook| hook.at <= signal.at)
+                {
+                    self.states.remove(&Source::Hook);
+                }
                 // Two sources tell of the same end: the better one's word stays.
                 let better =
                     self.turn.as_ref().is_some_and(|known| known.source < signal.source && is_end(&known.meaning));
@@ -76,6 +96,7 @@ impl History {
         for signal in &look.signals {
             self.states.entry(signal.source).or_insert_with(|| signal.clone());
         }
+        self.forget_answered(look, now);
         let busy = look.signals.iter().any(|s| matches!(s.meaning, Meaning::Busy | Meaning::Waiting { .. }));
         self.was_busy |= busy;
         if busy || !look.ready {
@@ -86,6 +107,41 @@ impl History {
         let kind = |signal: &Option<Signal>| signal.as_ref().map(|s| (s.rule.clone(), s.meaning.clone()));
         let after = (self.states.get(&Source::Title).cloned(), self.states.get(&Source::Screen).cloned());
         (kind(&before.0), kind(&before.1)) != (kind(&after.0), kind(&after.1))
+    }
+
+    /// A dialog that was on the screen and is gone has been answered, though no hook and no record tells of it.
+    fn forget_answered(&mut self, look: &Look, now: Timestamp) {
+        let asks = |signal: &Signal| matches!(signal.meaning, Meaning::Waiting { .. });
+        if look.signals.iter().any(asks) {
+            self.asked_since.get_or_insert(now);
+        } else if look.ready || look.signals.iter().any(|s| matches!(s.meaning, Meaning::Busy)) {
+            if self.asked_since.take().is_none() {
+                return;
+            }
+            // What is read again tells itself.
+            let by_event = |source: &Source| match source {
+                Source::Hook | Source::Transcript => true,
+                Source::Process | Source::StatusFile | Source::Title | Source::Screen => false,
+            };
+            self.states.retain(|source, signal| !(by_event(source) && asks(signal)));
+        }
+    }
+
+    /// Whether the dialog that an agent tells of stands on its screen, or has had its time to get there.
+    fn shown(&self, told: &Signal, now: Timestamp) -> bool {
+        let for_as_long = |since: Timestamp, time: Duration| {
+            now.duration_since(since) >= SignedDuration::try_from(time).unwrap_or_default()
+        };
+        for_as_long(told.at, SHOWN_WITHIN) || self.asked_since.is_some_and(|since| for_as_long(since, STANDS_FOR))
+    }
+
+    /// Whether the last turn's end is in the transcript, or has had its time to get there. Claude Code runs its hook
+    /// before its last records are on disk (0.1 s on 2.1.329): tokens read at once, or a kill, would miss them.
+    #[must_use]
+    pub fn recorded(&self, now: Timestamp) -> bool {
+        let Some(turn) = &self.turn else { return true };
+        let late = now.duration_since(turn.at) >= SignedDuration::try_from(RECORDED_WITHIN).unwrap_or_default();
+        late || self.states.get(&Source::Transcript).is_some_and(|signal| is_end(&signal.meaning))
     }
 
     /// For an agent that tells nothing: its prompt counted as taken because its screen showed it at work.
@@ -137,8 +193,10 @@ pub fn classify(
     };
     let since = best.at;
     let activity = match &best.meaning {
-        Meaning::Waiting { what } => Activity::Waiting(*what),
-        Meaning::Busy | Meaning::PromptTaken { .. } => working(last_change, stalled_after, now),
+        Meaning::Waiting { what } if history.shown(best, now) => Activity::Waiting(*what),
+        Meaning::Waiting { .. } | Meaning::Busy | Meaning::PromptTaken { .. } => {
+            working(last_change, stalled_after, now)
+        }
         Meaning::TurnEnded { background: 1.., .. } => working(last_change, stalled_after, now),
         // An agent may say that it is idle before its box can be typed into.
         Meaning::Idle
@@ -190,11 +248,18 @@ fn is_settled(history: &History, turn: &Signal, now: Timestamp) -> bool {
     !busy && (failed || !hooks_heard || waited)
 }
 
+/// Whether the agent ended a turn since the run's prompt was typed: then it had taken it, whoever has told of that.
+#[must_use]
+pub fn was_taken(history: &History, run: &Run) -> bool {
+    let ended = history.turn.as_ref().is_some_and(|turn| turn.at >= run.heard_from());
+    ended && run.typed.is_some() && matches!(run.delivery, Delivery::Begun)
+}
+
 /// Whether a taken run is over. `tells` says that the agent tells when its turns end.
 #[must_use]
 pub fn over(history: &History, run: &Run, tells: bool, now: Timestamp) -> Option<Over> {
     let Delivery::Taken { at: taken } = &run.delivery else { return None };
-    if let Some(turn) = history.turn.as_ref().filter(|turn| turn.at >= run.claimed) {
+    if let Some(turn) = history.turn.as_ref().filter(|turn| turn.at >= run.heard_from()) {
         if !is_settled(history, turn, now) {
             return None;
         }
@@ -255,6 +320,7 @@ mod tests {
             attempts_allowed: 1,
             timeout: None,
             claimed: at(10),
+            typed: None,
             delivery: Delivery::Taken { at: at(11) },
             stop: Stop::No,
             text: TextFacts { sha256: String::new(), identity: String::new(), bytes: 0, modified: at(0) },
@@ -334,6 +400,39 @@ mod tests {
     }
 
     #[test]
+    fn a_dialog_counts_when_it_is_on_the_screen_and_until_it_is_gone() {
+        let asks = Meaning::Waiting { what: WaitingFor::Permission };
+        let mut h = history(&[
+            signal(Source::Transcript, 11, Meaning::PromptTaken { prompt: None }),
+            signal(Source::Hook, 12, asks.clone()),
+        ]);
+        let activity = |h: &History, now| classify(h, true, true, at(12), Duration::from_secs(100), at(now)).activity;
+        assert_eq!(activity(&h, 12), Activity::Working);
+        assert_eq!(activity(&h, 14), Activity::Waiting(WaitingFor::Permission));
+        h.see(&Look { signals: vec![signal(Source::Screen, 12, asks)], ..Look::default() }, at(12));
+        assert_eq!(activity(&h, 12), Activity::Working);
+        assert_eq!(activity(&h, 13), Activity::Waiting(WaitingFor::Permission));
+        // Half drawn: neither the dialog nor anything else.
+        h.see(&Look::default(), at(13));
+        assert_eq!(activity(&h, 14), Activity::Waiting(WaitingFor::Permission));
+        h.see(&Look { signals: vec![signal(Source::Screen, 14, Meaning::Busy)], ..Look::default() }, at(14));
+        assert_eq!(activity(&h, 14), Activity::Working);
+    }
+
+    #[test]
+    fn the_end_of_a_turn_waits_for_its_record_but_not_for_long() {
+        let hook = [signal(Source::Transcript, 11, Meaning::Busy), signal(Source::Hook, 12, ended(0))];
+        assert!(!history(&hook).recorded(at(12)));
+        assert!(history(&hook).recorded(at(13)));
+        let mut h = history(&hook);
+        // Written late, told late: the prompt of the turn that has ended.
+        h.absorb(&signal(Source::Transcript, 11, Meaning::PromptTaken { prompt: None }));
+        h.absorb(&signal(Source::Transcript, 12, ended(0)));
+        assert!(h.recorded(at(12)));
+        assert_eq!(over(&h, &run(), true, at(12)), Some(Over::Done { message: Some("ok".into()) }));
+    }
+
+    #[test]
     fn idle_looks_end_a_run_only_where_the_agent_does_not_tell() {
         let mut h = history(&[]);
         let busy = Look { ready: true, signals: vec![signal(Source::Screen, 12, Meaning::Busy)], ..Look::default() };
@@ -361,5 +460,12 @@ mod tests {
             ]),
             Activity::Waiting(WaitingFor::Question)
         );
+        // Codex: no status file, and no hook tells of the interrupt.
+        let prompt = Meaning::PromptTaken { prompt: None };
+        let interrupted = signal(Source::Transcript, 12, Meaning::Interrupted);
+        let codex = [signal(Source::Hook, 11, prompt.clone()), interrupted.clone()];
+        assert_eq!(activity(&codex), Activity::Waiting(WaitingFor::Question));
+        let again = [interrupted, signal(Source::Hook, 13, prompt)];
+        assert_eq!(activity(&again), Activity::Working);
     }
 }

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{broadcast::error::RecvError, watch};
 
-use self::classify::{History, Over, classify, over};
+use self::classify::{History, Over, classify, over, was_taken};
 use crate::{
     config::Config,
     live::Live,
@@ -19,7 +19,7 @@ use crate::{
         ids::SessionName,
         session::{Activity, Incarnation, Role, Screens, Session, SessionEvent, SessionPhase, Verdict},
         snapshot::Snapshot,
-        task::{Ending, Phase, Run, Status, TaskEvent},
+        task::{Delivery, Ending, Phase, Run, Status, TaskEvent},
     },
     ports::{Agents, Capture, Clock, Cursor, Pane, PaneId, Terminal},
 };
@@ -30,8 +30,11 @@ const TICK: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(5);
 /// Colours cost the terminal server four times as much as text, the scrollback more still.
 const COLOUR_EVERY: SignedDuration = SignedDuration::from_secs(5);
-/// An agent's files are looked at this often when nothing hints at a change.
+/// The screen of an agent at rest that keeps moving is read this often.
+const AT_REST_EVERY: SignedDuration = SignedDuration::from_millis(1900);
+/// An agent's files are looked at this often when nothing hints at a change: while it has something to do, and otherwise.
 const FILES_EVERY: SignedDuration = SignedDuration::from_secs(5);
+const FILES_EVERY_IDLE: SignedDuration = SignedDuration::from_secs(30);
 const HISTORY_EVERY: SignedDuration = SignedDuration::from_secs(15);
 
 pub struct Watcher {
@@ -61,6 +64,7 @@ struct Watched {
     last_change: Timestamp,
     told_silent: bool,
     screens: Arc<Screens>,
+    plain_read: Timestamp,
     colour_read: Timestamp,
     history_read: Timestamp,
     /// Changed since it was last read.
@@ -109,7 +113,7 @@ impl Watcher {
     /// One look at everything.
     pub async fn look(&mut self) {
         let snapshot = self.live.snapshot();
-        let panes = match self.terminal.panes().await {
+        let panes = match self.terminal.glance().await {
             Ok(panes) => panes,
             Err(error) => {
                 if !self.down {
@@ -159,7 +163,9 @@ impl Watcher {
             if watched.incarnation != incarnation.id {
                 *watched = Watched { incarnation: incarnation.id.clone(), last_change: now, ..Watched::default() };
             }
-            if watched.pane_change != Some(pane.change) {
+            let too_soon = at_rest(session) && now.duration_since(watched.plain_read) < AT_REST_EVERY;
+            if watched.pane_change != Some(pane.change) && !too_soon {
+                watched.plain_read = now;
                 watched.pane_change = Some(pane.change);
                 watched.plain_stale = true;
                 watched.colour_stale = true;
@@ -233,7 +239,7 @@ impl Watcher {
             Arc::make_mut(&mut watched.screens).title.clone_from(&pane.title);
             watched.screen_changed = true;
         }
-        if *watched.screens != *session.screen {
+        if !Arc::ptr_eq(&watched.screens, &session.screen) && *watched.screens != *session.screen {
             events.push(Event::Session(name.clone(), SessionEvent::Screen(watched.screens.clone())));
             if watched.screens.plain != session.screen.plain || watched.screens.title != session.screen.title {
                 watched.last_change = now;
@@ -244,7 +250,8 @@ impl Watcher {
         }
 
         let moved = watched.screen_changed || pane.exit.is_some();
-        if files_hinted || moved || now.duration_since(watched.files_read) >= FILES_EVERY {
+        let files_every = if at_rest(session) { FILES_EVERY_IDLE } else { FILES_EVERY };
+        if files_hinted || moved || now.duration_since(watched.files_read) >= files_every {
             watched.files_read = now;
             for signal in agents.signals(incarnation, &mut watched.cursor).await {
                 watched.history.absorb(&signal);
@@ -286,16 +293,24 @@ impl Watcher {
             return events;
         }
 
-        let tells = agents.tells_turns(&incarnation.agent);
-        let mut history = watched.history.clone();
-        if !agents.tells_prompts(&incarnation.agent) {
-            history.assume_busy();
-        }
-        let screen = watched.screens.plain.clone();
-        if let Some(run) = run_of(snapshot, session)
-            && let Some(over) = over(&history, run, tells, now)
-        {
-            events.extend(self.ended(session, incarnation, run, over, screen).await);
+        if let Some(run) = run_of(snapshot, session) {
+            // A program that ended right after its turn must not look as if it had died in the middle of it.
+            let taken = (pane.exit.is_some() && was_taken(&watched.history, run)).then(|| {
+                let taken = TaskEvent::Taken { run: run.id.clone() };
+                events.extend(session.task.as_ref().map(|a| Event::Task(a.task.clone(), taken)));
+                Run { delivery: Delivery::Taken { at: now }, ..run.clone() }
+            });
+            let run = taken.as_ref().unwrap_or(run);
+            let recorded = !agents.records_turns(&incarnation.agent) || watched.history.recorded(now);
+            let mut history = watched.history.clone();
+            if !agents.tells_prompts(&incarnation.agent) {
+                history.assume_busy();
+            }
+            let over = over(&history, run, agents.tells_turns(&incarnation.agent), now);
+            if let Some(over) = over.filter(|_| recorded) {
+                let screen = watched.screens.plain.clone();
+                events.extend(self.ended(session, incarnation, run, over, screen).await);
+            }
         }
         if let Some(exit) = pane.exit
             && !matches!(session.phase, SessionPhase::Dead { .. } | SessionPhase::Ending(_))
@@ -356,6 +371,14 @@ async fn moved(snapshots: &mut watch::Receiver<Arc<Snapshot>>) {
             return;
         }
     }
+}
+
+/// Nobody waits for what this agent does next: the pool's, idle, without a task, no viewer.
+fn at_rest(session: &Session) -> bool {
+    session.role == Role::Pool
+        && session.task.is_none()
+        && session.attached == 0
+        && session.verdict.activity == Activity::Idle
 }
 
 fn is_of(session: &Session, incarnation: &Incarnation, pane: &Pane) -> bool {

@@ -151,3 +151,10 @@ fn other_users_get_nothing() {
     assert!((&readable).write_all(b"pause\n").is_err() && again.is_ok());
     assert_eq!(world.calls(), "");
 }
+
+#[test]
+fn a_full_queue_and_an_unused_session() {
+    let world = World::new();
+    world.fails("echo x > inbox/one-too-many.md", "quota");
+    assert!(!world.ok("ls sessions").contains("ccl-auto-13"));
+}

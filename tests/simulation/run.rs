@@ -17,6 +17,7 @@ use claude_failover::{
         session::{Activity, SessionPhase},
         snapshot,
         task::{Delivery, Hold, Phase, TaskEvent},
+        task_file::without_result,
     },
     ports::{Exit, QueueDir},
 };
@@ -261,7 +262,12 @@ impl Life {
         tokio::spawn(async move {
             let name = key.id.file_name();
             let text = |inner: &mut Inner| inner.file(&key.project, QueueDir::Inbox, &name).map(|f| f.bytes.clone());
-            let before = world.with(text);
+            // What was written a moment ago may not have been seen yet, and is another task.
+            let fresh = |inner: &mut Inner| {
+                let changed = inner.file(&key.project, QueueDir::Inbox, &name).map_or(0, |file| file.changed);
+                inner.now - changed < 1_000_000_000
+            };
+            let before = if world.with(fresh) { None } else { world.with(text) };
             let told =
                 live.ask(Scope::Task(key.clone()), b"cancel".to_vec(), None, Duration::from_secs(2)).await.is_ok();
             let snapshot = live.snapshot();
@@ -527,7 +533,7 @@ impl Life {
                 let rightly = match told {
                     Some(Phase::Held(hold)) => match hold {
                         Hold::OutsideClaim(_) => delegated,
-                        Hold::Empty => text.as_ref().is_some_and(Vec::is_empty),
+                        Hold::Empty => text.as_ref().is_some_and(|text| without_result(text).is_empty()),
                         Hold::OpenFrontmatter | Hold::DependsOn => text.is_some(),
                         Hold::ChangedWhileWorking | Hold::ByVerb => {
                             release.push(key.clone());

@@ -28,6 +28,8 @@ pub struct Setup {
     pub agent: String,
     /// `dispatcher.settle`
     pub settle: String,
+    /// Variables of the daemon.
+    pub env: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -51,6 +53,7 @@ pub struct World {
     daemon: Option<Child>,
     /// `$NOTIFY_SOCKET` of the daemon.
     pub notify: Option<PathBuf>,
+    env: Vec<(String, String)>,
 }
 
 pub fn program() -> PathBuf {
@@ -67,11 +70,18 @@ impl World {
     /// Everything but the daemon.
     pub fn prepare(setup: &Setup) -> Self {
         let temp = tempfile::Builder::new().prefix("cf-").tempdir().expect("a directory");
-        let world = Self { temp, daemon: None, notify: None };
+        let mut world = Self { temp, daemon: None, notify: None, env: Vec::new() };
         for dir in ["web", "api", "home", "mnt"] {
             fs::create_dir(world.path(dir)).expect("made");
         }
-        let at = |name: &str| world.path(name).display().to_string();
+        world.configure(setup);
+        world
+    }
+
+    /// Writes the configuration; a daemon that runs already doesn't see it.
+    pub fn configure(&mut self, setup: &Setup) {
+        self.env.clone_from(&setup.env);
+        let at = |name: &str| self.path(name).display().to_string();
         let config = format!(
             "projects: [{{name: web, path: {web}}}, {{name: api, path: {api}}}]\n\
              agents: {{demo: {{kind: demo, env: {{DEMO_AGENT_HOME: {home}, DEMO_AGENT_MODE: '{mode}'}}}} {agents}}}\n\
@@ -91,8 +101,7 @@ impl World {
             agent = setup.agent,
             more = setup.more,
         );
-        fs::write(world.path("config.yaml"), config).expect("written");
-        world
+        fs::write(self.path("config.yaml"), config).expect("written");
     }
 
     /// Starts the daemon and waits until the mount answers.
@@ -110,6 +119,7 @@ impl World {
             // Never seen in a pane.
             .env("FAKE_API_KEY", "a-secret-of-the-daemon")
             .env("CLAUDE_FAILOVER_LOG", "claude_failover=debug")
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -232,8 +242,16 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.kill_daemon();
-        let _ = Command::new("tmux").arg("-S").arg(self.path("tmux.sock")).arg("kill-server").output();
+        let agents = self.tmux(&["list-panes", "-a", "-F", "#{pane_pid}"]);
+        self.tmux(&["kill-server"]);
         detach(&self.path("mnt"));
+        // An agent that still writes would leave half of the directory behind.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        for agent in agents.lines().map(|pid| Path::new("/proc").join(pid)) {
+            while agent.exists() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
     }
 }
 

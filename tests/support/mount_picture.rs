@@ -55,6 +55,7 @@ pub fn run(session: &str) -> Run {
         attempts_allowed: 2,
         timeout: None,
         claimed: at(5),
+        typed: None,
         delivery: Delivery::Taken { at: at(6) },
         stop: Stop::No,
         text: facts(),
@@ -147,7 +148,9 @@ pub fn picture(dir: &Path) -> Snapshot {
     working.task = Some(Assignment { task: key("web:fix"), run: RunId("run-1".to_owned()) });
     let sessions = [
         working,
-        session("ccl-auto-12", Role::Pool, SessionPhase::Down),
+        // One whose agent could not be started, and a name of the pool that nothing was started under yet.
+        Session { failures: 1, ..session("ccl-auto-12", Role::Pool, SessionPhase::Down) },
+        session("ccl-auto-13", Role::Pool, SessionPhase::Down),
         session("ccl-1-web", Role::Dedicated, SessionPhase::Up(incarnation("ccl-1-web"))),
     ];
     let account = |name: &str, active| Account {

@@ -118,7 +118,7 @@ fn finished(picture: &Picture) -> Vec<Sample> {
 
 fn sessions(picture: &Picture) -> Vec<Sample> {
     let mut by_state = std::collections::BTreeMap::new();
-    for session in picture.snapshot.sessions.values() {
+    for session in picture.snapshot.shown_sessions() {
         *by_state.entry(session.word()).or_insert(0) += 1;
     }
     by_state.into_iter().map(|(state, n)| (vec![("state", state.to_owned())], count(n))).collect()

@@ -36,7 +36,7 @@ pub fn status(picture: &Picture) -> String {
     section(&mut out, &rows);
 
     let mut rows = vec![heading(&["SESSION", "STATE", "AGE", "TASK", "AGENT", "ACCOUNT", "WHY"])];
-    for session in snapshot.sessions.values() {
+    for session in snapshot.shown_sessions() {
         let incarnation = session.phase.incarnation();
         rows.push(vec![
             session.name.to_string(),

@@ -23,7 +23,11 @@ pub fn why(picture: &Picture, task: &Task) -> String {
         Phase::Held(hold) => {
             let _ = writeln!(out, "{hold}");
         }
-        Phase::Queued => out.push_str("ready; waits for a free session\n"),
+        Phase::Queued => out.push_str(if picture.snapshot.paused {
+            "ready; dispatching is paused: `echo resume > control` in the mount's top directory goes on\n"
+        } else {
+            "ready; waits for a free session\n"
+        }),
         Phase::Rejected(problem) => {
             let _ = writeln!(out, "it can't run as it is written: {problem}");
         }
@@ -78,7 +82,7 @@ fn working(picture: &Picture, run: &Run, out: &mut String) {
 }
 
 fn ended(ending: &Ending, out: &mut String) {
-    let _ = writeln!(out, "ended {} at {}", ending.status.word(), ending.at);
+    let _ = writeln!(out, "ended {} at {}", ending.status.word(), words::second(ending.at));
     if let Some(error) = &ending.error {
         let _ = writeln!(out, "error: {}", error.replace('\n', " "));
     }

@@ -31,9 +31,14 @@ pub fn age(now: Timestamp, at: Timestamp) -> String {
     }
 }
 
+/// A time to the second, for people.
+pub fn second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
 /// `since 2026-01-01T00:00:00Z (12m)`.
 pub fn since(now: Timestamp, at: Timestamp) -> String {
-    format!("since {at} ({})", age(now, at))
+    format!("since {} ({})", second(at), age(now, at))
 }
 
 /// One signal as a sentence: source, rule, matched text, age.
@@ -67,10 +72,13 @@ pub fn source(source: Source) -> &'static str {
     }
 }
 
-/// The word that serde writes for a plain enum.
+/// The word that serde writes for a plain enum, with the word inside where there is one.
 pub fn kebab(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word,
+        Ok(serde_json::Value::Object(map)) if map.len() == 1 => {
+            map.iter().map(|(word, inside)| format!("{word} ({})", inside.as_str().unwrap_or_default())).collect()
+        }
         Ok(other) => other.to_string(),
         Err(_) => String::new(),
     }
@@ -114,11 +122,12 @@ pub fn control<'a>(verbs: &[Verb], outcomes: impl Iterator<Item = &'a Outcome>) 
             |writer| format!("uid {} pid {} {}", writer.uid, writer.pid, writer.program),
         );
         let result = match &outcome.result {
-            Ok(text) if text.is_empty() => "ok".to_owned(),
+            Ok(text) if text.is_empty() || text == "ok" => "ok".to_owned(),
             Ok(text) => format!("ok: {text}"),
             Err((kind, text)) => format!("{}: {text}", errno_name(*kind)),
         };
-        let text = format!("# {} {} ({}) {:?}: {result}", outcome.at, outcome.file, writer.trim(), outcome.text);
+        let text =
+            format!("# {} {} ({}) {:?}: {result}", second(outcome.at), outcome.file, writer.trim(), outcome.text);
         let _ = writeln!(out, "{}", clean(&text).replace('\n', " "));
     }
     out

@@ -90,6 +90,13 @@ impl Lister {
         Command::new("list-panes").arg("-a").arg("-F").arg(self.format())
     }
 
+    /// The panes that have shown something since a second of the wall clock, and the dead ones.
+    #[must_use]
+    pub fn moved(&self, since: i64) -> Command {
+        let moved = format!("#{{||:#{{pane_dead}},#{{e|>=:#{{window_activity}},{since}}}}}");
+        Command::new("list-panes").arg("-a").arg("-f").arg(moved).arg("-F").arg(self.format())
+    }
+
     /// Every pane of one session. `target` must be exact.
     #[must_use]
     pub fn of_session(&self, target: &str) -> Command {

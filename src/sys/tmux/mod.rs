@@ -9,11 +9,12 @@
 //! | `parse` `converse` `quote` | the protocol, without input or output |
 //! | `options` `spawn` `link` `setup` `supervise` | the connection: client process, its life, reconnection |
 //! | `list` `target` `text` | reading answers |
-//! | `terminal` `open` `typing` `ending` `deaths` | the port |
+//! | `terminal` `glance` `open` `typing` `ending` `deaths` | the port |
 
 mod converse;
 mod deaths;
 mod ending;
+mod glance;
 mod link;
 mod list;
 mod open;
@@ -48,6 +49,7 @@ pub use self::options::{KEEPER, Socket, TmuxOptions};
 use self::{
     converse::Answer,
     deaths::Deaths,
+    glance::Remembered,
     link::{ANSWER_WITHIN, Ask},
     list::Lister,
     quote::Command,
@@ -74,6 +76,7 @@ pub struct Tmux {
     lister: Lister,
     deaths: Deaths,
     looks: AtomicU64,
+    remembered: Remembered,
     /// Dead panes whose cause of death tmux can't tell, with the pid they had.
     given_up: std::sync::Mutex<HashMap<PaneId, u32>>,
 }
@@ -101,6 +104,7 @@ impl Tmux {
             stop: stopped,
         };
         let supervisor = tokio::spawn(supervisor.run(link));
+        let remembered = Remembered::new(hints.subscribe());
         Ok(Arc::new(Self {
             options,
             asks,
@@ -111,6 +115,7 @@ impl Tmux {
             lister: Lister::new(uuid::Uuid::new_v4().simple().to_string()),
             deaths: Deaths::default(),
             looks: AtomicU64::new(0),
+            remembered,
             given_up: std::sync::Mutex::default(),
         }))
     }

@@ -31,8 +31,14 @@ impl Terminal for Tmux {
         Ok(self.rows().await?.into_iter().map(Row::into_pane).collect())
     }
 
+    async fn glance(&self) -> Result<Vec<Pane>, TerminalError> {
+        Ok(self.rows_at_a_glance().await?.into_iter().map(Row::into_pane).collect())
+    }
+
     async fn open(&self, launch: &Launch) -> Result<Pane, TerminalError> {
-        self.open_session(launch).await
+        let opened = self.open_session(launch).await;
+        self.remembered.forget();
+        opened
     }
 
     async fn capture(
@@ -77,11 +83,15 @@ impl Terminal for Tmux {
     }
 
     async fn terminate(&self, pane: &PaneId, grace: Duration) -> Result<(), TerminalError> {
-        self.end_program(pane, grace).await
+        let ended = self.end_program(pane, grace).await;
+        self.remembered.forget();
+        ended
     }
 
     async fn close(&self, session: &SessionName) -> Result<(), TerminalError> {
-        self.close_session(session).await
+        let closed = self.close_session(session).await;
+        self.remembered.forget();
+        closed
     }
 
     fn hints(&self) -> broadcast::Receiver<TerminalHint> {
@@ -92,8 +102,15 @@ impl Terminal for Tmux {
 impl Tmux {
     /// Lists the panes, sees to it that deaths are told with their causes, and watches the programs.
     pub(super) async fn rows(&self) -> Result<Vec<Row>, TerminalError> {
+        let mut rows = self.whole_list().await?;
+        list::blur_young(&mut rows, Timestamp::now().as_second(), self.tick());
+        Ok(rows)
+    }
+
+    /// Every pane as tmux lists it.
+    pub(super) async fn whole_list(&self) -> Result<Vec<Row>, TerminalError> {
         let mut reminders = REMINDERS;
-        let mut rows = loop {
+        loop {
             let answer = self.ask(None, "listing panes", vec![self.lister.all()]).await?;
             let Some(block) = answer.blocks.first() else { return Err(self.down("listing panes")) };
             let mut rows = self.lister.rows(&success("the list of panes", block)?.text());
@@ -114,15 +131,13 @@ impl Tmux {
                     // Without receivers nobody needs the hint.
                     drop(hints.send(TerminalHint::Panes));
                 });
-                break rows;
+                return Ok(rows);
             }
             // tmux 3.3a loses SIGCHLD while its utempter helper runs; one more makes it collect all its dead.
             drop(server.process.signal(Signal::SIGCHLD));
             reminders -= 1;
             tokio::time::sleep(REMINDER_PAUSE).await;
-        };
-        list::blur_young(&mut rows, Timestamp::now().as_second(), self.tick());
-        Ok(rows)
+        }
     }
 
     /// The pane of a present server that an id means.

@@ -1,0 +1,55 @@
+//! Measures the daemon beside other ways of doing the same: `cargo run --release --example bench [NAME…]`.
+//!
+//! In: names of benchmarks (none: all). Out: one table row a measurement, on standard output. Everything is real: the release
+//! program as a child process, a tmux server and a FUSE mount in a temporary directory, the built-in agent. What is compared
+//! is measured in turns in one run, because absolute times on a shared machine say little.
+
+mod dispatch;
+mod idle;
+mod measure;
+mod panes;
+mod reader;
+mod start;
+mod tasks;
+mod world;
+
+use std::process::ExitCode;
+
+/// A benchmark: its name on the command line, what it measures, how.
+type Bench = (&'static str, &'static str, fn() -> std::io::Result<()>);
+
+const BENCHES: [Bench; 6] = [
+    ("dispatch", "rename(2) into the inbox until the prompt's first byte is read by the agent", dispatch::run),
+    ("panes", "reading every session's pane; memory", panes::run),
+    ("idle", "CPU time while nothing happens", idle::quiet),
+    ("spin", "CPU time while agents only redraw", idle::spinners),
+    ("start", "start with a full queue", start::run),
+    ("tasks", "tiny tasks in a row; what each costs", tasks::run),
+];
+
+fn main() -> ExitCode {
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo bench`-style callers add it.
+    args.retain(|arg| arg != "--bench");
+    match args.first().map(String::as_str) {
+        Some(reader::READER) => return reader::start(&args[1..]),
+        Some(reader::PUMP) => return reader::pump(&args[1..]),
+        _ => {}
+    }
+    if let Some(unknown) = args.iter().find(|arg| !BENCHES.iter().any(|(name, ..)| name == arg)) {
+        eprintln!("bench: there is no {unknown}; known:");
+        for (name, what, _) in BENCHES {
+            eprintln!("  {name:10} {what}");
+        }
+        return ExitCode::from(2);
+    }
+    measure::heading();
+    let mut failed = false;
+    for (name, _, run) in BENCHES.into_iter().filter(|(name, ..)| args.is_empty() || args.iter().any(|a| a == name)) {
+        if let Err(error) = run() {
+            eprintln!("bench: {name} could not be measured: {error}");
+            failed = true;
+        }
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

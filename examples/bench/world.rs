@@ -1,0 +1,189 @@
+//! A daemon of the release program in a temporary directory, with a tmux server, a mount and a home of its own.
+//! In: how many agents, and which. Out: a running world. Dropped, everything in it ends.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+/// The longest that anything may take before a benchmark gives up.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    pub sessions: u32,
+    /// `DEMO_AGENT_MODE` of every agent.
+    pub mode: &'static str,
+    /// Run instead of the built-in agent, with the built-in agent's arguments.
+    pub program: Option<PathBuf>,
+}
+
+pub struct World {
+    temp: tempfile::TempDir,
+    daemon: Option<Child>,
+}
+
+/// The program that is measured: built beside this one.
+pub fn program() -> io::Result<PathBuf> {
+    let mut path = std::env::current_exe()?;
+    path.pop();
+    if path.ends_with("examples") {
+        path.pop();
+    }
+    path.push("claude-failover");
+    if path.exists() {
+        return Ok(path);
+    }
+    Err(io::Error::other(format!("{} is missing; build it: cargo build --release --bins", path.display())))
+}
+
+impl World {
+    /// Everything but the daemon.
+    pub fn prepare() -> io::Result<Self> {
+        let world = Self { temp: tempfile::Builder::new().prefix("cf-bench-").tempdir()?, daemon: None };
+        for dir in ["web", "home", "mnt"] {
+            fs::create_dir(world.path(dir))?;
+        }
+        Ok(world)
+    }
+
+    pub fn start(setup: &Setup) -> io::Result<Self> {
+        let mut world = Self::prepare()?;
+        world.configure(setup)?;
+        world.run()?;
+        world.until("every agent to be ready", |world| world.all_idle())?;
+        Ok(world)
+    }
+
+    pub fn configure(&self, setup: &Setup) -> io::Result<()> {
+        let at = |name: &str| self.path(name).display().to_string();
+        let program = setup.program.as_ref().map_or(String::new(), |p| format!("program: '{}', ", p.display()));
+        let config = format!(
+            "projects: [{{name: web, path: {web}}}]\n\
+             agents: {{demo: {{kind: demo, {program}env: {{DEMO_AGENT_HOME: {home}, DEMO_AGENT_MODE: '{mode}'}}}}}}\n\
+             dispatcher: {{settle: 0s}}\n\
+             tmux: {{socket: {socket}, size: 100x30}}\n\
+             mount: {{path: {mnt}}}\n\
+             pool: {{autonomous: {{prefix: pool-, start_index: 1, min: {n}, max: {n}, agent: demo}}}}\n",
+            web = at("web"),
+            home = at("home"),
+            mode = setup.mode,
+            socket = at("tmux.sock"),
+            mnt = at("mnt"),
+            n = setup.sessions,
+        );
+        fs::write(self.path("config.yaml"), config)
+    }
+
+    /// Starts the daemon and waits until the mount answers; answers how long that took.
+    pub fn run(&mut self) -> io::Result<Duration> {
+        let status = self.mount("status.json");
+        let log = fs::OpenOptions::new().append(true).create(true).open(self.path("daemon.log"))?;
+        let begun = Instant::now();
+        let child = Command::new(program()?)
+            .args(["run", "--foreground", "--config"])
+            .arg(self.path("config.yaml"))
+            .env("STATE_DIRECTORY", self.path("state"))
+            .env("HOME", self.path("home"))
+            .env("CLAUDE_FAILOVER_LOG", std::env::var("CLAUDE_FAILOVER_LOG").unwrap_or("claude_failover=warn".into()))
+            .env_remove("NOTIFY_SOCKET")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()?;
+        self.daemon = Some(child);
+        while fs::metadata(&status).is_err() {
+            if begun.elapsed() > PATIENCE {
+                return Err(self.failure("the mount to answer"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(begun.elapsed())
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.temp.path().join(name)
+    }
+
+    /// A path below the mount.
+    pub fn mount(&self, name: &str) -> PathBuf {
+        self.path("mnt").join(name)
+    }
+
+    /// A path in the project's real queue.
+    pub fn queue(&self, name: &str) -> PathBuf {
+        self.path("web/.agent-queue").join(name)
+    }
+
+    pub fn sessions(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(self.mount("sessions"))
+            .map(|dir| dir.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+            .unwrap_or_default();
+        names.sort();
+        names
+    }
+
+    /// Every agent shows its prompt.
+    pub fn all_idle(&self) -> bool {
+        let names = self.sessions();
+        let idle = |name: &String| {
+            fs::read_to_string(self.mount(&format!("sessions/{name}/state"))).is_ok_and(|state| state.trim() == "idle")
+        };
+        !names.is_empty() && names.iter().all(idle)
+    }
+
+    pub fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) -> io::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds(self) {
+            if Instant::now() >= deadline {
+                return Err(self.failure(what));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    pub fn failure(&self, what: &str) -> io::Error {
+        let log = fs::read_to_string(self.path("daemon.log")).unwrap_or_default();
+        let status = fs::read_to_string(self.mount("status")).unwrap_or_default();
+        io::Error::other(format!("waited in vain for {what}\n{status}\n{log}"))
+    }
+
+    pub fn daemon_pid(&self) -> u32 {
+        self.daemon.as_ref().map_or(0, Child::id)
+    }
+
+    /// SIGTERM; the agents live on.
+    pub fn stop(&mut self) {
+        let Some(mut daemon) = self.daemon.take() else { return };
+        if let Ok(pid) = i32::try_from(daemon.id()) {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+        }
+        let _ = daemon.wait();
+    }
+
+    pub fn tmux(&self, args: &[&str]) -> io::Result<Output> {
+        tmux(&self.path("tmux.sock"), args)
+    }
+
+    pub fn tmux_pid(&self) -> io::Result<u32> {
+        let out = self.tmux(&["display-message", "-p", "#{pid}"])?;
+        String::from_utf8_lossy(&out.stdout).trim().parse().map_err(io::Error::other)
+    }
+}
+
+/// One tmux client process.
+pub fn tmux(socket: &Path, args: &[&str]) -> io::Result<Output> {
+    Command::new("tmux").arg("-S").arg(socket).args(args).env_remove("TMUX").stdin(Stdio::null()).output()
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop();
+        let _ = self.tmux(&["kill-server"]);
+        // Only when the daemon did not unmount by itself.
+        let _ = nix::mount::umount2(&self.path("mnt"), nix::mount::MntFlags::MNT_DETACH);
+    }
+}

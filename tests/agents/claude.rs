@@ -1,0 +1,85 @@
+//! Claude Code.
+
+use crate::{
+    mock_llm::{Claim, Mode},
+    scenario,
+    stage::{ACCEPT, Cli, Play, Stage},
+};
+
+const ME: Cli = Cli::Claude;
+
+#[test]
+fn claude_answers() {
+    scenario::answers(ME);
+}
+
+#[test]
+fn claude_runs_a_tool() {
+    scenario::runs_a_tool(ME);
+}
+
+#[test]
+fn claude_asks_for_permission() {
+    let play = Play { args: "--permission-mode, manual", ..Play::new(ME) };
+    scenario::asks_for_permission(play, "RUN: touch OUTSIDE && sleep 3\n", "Enter");
+}
+
+#[test]
+fn claude_takes_a_long_prompt() {
+    scenario::takes_a_long_prompt(ME);
+}
+
+#[test]
+fn claude_does_two_tasks_in_two_conversations() {
+    scenario::two_tasks_are_two_conversations(ME);
+}
+
+#[test]
+fn claude_survives_the_daemon_s_death() {
+    scenario::survives_kill_9(ME);
+}
+
+#[test]
+fn claude_goes_on_after_an_interrupt() {
+    scenario::an_interrupted_task_goes_on_by_input(ME);
+}
+
+/// Without this Claude Code tries 11 times in three minutes.
+const FEW_RETRIES: Play<'static> =
+    Play { cli: ME, args: ACCEPT, env: &[("CLAUDE_CODE_MAX_RETRIES", "1")], subscription: false };
+
+#[test]
+fn claude_is_not_limited_by_a_server_s_fault() {
+    scenario::a_server_error_is_no_limit(FEW_RETRIES, Mode::ServerError);
+}
+
+#[test]
+fn claude_is_not_limited_by_an_overloaded_server() {
+    scenario::a_server_error_is_no_limit(FEW_RETRIES, Mode::Overloaded);
+}
+
+#[test]
+fn claude_is_not_limited_by_throttling() {
+    scenario::a_server_error_is_no_limit(FEW_RETRIES, Mode::RateLimit);
+}
+
+#[test]
+fn claude_s_five_hour_limit_parks_the_task() {
+    scenario::a_limit_parks_the_task(Play { subscription: true, ..Play::new(ME) }, Claim::FiveHour);
+}
+
+#[test]
+fn claude_s_weekly_limit_parks_the_task() {
+    scenario::a_limit_parks_the_task(Play { subscription: true, ..Play::new(ME) }, Claim::SevenDay);
+}
+
+/// A turn whose subagent still works is not over; the result is what came last.
+#[test]
+fn claude_s_subagents_belong_to_the_task() {
+    let Some(stage) = Stage::set(Play::new(ME)) else { return };
+    stage.world.submit("a", "SUB: SLOW: 3 in the background\n");
+    let result = stage.done("a");
+    let slow = stage.mock.requests().iter().filter(|r| r.prompt.starts_with("SLOW:")).count();
+    assert_eq!(slow, 1, "{}", stage.told());
+    assert!(result.contains("attempts: 1"), "{result}");
+}

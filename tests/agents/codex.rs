@@ -1,0 +1,59 @@
+//! Codex.
+
+use crate::{
+    mock_llm::{Claim, Mode},
+    scenario,
+    stage::{Cli, Play},
+};
+
+const ME: Cli = Cli::Codex;
+
+#[test]
+fn codex_answers() {
+    scenario::answers(ME);
+}
+
+#[test]
+fn codex_runs_a_tool() {
+    scenario::runs_a_tool(ME);
+}
+
+#[test]
+fn codex_asks_for_permission() {
+    scenario::asks_for_permission(Play::new(ME), "ESCALATE\nRUN: touch OUTSIDE && sleep 3\n", "y");
+}
+
+#[test]
+fn codex_takes_a_long_prompt() {
+    scenario::takes_a_long_prompt(ME);
+}
+
+#[test]
+fn codex_does_two_tasks_in_two_conversations() {
+    scenario::two_tasks_are_two_conversations(ME);
+}
+
+#[test]
+fn codex_survives_the_daemon_s_death() {
+    scenario::survives_kill_9(ME);
+}
+
+#[test]
+fn codex_goes_on_after_an_interrupt() {
+    scenario::an_interrupted_task_goes_on_by_input(ME);
+}
+
+#[test]
+fn codex_is_not_limited_by_an_overloaded_server() {
+    scenario::a_server_error_is_no_limit(Play::new(ME), Mode::Overloaded);
+}
+
+#[test]
+fn codex_is_not_limited_by_throttling() {
+    scenario::a_server_error_is_no_limit(Play::new(ME), Mode::RateLimit);
+}
+
+#[test]
+fn codex_s_limit_parks_the_task() {
+    scenario::a_limit_parks_the_task(Play::new(ME), Claim::FiveHour);
+}

@@ -1,0 +1,190 @@
+//! What holds for every CLI.
+
+use std::{
+    fs,
+    time::{Duration, Instant, SystemTime},
+};
+
+use crate::{
+    mock_llm::{Claim, Mode},
+    stage::{Cli, Play, SESSION, Stage},
+};
+
+fn since(earlier: Option<SystemTime>, later: Option<SystemTime>) -> String {
+    match (earlier, later) {
+        (Some(a), Some(b)) => b.duration_since(a).unwrap_or_default().as_millis().to_string(),
+        (None | Some(_), None) | (None, Some(_)) => "?".to_owned(),
+    }
+}
+
+/// The agent's own last message, its tokens and its conversation are in the result.
+pub fn answers(cli: Cli) {
+    let Some(stage) = Stage::set(Play::new(cli)) else { return };
+    let submitted = SystemTime::now();
+    let begun = Instant::now();
+    stage.world.submit("a", "please say hello\n");
+    stage.until("the prompt at the server", |s| s.prompts_with("say hello") == 1);
+    let seen = begun.elapsed();
+    let result = stage.done("a");
+    let filed = begun.elapsed();
+    println!(
+        "{}: file to prompt at the server {} ms, to claim {} ms, to result {} ms",
+        cli.name(),
+        seen.as_millis(),
+        since(Some(submitted), stage.event(&["task", "working"])),
+        filed.as_millis()
+    );
+    assert!(
+        result
+            .starts_with("please say hello\n<!-- claude-failover:result -->\n\nMOCK-REPLY done: 16 chars received.\n"),
+        "{result}\n{}",
+        stage.told()
+    );
+    assert_eq!(stage.fact(&result, "status"), "done");
+    assert_eq!(stage.fact(&result, "attempts"), "1");
+    assert_eq!(stage.fact(&result, "agent"), cli.name());
+    let tokens = match cli {
+        Cli::Claude => "tokens:\n  input: 100\n  output: 18\n  cache_read: 3000\n  cache_write: 20\n",
+        Cli::Codex => "tokens:\n  input: 1000\n  output: 50\n  cache_read: 2000\n",
+    };
+    assert!(result.contains(tokens), "{result}\n{}", stage.told());
+    let conversation = stage.fact(&result, "resume_id");
+    assert!(conversation.trim_matches('"').parse::<uuid::Uuid>().is_ok(), "{conversation}");
+    assert_eq!(stage.prompts_with("say hello"), 1);
+}
+
+/// A tool runs once, and the result is the last message of the turn.
+pub fn runs_a_tool(cli: Cli) {
+    let Some(stage) = Stage::set(Play::new(cli)) else { return };
+    stage.world.submit("a", "RUN: echo ran >> side\n");
+    let result = stage.done("a");
+    assert!(result.contains("\nMOCK-REPLY tool finished.\n"), "{result}\n{}", stage.told());
+    // Both answers of the turn were counted.
+    let input = match cli {
+        Cli::Claude => "input: 200\n",
+        Cli::Codex => "input: 2000\n",
+    };
+    assert!(result.contains(input), "{result}\n{}", stage.told());
+    assert_eq!(fs::read_to_string(stage.world.path("web/side")).expect("the side effect"), "ran\n");
+    assert_eq!(stage.prompts_with("RUN:"), 1);
+}
+
+/// A permission prompt waits for a person, who answers through `keys`.
+pub fn asks_for_permission(play: Play<'_>, task: &str, keys: &str) {
+    let Some(stage) = Stage::set(play) else { return };
+    let outside = stage.world.path("outside");
+    stage.world.submit("a", &task.replace("OUTSIDE", &outside.display().to_string()));
+    stage.until("the session to wait", |s| s.word("state") == "waiting");
+    let why = stage.word("why");
+    assert!(why.contains("permission"), "{why}\n{}", stage.told());
+    stage.until("an event", |s| s.event(&["session", SESSION, "waiting"]).is_some());
+    assert!(!outside.exists());
+    assert_eq!(stage.world.word("tasks/a/state"), "working");
+    fs::write(stage.world.mount(&format!("sessions/{SESSION}/keys")), format!("{keys}\n")).expect("written");
+    stage.until("the command to run", |_| outside.exists());
+    stage.until("the session to be at work", |s| s.word("state") == "working");
+    let result = stage.done("a");
+    assert!(result.contains("\nMOCK-REPLY tool finished.\n"), "{result}\n{}", stage.told());
+}
+
+/// A long prompt arrives whole and is submitted.
+pub fn takes_a_long_prompt(cli: Cli) {
+    let Some(stage) = Stage::set(Play::new(cli)) else { return };
+    let lines: Vec<String> =
+        (0..100).map(|i| format!("line {i:03}: keep \"all\" of $this, `too`; \\n is no newline, ä ≥ 字")).collect();
+    let begun = Instant::now();
+    stage.world.submit("a", &format!("{}\n", lines.join("\n")));
+    let result = stage.done("a");
+    println!("{}: 100 lines took {} ms from file to result", cli.name(), begun.elapsed().as_millis());
+    assert!(result.contains("MOCK-REPLY done: "), "{result}");
+    let requests = stage.main_requests();
+    let request = requests.iter().find(|r| r.prompt.contains("line 000")).expect("the prompt");
+    assert!(request.prompt.contains(&lines.join("\n")), "{:?}\n{}", request.prompt, stage.told());
+    assert_eq!(stage.prompts_with("line 000"), 1);
+}
+
+/// Two tasks are two conversations, though there is one session.
+pub fn two_tasks_are_two_conversations(cli: Cli) {
+    let Some(stage) = Stage::set(Play::new(cli)) else { return };
+    stage.world.submit("a", "the first task\n");
+    stage.world.submit("b", "the second one\n");
+    let (a, b) = (stage.done("a"), stage.done("b"));
+    assert!(a.contains("done: 14 chars") && b.contains("done: 14 chars"), "{a}\n{b}");
+    assert_ne!(stage.fact(&a, "resume_id"), stage.fact(&b, "resume_id"));
+    let second = stage.main_requests().into_iter().find(|r| r.prompt.contains("the second one")).expect("its request");
+    assert!(!second.body.to_string().contains("the first task"), "the first conversation went on\n{}", stage.told());
+}
+
+/// The daemon is killed in the middle of a task; the next one adopts it.
+pub fn survives_kill_9(cli: Cli) {
+    let Some(mut stage) = Stage::set(Play::new(cli)) else { return };
+    stage.world.submit("a", "SLOW: 4 and then tell\n");
+    stage.until("the turn to begin", |s| s.prompts_with("SLOW:") == 1 && s.word("state") == "working");
+    let pid = stage.word("pid");
+    stage.world.kill_daemon();
+    stage.world.run();
+    stage.until("the session to be adopted", |s| s.word("pid") == pid);
+    let result = stage.done("a");
+    assert!(result.contains("MOCK-SLOW-END"), "{result}\n{}", stage.told());
+    assert_eq!(stage.fact(&result, "attempts"), "1");
+    assert_eq!(stage.prompts_with("SLOW:"), 1, "{}", stage.told());
+}
+
+/// Watches for a time that a state is never shown.
+fn never(stage: &Stage, state: &str, during: Duration, or_until: impl Fn(&Stage) -> bool) {
+    let deadline = Instant::now() + during;
+    while Instant::now() < deadline && !or_until(stage) {
+        assert_ne!(stage.word("state"), state, "{}", stage.told());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let called = stage.event(&["session", &format!("\"{state}\"")]);
+    assert!(called.is_none(), "{}", stage.told());
+}
+
+/// The server answers with an error of its own: the task fails in the end, and no account is blamed.
+pub fn a_server_error_is_no_limit(play: Play<'_>, mode: Mode) {
+    let Some(stage) = Stage::set(play) else { return };
+    stage.mock.set(mode);
+    stage.world.submit("a", "---\nretries: 0\n---\nplease say hello\n");
+    let failed = stage.world.queue("failed/a.md");
+    never(&stage, "limited", Duration::from_secs(50), |_| failed.exists());
+    let result = fs::read_to_string(&failed).unwrap_or_else(|e| panic!("{mode:?}: {e}\n{}", stage.told()));
+    assert_eq!(stage.fact(&result, "status"), "failed");
+    println!("{}: {mode:?} failed with {}", play.cli.name(), stage.fact(&result, "error"));
+}
+
+/// A used-up allowance parks the session with its task, and nothing presses a key.
+pub fn a_limit_parks_the_task(play: Play<'_>, claim: Claim) {
+    let Some(stage) = Stage::set(play) else { return };
+    stage.mock.set(Mode::Limit(claim));
+    stage.world.submit("a", "please say hello\n");
+    stage.until("the session to be limited", |s| s.word("state") == "limited");
+    stage.until("the event", |s| s.event(&["\"limit\""]).is_some());
+    assert!(stage.word("why").contains("limit"), "{}", stage.told());
+    let asked = stage.main_requests().len();
+    never(&stage, "idle", Duration::from_secs(3), |_| false);
+    assert_eq!(stage.word("state"), "limited", "{}", stage.told());
+    assert_eq!(stage.world.word("tasks/a/state"), "working");
+    assert!(!stage.world.queue("failed/a.md").exists() && !stage.world.queue("done/a.md").exists());
+    assert_eq!(stage.main_requests().len(), asked, "{}", stage.told());
+}
+
+/// Escape in the middle of a turn: the task waits for a person, who tells the agent to go on.
+pub fn an_interrupted_task_goes_on_by_input(cli: Cli) {
+    let Some(stage) = Stage::set(Play::new(cli)) else { return };
+    stage.world.submit("a", "SLOW: 30 and then tell\n");
+    stage.until("the turn to begin", |s| s.prompts_with("SLOW:") == 1 && s.word("state") == "working");
+    stage.until("an interrupt", |s| {
+        fs::write(s.world.mount(&format!("sessions/{SESSION}/control")), "interrupt\n").expect("written");
+        // One that comes before the agent streams is lost at some CLIs; a person tries again.
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while s.word("state") == "working" && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        s.word("state") == "waiting"
+    });
+    assert_eq!(stage.world.word("tasks/a/state"), "working");
+    fs::write(stage.world.mount(&format!("sessions/{SESSION}/input")), "just say hello\n").expect("written");
+    let result = stage.done("a");
+    assert!(result.contains("MOCK-REPLY done: 14 chars"), "{result}\n{}", stage.told());
+}

@@ -1,0 +1,218 @@
+//! The tables of doc/INTERFACE.md, made from the code.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use claude_failover::{
+    cli,
+    fs::{
+        FsError,
+        tree::{self, Row, What},
+    },
+    model::command::{DAEMON_VERBS, Refused, RefusedKind, SESSION_VERBS, TASK_VERBS, Verb},
+};
+use nix::errno::Errno;
+
+use crate::{ROOT, text};
+
+const FILE: &str = "doc/INTERFACE.md";
+
+fn tree() -> String {
+    let sections: [(&str, &[Row]); 6] = [
+        ("at the top", tree::ROOT_ROWS),
+        ("`tasks/<id>/`", tree::TASK_ROWS),
+        ("`projects/<project>/`, over the real directory", tree::PROJECT_ROWS),
+        ("`sessions/<name>/`", tree::SESSION_ROWS),
+        ("`accounts/`", tree::ACCOUNTS_ROWS),
+        ("`accounts/<name>/`", tree::ACCOUNT_ROWS),
+    ];
+    let mut out = String::new();
+    for (place, rows) in sections {
+        let _ = write!(out, "\n| {place} | mode | |\n|---|---|---|\n");
+        for row in rows {
+            let end = match row.what {
+                What::Dir(_) | What::Queue => "/",
+                What::Link(_) => "@",
+                _ => "",
+            };
+            let _ = writeln!(out, "| `{}{end}` | {:04o} | {} |", row.name, row.mode, row.help);
+        }
+    }
+    out
+}
+
+fn verbs() -> String {
+    let tables: [(&str, &[Verb]); 3] =
+        [("control", DAEMON_VERBS), ("tasks/<id>/control", TASK_VERBS), ("sessions/<name>/control", SESSION_VERBS)];
+    let mut out = String::new();
+    for (file, verbs) in tables {
+        let _ = write!(out, "\n| `{file}` | |\n|---|---|\n");
+        for verb in verbs {
+            let _ = writeln!(out, "| `{}` | {} |", format!("{} {}", verb.name, verb.args).trim(), verb.help);
+        }
+    }
+    out
+}
+
+/// Every kind, and what it tells. A new kind doesn't compile without its line.
+fn kinds() -> Vec<(RefusedKind, &'static str)> {
+    let all = [
+        RefusedKind::Invalid,
+        RefusedKind::NotFound,
+        RefusedKind::Busy,
+        RefusedKind::Unavailable,
+        RefusedKind::TryAgain,
+        RefusedKind::Failed,
+        RefusedKind::NotPermitted,
+        RefusedKind::Paused,
+        RefusedKind::TooLong,
+        RefusedKind::Full,
+    ];
+    let told = |kind| match kind {
+        RefusedKind::Invalid => "unknown verb, wrong arguments, not UTF-8",
+        RefusedKind::NotFound => "no such task or session",
+        RefusedKind::Busy => "the state of the task or session doesn't allow it now; another text is being written",
+        RefusedKind::Unavailable => "no agent runs there that could take it",
+        RefusedKind::TryAgain => "the supervisor does not answer in time; nothing is known of the outcome",
+        RefusedKind::Failed => "it was tried and failed, or the state can't be saved",
+        RefusedKind::NotPermitted => "never done to a dedicated session",
+        RefusedKind::Paused => "not given in this version",
+        RefusedKind::TooLong => "more bytes than one write or message may have",
+        RefusedKind::Full => "a new name in a full inbox (`dispatcher.max_queued`); this one stands in no control file",
+    };
+    all.into_iter().map(|kind| (kind, told(kind))).collect()
+}
+
+fn refusals() -> String {
+    let mut out = String::from("\n| errno | means |\n|---|---|\n");
+    for (kind, told) in kinds() {
+        let errno = Errno::from_raw(FsError::Refused(Refused::new(kind, "")).errno());
+        let _ = writeln!(out, "| {errno:?} | {told} |");
+    }
+    out
+}
+
+fn errors() -> String {
+    let all = [
+        FsError::NoEntry,
+        FsError::ReadOnly,
+        FsError::Special,
+        FsError::NotDirectory,
+        FsError::IsDirectory,
+        FsError::Invalid,
+        FsError::Stale,
+        FsError::BadHandle,
+        FsError::NotSupported,
+        FsError::NoAttribute,
+        FsError::Range,
+        FsError::Panicked("…".to_owned()),
+    ];
+    let mut out = String::from("\n| errno | means |\n|---|---|\n");
+    for error in all {
+        let told = match &error {
+            FsError::NoEntry
+            | FsError::ReadOnly
+            | FsError::Special
+            | FsError::NotDirectory
+            | FsError::IsDirectory
+            | FsError::Invalid
+            | FsError::Stale
+            | FsError::BadHandle
+            | FsError::NotSupported
+            | FsError::NoAttribute
+            | FsError::Range
+            | FsError::Panicked(_) => error.to_string(),
+            FsError::System { .. } | FsError::NotDurable { .. } | FsError::Refused(_) => continue,
+        };
+        let _ = writeln!(out, "| {:?} | {told} |", Errno::from_raw(error.errno()));
+    }
+    out
+}
+
+fn commands() -> String {
+    let mut out = String::from("\n| command | |\n|---|---|\n");
+    let mut tree = cli::command();
+    tree.build();
+    list(&tree, "", &mut out);
+    out
+}
+
+fn list(tree: &clap::Command, before: &str, out: &mut String) {
+    for command in tree.get_subcommands().filter(|command| !command.is_hide_set()) {
+        let mut call = format!("{before}{}", command.get_name());
+        if command.has_subcommands() {
+            list(command, &format!("{call} "), out);
+            continue;
+        }
+        for arg in command.get_arguments().filter(|arg| !arg.is_hide_set() && arg.get_id() != "help") {
+            let value = arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
+            let _ = match (arg.get_long(), value.filter(|_| arg.get_action().takes_values())) {
+                (Some(long), Some(value)) => write!(call, " [--{long} {value}]"),
+                (Some(long), None) => write!(call, " [--{long}]"),
+                (None, value) => write!(call, " {}", value.unwrap_or_default()),
+            };
+        }
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(out, "| `{call}` | {about} |");
+    }
+}
+
+/// The document with every generated part made anew.
+fn renewed(found: &str) -> String {
+    let mut out = String::new();
+    let mut rest = found;
+    while let Some((before, after)) = rest.split_once("<!-- generated: ") {
+        let (name, after) = after.split_once(" -->\n").expect("the mark's end");
+        let (_, after) = after.split_once("<!-- end -->").expect("the part's end");
+        let table = match name {
+            "tree" => tree(),
+            "verbs" => verbs(),
+            "refusals" => refusals(),
+            "errors" => errors(),
+            "commands" => commands(),
+            other => panic!("{FILE}: nothing generates {other:?}"),
+        };
+        let _ = write!(out, "{before}<!-- generated: {name} -->\n{table}\n<!-- end -->");
+        rest = after;
+    }
+    out + rest
+}
+
+#[test]
+fn the_tables_are_the_code_s() {
+    let found = text(FILE);
+    assert_eq!(found.matches("<!-- generated: ").count(), 5, "a table is missing");
+    let wanted = renewed(&found);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(Path::new(ROOT).join(FILE), &wanted).expect("written");
+        return;
+    }
+    let differs = wanted.lines().zip(found.lines()).find(|(wanted, found)| wanted != found);
+    assert!(
+        wanted == found,
+        "{FILE} is not what the code does, first here: {differs:?}; UPDATE_DOCS=1 cargo test --test docs"
+    );
+}
+
+#[test]
+fn state_words_are_the_mount_s() {
+    let help =
+        |rows: &[Row]| rows.iter().find(|row| row.name == "state").map(|row| row.help.to_owned()).expect("state");
+    let interface = text(FILE).replace('\n', " ");
+    for rows in [tree::TASK_ROWS, tree::SESSION_ROWS, tree::ACCOUNT_ROWS] {
+        let words = format!("`{}`", help(rows));
+        assert!(interface.contains(&words), "{FILE} doesn't have the state words {words}");
+    }
+}
+
+#[test]
+fn readme_s_tree_is_the_code_s() {
+    let readme = text("README.md");
+    for (start, rows) in [("tasks/<id>/ ", tree::TASK_ROWS), ("sessions/<name>/ ", tree::SESSION_ROWS)] {
+        let line = readme.lines().find_map(|line| line.strip_prefix(start)).unwrap_or_else(|| panic!("no {start}"));
+        let wanted: Vec<&str> = rows.iter().map(|row| row.name).collect();
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>(), wanted, "{start}");
+    }
+    let plain = tree::ROOT_ROWS.iter().filter(|row| !matches!(row.what, What::Dir(_) | What::Queue));
+    let plain: Vec<&str> = plain.map(|row| row.name).collect();
+    assert!(readme.contains(&format!("\n{}\n", plain.join("  "))), "README's first line of the tree is not {plain:?}");
+}
