@@ -230,8 +230,11 @@ impl World {
             }
             TaskEvent::Seen { text, spec } => {
                 let changed = task.phase.run().is_some_and(|run| run.text.identity != text.identity);
-                if !changed {
+                if !changed && task.spec != *spec {
+                    // A restart brings back the run and not what its file asks for; the next attempt needs that.
                     task.spec = spec.clone();
+                    let said = self.overrides.get(&task.key).and_then(|o| o.priority);
+                    task.priority = said.unwrap_or(spec.priority);
                 }
                 task.note = changed.then(|| {
                     "its file has changed since it was claimed; the agent works on the earlier text".to_owned()
