@@ -32,6 +32,7 @@ fn run(delivery: Delivery) -> Run {
         attempts_allowed: 2,
         timeout: None,
         claimed: now(),
+        typed: None,
         delivery,
         stop: Stop::No,
         text: text("1"),

@@ -74,7 +74,7 @@ row! {
         name: SessionName;
         workdir: PathBuf;
         --
-        /// Started at the beginning when given; else the session is only watched.
+        /// What is started where the session is missing; a shell when not given. A session that is there is only watched.
         agent: Option<AgentName> = None;
     }
 }

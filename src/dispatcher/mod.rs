@@ -150,6 +150,7 @@ impl Dispatcher {
             attempts_allowed: task.spec.retries.saturating_add(1),
             timeout: task.spec.timeout,
             claimed: self.clock.now(),
+            typed: None,
             delivery: Delivery::NotBegun,
             stop: Stop::No,
             text: facts.clone(),

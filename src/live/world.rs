@@ -41,6 +41,9 @@ pub struct Override {
     /// Attempts that came to nothing, of the text with this identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tried: Option<Tried>,
+    /// Hash of a text that came while an earlier one was being worked on: it waits for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
 }
 
 /// Attempts used up so far, kept so that a restart doesn't give a task its retries again.
@@ -246,6 +249,8 @@ impl World {
                 task.note = None;
             }
             TaskEvent::Filed { kept: Some(text) } => {
+                self.overrides.entry(task.key.clone()).or_default().kept = Some(text.sha256.clone());
+                self.unsaved = true;
                 task.text = Some(text.clone());
                 task.attempts = 0;
                 task.note = None;
@@ -262,7 +267,9 @@ impl World {
                 self.unsaved = true;
             }
             TaskEvent::Hold | TaskEvent::Release => {
-                self.overrides.entry(task.key.clone()).or_default().held = *event == TaskEvent::Hold;
+                let said = self.overrides.entry(task.key.clone()).or_default();
+                said.held = *event == TaskEvent::Hold;
+                said.kept = None;
                 self.unsaved = true;
             }
             TaskEvent::NotReady(_)
@@ -278,11 +285,13 @@ impl World {
     }
 
     fn task_moved(&mut self, task: &mut Task, mut phase: Phase, event: &TaskEvent, now: Timestamp) {
-        if matches!(phase, Phase::Queued)
-            && !matches!(event, TaskEvent::Release)
-            && self.overrides.get(&task.key).is_some_and(|o| o.held)
-        {
-            phase = Phase::Held(task::Hold::ByVerb);
+        if matches!(phase, Phase::Queued) && !matches!(event, TaskEvent::Release) {
+            let said = self.overrides.get(&task.key).cloned().unwrap_or_default();
+            if said.held {
+                phase = Phase::Held(task::Hold::ByVerb);
+            } else if said.kept.is_some() && said.kept == task.text.as_ref().map(|text| text.sha256.clone()) {
+                phase = Phase::Held(task::Hold::ChangedWhileWorking);
+            }
         }
         if let TaskEvent::Unclaimed { .. } = event
             && let Phase::Working(run) = &task.phase

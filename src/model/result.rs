@@ -115,6 +115,7 @@ mod tests {
             attempts_allowed: 2,
             timeout: None,
             claimed: "2026-01-01T00:00:00Z".parse().expect("time"),
+            typed: None,
             delivery: Delivery::NotBegun,
             stop: Stop::No,
             text: TextFacts {

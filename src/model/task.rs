@@ -184,6 +184,9 @@ pub struct Run {
     pub attempts_allowed: u32,
     pub timeout: Option<Duration>,
     pub claimed: Timestamp,
+    /// When typing began: what an agent said before is not about this run.
+    #[serde(default)]
+    pub typed: Option<Timestamp>,
     pub delivery: Delivery,
     #[serde(default)]
     pub stop: Stop,
@@ -328,6 +331,14 @@ pub enum After {
     Now(Phase),
     /// The task is gone from the queue without a result (its file vanished before any run).
     Gone,
+}
+
+impl Run {
+    /// From when on the agent's words are about this run.
+    #[must_use]
+    pub fn heard_from(&self) -> Timestamp {
+        self.typed.unwrap_or(self.claimed)
+    }
 }
 
 impl Phase {
@@ -497,7 +508,9 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
                 match run.delivery {
                     // What was told to stop must not be typed any more.
                     Delivery::NotBegun if run.stop != Stop::No => not_now(),
-                    Delivery::NotBegun => Ok(Now(Phase::Working(Run { delivery: Delivery::Begun, ..run.clone() }))),
+                    Delivery::NotBegun => {
+                        Ok(Now(Phase::Working(Run { delivery: Delivery::Begun, typed: Some(now), ..run.clone() })))
+                    }
                     Delivery::Begun | Delivery::Taken { .. } => not_now(),
                 }
             }

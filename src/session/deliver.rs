@@ -48,6 +48,7 @@ impl Job {
             let again = self.task_event(TaskEvent::TryAgain { run: run.id.clone(), why });
             return self.propose(again.into_iter().collect()).await;
         }
+        let run = &Run { typed: Some(self.tools.clock.now()), ..run.clone() };
         let begun = self.task_event(TaskEvent::TypingBegun { run: run.id.clone() });
         self.propose(begun.into_iter().collect()).await?;
 
@@ -195,7 +196,7 @@ impl Job {
     /// Evidence from the agent itself that a prompt was taken since the claim.
     async fn was_taken(&self, incarnation: &Incarnation, run: &Run, cursor: &mut Cursor) -> bool {
         let signals = self.tools.agents.signals(incarnation, cursor).await;
-        let since: Timestamp = run.claimed;
+        let since: Timestamp = run.heard_from();
         let told = signals.iter().any(|signal| {
             signal.at >= since
                 && matches!(

@@ -248,11 +248,18 @@ fn is_settled(history: &History, turn: &Signal, now: Timestamp) -> bool {
     !busy && (failed || !hooks_heard || waited)
 }
 
+/// Whether the agent ended a turn since the run's prompt was typed: then it had taken it, whoever has told of that.
+#[must_use]
+pub fn was_taken(history: &History, run: &Run) -> bool {
+    let ended = history.turn.as_ref().is_some_and(|turn| turn.at >= run.heard_from());
+    ended && run.typed.is_some() && matches!(run.delivery, Delivery::Begun)
+}
+
 /// Whether a taken run is over. `tells` says that the agent tells when its turns end.
 #[must_use]
 pub fn over(history: &History, run: &Run, tells: bool, now: Timestamp) -> Option<Over> {
     let Delivery::Taken { at: taken } = &run.delivery else { return None };
-    if let Some(turn) = history.turn.as_ref().filter(|turn| turn.at >= run.claimed) {
+    if let Some(turn) = history.turn.as_ref().filter(|turn| turn.at >= run.heard_from()) {
         if !is_settled(history, turn, now) {
             return None;
         }
@@ -313,6 +320,7 @@ mod tests {
             attempts_allowed: 1,
             timeout: None,
             claimed: at(10),
+            typed: None,
             delivery: Delivery::Taken { at: at(11) },
             stop: Stop::No,
             text: TextFacts { sha256: String::new(), identity: String::new(), bytes: 0, modified: at(0) },

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{broadcast::error::RecvError, watch};
 
-use self::classify::{History, Over, classify, over};
+use self::classify::{History, Over, classify, over, was_taken};
 use crate::{
     config::Config,
     live::Live,
@@ -19,7 +19,7 @@ use crate::{
         ids::SessionName,
         session::{Activity, Incarnation, Role, Screens, Session, SessionEvent, SessionPhase, Verdict},
         snapshot::Snapshot,
-        task::{Ending, Phase, Run, Status, TaskEvent},
+        task::{Delivery, Ending, Phase, Run, Status, TaskEvent},
     },
     ports::{Agents, Capture, Clock, Cursor, Pane, PaneId, Terminal},
 };
@@ -291,6 +291,13 @@ impl Watcher {
         }
 
         if let Some(run) = run_of(snapshot, session) {
+            // A program that ended right after its turn must not look as if it had died in the middle of it.
+            let taken = (pane.exit.is_some() && was_taken(&watched.history, run)).then(|| {
+                let taken = TaskEvent::Taken { run: run.id.clone() };
+                events.extend(session.task.as_ref().map(|a| Event::Task(a.task.clone(), taken)));
+                Run { delivery: Delivery::Taken { at: now }, ..run.clone() }
+            });
+            let run = taken.as_ref().unwrap_or(run);
             let recorded = !agents.records_turns(&incarnation.agent) || watched.history.recorded(now);
             let mut history = watched.history.clone();
             if !agents.tells_prompts(&incarnation.agent) {

@@ -77,7 +77,7 @@ fn kinds() -> Vec<(RefusedKind, &'static str)> {
         RefusedKind::NotPermitted => "never done to a dedicated session",
         RefusedKind::Paused => "not given in this version",
         RefusedKind::TooLong => "more bytes than one write or message may have",
-        RefusedKind::Full => "not given in this version",
+        RefusedKind::Full => "a new name in a full inbox (`dispatcher.max_queued`); this one stands in no control file",
     };
     all.into_iter().map(|kind| (kind, told(kind))).collect()
 }

@@ -55,6 +55,7 @@ pub fn run(session: &str) -> Run {
         attempts_allowed: 2,
         timeout: None,
         claimed: at(5),
+        typed: None,
         delivery: Delivery::Taken { at: at(6) },
         stop: Stop::No,
         text: facts(),

@@ -63,14 +63,14 @@ pub fn why(picture: &Picture, session: &Session) -> String {
         out.push_str("drained: takes no new task; `echo undrain > control` lets it take tasks again\n");
     }
     if session.failures > 0 {
-        let _ = writeln!(out, "{} starts in a row failed or died early", session.failures);
+        let _ = writeln!(out, "starts in a row that failed or died early: {}", session.failures);
         // What a shell or an agent says when it can't start is on the screen and nowhere else.
         if let Some(line) = session.screen.plain.lines().rev().find(|line| !line.trim().is_empty()) {
             let _ = writeln!(out, "the last line of its screen: {}", line.trim());
         }
     }
     if session.attached > 0 {
-        let _ = writeln!(out, "{} people look at it", session.attached);
+        let _ = writeln!(out, "people looking at it: {}", session.attached);
     }
     clean(&out)
 }

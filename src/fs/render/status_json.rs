@@ -27,7 +27,7 @@ pub fn value(picture: &Picture) -> Value {
             "id": snapshot.display_id(key),
             "project": key.project,
             "state": task.phase.word(),
-            "why": one_line(&task_files::why(picture, task)),
+            "why": reasons(&task_files::why(picture, task)),
             "session": task.phase.run().map(|run| &run.session),
             "attempts": task.attempts,
             "priority": task.priority,
@@ -85,6 +85,11 @@ pub fn value(picture: &Picture) -> Value {
         "accounts": accounts.collect::<Vec<_>>(),
         "queues": queues.collect::<Vec<_>>(),
     })
+}
+
+/// A `why` without its first line: state and time have keys of their own.
+fn reasons(text: &str) -> String {
+    one_line(text.split_once('\n').map_or("", |(_, reasons)| reasons))
 }
 
 fn one_line(text: &str) -> String {
