@@ -212,6 +212,7 @@ impl Session {
         match &self.phase {
             SessionPhase::Dead { .. } => "dead",
             SessionPhase::Down if self.failures > 0 => "dead",
+            SessionPhase::Starting(_) if matches!(self.verdict.activity, Activity::Waiting(_)) => "waiting",
             SessionPhase::Down | SessionPhase::Starting(_) | SessionPhase::Ending(_) => "starting",
             SessionPhase::Up(_) => match self.verdict.activity {
                 Activity::Unknown => "starting",

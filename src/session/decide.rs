@@ -238,6 +238,10 @@ fn with_run(
 }
 
 fn starting(session: &Session, lifecycle: &Lifecycle, now: Timestamp) -> Step {
+    // A first-run question (trust of a directory, a login) is a person's to answer, in a person's time.
+    if let Activity::Waiting(_) = session.verdict.activity {
+        return Step::Nothing;
+    }
     let until = after(session.since, lifecycle.start_within);
     let why = format!("no prompt within {} s of the start (lifecycle.start_within)", lifecycle.start_within.as_secs());
     when(until, now, Step::End { why, retire: false })

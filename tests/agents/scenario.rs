@@ -188,3 +188,19 @@ pub fn an_interrupted_task_goes_on_by_input(cli: Cli) {
     let result = stage.done("a");
     assert!(result.contains("MOCK-REPLY done: 14 chars"), "{result}\n{}", stage.told());
 }
+
+/// What begins like a command of the agent's is a prompt like any other.
+pub fn texts_are_never_commands(cli: Cli) {
+    let Some(stage) = Stage::set(Play::new(cli)) else { return };
+    for (n, text) in
+        ["# A title", "!touch pwned", "/exit", "/status please", "@web", "?", "-", "\"quoted\""].iter().enumerate()
+    {
+        let name = format!("t{n}");
+        stage.world.submit(&name, &format!("{text}\n"));
+        let result = stage.done(&name);
+        assert!(result.contains("MOCK-REPLY done: "), "{text}: {result}\n{}", stage.told());
+        assert_eq!(stage.fact(&result, "attempts"), "1", "{text}");
+        assert_eq!(stage.prompts_with(text), 1, "{text}: {}", stage.told());
+    }
+    assert!(!stage.world.path("web/pwned").exists());
+}
