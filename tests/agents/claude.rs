@@ -1,11 +1,9 @@
 //! Claude Code.
 
-use std::fs;
-
 use crate::{
     mock_llm::{Claim, Mode},
     scenario,
-    stage::{ACCEPT, Cli, Play, SESSION, Stage},
+    stage::{ACCEPT, Cli, Play, Stage},
 };
 
 const ME: Cli = Cli::Claude;
@@ -97,6 +95,18 @@ fn claude_s_first_question_waits_for_a_person() {
     let Some(stage) = Stage::set(Play { trusted: false, ..Play::new(ME) }) else { return };
     assert_eq!(stage.word("state"), "waiting", "{}", stage.told());
     stage.world.submit("a", "please say hello\n");
-    fs::write(stage.world.mount(&format!("sessions/{SESSION}/keys")), "Down Enter\n").expect("written");
+    stage.write("keys", "Down Enter");
     assert!(stage.done("a").contains("MOCK-REPLY done: 16 chars"));
+}
+
+/// Escape before the first word takes the prompt back, and no hook and no record tells of it: the task must not hang.
+#[test]
+fn claude_s_prompt_taken_back_waits_for_a_person() {
+    let Some(stage) = Stage::set(Play::new(ME)) else { return };
+    stage.mock.set(Mode::Hang);
+    stage.world.submit("a", "please say hello\n");
+    stage.until("the prompt at the server", |s| s.prompts_with("say hello") == 1 && s.word("state") == "working");
+    stage.write("control", "interrupt");
+    stage.until("the session to wait", |s| s.word("state") == "waiting");
+    assert_eq!(stage.world.word("tasks/a/state"), "working", "{}", stage.told());
 }

@@ -98,6 +98,14 @@ impl Stage {
         self.world.word(&format!("sessions/{SESSION}/{file}"))
     }
 
+    /// Writes one line to a file of the session.
+    #[track_caller]
+    pub fn write(&self, file: &str, line: &str) {
+        let path = self.world.mount(&format!("sessions/{SESSION}/{file}"));
+        let written = fs::write(path, format!("{line}\n"));
+        written.unwrap_or_else(|e| panic!("{line:?} to {file}: {e}\n{}", self.told()));
+    }
+
     /// Requests of the conversation itself: no titles, no probes.
     pub fn main_requests(&self) -> Vec<Request> {
         let title = |request: &Request| request.prompt.starts_with(TITLE);
