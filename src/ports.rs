@@ -229,6 +229,11 @@ pub trait Agents: Send + Sync {
         false
     }
 
+    /// A task's text as it is typed: one that the agent would take for a command of its own gets a line before it.
+    fn as_prompt(&self, _agent: &AgentName, text: String) -> String {
+        text
+    }
+
     /// The keys that stop what the agent is doing.
     fn interrupt_keys(&self, agent: Option<&AgentName>) -> Vec<String>;
 

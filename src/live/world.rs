@@ -474,6 +474,11 @@ impl World {
                 Activity::Unknown | Activity::Idle | Activity::Working => {}
             }
         }
+        let waits = |verdict: &Verdict| matches!(verdict.activity, Activity::Waiting(_));
+        if matches!(session.phase, SessionPhase::Starting(_)) && waits(&session.verdict) && !waits(verdict) {
+            // A person has answered: the agent's time to start begins anew.
+            session.since = now;
+        }
         session.verdict = verdict.clone();
         let incarnation = match &mut session.phase {
             SessionPhase::Starting(i) | SessionPhase::Up(i) | SessionPhase::Ending(i) => i,

@@ -42,7 +42,7 @@ enum Handed {
 impl Job {
     pub(super) async fn deliver(&self, run: &Run) -> Result<(), String> {
         let Some(incarnation) = self.session.phase.incarnation().cloned() else { return Ok(()) };
-        let text = self.prompt(run).await?;
+        let text = self.tools.agents.as_prompt(&incarnation.agent, self.prompt(run).await?);
         if !self.box_is_free(&incarnation).await {
             let why = format!("somebody's text stands in the input box of {}", self.session.name);
             let again = self.task_event(TaskEvent::TryAgain { run: run.id.clone(), why });
