@@ -3,7 +3,8 @@
 //! Never signals by bare pid: only by a pidfd, whose process the caller looks at once more after opening it.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
@@ -116,7 +117,11 @@ impl Stat {
     /// `None` when there is no such process.
     #[must_use]
     pub fn read(pid: u32) -> Option<Self> {
-        Self::parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+        // Ending an agent looks at every process there is. The fields up to `start` take at most 484 bytes: a name of 64
+        // and twenty numbers.
+        let mut line = [0; 512];
+        let read = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
+        Self::parse(pid, line.get(..read)?)
     }
 
     fn parse(pid: u32, stat: &[u8]) -> Option<Self> {
