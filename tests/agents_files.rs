@@ -40,12 +40,17 @@ impl World {
             fs::create_dir(at(name)).expect("a home");
             (AccountName::parse(name).expect("a name"), AccountHome { home: at(name), owned, env: BTreeMap::new() })
         });
+        let person = at("person");
+        let own = AccountHome { home: person.join(".claude"), owned: true, env: BTreeMap::new() };
+        fs::create_dir_all(&own.home).expect("a home");
+        let homes = homes.into_iter().chain([(AccountName::parse("own").expect("a name"), own)]);
+        let person = person.to_string_lossy().into_owned();
         let base_env =
-            [("PATH", "/bin"), ("HOME", "/home/dev"), ("LC_ALL", "C"), ("ANTHROPIC_API_KEY", "daemon's secret")]
+            [("PATH", "/bin"), ("HOME", person.as_str()), ("LC_ALL", "C"), ("ANTHROPIC_API_KEY", "daemon's secret")]
                 .map(|(k, v)| (k.to_owned(), v.to_owned()));
         let book = AgentBook::new(AgentBookOptions {
             agents,
-            homes: homes.into_iter().collect(),
+            homes: homes.collect(),
             state_dir: at("state"),
             exe: "/opt/claude failover".into(),
             mount: "/mnt/agents".into(),
@@ -135,13 +140,23 @@ async fn a_start_of_claude_code_chooses_the_conversation_and_brings_its_hooks() 
 }
 
 #[tokio::test]
+async fn a_person_s_own_home_is_used_as_the_agent_uses_it_unasked() {
+    let world = World::new();
+    let plan = world.launch("claude", Some("own"), None).await;
+    assert!(plan.launch.env.iter().all(|(name, _)| name != "CLAUDE_CONFIG_DIR"), "{:?}", plan.launch.env);
+    assert!(world.dir.path().join("person/.claude.json").exists());
+    assert!(!world.dir.path().join("person/.claude/.claude.json").exists());
+}
+
+#[tokio::test]
 async fn a_session_gets_the_allowed_environment_and_its_own_account_only() {
     let world = World::new();
     let env: BTreeMap<String, String> = world.launch("claude", Some("a"), None).await.launch.env.into_iter().collect();
     let home = world.dir.path().join("a").to_string_lossy().into_owned();
+    let person = world.dir.path().join("person").to_string_lossy().into_owned();
     let want = [
         ("PATH", "/bin"),
-        ("HOME", "/home/dev"),
+        ("HOME", &person),
         ("LC_ALL", "C"),
         ("MINE", "auto-1"),
         ("CLAUDE_CONFIG_DIR", &home),

@@ -28,13 +28,22 @@ pub struct AccountHome {
     pub env: BTreeMap<String, String>,
 }
 
-/// Adds the answers that are missing. Does nothing when they are all there.
+/// Adds the answers that are missing. Does nothing when they are all there. `beside` is the directory around the home when
+/// the agent finds that home unasked.
 ///
 /// # Errors
 /// When a file of the home can't be read or written, or isn't what it should be: then it is left as it is.
-pub fn prepare(kind: Kind, home: &Path, workdir: &Path, env: &BTreeMap<String, String>) -> io::Result<()> {
+pub fn prepare(
+    kind: Kind,
+    home: &Path,
+    beside: Option<&Path>,
+    workdir: &Path,
+    env: &BTreeMap<String, String>,
+) -> io::Result<()> {
     match kind {
-        Kind::Claude | Kind::Demo => claude(home, workdir, env.get("ANTHROPIC_API_KEY").map(String::as_str)),
+        Kind::Claude | Kind::Demo => {
+            claude(beside.unwrap_or(home), workdir, env.get("ANTHROPIC_API_KEY").map(String::as_str))
+        }
         Kind::Codex => codex(home, workdir),
         Kind::Command => Ok(()),
     }
@@ -111,8 +120,8 @@ mod tests {
         fs::write(&file, r#"{"mine": 1, "projects": {"/a": {"x": 2}}, "customApiKeyResponses": {"rejected": ["r"]}}"#)
             .expect("written");
         let env = BTreeMap::from([("ANTHROPIC_API_KEY".to_owned(), format!("sk-{}", "k".repeat(30)))]);
-        prepare(Kind::Claude, dir.path(), Path::new("/a"), &env).expect("prepared");
-        prepare(Kind::Claude, dir.path(), Path::new("/b"), &env).expect("prepared twice");
+        prepare(Kind::Claude, dir.path(), None, Path::new("/a"), &env).expect("prepared");
+        prepare(Kind::Claude, dir.path(), None, Path::new("/b"), &env).expect("prepared twice");
         let now: Value = serde_json::from_slice(&fs::read(&file).expect("read")).expect("JSON");
         assert_eq!(now["mine"], 1);
         assert_eq!(now["projects"]["/a"], json!({"x": 2, "hasTrustDialogAccepted": true}));
@@ -126,7 +135,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join(".claude.json");
         fs::write(&file, "{").expect("written");
-        prepare(Kind::Claude, dir.path(), Path::new("/a"), &BTreeMap::new()).expect_err("refused");
+        prepare(Kind::Claude, dir.path(), None, Path::new("/a"), &BTreeMap::new()).expect_err("refused");
         assert_eq!(fs::read_to_string(&file).expect("read"), "{");
     }
 
@@ -135,7 +144,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         fs::write(dir.path().join("config.toml"), "model = \"x\"").expect("written");
         for _ in 0..2 {
-            prepare(Kind::Codex, dir.path(), Path::new("/a"), &BTreeMap::new()).expect("prepared");
+            prepare(Kind::Codex, dir.path(), None, Path::new("/a"), &BTreeMap::new()).expect("prepared");
         }
         let text = fs::read_to_string(dir.path().join("config.toml")).expect("read");
         assert_eq!(text, "model = \"x\"\n\n[projects.\"/a\"]\ntrust_level = \"trusted\"\n");

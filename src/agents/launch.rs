@@ -75,7 +75,8 @@ pub(super) fn plan(
     if let Some(account) = account.filter(|a| a.owned) {
         // The account's own key is the one that the agent asks about.
         let env = agent.config.env.clone().into_iter().chain(account.env.clone()).collect();
-        home::prepare(agent.config.kind, &account.home, &request.workdir, &env)?;
+        let beside = is_default_home(options, agent, account).then(|| account.home.parent()).flatten();
+        home::prepare(agent.config.kind, &account.home, beside, &request.workdir, &env)?;
     }
 
     let places: BTreeMap<&str, String> = BTreeMap::from([
@@ -135,13 +136,26 @@ fn environment(
     env.extend(account.iter().flat_map(|account| account.env.clone()));
     // Last, so that no agent's `env:` can send a session to another account's home.
     if let (Some(rule), Some(account)) = (&agent.rules.home, account) {
-        env.insert(rule.env.clone(), account.home.to_string_lossy().into_owned());
+        if is_default_home(options, agent, account) {
+            env.remove(&rule.env);
+            env.extend(options.base_env.get("HOME").map(|home| ("HOME".to_owned(), home.clone())));
+        } else {
+            env.insert(rule.env.clone(), account.home.to_string_lossy().into_owned());
+        }
     }
     let mount = options.mount.to_string_lossy();
     env.insert("CLAUDE_FAILOVER_MOUNT".to_owned(), mount.to_string());
     env.insert("CLAUDE_FAILOVER_SESSION".to_owned(), request.session.to_string());
     env.insert("CLAUDE_FAILOVER_TASK".to_owned(), format!("{mount}/sessions/{}/task", request.session));
     env.into_iter().collect()
+}
+
+/// Whether the account's home is the one that the agent uses unasked. Naming it would not be the same: Claude Code keeps
+/// `.claude.json` beside `~/.claude`, but inside any directory that `CLAUDE_CONFIG_DIR` names (measured on 2.1.329), so a
+/// person's own answers and settings would be missing.
+fn is_default_home(options: &AgentBookOptions, agent: &Agent, account: &AccountHome) -> bool {
+    let Some((rule, home)) = agent.rules.home.as_ref().zip(options.base_env.get("HOME")) else { return false };
+    account.home == Path::new(home).join(&rule.default)
 }
 
 /// Replaces `{name}` places in one pass; what a place held is never looked at again.

@@ -217,6 +217,13 @@ impl Agents for AgentBook {
         transcript.is_some_and(|t| t.rules.iter().any(|rule| matches!(rule.mean, RecordMeaning::TurnEnded { .. })))
     }
 
+    fn as_prompt(&self, agent: &AgentName, text: String) -> String {
+        match self.agent(agent).and_then(|agent| agent.rules.commands.as_ref()) {
+            Some(commands) if commands.like.0.is_match(&text) => format!("{}{text}", commands.before),
+            Some(_) | None => text,
+        }
+    }
+
     fn interrupt_keys(&self, agent: Option<&AgentName>) -> Vec<String> {
         let known = agent.and_then(|agent| self.agent(agent)).map(|agent| agent.rules.interrupt.clone());
         known.filter(|keys| !keys.is_empty()).unwrap_or_else(|| vec!["C-c".to_owned()])

@@ -78,6 +78,8 @@ pub struct Rules {
     #[serde(default)]
     pub interrupt: Vec<String>,
     #[serde(default)]
+    pub commands: Option<Commands>,
+    #[serde(default)]
     pub home: Option<Home>,
     pub launch: LaunchRules,
     #[serde(default)]
@@ -96,6 +98,16 @@ pub struct Rules {
 pub enum PromptWay {
     Paste,
     Stdin,
+}
+
+/// The agent's own commands that can be typed where a prompt can.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Commands {
+    /// How they begin.
+    pub like: Pattern,
+    /// Put before a task's text that looks like one; then it is a prompt.
+    pub before: String,
 }
 
 /// The directory that holds the agent's account.

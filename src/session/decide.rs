@@ -238,6 +238,10 @@ fn with_run(
 }
 
 fn starting(session: &Session, lifecycle: &Lifecycle, now: Timestamp) -> Step {
+    // A dialog, or a person who looks at it: what is missing is an answer, not another start.
+    if matches!(session.verdict.activity, Activity::Waiting(_)) || session.attached > 0 {
+        return Step::Nothing;
+    }
     let until = after(session.since, lifecycle.start_within);
     let why = format!("no prompt within {} s of the start (lifecycle.start_within)", lifecycle.start_within.as_secs());
     when(until, now, Step::End { why, retire: false })

@@ -27,6 +27,10 @@ const STANDS_FOR: Duration = Duration::from_millis(500);
 /// How long after an agent's word that it waits its screen may take to show what for.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long an agent may say that it is idle, with a prompt taken and no end of the turn told, before a person is asked.
+/// Escape before the first word of an answer takes the prompt back at Claude Code, and nothing tells of it.
+const END_WITHIN: Duration = Duration::from_secs(5);
+
 /// What is remembered of one incarnation.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct History {
@@ -135,6 +139,14 @@ impl History {
         for_as_long(told.at, SHOWN_WITHIN) || self.asked_since.is_some_and(|since| for_as_long(since, STANDS_FOR))
     }
 
+    /// A prompt was taken, no end of its turn was told, and the agent has said for a while that it is idle.
+    fn is_taken_back(&self, told: &Signal, now: Timestamp) -> bool {
+        let prompt = |source| self.states.get(&source).filter(|s| matches!(s.meaning, Meaning::PromptTaken { .. }));
+        let idle = matches!(told.meaning, Meaning::Idle) && told.source == Source::StatusFile;
+        let waited = now.duration_since(told.at) >= SignedDuration::try_from(END_WITHIN).unwrap_or_default();
+        self.turn.is_none() && idle && waited && prompt(Source::Hook).is_some_and(|prompt| prompt.at <= told.at)
+    }
+
     /// Whether the last turn's end is in the transcript, or has had its time to get there. Claude Code runs its hook
     /// before its last records are on disk (0.1 s on 2.1.329): tokens read at once, or a kill, would miss them.
     #[must_use]
@@ -186,12 +198,13 @@ pub fn classify(
         return Verdict { activity: Activity::Limited, since: limit.at, evidence, last_change };
     }
     // Somebody stopped the turn of a task in the middle: what comes next is a person's to say.
-    let stopped = history.turn.as_ref().filter(|s| at_task && matches!(s.meaning, Meaning::Interrupted));
+    let interrupted = history.turn.as_ref().is_some_and(|s| matches!(s.meaning, Meaning::Interrupted));
     let Some(best) = evidence.first() else {
         let activity = if ready { Activity::Idle } else { Activity::Unknown };
         return Verdict { activity, since: now, evidence, last_change };
     };
     let since = best.at;
+    let stopped = at_task && (interrupted || history.is_taken_back(best, now));
     let activity = match &best.meaning {
         Meaning::Waiting { what } if history.shown(best, now) => Activity::Waiting(*what),
         Meaning::Waiting { .. } | Meaning::Busy | Meaning::PromptTaken { .. } => {
@@ -203,9 +216,9 @@ pub fn classify(
         | Meaning::Interrupted
         | Meaning::TurnEnded { background: 0, .. }
         | Meaning::TurnFailed { .. } => match (stopped, ready) {
-            (Some(_), true | false) => Activity::Waiting(WaitingFor::Question),
-            (None, true) => Activity::Idle,
-            (None, false) => Activity::Unknown,
+            (true, true | false) => Activity::Waiting(WaitingFor::Question),
+            (false, true) => Activity::Idle,
+            (false, false) => Activity::Unknown,
         },
         Meaning::Started { .. } | Meaning::Exited { .. } => Activity::Unknown,
     };
@@ -460,6 +473,13 @@ mod tests {
             ]),
             Activity::Waiting(WaitingFor::Question)
         );
+        // Taken back before the first word: nothing tells of it.
+        let taken = signal(Source::Hook, 11, Meaning::PromptTaken { prompt: None });
+        assert_eq!(
+            activity(&[taken.clone(), signal(Source::StatusFile, 12, Meaning::Idle)]),
+            Activity::Waiting(WaitingFor::Question)
+        );
+        assert_eq!(activity(&[taken, signal(Source::StatusFile, 16, Meaning::Idle)]), Activity::Idle);
         // Codex: no status file, and no hook tells of the interrupt.
         let prompt = Meaning::PromptTaken { prompt: None };
         let interrupted = signal(Source::Transcript, 12, Meaning::Interrupted);

@@ -46,7 +46,7 @@ fn claude_goes_on_after_an_interrupt() {
 
 /// Without this Claude Code tries 11 times in three minutes.
 const FEW_RETRIES: Play<'static> =
-    Play { cli: ME, args: ACCEPT, env: &[("CLAUDE_CODE_MAX_RETRIES", "1")], subscription: false };
+    Play { cli: ME, args: ACCEPT, env: &[("CLAUDE_CODE_MAX_RETRIES", "1")], subscription: false, trusted: true };
 
 #[test]
 fn claude_is_not_limited_by_a_server_s_fault() {
@@ -82,4 +82,31 @@ fn claude_s_subagents_belong_to_the_task() {
     let slow = stage.mock.requests().iter().filter(|r| r.prompt.starts_with("SLOW:")).count();
     assert_eq!(slow, 1, "{}", stage.told());
     assert!(result.contains("attempts: 1"), "{result}");
+}
+
+#[test]
+fn claude_takes_no_text_for_a_command() {
+    scenario::texts_are_never_commands(ME);
+}
+
+/// A dialog at the start waits for a person as any other does. Its first answer is "No, exit".
+#[test]
+fn claude_s_first_question_waits_for_a_person() {
+    let Some(stage) = Stage::set(Play { trusted: false, ..Play::new(ME) }) else { return };
+    assert_eq!(stage.word("state"), "waiting", "{}", stage.told());
+    stage.world.submit("a", "please say hello\n");
+    stage.write("keys", "Down Enter");
+    assert!(stage.done("a").contains("MOCK-REPLY done: 16 chars"));
+}
+
+/// Escape before the first word takes the prompt back, and no hook and no record tells of it: the task must not hang.
+#[test]
+fn claude_s_prompt_taken_back_waits_for_a_person() {
+    let Some(stage) = Stage::set(Play::new(ME)) else { return };
+    stage.mock.set(Mode::Hang);
+    stage.world.submit("a", "please say hello\n");
+    stage.until("the prompt at the server", |s| s.prompts_with("say hello") == 1 && s.word("state") == "working");
+    stage.write("control", "interrupt");
+    stage.until("the session to wait", |s| s.word("state") == "waiting");
+    assert_eq!(stage.world.word("tasks/a/state"), "working", "{}", stage.told());
 }

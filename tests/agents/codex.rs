@@ -57,3 +57,8 @@ fn codex_is_not_limited_by_throttling() {
 fn codex_s_limit_parks_the_task() {
     scenario::a_limit_parks_the_task(Play::new(ME), Claim::FiveHour);
 }
+
+#[test]
+fn codex_takes_no_text_for_a_command() {
+    scenario::texts_are_never_commands(ME);
+}

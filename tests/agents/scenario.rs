@@ -80,7 +80,7 @@ pub fn asks_for_permission(play: Play<'_>, task: &str, keys: &str) {
     stage.until("an event", |s| s.event(&["session", SESSION, "waiting"]).is_some());
     assert!(!outside.exists());
     assert_eq!(stage.world.word("tasks/a/state"), "working");
-    fs::write(stage.world.mount(&format!("sessions/{SESSION}/keys")), format!("{keys}\n")).expect("written");
+    stage.write("keys", keys);
     stage.until("the command to run", |_| outside.exists());
     stage.until("the session to be at work", |s| s.word("state") == "working");
     let result = stage.done("a");
@@ -173,18 +173,27 @@ pub fn a_limit_parks_the_task(play: Play<'_>, claim: Claim) {
 pub fn an_interrupted_task_goes_on_by_input(cli: Cli) {
     let Some(stage) = Stage::set(Play::new(cli)) else { return };
     stage.world.submit("a", "SLOW: 30 and then tell\n");
-    stage.until("the turn to begin", |s| s.prompts_with("SLOW:") == 1 && s.word("state") == "working");
-    stage.until("an interrupt", |s| {
-        fs::write(s.world.mount(&format!("sessions/{SESSION}/control")), "interrupt\n").expect("written");
-        // One that comes before the agent streams is lost at some CLIs; a person tries again.
-        let deadline = Instant::now() + Duration::from_secs(3);
-        while s.word("state") == "working" && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        s.word("state") == "waiting"
-    });
+    stage.until("the answer to begin", |s| s.word("pane").contains("word1"));
+    stage.write("control", "interrupt");
+    stage.until("the session to wait", |s| s.word("state") == "waiting");
     assert_eq!(stage.world.word("tasks/a/state"), "working");
-    fs::write(stage.world.mount(&format!("sessions/{SESSION}/input")), "just say hello\n").expect("written");
+    stage.write("input", "just say hello");
     let result = stage.done("a");
     assert!(result.contains("MOCK-REPLY done: 14 chars"), "{result}\n{}", stage.told());
+}
+
+/// What begins like a command of the agent's is a prompt like any other.
+pub fn texts_are_never_commands(cli: Cli) {
+    let Some(stage) = Stage::set(Play::new(cli)) else { return };
+    for (n, text) in
+        ["# A title", "!touch pwned", "/exit", "/status please", "@web", "?", "-", "\"quoted\""].iter().enumerate()
+    {
+        let name = format!("t{n}");
+        stage.world.submit(&name, &format!("{text}\n"));
+        let result = stage.done(&name);
+        assert!(result.contains("MOCK-REPLY done: "), "{text}: {result}\n{}", stage.told());
+        assert_eq!(stage.fact(&result, "attempts"), "1", "{text}");
+        assert_eq!(stage.prompts_with(text), 1, "{text}: {}", stage.told());
+    }
+    assert!(!stage.world.path("web/pwned").exists());
 }

@@ -52,6 +52,8 @@ pub struct Play<'a> {
     pub env: &'a [(&'a str, &'a str)],
     /// A subscription in place of a key (Claude Code).
     pub subscription: bool,
+    /// The agent knows the project's directory.
+    pub trusted: bool,
 }
 
 impl Play<'_> {
@@ -60,7 +62,7 @@ impl Play<'_> {
             Cli::Claude => ACCEPT,
             Cli::Codex => "",
         };
-        Self { cli, args, env: &[], subscription: false }
+        Self { cli, args, env: &[], subscription: false, trusted: true }
     }
 }
 
@@ -85,7 +87,8 @@ impl Stage {
         let begun = Instant::now();
         world.run();
         let stage = Self { world, mock, _runtime: runtime };
-        stage.until("the agent's prompt", |s| s.word("state") == "idle");
+        stage.until("the agent to be up", |s| ["idle", "waiting"].contains(&s.word("state").as_str()));
+        assert!(!play.trusted || stage.word("state") == "idle", "{}", stage.told());
         println!("{}: {} ms from the daemon's start to the prompt", play.cli.name(), begun.elapsed().as_millis());
         Some(stage)
     }
@@ -93,6 +96,14 @@ impl Stage {
     /// A file of the session, one word of it.
     pub fn word(&self, file: &str) -> String {
         self.world.word(&format!("sessions/{SESSION}/{file}"))
+    }
+
+    /// Writes one line to a file of the session.
+    #[track_caller]
+    pub fn write(&self, file: &str, line: &str) {
+        let path = self.world.mount(&format!("sessions/{SESSION}/{file}"));
+        let written = fs::write(path, format!("{line}\n"));
+        written.unwrap_or_else(|e| panic!("{line:?} to {file}: {e}\n{}", self.told()));
     }
 
     /// Requests of the conversation itself: no titles, no probes.
@@ -172,7 +183,8 @@ fn after_tool(request: &Request) -> bool {
 }
 
 fn configure(setup: &mut Setup, play: Play<'_>, clis: &Clis, world: &World, port: u16) {
-    let (home, workdir) = (world.path("account"), world.path("web"));
+    let home = world.path("account");
+    let workdir = world.path(if play.trusted { "web" } else { "nothing" });
     let (program, mut env) = match play.cli {
         Cli::Claude => {
             let login = if play.subscription { Login::Subscription { token: KEY } } else { Login::ApiKey(KEY) };
@@ -185,8 +197,9 @@ fn configure(setup: &mut Setup, play: Play<'_>, clis: &Clis, world: &World, port
     let name = play.cli.name();
     setup.more_agents = format!(", {name}: {{kind: {name}, program: {}, args: [{}]}}", program.display(), play.args);
     setup.more = format!(
-        "accounts: [{{name: one, agent: {name}, home: {}, owned: true, env: {}}}]",
+        "accounts: [{{name: one, agent: {name}, home: {}, owned: {}, env: {}}}]",
         home.display(),
+        play.trusted,
         serde_json::to_string(&env).expect("a map of texts"),
     );
     let home: PathBuf = world.path("home");
