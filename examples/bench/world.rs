@@ -185,5 +185,12 @@ impl Drop for World {
         let _ = self.tmux(&["kill-server"]);
         // Only when the daemon did not unmount by itself.
         let _ = nix::mount::umount2(&self.path("mnt"), nix::mount::MntFlags::MNT_DETACH);
+        // Agents that are ending still run their last hooks, which write here.
+        let until = Instant::now() + Duration::from_secs(10);
+        while fs::remove_dir_all(self.temp.path()).is_err_and(|error| error.kind() != io::ErrorKind::NotFound)
+            && Instant::now() < until
+        {
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 }
