@@ -96,7 +96,7 @@ fn a_person_s_half_typed_text_is_not_sent_after_a_crash() {
 import json,time
 s=json.load(open('state/state.json'))
 s['runs'][0]['run']['delivery']='begun'
-s['runs'][0]['run']['claimed']=time.strftime('%Y-%m-%dT%H:%M:%SZ',time.gmtime(time.time()+1))
+s['runs'][0]['run']['claimed']=s['runs'][0]['run']['typed']=time.strftime('%Y-%m-%dT%H:%M:%SZ',time.gmtime(time.time()+1))
 json.dump(s,open('state/state.json','w'))
 END
 sleep 1.2"#);
