@@ -21,8 +21,8 @@ use claude_failover::{
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let project = ProjectName::parse("web")?;
-    let mut config = Config::default();
-    config.projects = vec![Project { name: project.clone(), path: "/web".into() }];
+    let projects = vec![Project { name: project.clone(), path: "/web".into() }];
+    let mut config = Config { projects, ..Config::default() };
     config.pool.autonomous.min = 2;
     config.pool.autonomous.max = 2;
 

@@ -341,7 +341,8 @@ pub trait QueueStore: Send + Sync {
     async fn list(&self, project: &ProjectName, only: Option<&TaskId>) -> std::io::Result<Inbox>;
     /// How many task files stand in the other directories.
     async fn counts(&self, project: &ProjectName) -> std::io::Result<Counts>;
-    /// The facts belong to exactly the bytes read. Never follows a symlink. `max` bytes at most, else `FileTooLarge`.
+    /// The facts belong to exactly the bytes read. Never follows a symlink. `max` bytes at most, else `FileTooLarge`;
+    /// `InvalidInput` when it is no regular file.
     async fn read(
         &self,
         project: &ProjectName,
@@ -351,6 +352,10 @@ pub trait QueueStore: Send + Sync {
     ) -> std::io::Result<(Vec<u8>, FileFacts)>;
     /// Whether some process has the file open for writing; `None` where the file system can't tell.
     async fn has_writer(&self, project: &ProjectName, id: &TaskId) -> std::io::Result<Option<bool>>;
+    /// Whether a task's `workdir` is a directory of its project.
+    async fn has_workdir(&self, _project: &ProjectName, _workdir: &str) -> std::io::Result<bool> {
+        Ok(true)
+    }
     async fn read_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> std::io::Result<Vec<u8>>;
     /// Makes the sidecar; `AlreadyExists` when somebody was first (never for `Rejected`, which is replaced).
     async fn write_sidecar(

@@ -162,6 +162,7 @@ fn sessions() -> String {
         ("assigned", SessionEvent::Assigned(assignment)),
         ("freed", SessionEvent::Freed),
         ("drain", SessionEvent::Drain(true)),
+        ("forgiven", SessionEvent::Forgiven),
     ];
     let mut out = String::from(
         "| event | down | starting | up, idle | ending | dead | dedicated, up |\n|---|---|---|---|---|---|---|",

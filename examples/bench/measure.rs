@@ -16,7 +16,7 @@ impl Samples {
     pub fn percentile(&self, percent: usize) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort();
-        let at = (sorted.len().saturating_sub(1)) * percent / 100;
+        let at = (sorted.len().saturating_sub(1) * percent).div_ceil(100);
         sorted.get(at).copied().unwrap_or_default()
     }
 

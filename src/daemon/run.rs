@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -31,7 +32,7 @@ use crate::{
     sys::{clock::SystemClock, disk::DiskQueue, lock::Lock, state::StateDir, tmux::Tmux},
 };
 
-/// How often a quiet daemon looks whether its mount is still there.
+/// How often the daemon looks whether its mount is still there and shows what it should.
 const LOOK_AT_MOUNT: Duration = Duration::from_secs(15);
 
 /// Where a daemon works.
@@ -64,6 +65,8 @@ pub async fn run(config: Config, place: &Place, ready: impl FnOnce(&Daemon)) -> 
     let mut hangup = signal(SignalKind::hangup()).map_err(fatal)?;
     let daemon = Daemon::start(config, place).await?;
     ready(&daemon);
+    let mut looks = tokio::time::interval(LOOK_AT_MOUNT);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let ended = loop {
         tokio::select! {
             _ = terminate.recv() => break Ok(()),
@@ -74,6 +77,7 @@ pub async fn run(config: Config, place: &Place, ready: impl FnOnce(&Daemon)) -> 
             }
             () = daemon.carry_out() => {}
             () = daemon.wake_readers() => {}
+            _ = looks.tick() => daemon.look_at_mount().await,
             () = daemon.services.failed() => {
                 break Err(Fatal("a service of the daemon ended by itself; the log tells why".to_owned()));
             }
@@ -89,6 +93,8 @@ pub struct Daemon {
     config: watch::Sender<Arc<Config>>,
     place: Place,
     mounted: Option<Mounted>,
+    /// The queue directories that the mount holds open, each with its device and inode.
+    shown: Vec<(PathBuf, Option<(u64, u64)>)>,
     tmux: Arc<Tmux>,
     _lock: Lock,
 }
@@ -98,10 +104,13 @@ impl Daemon {
     /// When something that it can't do without is missing.
     pub async fn start(config: Config, place: &Place) -> Result<Self, Fatal> {
         ignore_lease_breaks();
-        let state = StateDir::open(&place.state_dir).map_err(|error| {
+        let unusable = |error: std::io::Error| {
             fatal(format!("the state directory {} can't be used: {error}", place.state_dir.display()))
-        })?;
+        };
+        StateDir::make(&place.state_dir).map_err(unusable)?;
+        // Before anything in it is touched: it may be another daemon's.
         let lock = Lock::take(&place.state_dir.join("lock")).map_err(fatal)?;
+        let state = StateDir::open(&place.state_dir).map_err(unusable)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (world, complaint) = load_world(&config, &state, &clock).await?;
 
@@ -121,7 +130,8 @@ impl Daemon {
         };
         let (config, receiver) = watch::channel(Arc::new(config));
         let services = Services::start(&ports, &receiver, world).await;
-        let mut daemon = Self { services, config, place: place.clone(), mounted: None, tmux, _lock: lock };
+        let mut daemon =
+            Self { services, config, place: place.clone(), mounted: None, shown: Vec::new(), tmux, _lock: lock };
         daemon.note("started".to_owned()).await;
         if let Some(complaint) = complaint {
             daemon.problem("earlier state", complaint).await;
@@ -148,6 +158,7 @@ impl Daemon {
             events_log: state.events().0,
         };
         self.mounted = Some(Mounted::mount(&options, Arc::new(backend)).map_err(fatal)?);
+        self.shown = options.queues.into_iter().map(|(_, path)| (path.clone(), file_id(&path))).collect();
         Ok(())
     }
 
@@ -171,26 +182,45 @@ impl Daemon {
         self.services.live.report(vec![Event::Health { topic: topic.to_owned(), problem: Some(text) }]).await;
     }
 
-    /// Waits for news and wakes who polls `events`; says so when somebody else unmounted the mount.
+    /// Says so when somebody else unmounted the mount, or moved or replaced a queue that it shows.
+    async fn look_at_mount(&self) {
+        let Some(mounted) = &self.mounted else { return };
+        let unmounted = (!mounted.is_served()).then(|| {
+            format!(
+                "{} was unmounted by somebody else; tasks go on, a restart mounts it again",
+                mounted.path().display()
+            )
+        });
+        let mut events = vec![Event::Health { topic: "mount".to_owned(), problem: unmounted }];
+        let shown = self.shown.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let looked = shown.into_iter().map(|(path, known)| (file_id(&path) == known, path));
+            looked.collect::<Vec<_>>()
+        });
+        for (same, path) in looked.await.unwrap_or_default() {
+            let path = path.display();
+            let problem = (!same).then(|| {
+                format!(
+                    "{path} was moved or replaced: the mount still shows the earlier directory, so tasks written through it \
+                     are not seen; write them into {path} itself, and restart the daemon to show it"
+                )
+            });
+            events.push(Event::Health { topic: format!("mount of {path}"), problem });
+        }
+        self.services.live.report(events).await;
+    }
+
+    /// Waits for news and wakes who polls `events`.
     async fn wake_readers(&self) {
         let Some(mounted) = &self.mounted else { return std::future::pending().await };
         mounted.events_grew();
         let mut snapshots = self.services.live.watch();
         let told = snapshots.borrow_and_update().recent.last().map(|line| line.seq);
         loop {
-            match tokio::time::timeout(LOOK_AT_MOUNT, snapshots.changed()).await {
-                Ok(Ok(())) if snapshots.borrow_and_update().recent.last().map(|line| line.seq) != told => return,
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return std::future::pending().await,
-                Err(_elapsed) => {
-                    let problem = (!mounted.is_served()).then(|| {
-                        format!(
-                            "{} was unmounted by somebody else; tasks go on, a restart mounts it again",
-                            mounted.path().display()
-                        )
-                    });
-                    self.services.live.report(vec![Event::Health { topic: "mount".to_owned(), problem }]).await;
-                }
+            match snapshots.changed().await {
+                Ok(()) if snapshots.borrow_and_update().recent.last().map(|line| line.seq) != told => return,
+                Ok(()) => {}
+                Err(_) => return std::future::pending().await,
             }
         }
     }
@@ -273,6 +303,11 @@ async fn load_world(
             Ok((make(None).map_err(fatal)?, Some(text)))
         }
     }
+}
+
+fn file_id(path: &Path) -> Option<(u64, u64)> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
 }
 
 fn gid_of(group: &str) -> Result<u32, Fatal> {

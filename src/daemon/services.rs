@@ -13,7 +13,7 @@ use crate::{
     model::{
         ids::SessionName,
         session::{Role, Session},
-        task::Phase,
+        task::{Ending, Filing, Phase, Status, Task},
     },
     ports::{Agents, Clock, QueueStore, StateStore, Terminal},
     queue::Queue,
@@ -138,14 +138,31 @@ fn fit_to_config(world: &mut World, config: &Config, clock: &Arc<dyn Clock>) {
         .collect();
     for (key, task) in orphans {
         let Some(run) = task.phase.run() else { continue };
-        if let Some(session) = world.snapshot.sessions.get(&run.session).cloned()
-            && session.task.is_none()
-        {
-            let assignment = crate::model::session::Assignment { task: key, run: run.id.clone() };
-            world
-                .snapshot
-                .sessions
-                .insert(run.session.clone(), Arc::new(Session { task: Some(assignment), ..(*session).clone() }));
+        match world.snapshot.sessions.get(&run.session).cloned() {
+            Some(session) if session.role == Role::Pool && session.task.is_none() => {
+                let assignment = crate::model::session::Assignment { task: key, run: run.id.clone() };
+                let session = Session { task: Some(assignment), ..(*session).clone() };
+                world.snapshot.sessions.insert(run.session.clone(), Arc::new(session));
+            }
+            // Nobody would ever end it: a person has the session now.
+            Some(_) | None => {
+                let error = format!(
+                    "session {} is not the pool's any more; the agent may have done some of it, so it is not run again by \
+                     itself",
+                    run.session
+                );
+                let ending = Ending {
+                    status: Status::Failed,
+                    message: None,
+                    error: Some(error),
+                    screen: None,
+                    tokens: None,
+                    resume_id: None,
+                    at: now,
+                };
+                let phase = Phase::Filing(Filing { run: Some(run.clone()), ending });
+                world.snapshot.tasks.insert(key, Arc::new(Task { phase, ..(*task).clone() }));
+            }
         }
     }
 }

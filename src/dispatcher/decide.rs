@@ -77,7 +77,8 @@ pub fn choose(snapshot: &Snapshot, config: &Config, skip: &BTreeSet<TaskKey>, no
             session: SessionName::parse("none").ok()?,
             agent,
             account: account.map(|account| account.name.clone()),
-            workdir: project.path.join(&task.spec.workdir),
+            // Without `.` and doubled separators, so that the same directory is always written the same.
+            workdir: project.path.join(&task.spec.workdir).components().collect(),
         };
         let fits =
             free.iter().filter_map(|session| Some((fit(session, &choice, config, now)?, Reverse(&session.name))));

@@ -58,6 +58,8 @@ enum NoClaim {
     /// The file isn't what it was; its own event comes.
     #[error("the task's file has changed or is gone")]
     Moved,
+    #[error("its workdir {0} isn't there")]
+    NoWorkdir(String),
     #[error("somebody else claimed it: a marker stands beside it")]
     Claimed,
     #[error("the owner did not take the claim: {0}")]
@@ -107,7 +109,7 @@ impl Dispatcher {
         match reason {
             // The picture was a moment old.
             NoClaim::Moved | NoClaim::Refused(_) => return tokio::time::sleep(STALE_PICTURE).await,
-            NoClaim::Claimed | NoClaim::Disk(_) => {
+            NoClaim::Claimed | NoClaim::NoWorkdir(_) | NoClaim::Disk(_) => {
                 let until = SignedDuration::try_from(RETRY_CLAIM).unwrap_or_default();
                 let now = self.clock.now();
                 self.skip.insert(choice.task.clone(), now.saturating_add(until).unwrap_or(now));
@@ -139,6 +141,9 @@ impl Dispatcher {
         let known = matches!(read(&text), Reading::Ready { spec, .. } if *spec == *task.spec);
         if sha256(&text) != facts.sha256 || !known {
             return Err(NoClaim::Moved);
+        }
+        if !self.store.has_workdir(&key.project, &task.spec.workdir).await? {
+            return Err(NoClaim::NoWorkdir(task.spec.workdir.clone()));
         }
         let run = Run {
             id: RunId((self.new_id)()),

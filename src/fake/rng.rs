@@ -10,7 +10,7 @@ impl Rng {
     }
 
     // Constants of Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -20,7 +20,7 @@ impl Rng {
 
     /// From 0 to `n` - 1; 0 when `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        self.next().checked_rem(n).unwrap_or(0)
+        self.draw().checked_rem(n).unwrap_or(0)
     }
 
     /// From `low` to `high`, both included.
@@ -42,6 +42,6 @@ impl Rng {
     /// A generator of its own, so that what one part draws doesn't change what another draws.
     #[must_use]
     pub fn fork(&mut self) -> Self {
-        Self(self.next())
+        Self(self.draw())
     }
 }

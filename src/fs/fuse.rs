@@ -27,9 +27,11 @@ use crate::fs::{
 const TTL: Duration = Duration::ZERO;
 /// Facts that came with a look-up serve the `stat` that it was made for, and nothing later.
 const LOOKED_UP_TTL: Duration = Duration::from_millis(5);
-/// How long the kernel may remember a name that stands for the same thing as long as it is there. Looking up each part of
-/// a path anew took most of the time of reading a file.
-const NAME_TTL: Duration = Duration::from_secs(1);
+/// How long the kernel may remember a name that stands for the same thing as long as it is there. Asking anew for each
+/// part of a path took most of the time of reading a file.
+const NAME_TTL: Duration = Duration::from_secs(60);
+/// The same for the facts of our own directories: only their times ever change.
+const DIR_TTL: Duration = Duration::from_secs(1);
 const GENERATION: Generation = Generation(0);
 /// Largest write in one request.
 const WRITE_MAX: u32 = 1024 * 1024;
@@ -160,8 +162,10 @@ impl Filesystem for Adapter {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.run("lookup", |ops| ops.lookup(parent.0, name)) {
             Ok(attr) => {
-                let name_ttl = if self.ops.name_stays(attr.number) { NAME_TTL } else { TTL };
-                reply.entry_with_ttls(&LOOKED_UP_TTL, &name_ttl, &file_attr(attr), GENERATION);
+                let lasting = self.ops.lasting(attr.number);
+                let name = if lasting.name { NAME_TTL } else { TTL };
+                let facts = if lasting.facts { DIR_TTL } else { LOOKED_UP_TTL };
+                reply.entry_with_ttls(&facts, &name, &file_attr(attr), GENERATION);
             }
             Err(errno) => reply.error(errno),
         }
@@ -172,7 +176,13 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        attr(reply, self.run("getattr", |ops| ops.getattr(ino.0, fh.map(|fh| fh.0))));
+        match self.run("getattr", |ops| ops.getattr(ino.0, fh.map(|fh| fh.0))) {
+            Ok(attr) => {
+                let facts = if self.ops.lasting(ino.0).facts { DIR_TTL } else { TTL };
+                reply.attr(&facts, &file_attr(attr));
+            }
+            Err(errno) => reply.error(errno),
+        }
     }
 
     fn setattr(

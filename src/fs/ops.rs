@@ -92,6 +92,16 @@ pub(super) struct RealDir {
     pub view: View,
 }
 
+/// What stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lasting {
+    /// The name can't come to mean anything else while its directory is there: rows of the tree's table, sessions,
+    /// accounts. Not tasks, links and whatever is real.
+    pub name: bool,
+    /// Kind, mode and owner never change, and nobody relies on the times: our own directories.
+    pub facts: bool,
+}
+
 pub struct Ops {
     pub(super) backend: Arc<dyn Backend>,
     pub(super) queues: Vec<Queue>,
@@ -203,15 +213,14 @@ impl Ops {
         Ok(Attr { number, ..attr })
     }
 
-    /// Whether the name that led there can't come to mean anything else while its directory is there: rows of the tree's
-    /// table, sessions and accounts. Not tasks, links and whatever is real.
-    pub fn name_stays(&self, number: u64) -> bool {
+    /// What of a number may be remembered by whoever looked it up.
+    pub fn lasting(&self, number: u64) -> Lasting {
         match lock(&self.nodes).get(number).map(|node| &node.key) {
             Some(Key::Spot(spot)) => match row_of(spot) {
-                Some(row) => !matches!(row.what, What::Link(_)),
-                None => !matches!(spot.object, Object::Task(..)),
+                Some(row) => Lasting { name: !matches!(row.what, What::Link(_)), facts: false },
+                None => Lasting { name: !matches!(spot.object, Object::Task(..)), facts: true },
             },
-            Some(Key::Dir(..) | Key::File(_)) | None => false,
+            Some(Key::Dir(..) | Key::File(_)) | None => Lasting { name: false, facts: false },
         }
     }
 

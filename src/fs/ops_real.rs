@@ -56,7 +56,7 @@ impl Ops {
     ) -> Result<(Attr, Opened), FsError> {
         let dir = self.real_dir(parent)?;
         self.may_change(&dir, name)?;
-        self.may_come(&dir, name)?;
+        self.may_come(&dir, name, None)?;
         let keep = libc::O_ACCMODE | libc::O_APPEND | libc::O_TRUNC | libc::O_SYNC | libc::O_DSYNC;
         let flags = OFlag::from_bits_truncate(flags & (keep | libc::O_EXCL));
         let base = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
@@ -122,7 +122,7 @@ impl Ops {
         let source = self.real_file(number, OFlag::O_PATH)?;
         let dir = self.real_dir(parent)?;
         self.may_change(&dir, name)?;
-        self.may_come(&dir, name)?;
+        self.may_come(&dir, name, None)?;
         if self.is_durable(&dir) {
             self.sync_file(number)?;
         }
@@ -154,7 +154,7 @@ impl Ops {
         let (source, target) = (self.real_dir(from.0)?, self.real_dir(to.0)?);
         self.may_change(&source, from.1)?;
         self.may_change(&target, to.1)?;
-        self.may_come(&target, to.1)?;
+        self.may_come(&target, to.1, self.place(&source, from.1).as_ref())?;
         let flags = RenameFlags::from_bits(flags).ok_or(FsError::Invalid)?;
         if flags.contains(RenameFlags::RENAME_WHITEOUT) {
             return Err(FsError::Invalid);
@@ -254,10 +254,10 @@ impl Ops {
         self.lookup_real(dir, name)
     }
 
-    /// A full queue refuses new tasks where their writer stands.
-    fn may_come(&self, dir: &RealDir, name: &OsStr) -> Result<(), FsError> {
+    /// A full queue refuses new tasks where their writer stands, and a task at work can't be held.
+    fn may_come(&self, dir: &RealDir, name: &OsStr, from: Option<&super::Place>) -> Result<(), FsError> {
         match self.place(dir, name) {
-            Some(place) => self.backend.admits(&place).map_err(FsError::Refused),
+            Some(place) => self.backend.admits(&place, from).map_err(FsError::Refused),
             None => Ok(()),
         }
     }

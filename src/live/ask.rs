@@ -48,7 +48,11 @@ fn begin(world: &mut World, command: Command, now: Timestamp) -> Result<Option<u
         Command::Undrain(name) => apply(world, &Event::Session(name, SessionEvent::Drain(false)), now),
         Command::Interrupt(name) => for_session(world, name, Action::Interrupt).map(Some),
         Command::Exit(name) => for_session(world, name, Action::Exit).map(Some),
-        Command::Restart(name) => for_session(world, name, Action::Restart).map(Some),
+        Command::Restart(name) => {
+            let request = for_session(world, name.clone(), Action::Restart)?;
+            apply(world, &Event::Session(name, SessionEvent::Forgiven), now)?;
+            Ok(Some(request))
+        }
         Command::Input(name, text) => for_session(world, name, |name| Action::Input(name, text)).map(Some),
         Command::Keys(name, keys) => for_session(world, name, |name| Action::Keys(name, keys)).map(Some),
     }

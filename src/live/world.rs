@@ -230,8 +230,11 @@ impl World {
             }
             TaskEvent::Seen { text, spec } => {
                 let changed = task.phase.run().is_some_and(|run| run.text.identity != text.identity);
-                if !changed {
+                if !changed && task.spec != *spec {
+                    // A restart brings back the run and not what its file asks for; the next attempt needs that.
                     task.spec = spec.clone();
+                    let said = self.overrides.get(&task.key).and_then(|o| o.priority);
+                    task.priority = said.unwrap_or(spec.priority);
                 }
                 task.note = changed.then(|| {
                     "its file has changed since it was claimed; the agent works on the earlier text".to_owned()
@@ -393,7 +396,11 @@ impl World {
                 self.unsaved = true;
                 self.note(now, Kind::Problem, &object, format!("could not be started: {why}"));
             }
-            SessionEvent::Ready { .. } => {}
+            SessionEvent::Forgiven => {
+                session.failures = 0;
+                self.unsaved = true;
+            }
+            SessionEvent::Ready { .. } => self.health(&format!("session {name}"), None, now),
             SessionEvent::Died { exit, .. } => {
                 if let SessionPhase::Dead { incarnation, .. } = &session.phase {
                     let lived = now.duration_since(incarnation.started);
@@ -433,6 +440,14 @@ impl World {
                     session.failures += 1;
                 }
             }
+        }
+        if session.failures >= FAILURES_TOLD && session.failures > known.failures {
+            let text = format!(
+                "session {name} could not be brought to its prompt {} times in a row; `cat sessions/{name}/why` tells more, \
+                 `echo restart > sessions/{name}/control` tries again at once",
+                session.failures
+            );
+            self.health(&format!("session {name}"), Some(&text), now);
         }
         let after = session.word();
         if before != after && session.role == Role::Pool {
@@ -528,6 +543,9 @@ impl World {
         self.request_seq
     }
 }
+
+/// Failed starts in a row from which on a session is a problem for `health`.
+const FAILURES_TOLD: u32 = 3;
 
 /// A program that lived this long was no failed start.
 const STABLE: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);

@@ -169,6 +169,8 @@ pub enum SessionEvent {
     Screen(std::sync::Arc<Screens>),
     Attached(u32),
     Drain(bool),
+    /// A person asked for a start now: earlier failures no longer make it wait.
+    Forgiven,
 }
 
 /// Why a session doesn't take an event; reads on after the session's name.
@@ -212,6 +214,7 @@ impl Session {
         match &self.phase {
             SessionPhase::Dead { .. } => "dead",
             SessionPhase::Down if self.failures > 0 => "dead",
+            // A dialog before the first prompt: trust, login.
             SessionPhase::Starting(_) if matches!(self.verdict.activity, Activity::Waiting(_)) => "waiting",
             SessionPhase::Down | SessionPhase::Starting(_) | SessionPhase::Ending(_) => "starting",
             SessionPhase::Up(_) => match self.verdict.activity {
@@ -323,7 +326,7 @@ pub fn step(session: &Session, event: &SessionEvent, now: Timestamp) -> Result<O
             (None, P::Down) => Ok(None),
             (None, P::Up(_) | P::Starting(_) | P::Ending(_) | P::Dead { .. }) => not_now(),
         },
-        E::Freed | E::Observed { .. } | E::Screen(_) | E::Attached(_) => Ok(None),
+        E::Freed | E::Observed { .. } | E::Screen(_) | E::Attached(_) | E::Forgiven => Ok(None),
         E::Drain(_) if dedicated => Err(SessionRefusal::Dedicated("draining")),
         E::Drain(_) => Ok(None),
     }
@@ -342,7 +345,8 @@ impl SessionEvent {
             | Self::Freed
             | Self::Screen(_)
             | Self::Attached(_)
-            | Self::Drain(_) => None,
+            | Self::Drain(_)
+            | Self::Forgiven => None,
         }
     }
 
@@ -362,6 +366,7 @@ impl SessionEvent {
             Self::Screen(_) => "screen",
             Self::Attached(_) => "attached",
             Self::Drain(_) => "drain",
+            Self::Forgiven => "forgiven",
         }
     }
 }

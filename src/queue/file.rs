@@ -16,6 +16,11 @@ use crate::{
     ports::{QueueDir, Sidecar},
 };
 
+/// Nothing is there, or something that holds no task's text.
+fn is_no_text(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput)
+}
+
 impl Queue {
     /// Files one task. On an error everything done so far stays and the next call goes on.
     pub(super) async fn file(&self, task: &Task) -> io::Result<()> {
@@ -35,7 +40,7 @@ impl Queue {
         let kept = self.clear(key, &own, run.is_some()).await?;
 
         let mut events = vec![Event::Task(key.clone(), TaskEvent::Filed { kept })];
-        if let Some(run) = run {
+        if let Some(run) = run.as_ref().filter(|run| self.live.snapshot().sessions.contains_key(&run.session)) {
             events.push(Event::Session(run.session.clone(), SessionEvent::Freed));
         }
         self.live.propose(events).await.map_err(|refusal| io::Error::other(refusal.to_string()))?;
@@ -63,7 +68,7 @@ impl Queue {
             }
             Ok((text, _)) => Ok(Some(text)),
             // A result without its task's text is still a result.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(run.map(|_| Vec::new())),
+            Err(error) if is_no_text(&error) => Ok(run.map(|_| Vec::new())),
             Err(error) => Err(error),
         }
     }
@@ -73,6 +78,14 @@ impl Queue {
         let kept = loop {
             match self.store.read(&key.project, QueueDir::Inbox, &key.id, u64::MAX).await {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break None,
+                Err(error) if is_no_text(&error) => {
+                    match self.store.remove(&key.project, &key.id).await {
+                        // A directory with a task's name is somebody's own.
+                        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {}
+                        removed => removed?,
+                    }
+                    break None;
+                }
                 Err(error) => return Err(error),
                 Ok((text, facts)) if identity(&text) == own => {
                     if self.store.remove_unchanged(&key.project, &key.id, &facts).await? {

@@ -168,7 +168,9 @@ impl Queue {
         let now = self.clock.now();
         let filing = snapshot.tasks.values().filter(|task| matches!(task.phase, Phase::Filing(_)));
         for task in filing {
-            if self.retry_filing.get(&task.key).is_some_and(|at| *at > now) {
+            // A time far ahead is of a clock that was set back since.
+            let soon = now.saturating_add(RETRY_FILING).unwrap_or(now);
+            if self.retry_filing.get(&task.key).is_some_and(|at| *at > now && *at <= soon) {
                 continue;
             }
             match self.file(task).await {

@@ -46,6 +46,10 @@ impl Queue {
         let inbox = match self.store.list(project, only).await {
             Ok(inbox) => inbox,
             Err(error) => {
+                // Removed or replaced while the daemon runs: made again, and looked into with the next scan.
+                if only.is_none() && error.kind() == std::io::ErrorKind::NotFound {
+                    let _ = self.store.prepare(project).await;
+                }
                 if let Some(id) = only {
                     let again = self.clock.now().saturating_add(READ_AGAIN).ok();
                     self.known.entry(TaskKey::new(project, id)).or_default().wake = again;
@@ -109,6 +113,8 @@ impl Queue {
             known.change = Some(entry.file.change);
             known.read = None;
         }
+        // The clock may have been set back; what was seen is never later than now.
+        known.touched = known.touched.min(now);
         let lock = inbox.locks.iter().find(|(id, _)| *id == entry.id).map(|(_, name)| name.clone());
         known.lock = lock.map(|name| match known.lock.take() {
             Some((same, since)) if same == name => (same, since),
@@ -176,13 +182,20 @@ impl Queue {
                 if let Some(problem) = self.unknown_agent(&spec) {
                     return Some((TaskEvent::Rejected(problem), None, false));
                 }
+                if !self.store.has_workdir(project, &spec.workdir).await.unwrap_or(true) {
+                    let message = format!("workdir: there is no directory {:?} in the project", spec.workdir);
+                    let again = self.clock.now().saturating_add(READ_AGAIN).ok();
+                    return Some((TaskEvent::Rejected(Problem { line: 1, column: 1, message }), again, false));
+                }
+                // Another's directory may go away while the task waits.
+                let stays = spec.workdir == ".";
                 let text = TextFacts {
                     sha256: sha256(&bytes),
                     identity: identity(&bytes),
                     bytes: facts.bytes,
                     modified: facts.modified,
                 };
-                Some((TaskEvent::Seen { text, spec: Arc::from(spec) }, None, true))
+                Some((TaskEvent::Seen { text, spec: Arc::from(spec) }, None, stays))
             }
         }
     }
@@ -225,7 +238,8 @@ impl Queue {
         let now = self.clock.now();
         let settle = SignedDuration::try_from(self.config.borrow().dispatcher.settle).unwrap_or_default();
         let known = self.known.entry(key.clone()).or_default();
-        let since = *known.missing_since.get_or_insert(now);
+        let since = known.missing_since.map_or(now, |since| since.min(now));
+        known.missing_since = Some(since);
         known.change = None;
         known.read = None;
         let until = since.saturating_add(settle).unwrap_or(now);

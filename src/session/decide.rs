@@ -238,8 +238,8 @@ fn with_run(
 }
 
 fn starting(session: &Session, lifecycle: &Lifecycle, now: Timestamp) -> Step {
-    // A first-run question (trust of a directory, a login) is a person's to answer, in a person's time.
-    if let Activity::Waiting(_) = session.verdict.activity {
+    // A dialog, or a person who looks at it: what is missing is an answer, not another start.
+    if matches!(session.verdict.activity, Activity::Waiting(_)) || session.attached > 0 {
         return Step::Nothing;
     }
     let until = after(session.since, lifecycle.start_within);

@@ -83,9 +83,18 @@ impl Job {
         let handed = if self.was_taken(&incarnation, run, &mut Cursor::default()).await {
             Handed::Taken
         } else {
+            let text = self.prompt(run).await?;
             match self.look(&incarnation.pane, Some(&incarnation.agent)).await {
-                Some(look) if look.pasted || look.input.as_deref().is_some_and(|text| !text.trim().is_empty()) => {
+                Some(look) if look.pasted || look.input.as_deref().is_some_and(|input| shows(input, &text)) => {
                     self.press_enter(&incarnation, run).await
+                }
+                // A person's, who would not want it sent.
+                Some(look) if look.input.as_deref().is_some_and(|input| !input.trim().is_empty()) => {
+                    let why = "the daemon ended while the prompt was typed, and another text stands in the input box";
+                    match self.tools.agents.tells_prompts(&incarnation.agent) {
+                        true => Handed::NotTaken(why.to_owned()),
+                        false => Handed::Doubtful(why.to_owned()),
+                    }
                 }
                 Some(look) if look.ready => match self.wait_taken(&incarnation, run, ENTER_AGAIN * 5).await {
                     true => Handed::Taken,

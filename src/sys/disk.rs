@@ -140,10 +140,16 @@ impl Queue {
     }
 
     fn read(&self, dir: QueueDir, id: &TaskId, max: u64) -> io::Result<(Vec<u8>, FileFacts)> {
-        let file = open_file(self.dir(dir)?, id.file_name())?;
+        let dir = self.dir(dir)?;
+        let file = open_file(&dir, id.file_name()).map_err(|error| {
+            match stat(&dir, id.file_name()).map(|found| facts(&found).kind) {
+                Ok(FileKind::Other(what)) => no_file(what),
+                Ok(FileKind::Regular) | Err(_) => error,
+            }
+        })?;
         let before = facts(&nix::sys::stat::fstat(&file)?);
         if let FileKind::Other(what) = before.kind {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is a {what}, not a regular file")));
+            return Err(no_file(what));
         }
         if before.bytes > max {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{} bytes, at most {max}", before.bytes)));
@@ -197,6 +203,10 @@ impl Queue {
         fsync(&to)?;
         Ok(fsync(&from)?)
     }
+}
+
+fn no_file(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("it is a {what}, not a regular file"))
 }
 
 /// A sidecar's task.
@@ -316,6 +326,12 @@ impl QueueStore for DiskQueue {
         self.at(project, move |queue| queue.has_writer(&id)).await
     }
 
+    async fn has_workdir(&self, project: &ProjectName, workdir: &str) -> io::Result<bool> {
+        let Some(dir) = self.root(project)?.parent().map(|project| project.join(workdir)) else { return Ok(false) };
+        let there = tokio::task::spawn_blocking(move || dir.is_dir()).await;
+        there.map_err(|error| io::Error::other(error.to_string()))
+    }
+
     async fn read_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> io::Result<Vec<u8>> {
         let name = format!("{}{}", id.file_name(), which.suffix());
         self.at(project, move |queue| {
@@ -349,6 +365,20 @@ impl QueueStore for DiskQueue {
     async fn remove(&self, project: &ProjectName, id: &TaskId) -> io::Result<()> {
         let id = id.clone();
         self.at(project, move |queue| remove(queue.dir(QueueDir::Inbox)?, &id.file_name())).await
+    }
+
+    async fn remove_unchanged(&self, project: &ProjectName, id: &TaskId, seen: &FileFacts) -> io::Result<bool> {
+        let (id, change) = (id.clone(), seen.change);
+        self.at(project, move |queue| {
+            let (dir, name) = (queue.dir(QueueDir::Inbox)?, id.file_name());
+            match stat(&dir, &name) {
+                Ok(found) if facts(&found).change != change => Ok(false),
+                Ok(_) => remove(&dir, &name).map(|()| true),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+                Err(error) => Err(error),
+            }
+        })
+        .await
     }
 
     async fn shift(&self, project: &ProjectName, from: QueueDir, to: QueueDir, id: &TaskId) -> io::Result<()> {

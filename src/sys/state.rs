@@ -27,13 +27,22 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Opens the directory, making it (0700) where missing.
+    /// Makes the directory (0700) where missing and touches nothing in it.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn make(path: &Path) -> io::Result<()> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    }
+
+    /// Opens the directory, making it (0700) where missing. Whoever opens it holds its lock: an earlier daemon's
+    /// unfinished files are removed and a long event log is set aside.
     ///
     /// # Errors
     /// When it can't be made or written.
     pub fn open(path: &Path) -> io::Result<Self> {
         for dir in [path.to_owned(), path.join("runs"), path.join("hooks")] {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            Self::make(&dir)?;
         }
         let events_path = path.join("events.jsonl");
         if std::fs::metadata(&events_path).is_ok_and(|meta| meta.len() > ROTATE_AT) {

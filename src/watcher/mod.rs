@@ -30,6 +30,8 @@ const TICK: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(5);
 /// Colours cost the terminal server four times as much as text, the scrollback more still.
 const COLOUR_EVERY: SignedDuration = SignedDuration::from_secs(5);
+/// The screen of an agent at rest that keeps moving is read this often.
+const AT_REST_EVERY: SignedDuration = SignedDuration::from_millis(1900);
 /// An agent's files are looked at this often when nothing hints at a change: while it has something to do, and otherwise.
 const FILES_EVERY: SignedDuration = SignedDuration::from_secs(5);
 const FILES_EVERY_IDLE: SignedDuration = SignedDuration::from_secs(30);
@@ -62,6 +64,7 @@ struct Watched {
     last_change: Timestamp,
     told_silent: bool,
     screens: Arc<Screens>,
+    plain_read: Timestamp,
     colour_read: Timestamp,
     history_read: Timestamp,
     /// Changed since it was last read.
@@ -160,7 +163,9 @@ impl Watcher {
             if watched.incarnation != incarnation.id {
                 *watched = Watched { incarnation: incarnation.id.clone(), last_change: now, ..Watched::default() };
             }
-            if watched.pane_change != Some(pane.change) {
+            let too_soon = at_rest(session) && now.duration_since(watched.plain_read) < AT_REST_EVERY;
+            if watched.pane_change != Some(pane.change) && !too_soon {
+                watched.plain_read = now;
                 watched.pane_change = Some(pane.change);
                 watched.plain_stale = true;
                 watched.colour_stale = true;
@@ -245,9 +250,7 @@ impl Watcher {
         }
 
         let moved = watched.screen_changed || pane.exit.is_some();
-        let at_rest =
-            session.task.is_none() && session.role == Role::Pool && session.verdict.activity == Activity::Idle;
-        let files_every = if at_rest { FILES_EVERY_IDLE } else { FILES_EVERY };
+        let files_every = if at_rest(session) { FILES_EVERY_IDLE } else { FILES_EVERY };
         if files_hinted || moved || now.duration_since(watched.files_read) >= files_every {
             watched.files_read = now;
             for signal in agents.signals(incarnation, &mut watched.cursor).await {
@@ -368,6 +371,14 @@ async fn moved(snapshots: &mut watch::Receiver<Arc<Snapshot>>) {
             return;
         }
     }
+}
+
+/// Nobody waits for what this agent does next: the pool's, idle, without a task, no viewer.
+fn at_rest(session: &Session) -> bool {
+    session.role == Role::Pool
+        && session.task.is_none()
+        && session.attached == 0
+        && session.verdict.activity == Activity::Idle
 }
 
 fn is_of(session: &Session, incarnation: &Incarnation, pane: &Pane) -> bool {

@@ -121,6 +121,9 @@ fn removing_a_file_cancels_waiting_and_working() {
     let world = World::start(&Setup::agents(1));
     world.submit("long", "demo: slow=600\nwork\n");
     world.until_word("tasks/long/state", "working");
+    let out = world.sh("mv $MNT/inbox/long.md $MNT/drafts/");
+    assert!(String::from_utf8_lossy(&out.stderr).contains("busy"), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(world.queue("inbox/long.md").exists());
     world.submit("next", "wait\n");
     world.until_word("tasks/next/state", "queued");
     world.ok("rm $MNT/inbox/next.md");

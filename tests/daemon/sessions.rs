@@ -185,3 +185,18 @@ fn a_person_s_half_typed_text_is_never_mixed_with_a_task() {
     let result = world.result("done/a.md");
     assert!(result.contains("You said: the task"), "{result}");
 }
+
+#[test]
+fn an_agent_that_can_not_start_is_a_problem_of_health_and_restart_tries_again_at_once() {
+    let mut setup = Setup::agents(1);
+    setup.agent = "broken".into();
+    setup.more_agents = ", broken: {kind: demo, program: ./gone}".into();
+    let more = "lifecycle: {restart_first: 100ms, restart_max: 10m}";
+    let world = World::start(&setup.more(more));
+    world.until("health to tell", || world.read("health").is_ok_and(|text| text.contains("pool-11")));
+    assert_eq!(world.word("sessions/pool-11/state"), "dead");
+    let failures = || world.events().matches("session pool-11").count();
+    let before = failures();
+    world.ok("echo restart > $MNT/sessions/pool-11/control");
+    world.until("another try", || failures() > before);
+}

@@ -51,8 +51,8 @@ pub fn project() -> ProjectName {
 
 pub fn config() -> Config {
     let seconds = Duration::from_secs;
-    let mut config = Config::default();
-    config.projects = vec![Project { name: project(), path: "/web".into() }];
+    let projects = vec![Project { name: project(), path: "/web".into() }];
+    let mut config = Config { projects, ..Config::default() };
     config.pool.autonomous.min = 2;
     config.pool.autonomous.max = 3;
     config.pool.dedicated = vec![Dedicated { name: session("ccl-1-web"), workdir: "/web".into(), agent: None }];
@@ -422,13 +422,11 @@ impl Life {
                         }
                     }
                 }
-                (15, Some(old)) => {
-                    if inner.rename(&p, (inbox, &name), (QueueDir::Drafts, &name)) {
-                        inner.note(format!("world: mv inbox/{name} drafts/ (claimed: {claimed})"));
-                        let now = inner.now;
-                        if let Some(job) = jobs.of(&old).filter(|_| !claimed) {
-                            job.forbidden = Some((now, "moved to drafts unclaimed"));
-                        }
+                (15, Some(old)) if inner.rename(&p, (inbox, &name), (QueueDir::Drafts, &name)) => {
+                    inner.note(format!("world: mv inbox/{name} drafts/ (claimed: {claimed})"));
+                    let now = inner.now;
+                    if let Some(job) = jobs.of(&old).filter(|_| !claimed) {
+                        job.forbidden = Some((now, "moved to drafts unclaimed"));
                     }
                 }
                 (16 | 17, None) => {

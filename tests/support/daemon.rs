@@ -116,6 +116,8 @@ impl World {
             .args(["run", "--foreground", "--config"])
             .arg(self.path("config.yaml"))
             .env("STATE_DIRECTORY", self.path("state"))
+            // Never seen in a pane.
+            .env("FAKE_API_KEY", "a-secret-of-the-daemon")
             .env("CLAUDE_FAILOVER_LOG", "claude_failover=debug")
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())

@@ -60,14 +60,9 @@ impl Remembered {
     /// The last list while it may be trusted, and the number to remember the next one by.
     fn recall(&self) -> (u64, Option<List>) {
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            match memory.hints.try_recv() {
-                Ok(_) | Err(TryRecvError::Lagged(_)) => {
-                    memory.forgotten += 1;
-                    memory.list = None;
-                }
-                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
-            }
+        while let Ok(_) | Err(TryRecvError::Lagged(_)) = memory.hints.try_recv() {
+            memory.forgotten += 1;
+            memory.list = None;
         }
         (memory.forgotten, memory.list.take().filter(|list| list.whole.elapsed() < WHOLE_EVERY))
     }
