@@ -56,7 +56,7 @@ impl Job {
             return self.settle(run, Handed::NotTaken(error.to_string())).await;
         }
         let handed = match self.arrived(&incarnation.pane, Some(&incarnation.agent), &text).await {
-            Ok(()) => self.press_enter(&incarnation, run).await,
+            Ok(()) => self.press_enter(&incarnation, run, &text).await,
             Err(why) => Handed::NotTaken(why),
         };
         self.settle(run, handed).await
@@ -86,7 +86,7 @@ impl Job {
             let text = self.prompt(run).await?;
             match self.look(&incarnation.pane, Some(&incarnation.agent)).await {
                 Some(look) if look.pasted || look.input.as_deref().is_some_and(|input| shows(input, &text)) => {
-                    self.press_enter(&incarnation, run).await
+                    self.press_enter(&incarnation, run, &text).await
                 }
                 // A person's, who would not want it sent.
                 Some(look) if look.input.as_deref().is_some_and(|input| !input.trim().is_empty()) => {
@@ -152,7 +152,7 @@ impl Job {
         }
     }
 
-    async fn press_enter(&self, incarnation: &Incarnation, run: &Run) -> Handed {
+    async fn press_enter(&self, incarnation: &Incarnation, run: &Run, text: &str) -> Handed {
         for _ in 0..ENTERS {
             if self.is_stopped(run) {
                 return Handed::NotTaken("it was stopped while it was typed".to_owned());
@@ -164,8 +164,8 @@ impl Job {
                 return Handed::Taken;
             }
             match self.look(&incarnation.pane, Some(&incarnation.agent)).await {
-                // Still in the box: the Enter was swallowed.
-                Some(look) if look.pasted || look.input.as_deref().is_some_and(|text| !text.trim().is_empty()) => {}
+                // Still in the box: the Enter was swallowed. Another text there is a person's.
+                Some(look) if look.pasted || look.input.as_deref().is_some_and(|input| shows(input, text)) => {}
                 Some(_) | None => {
                     return if self.wait_taken(incarnation, run, TAKE_WITHIN).await {
                         Handed::Taken
