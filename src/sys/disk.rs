@@ -497,4 +497,17 @@ mod tests {
         std::fs::write(w.path("inbox/c.md"), "x").expect("written");
         wait(id("c")).await;
     }
+
+    #[tokio::test]
+    async fn more_changes_than_can_wait_mean_that_everything_is_looked_at() {
+        let w = world().await;
+        for n in 0..5000 {
+            std::fs::write(w.path("inbox").join(format!("t{n}.md")), "x").expect("written");
+        }
+        let everything = async { while w.store.changed().await.is_some() {} };
+        tokio::time::timeout(std::time::Duration::from_secs(30), everything)
+            .await
+            .expect("the hint to look everywhere");
+        assert_eq!(w.store.list(&w.project, None).await.expect("listed").tasks.len(), 5000);
+    }
 }
