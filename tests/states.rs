@@ -157,7 +157,7 @@ fn sessions() -> String {
         ("ready", SessionEvent::Ready { of: of() }),
         ("died", SessionEvent::Died { of: of(), exit: Exit::Unknown }),
         ("ending", SessionEvent::Ending),
-        ("ended", SessionEvent::Ended),
+        ("ended", SessionEvent::Ended { retired: false }),
         ("lost", SessionEvent::Lost { of: of() }),
         ("assigned", SessionEvent::Assigned(assignment)),
         ("freed", SessionEvent::Freed),

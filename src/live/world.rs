@@ -382,6 +382,7 @@ impl World {
             SessionEvent::Opened(incarnation) => {
                 session.verdict = Verdict::unknown(now);
                 session.spent = false;
+                session.retired = false;
                 session.used = now;
                 self.note(
                     now,
@@ -408,7 +409,11 @@ impl World {
                     self.note(now, Kind::Session, &object, format!("its program ended: {exit:?}"));
                 }
             }
-            SessionEvent::Ended | SessionEvent::Lost { .. } => session.verdict = Verdict::unknown(now),
+            SessionEvent::Ended { retired } => {
+                session.retired = *retired;
+                session.verdict = Verdict::unknown(now);
+            }
+            SessionEvent::Lost { .. } => session.verdict = Verdict::unknown(now),
             SessionEvent::Assigned(assignment) => {
                 session.task = Some(assignment.clone());
                 session.used = now;

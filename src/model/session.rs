@@ -51,6 +51,8 @@ pub struct Session {
     pub since: Timestamp,
     /// Takes no new task.
     pub drained: bool,
+    /// Nothing was started in it yet, or it was ended for good.
+    pub retired: bool,
     pub verdict: Verdict,
     /// The task it has, from claim to filed result.
     pub task: Option<Assignment>,
@@ -153,7 +155,9 @@ pub enum SessionEvent {
     /// We began to end the program.
     Ending,
     /// The program is ended and the session is free for a start or for nothing.
-    Ended,
+    Ended {
+        retired: bool,
+    },
     /// The pane is gone altogether.
     Lost {
         of: String,
@@ -195,6 +199,7 @@ impl Session {
             phase: SessionPhase::Down,
             since: now,
             drained: false,
+            retired: true,
             verdict: Verdict::unknown(now),
             task: None,
             failures: 0,
@@ -231,7 +236,7 @@ impl Session {
     /// Whether there is anything to show of it: the pool's unused names are not sessions yet.
     #[must_use]
     pub fn is_shown(&self) -> bool {
-        self.phase != SessionPhase::Down || self.failures > 0 || self.task.is_some()
+        self.phase != SessionPhase::Down || !self.retired || self.failures > 0 || self.task.is_some()
     }
 
     /// When it may be started (again): each failed or short-lived start doubles the pause.
@@ -310,7 +315,7 @@ pub fn step(session: &Session, event: &SessionEvent, now: Timestamp) -> Result<O
             P::Ending(_) => Ok(None),
             P::Down => not_now(),
         },
-        E::Ended => match &session.phase {
+        E::Ended { .. } => match &session.phase {
             P::Ending(_) | P::Dead { .. } => Ok(Some(P::Down)),
             P::Down => Ok(None),
             P::Starting(_) | P::Up(_) => not_now(),
@@ -340,7 +345,7 @@ impl SessionEvent {
             Self::Opened(_)
             | Self::OpenFailed(_)
             | Self::Ending
-            | Self::Ended
+            | Self::Ended { .. }
             | Self::Assigned(_)
             | Self::Freed
             | Self::Screen(_)
@@ -358,7 +363,7 @@ impl SessionEvent {
             Self::Ready { .. } => "ready",
             Self::Died { .. } => "died",
             Self::Ending => "ending",
-            Self::Ended => "ended",
+            Self::Ended { .. } => "ended",
             Self::Lost { .. } => "lost",
             Self::Assigned(_) => "assigned",
             Self::Freed => "freed",

@@ -43,7 +43,7 @@ impl Job {
             Step::GiveBack { run, why } => self.give_back(&run, &why).await,
             Step::Finish { run, ending } => self.finish(&run, ending).await,
             Step::Free => self.tell(SessionEvent::Freed).await,
-            Step::Clear => self.tell(SessionEvent::Ended).await,
+            Step::Clear => self.tell(SessionEvent::Ended { retired: false }).await,
         }
     }
 
@@ -232,7 +232,7 @@ impl Job {
         if retire {
             self.tools.terminal.close(name).await.map_err(|e| e.to_string())?;
         }
-        self.tell(SessionEvent::Ended).await
+        self.tell(SessionEvent::Ended { retired: retire }).await
     }
 
     /// Removes the marker, then tells the owner: whoever claims next starts from a clean name.
