@@ -205,6 +205,8 @@ impl Pane {
     fn end(&self) -> (String, String) {
         // `#{pane_dead}` alone is too early: tmux sees the terminal close before it reaps the program.
         let end = || {
+            // tmux 3.3a may miss the program's end; any other child's makes it look again.
+            let _ = self.tmux_command().args(["run-shell", "-b", "true"]).output();
             Some((self.ask("#{pane_dead_status}"), self.ask("#{pane_dead_signal}")))
                 .filter(|(a, b)| !(a.is_empty() && b.is_empty()))
         };
