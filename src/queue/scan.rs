@@ -272,8 +272,12 @@ impl Queue {
         }
         for (id, which) in present {
             let key = TaskKey::new(project, id);
-            let running = snapshot.tasks.get(&key).is_some_and(|task| !matches!(task.phase, Phase::Finished(_)));
-            if only.is_none() && which.contains(&Sidecar::Working) && !running {
+            // A queued task's is the dispatcher's to clear: it may be at its claim.
+            let claimed = snapshot
+                .tasks
+                .get(&key)
+                .is_some_and(|task| matches!(task.phase, Phase::Queued | Phase::Working(_) | Phase::Filing(_)));
+            if only.is_none() && which.contains(&Sidecar::Working) && !claimed {
                 self.clear_orphan(&key).await;
             }
         }

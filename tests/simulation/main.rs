@@ -12,13 +12,6 @@ use run::{Outcome, simulate};
 /// Seeds of a run without any setting.
 const SEEDS: u64 = 300;
 
-/// Seeds that break a promise and are not mended yet; `SIMULATION_SEED` replays them. A change of the services gives every
-/// seed another story: then these have to be looked at anew.
-/// 1412: a cancel while somebody is still writing a newer text ends the older text only, and the newer one runs when its
-/// writer closes it; whether the cancel meant both is not decided.
-/// 2026: a marker whose removal failed on a full disk stays beside a task that somebody else then claimed.
-const NOT_MENDED: [u64; 2] = [1412, 2026];
-
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
@@ -32,10 +25,7 @@ fn promises_hold_in_every_seed() {
     let single = seeds.end - seeds.start == 1;
     let threads = if single { 1 } else { std::thread::available_parallelism().map_or(2, usize::from) as u64 };
     let all: Vec<Outcome> = std::thread::scope(|scope| {
-        let part = |n| {
-            let taken = move |seed: &u64| seed % threads == n && (single || !NOT_MENDED.contains(seed));
-            seeds.clone().filter(taken)
-        };
+        let part = |n| seeds.clone().filter(move |seed| seed % threads == n);
         let workers: Vec<_> = (0..threads).map(|n| scope.spawn(move || part_of(part(n)))).collect();
         workers.into_iter().flat_map(|worker| worker.join().expect("a worker")).collect()
     });

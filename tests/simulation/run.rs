@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use claude_failover::model::task_file::sha256;
 use claude_failover::{
     config::{Agent, AgentKind, Config, Dedicated, Project},
     daemon::services::{Ports, Services},
@@ -268,6 +269,10 @@ impl Life {
                 inner.now - changed < 1_000_000_000
             };
             let before = if world.with(fresh) { None } else { world.with(text) };
+            // A cancel is about the text that is being worked on, not about a newer one that waits in the file.
+            let running = live.snapshot().tasks.get(&key).and_then(|task| Some(task.phase.run()?.text.sha256.clone()));
+            let meant = |bytes: &Vec<u8>| running.as_ref().is_none_or(|sha| *sha == sha256(bytes));
+            let before = before.filter(meant);
             let told =
                 live.ask(Scope::Task(key.clone()), b"cancel".to_vec(), None, Duration::from_secs(2)).await.is_ok();
             let snapshot = live.snapshot();
