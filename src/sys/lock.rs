@@ -5,9 +5,13 @@ use std::{
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    time::{Duration, Instant},
 };
 
 use nix::fcntl::{Flock, FlockArg};
+
+/// How long a killed process may take to be gone.
+const DYING: Duration = Duration::from_secs(1);
 
 /// The held lock; dropped, it is free.
 #[derive(Debug)]
@@ -29,6 +33,17 @@ impl Lock {
     /// # Errors
     /// When another process holds it.
     pub fn take(path: &Path) -> Result<Self, LockError> {
+        // A daemon killed a moment ago holds it until the kernel has cleared it away.
+        let deadline = Instant::now() + DYING;
+        loop {
+            match Self::try_take(path) {
+                Err(LockError::Held { .. }) if Instant::now() < deadline => std::thread::sleep(DYING / 20),
+                taken => return taken,
+            }
+        }
+    }
+
+    fn try_take(path: &Path) -> Result<Self, LockError> {
         let shown = path.display().to_string();
         let io = |source: io::Error| LockError::Io { path: shown.clone(), source };
         let file = OpenOptions::new()
