@@ -26,7 +26,7 @@ fn run(delivery: Delivery) -> Run {
         id: RunId("r".into()),
         session: SessionName::parse("s").expect("name"),
         agent: AgentName::parse("a").expect("name"),
-        account: None,
+        accounts: Vec::new(),
         workdir: "/".into(),
         attempt: 1,
         attempts_allowed: 2,

@@ -84,6 +84,7 @@ pub(super) fn plan(
         ("mount", options.mount.to_string_lossy().into_owned()),
         ("session", request.session.to_string()),
         ("conversation", conversation.clone().unwrap_or_default()),
+        ("prompt", request.prompt.clone().unwrap_or_default()),
         ("settings", settings.to_string_lossy().into_owned()),
         ("hook_log", log.to_string_lossy().into_owned()),
         ("task", task.to_string_lossy().into_owned()),
@@ -102,7 +103,9 @@ pub(super) fn plan(
     };
     argv.extend(first.cloned());
     argv.extend(agent.config.args.iter().map(|t| fill(t, &places)));
-    for template in rest {
+    let prompted = request.prompt.is_some() && request.resume.is_some();
+    let prompt: &[String] = if prompted { &rules.launch.resume_prompt } else { &[] };
+    for template in rest.iter().chain(prompt) {
         match template.as_str() {
             "{hook_flags}" => argv.extend(hook_flags.iter().cloned()),
             "{run}" => argv.extend(agent.config.run.iter().cloned()),

@@ -224,6 +224,10 @@ impl Agents for AgentBook {
         }
     }
 
+    fn resumes_with_prompt(&self, agent: &AgentName) -> bool {
+        self.agent(agent).is_some_and(|agent| !agent.rules.launch.resume_prompt.is_empty())
+    }
+
     fn interrupt_keys(&self, agent: Option<&AgentName>) -> Vec<String> {
         let known = agent.and_then(|agent| self.agent(agent)).map(|agent| agent.rules.interrupt.clone());
         known.filter(|keys| !keys.is_empty()).unwrap_or_else(|| vec!["C-c".to_owned()])

@@ -9,7 +9,10 @@ use serde_json::Value;
 
 use crate::{
     agents::rules::Pattern,
-    model::evidence::{Failure, Meaning, Signal, Source, WaitingFor},
+    model::{
+        evidence::{Failure, Meaning, Signal, Source, WaitingFor},
+        limit::{Limit, LimitKind},
+    },
 };
 
 /// Longest `Signal::text` in characters.
@@ -27,6 +30,34 @@ pub struct RecordRule {
     #[serde(default)]
     pub when: BTreeMap<String, Condition>,
     pub mean: RecordMeaning,
+}
+
+/// A failure as rules name it; what is known of a limit comes from the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureName {
+    Limit,
+    Server,
+    /// Credit is used up.
+    Billing,
+    Login,
+    Request,
+    Unknown,
+}
+
+impl FailureName {
+    /// The failure; `resets_at` is when a limit ends.
+    #[must_use]
+    pub fn failure(self, resets_at: Option<Timestamp>) -> Failure {
+        match self {
+            Self::Limit => Failure::Limit(Limit { kind: LimitKind::Unknown, resets_at }),
+            Self::Billing => Failure::Limit(Limit { kind: LimitKind::Credit, resets_at: None }),
+            Self::Server => Failure::Server,
+            Self::Login => Failure::Login,
+            Self::Request => Failure::Request,
+            Self::Unknown => Failure::Unknown,
+        }
+    }
 }
 
 /// What a value must be like.
@@ -68,15 +99,15 @@ pub enum RecordMeaning {
     },
     TurnFailed {
         /// When `by` says nothing.
-        failure: Failure,
+        failure: FailureName,
         /// Pointer to the agent's name of the failure.
         #[serde(default)]
         by: Option<String>,
         #[serde(default)]
-        table: BTreeMap<String, Failure>,
+        table: BTreeMap<String, FailureName>,
         #[serde(default)]
         message: Option<String>,
-        /// Pointer to the epoch second at which a limit ends; put behind the message.
+        /// Pointer to the epoch second at which a limit ends.
         #[serde(default)]
         until: Option<String>,
     },
@@ -158,12 +189,10 @@ impl RecordMeaning {
             Self::TurnFailed { failure, by, table, message, until } => {
                 let named = by.as_deref().and_then(|p| record.pointer(p)).and_then(Value::as_str);
                 let failure = named.and_then(|name| table.get(name)).copied().unwrap_or(*failure);
-                let mut message = optional(message).or_else(|| named.map(str::to_owned)).unwrap_or_default();
+                let message = optional(message).or_else(|| named.map(str::to_owned)).unwrap_or_default();
                 let until = until.as_deref().and_then(|p| record.pointer(p)).and_then(Value::as_i64);
-                if let Some(end) = until.and_then(|s| Timestamp::from_second(s).ok()) {
-                    message.push_str(&format!(" (until {end})"));
-                }
-                Meaning::TurnFailed { failure, message }
+                let resets_at = until.and_then(|s| Timestamp::from_second(s).ok());
+                Meaning::TurnFailed { failure: failure.failure(resets_at), message }
             }
             Self::Interrupted => Meaning::Interrupted,
             Self::Exited { conversation } => Meaning::Exited { conversation: optional(conversation) },
@@ -179,7 +208,7 @@ fn describe(meaning: &Meaning) -> Option<String> {
         Meaning::TurnEnded { message, .. } => message.clone(),
         Meaning::TurnFailed { message, .. } => Some(message.clone()),
         Meaning::Exited { conversation } => conversation.clone(),
-        Meaning::Idle | Meaning::Busy | Meaning::Waiting { .. } | Meaning::Interrupted => None,
+        Meaning::Idle | Meaning::Busy | Meaning::Waiting { .. } | Meaning::Interrupted | Meaning::Used { .. } => None,
     }
 }
 

@@ -8,10 +8,7 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{
-    agents::records::RecordRule,
-    model::evidence::{Failure, WaitingFor},
-};
+use crate::{agents::records::RecordRule, model::evidence::WaitingFor};
 
 /// The version of the rules format that this program reads.
 pub const RULES_VERSION: u32 = 1;
@@ -130,6 +127,9 @@ pub struct LaunchRules {
     /// Instead of `args`, when a conversation is resumed.
     #[serde(default)]
     pub resume: Vec<String>,
+    /// Behind `resume`, when the conversation is to go on with a prompt at once.
+    #[serde(default)]
+    pub resume_prompt: Vec<String>,
     pub conversation: ConversationBy,
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -306,7 +306,7 @@ pub enum ScreenMeaning {
     Idle,
     Busy,
     Waiting(WaitingFor),
-    Failed(Failure),
+    Failed(super::records::FailureName),
     Interrupted,
     /// The first group of the pattern is the id to resume.
     Exited,

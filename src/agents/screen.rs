@@ -53,6 +53,7 @@ pub fn look(rules: &ScreenRules, screen: &Screen, now: Timestamp) -> Look {
             ScreenMeaning::Busy => Meaning::Busy,
             ScreenMeaning::Waiting(what) => Meaning::Waiting { what },
             ScreenMeaning::Failed(failure) => {
+                let failure = failure.failure(None);
                 Meaning::TurnFailed { failure, message: group.unwrap_or_else(|| shorten(whole)) }
             }
             ScreenMeaning::Interrupted => Meaning::Interrupted,
@@ -101,7 +102,7 @@ fn weight(meaning: &Meaning) -> u8 {
         Meaning::Waiting { .. } => 2,
         Meaning::Interrupted => 3,
         Meaning::Busy => 4,
-        Meaning::Started { .. } | Meaning::PromptTaken { .. } | Meaning::TurnEnded { .. } => 5,
+        Meaning::Started { .. } | Meaning::PromptTaken { .. } | Meaning::TurnEnded { .. } | Meaning::Used { .. } => 5,
         Meaning::Idle => 6,
     }
 }

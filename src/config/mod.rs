@@ -16,6 +16,6 @@ pub use error::{LoadError, Place, Problem, Problems};
 pub use load::{Loaded, Places, load, parse};
 pub use schema::{
     Account, Agent, AgentKind, Autonomous, Config, Control, Dedicated, Dispatcher, Lifecycle, Mount, Pool, Project,
-    Tmux, Watcher,
+    Quota, Switcher, Tmux, Watcher,
 };
 pub use units::{Bytes, Env, MASK, Secret, Size, Socket, looks_secret};

@@ -14,7 +14,7 @@ use super::{
 use crate::model::ids::{AccountName, AgentName, ProjectName, SessionName};
 
 /// Keys that other versions know.
-const LATER: &[&str] = &["claude_link", "shared", "quota", "switcher", "providers", "api", "notifications", "janitor"];
+const LATER: &[&str] = &["claude_link", "shared", "providers", "api", "notifications", "janitor"];
 
 const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -30,6 +30,8 @@ section! {
         agents: BTreeMap<AgentName, Agent> = default_agents();
         dispatcher: Dispatcher = Dispatcher::default();
         watcher: Watcher = Watcher::default();
+        quota: Quota = Quota::default();
+        switcher: Switcher = Switcher::default();
         lifecycle: Lifecycle = Lifecycle::default();
         tmux: Tmux = Tmux::default();
         mount: Mount = Mount::default();
@@ -160,6 +162,28 @@ section! {
         idle_timeout: Duration = seconds(1800);
         /// A working agent at which nothing has changed for this long gets a line in `events`.
         silent_after: Duration = seconds(120);
+    }
+}
+
+section! {
+    Quota {
+        /// Shortest time between two swaps that nobody asked for.
+        reactivate_cooldown: Duration = seconds(300);
+        /// Readings of a screen after which a limit that only the screen shows is believed.
+        confirm: u32 = 2;
+        /// Swap at a quiet moment when so much of a window is used, before it is all; by default not.
+        proactive_percent: Option<u32> = None;
+        /// How long an account stays active at least before such a swap.
+        min_dwell: Duration = seconds(300);
+    }
+}
+
+section! {
+    Switcher {
+        /// How long an agent at work may go on before it is moved to another account.
+        save_grace: Duration = seconds(3);
+        /// Given to an agent whose conversation goes on with a task.
+        resume_text: String = "Continue where you stopped.".to_owned();
     }
 }
 

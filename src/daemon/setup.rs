@@ -3,12 +3,17 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+use jiff::Timestamp;
+
 use crate::{
     agents::{AccountHome, AgentBookOptions, AgentConfig, Kind},
     config::{self, AgentKind, Config},
     model::{
+        account::{Account, Standing},
         event::Counts,
-        snapshot::{Account, Project},
+        ids::AgentName,
+        limit::Usage,
+        snapshot::Project,
     },
     sys::tmux::{Socket, TmuxOptions},
 };
@@ -52,13 +57,26 @@ pub fn projects(config: &Config) -> Vec<Project> {
     config.projects.iter().map(row).collect()
 }
 
-/// The accounts as the snapshot shows them: the first of each agent is the one in use.
+/// The accounts as the snapshot shows them: the first of those that stand in for each other is the active one.
 #[must_use]
-pub fn accounts(config: &Config) -> Vec<Account> {
+pub fn accounts(config: &Config, now: Timestamp) -> Vec<Account> {
     let mut accounts: Vec<Account> = Vec::new();
     for row in &config.accounts {
-        let active = !accounts.iter().any(|known| known.agent == row.agent && known.active);
-        accounts.push(Account { name: row.name.clone(), agent: row.agent.clone(), home: row.home.clone(), active });
+        let runs = |agent: &&AgentName| config.accounts_of(agent).any(|account| account.name == row.name);
+        let mut account = Account {
+            name: row.name.clone(),
+            agent: row.agent.clone(),
+            agents: config.agents.keys().filter(runs).cloned().collect(),
+            home: row.home.clone(),
+            active: false,
+            active_since: now,
+            standing: Standing::Usable,
+            // What an agent said before the daemon knew the account may be old.
+            believed_from: Timestamp::MIN,
+            usage: Usage::default(),
+        };
+        account.active = !accounts.iter().any(|known| known.is_like(&account) && known.active);
+        accounts.push(account);
     }
     accounts
 }

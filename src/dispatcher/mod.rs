@@ -149,7 +149,7 @@ impl Dispatcher {
             id: RunId((self.new_id)()),
             session: choice.session.clone(),
             agent: choice.agent.clone(),
-            account: choice.account.clone(),
+            accounts: choice.account.iter().cloned().collect(),
             workdir: choice.workdir.clone(),
             attempt: task.attempts + 1,
             attempts_allowed: task.spec.retries.saturating_add(1),

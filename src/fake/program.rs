@@ -8,6 +8,7 @@ use crate::{
     model::{
         evidence::{Failure, Meaning, Signal, Source, WaitingFor},
         ids::SessionName,
+        limit::{Limit, LimitKind},
     },
     ports::{Exit, Launch, QueueDir},
 };
@@ -434,7 +435,8 @@ impl Inner {
             }
             Some(Beat::ServerError) => self.turn_failed(pid, Failure::Server, State::Prompt),
             Some(Beat::Limit(time)) => {
-                self.turn_failed(pid, Failure::Limit, State::Limited);
+                let limit = Limit { kind: LimitKind::FiveHour, resets_at: None };
+                self.turn_failed(pid, Failure::Limit(limit), State::Limited);
                 self.schedule(time, Due::Recovered(pid));
             }
             Some(Beat::Die(exit)) => self.end_program(pid, exit),

@@ -163,6 +163,20 @@ impl Terminal for FakeWorld {
         .await
     }
 
+    async fn keep(&self, pane: &PaneId) -> Result<(), TerminalError> {
+        self.effect(
+            || format!("keep {}", pane.0),
+            |inner| {
+                inner.answers("keep")?;
+                if let Some(pane) = inner.panes.values_mut().find(|known| known.id == *pane) {
+                    pane.keep_dead = true;
+                }
+                Ok(())
+            },
+        )
+        .await
+    }
+
     async fn capture(&self, panes: &[PaneId], _: Capture) -> Result<Vec<Result<String, TerminalError>>, TerminalError> {
         self.see(|inner| {
             inner.answers("capture")?;

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use crate::{
     fs::render::{account, metrics, project, readme, root, session, status, status_json, task},
     model::{
+        account::Account,
         ids::{AccountName, ProjectName, SessionName, TaskKey},
         session::Session,
-        snapshot::{Account, Project, Snapshot},
+        snapshot::{Project, Snapshot},
         task::Task,
     },
 };

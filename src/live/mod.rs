@@ -2,6 +2,7 @@
 //! In: events that services propose and texts that people write. Out: the snapshot that everybody reads. Owns the
 //! world, saves it before it is shown. Never touches tmux, a queue file or an agent.
 
+mod accounts;
 mod ask;
 mod persist;
 mod world;

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use crate::model::{
     command::{Refused, Scope, Writer},
     event::{Event, Kind, LogLine},
-    ids::{SessionName, TaskKey},
+    ids::{AccountName, SessionName, TaskKey},
     session::{self, Activity, Role, Session, SessionEvent, SessionPhase, SessionRefusal, Verdict},
     snapshot::{Outcome, RECENT_EVENTS, RECENT_FINISHED, RECENT_OUTCOMES, Snapshot},
+    swap::SwapRefusal,
     task::{self, After, Delivery, Origin, Phase, Status, Stop, Task, TaskEvent, TaskRefusal, TaskSpec},
 };
 
@@ -25,6 +26,10 @@ pub enum Refusal {
     NoTask(TaskKey),
     #[error("there is no session {0}")]
     NoSession(SessionName),
+    #[error("there is no account {0}")]
+    NoAccount(AccountName),
+    #[error(transparent)]
+    Swap(#[from] SwapRefusal),
     #[error("{0}")]
     Unsaved(String),
     #[error("the daemon is stopping")]
@@ -123,6 +128,8 @@ impl World {
                 Ok(())
             }
             Event::Session(name, event) => self.session(name, event, now),
+            Event::Account(name, event) => self.account(name, event, now),
+            Event::Swap { from, event } => self.swap(from, event, now),
             Event::Counts { project, counts } => {
                 if let Some(at) = self.snapshot.projects.iter().position(|p| p.name == *project && p.counts != *counts)
                 {
@@ -381,9 +388,15 @@ impl World {
         match event {
             SessionEvent::Opened(incarnation) => {
                 session.verdict = Verdict::unknown(now);
-                session.spent = false;
+                // What goes on with a conversation is no fresh one.
+                session.spent = session.resume.is_some();
                 session.retired = false;
                 session.used = now;
+                if session.role == Role::Dedicated && session.resume.take().is_some() {
+                    let under = incarnation.account.as_ref().map(|a| format!(" under {a}")).unwrap_or_default();
+                    self.note(now, Kind::Swap, &object, format!("goes on{under}"));
+                }
+                self.runs_under(&session, incarnation.account.as_ref());
                 self.note(
                     now,
                     Kind::Session,
@@ -401,6 +414,9 @@ impl World {
                 session.failures = 0;
                 self.unsaved = true;
             }
+            SessionEvent::Resume { .. } => self.to_resume(&mut session, now),
+            SessionEvent::Resumed { .. } => self.resumed(&mut session, now),
+            SessionEvent::Found { .. } => {}
             SessionEvent::Ready { .. } => self.health(&format!("session {name}"), None, now),
             SessionEvent::Died { exit, .. } => {
                 if let SessionPhase::Dead { incarnation, .. } = &session.phase {
@@ -427,6 +443,7 @@ impl World {
                     session.failures = 0;
                 }
                 session.task = None;
+                session.resume = None;
                 session.spent = true;
                 session.used = now;
             }
@@ -485,6 +502,7 @@ impl World {
             session.since = now;
         }
         session.verdict = verdict.clone();
+        self.blame_account(session, now);
         let incarnation = match &mut session.phase {
             SessionPhase::Starting(i) | SessionPhase::Up(i) | SessionPhase::Ending(i) => i,
             SessionPhase::Dead { incarnation, .. } => incarnation,
@@ -509,6 +527,7 @@ impl World {
     ) -> u64 {
         let file = match scope {
             Scope::Daemon => "control".to_owned(),
+            Scope::ActiveAccount => "accounts/active".to_owned(),
             Scope::Task(key) => format!("tasks/{key}/control"),
             Scope::Session(name) => format!("sessions/{name}/control"),
             Scope::Input(name) => format!("sessions/{name}/input"),

@@ -175,7 +175,9 @@ pub struct Run {
     pub id: RunId,
     pub session: SessionName,
     pub agent: AgentName,
-    pub account: Option<AccountName>,
+    /// The accounts it ran under, the present one last.
+    #[serde(default)]
+    pub accounts: Vec<AccountName>,
     /// Where the agent works; absolute.
     pub workdir: PathBuf,
     /// From 1.
@@ -334,6 +336,19 @@ pub enum After {
 }
 
 impl Run {
+    /// The account it runs under.
+    #[must_use]
+    pub fn account(&self) -> Option<&AccountName> {
+        self.accounts.last()
+    }
+
+    /// Notes under which account its agent runs.
+    pub fn runs_under(&mut self, account: &AccountName) {
+        if self.account() != Some(account) {
+            self.accounts.push(account.clone());
+        }
+    }
+
     /// From when on the agent's words are about this run.
     #[must_use]
     pub fn heard_from(&self) -> Timestamp {

@@ -45,6 +45,8 @@ pub struct History {
     was_busy: bool,
     /// Since when it is watched; what happened before was not seen.
     watched_since: Option<Timestamp>,
+    /// A prompt was taken by this incarnation.
+    prompted: bool,
     /// Since when a dialog has been on the screen; kept until something shows that it is gone.
     asked_since: Option<Timestamp>,
 }
@@ -72,7 +74,10 @@ impl History {
                     self.was_busy = false;
                 }
                 self.states.insert(signal.source, signal.clone());
+                self.prompted = true;
             }
+            // Says nothing of what the agent does.
+            Meaning::Used { .. } => {}
             Meaning::TurnEnded { .. } | Meaning::TurnFailed { .. } | Meaning::Interrupted => {
                 // No hook tells of an interrupt, so an earlier hook's word would stand for ever.
                 if matches!(signal.meaning, Meaning::Interrupted)
@@ -156,6 +161,12 @@ impl History {
         late || self.states.get(&Source::Transcript).is_some_and(|signal| is_end(&signal.meaning))
     }
 
+    /// Whether this incarnation has taken a prompt: by its own word, or because it was seen at work.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.prompted || self.was_busy || self.turn.is_some()
+    }
+
     /// For an agent that tells nothing: its prompt counted as taken because its screen showed it at work.
     pub fn assume_busy(&mut self) {
         self.was_busy = true;
@@ -175,6 +186,7 @@ fn is_end(meaning: &Meaning) -> bool {
         | Meaning::Busy
         | Meaning::PromptTaken { .. }
         | Meaning::Waiting { .. }
+        | Meaning::Used { .. }
         | Meaning::Exited { .. } => false,
     }
 }
@@ -190,8 +202,11 @@ pub fn classify(
     now: Timestamp,
 ) -> Verdict {
     let mut evidence = history.evidence();
-    let limit =
-        history.turn.as_ref().filter(|s| matches!(s.meaning, Meaning::TurnFailed { failure: Failure::Limit, .. }));
+    let of_account = |failure: &Failure| matches!(failure, Failure::Limit(_) | Failure::Login);
+    let limit = history
+        .turn
+        .as_ref()
+        .filter(|s| matches!(&s.meaning, Meaning::TurnFailed { failure, .. } if of_account(failure)));
     if let Some(limit) = limit {
         evidence.retain(|signal| signal != limit);
         evidence.insert(0, limit.clone());
@@ -220,7 +235,7 @@ pub fn classify(
             (false, true) => Activity::Idle,
             (false, false) => Activity::Unknown,
         },
-        Meaning::Started { .. } | Meaning::Exited { .. } => Activity::Unknown,
+        Meaning::Started { .. } | Meaning::Used { .. } | Meaning::Exited { .. } => Activity::Unknown,
     };
     Verdict { activity, since, evidence, last_change }
 }
@@ -280,11 +295,9 @@ pub fn over(history: &History, run: &Run, tells: bool, now: Timestamp) -> Option
             Meaning::TurnEnded { message, background: 0 } => Some(Over::Done { message: message.clone() }),
             Meaning::TurnFailed { failure, message } => match failure {
                 // The task waits with its session: nothing about it failed.
-                Failure::Limit => None,
+                Failure::Limit(_) | Failure::Login => None,
                 Failure::Server => Some(Over::Server { error: message.clone() }),
-                Failure::Billing | Failure::Login | Failure::Request | Failure::Unknown => {
-                    Some(Over::Failed { error: message.clone() })
-                }
+                Failure::Request | Failure::Unknown => Some(Over::Failed { error: message.clone() }),
             },
             Meaning::TurnEnded { background: 1.., .. }
             | Meaning::Interrupted
@@ -293,6 +306,7 @@ pub fn over(history: &History, run: &Run, tells: bool, now: Timestamp) -> Option
             | Meaning::Busy
             | Meaning::PromptTaken { .. }
             | Meaning::Waiting { .. }
+            | Meaning::Used { .. }
             | Meaning::Exited { .. } => None,
         };
     }
@@ -311,8 +325,13 @@ mod tests {
     use super::*;
     use crate::model::{
         ids::{AgentName, RunId, SessionName},
+        limit::{Limit, LimitKind},
         task::{Stop, TextFacts},
     };
+
+    fn limit() -> Failure {
+        Failure::Limit(Limit { kind: LimitKind::FiveHour, resets_at: None })
+    }
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + seconds).expect("time")
@@ -327,7 +346,7 @@ mod tests {
             id: RunId("r".into()),
             session: SessionName::parse("s").expect("name"),
             agent: AgentName::parse("a").expect("name"),
-            account: None,
+            accounts: Vec::new(),
             workdir: "/".into(),
             attempt: 1,
             attempts_allowed: 1,
@@ -393,7 +412,7 @@ mod tests {
 
     #[test]
     fn a_limit_parks_the_task_and_outranks_the_idle_look() {
-        let signals = [signal(Source::Hook, 12, failed(Failure::Limit)), signal(Source::StatusFile, 13, Meaning::Idle)];
+        let signals = [signal(Source::Hook, 12, failed(limit())), signal(Source::StatusFile, 13, Meaning::Idle)];
         assert_eq!(activity(&signals), Activity::Limited);
         assert_eq!(over(&history(&signals), &run(), true, at(99)), None);
     }

@@ -14,8 +14,9 @@ use crate::{
     config::Config,
     live::Live,
     model::{
+        account::AccountEvent,
         event::{Event, Kind},
-        evidence::{Look, Screen},
+        evidence::{Look, Meaning, Screen},
         ids::SessionName,
         session::{Activity, Incarnation, Role, Screens, Session, SessionEvent, SessionPhase, Verdict},
         snapshot::Snapshot,
@@ -254,6 +255,9 @@ impl Watcher {
         if files_hinted || moved || now.duration_since(watched.files_read) >= files_every {
             watched.files_read = now;
             for signal in agents.signals(incarnation, &mut watched.cursor).await {
+                if let (Meaning::Used { usage }, Some(account)) = (&signal.meaning, &incarnation.account) {
+                    events.push(Event::Account(account.clone(), AccountEvent::Used(usage.clone())));
+                }
                 watched.history.absorb(&signal);
                 watched.last_change = now;
             }
@@ -276,8 +280,12 @@ impl Watcher {
                 SessionEvent::Observed { of: of.clone(), verdict: verdict.clone(), conversation },
             ));
         }
-        if matches!(session.phase, SessionPhase::Starting(_)) && verdict.activity == Activity::Idle && look.ready {
+        if matches!(session.phase, SessionPhase::Starting(_)) && is_up(&verdict, &look) {
             events.push(Event::Session(name.clone(), SessionEvent::Ready { of: of.clone() }));
+        }
+        let goes_on = session.resume.as_ref().is_some_and(|resume| resume.from != incarnation.id);
+        if goes_on && is_up(&verdict, &look) && watched.history.has_begun() {
+            events.push(Event::Session(name.clone(), SessionEvent::Resumed { of: of.clone() }));
         }
         let quiet = now.duration_since(watched.last_change);
         let silent = SignedDuration::try_from(silent_after).unwrap_or(SignedDuration::MAX);
@@ -370,6 +378,15 @@ async fn moved(snapshots: &mut watch::Receiver<Arc<Snapshot>>) {
         if phases(&snapshots.borrow_and_update()) != before {
             return;
         }
+    }
+}
+
+/// Whether an agent is past its start: at its prompt, or at the one that it was started with.
+fn is_up(verdict: &Verdict, look: &Look) -> bool {
+    match verdict.activity {
+        Activity::Idle => look.ready,
+        Activity::Working | Activity::Limited => true,
+        Activity::Unknown | Activity::Waiting(_) | Activity::Stalled => false,
     }
 }
 

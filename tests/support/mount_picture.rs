@@ -4,12 +4,14 @@ use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use claude_failover::{
     model::{
+        account::{Account, Standing},
         command::{RefusedKind, Writer},
         event::{Counts, Kind, LogLine},
         evidence::{Meaning, Signal, Source, WaitingFor},
         ids::{AccountName, AgentName, ProjectName, RunId, SessionName, TaskKey},
+        limit::Usage,
         session::{Activity, Assignment, Incarnation, Role, Screens, Session, SessionPhase, Verdict},
-        snapshot::{Account, Outcome, Project, Snapshot},
+        snapshot::{Outcome, Project, Snapshot},
         task::{
             Delivery, Ending, Finished, Hold, Origin, Phase, Problem, Run, Status, Stop, Task, TaskSpec, TextFacts,
         },
@@ -49,7 +51,7 @@ pub fn run(session: &str) -> Run {
         id: RunId("run-1".to_owned()),
         session: session_name(session),
         agent: AgentName::parse("claude").expect("an agent name"),
-        account: AccountName::parse("compte1").ok(),
+        accounts: AccountName::parse("compte1").into_iter().collect(),
         workdir: "/tmp".into(),
         attempt: 1,
         attempts_allowed: 2,
@@ -156,8 +158,13 @@ pub fn picture(dir: &Path) -> Snapshot {
     let account = |name: &str, active| Account {
         name: AccountName::parse(name).expect("an account name"),
         agent: AgentName::parse("claude").expect("an agent name"),
+        agents: vec![AgentName::parse("claude").expect("an agent name")],
         home: dir.join(name),
         active,
+        active_since: at(0),
+        standing: Standing::Usable,
+        believed_from: at(0),
+        usage: Usage::default(),
     };
     let line = LogLine {
         seq: 1,
@@ -176,6 +183,7 @@ pub fn picture(dir: &Path) -> Snapshot {
         result: Err((RefusedKind::Busy, hostile())),
     };
     Snapshot {
+        swaps: std::sync::Arc::default(),
         supervisor: "test".into(),
         seq: 1,
         at: at(10),

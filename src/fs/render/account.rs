@@ -8,7 +8,7 @@ use crate::{
         render::words,
         tree::{Object, Picture},
     },
-    model::snapshot::Account,
+    model::account::Account,
 };
 
 /// One name a line: each agent has an active account.
@@ -19,7 +19,7 @@ pub fn active(picture: &Picture) -> String {
 
 #[must_use]
 pub fn word(account: &Account) -> &'static str {
-    if account.active { "active" } else { "available" }
+    account.word()
 }
 
 #[must_use]

@@ -126,7 +126,7 @@ fn sessions(picture: &Picture) -> Vec<Sample> {
 
 fn accounts(picture: &Picture) -> Vec<Sample> {
     let accounts = picture.snapshot.accounts.iter();
-    let sample = |account: &crate::model::snapshot::Account| {
+    let sample = |account: &crate::model::account::Account| {
         let labels = vec![("account", account.name.to_string()), ("agent", account.agent.to_string())];
         (labels, f64::from(u8::from(account.active)))
     };

@@ -103,7 +103,7 @@ pub fn run(_: &Picture, task: &Task) -> String {
     let Some(run) = task.phase.run() else { return String::new() };
     let mut out = String::new();
     let _ = writeln!(out, "run: {}\nsession: {}\nagent: {}", run.id, run.session, run.agent);
-    if let Some(account) = &run.account {
+    for account in &run.accounts {
         let _ = writeln!(out, "account: {account}");
     }
     let _ = writeln!(out, "attempt: {}\nclaimed: {}", run.attempt, run.claimed);

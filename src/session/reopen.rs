@@ -1,0 +1,87 @@
+//! Starting the program that goes on with a conversation, in the pane where the last one ended.
+//! In: what is to be resumed. Out: the program in the pane, told to the owner. Gives a prompt only to a session with a task:
+//! nothing is ever said in a person's session.
+
+use super::act::Job;
+use crate::{
+    model::{
+        command::RefusedKind,
+        ids::AccountName,
+        session::{Incarnation, Resume, Role, SessionEvent},
+        task::Run,
+    },
+    ports::{AgentError, Launch, LaunchPlan, LaunchRequest, TerminalError},
+};
+
+/// Runs the words given to it, then leaves the person at a shell, as he was before.
+const THEN_SHELL: &str = r#""$@"; exec "${SHELL:-/bin/sh}" -l"#;
+/// Without a conversation there is nothing to run first.
+const ONLY_SHELL: &str = r#"exec "${SHELL:-/bin/sh}" -l"#;
+
+impl Job {
+    pub(super) async fn reopen(&self, resume: &Resume) -> Result<(), String> {
+        let name = &self.session.name;
+        let account = self.tools.live.snapshot().under(&resume.agent).usable().cloned();
+        self.end_stray().await?;
+        let request = self.resumed(resume, account.clone());
+        let plan = match self.tools.agents.launch(&request).await {
+            Ok(plan) => self.for_its_role(resume, plan),
+            Err(AgentError { message, .. }) => return self.tell(SessionEvent::OpenFailed(message)).await,
+        };
+        let pane = match self.tools.terminal.open(&plan.launch).await {
+            Ok(pane) => pane,
+            // Whether it was started is not known; if it was, it is ended before the next start.
+            Err(error @ TerminalError::Down { .. }) => return Err(error.to_string()),
+            Err(error) => return self.tell(SessionEvent::OpenFailed(error.to_string())).await,
+        };
+        let incarnation = Incarnation {
+            id: request.incarnation,
+            session: name.clone(),
+            agent: resume.agent.clone(),
+            account,
+            workdir: resume.workdir.clone(),
+            conversation: resume.conversation.clone(),
+            pane: pane.id,
+            pid: pane.pid,
+            started: self.tools.clock.now(),
+        };
+        self.tell(SessionEvent::Opened(incarnation)).await
+    }
+
+    fn resumed(&self, resume: &Resume, account: Option<AccountName>) -> LaunchRequest {
+        let takes = self.tools.agents.resumes_with_prompt(&resume.agent);
+        let text = self.tools.config.borrow().switcher.resume_text.clone();
+        let prompt = (takes && self.session.task.is_some()).then(|| self.tools.agents.as_prompt(&resume.agent, text));
+        LaunchRequest {
+            session: self.session.name.clone(),
+            incarnation: (self.tools.new_id)(),
+            agent: resume.agent.clone(),
+            account,
+            workdir: resume.workdir.clone(),
+            resume: resume.conversation.clone(),
+            prompt,
+            task: None,
+        }
+    }
+
+    /// A person's session leaves him at a shell when the agent ends; a pool session keeps its dead pane.
+    fn for_its_role(&self, resume: &Resume, plan: LaunchPlan) -> LaunchPlan {
+        if self.session.role == Role::Pool {
+            return plan;
+        }
+        let script = if resume.conversation.is_some() { THEN_SHELL } else { ONLY_SHELL };
+        let mut argv = vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned(), "sh".to_owned()];
+        argv.extend(plan.launch.argv);
+        LaunchPlan { launch: Launch { argv, keep_dead: false, ..plan.launch }, ..plan }
+    }
+
+    /// Types the words to go on into an agent that did not take them at its start.
+    pub(super) async fn go_on(&self, run: &Run) -> Result<(), String> {
+        let text = self.tools.config.borrow().switcher.resume_text.clone();
+        match self.input(&self.tools.agents.as_prompt(&run.agent, text)).await {
+            Ok(()) => Ok(()),
+            Err(refused) if refused.kind == RefusedKind::Unavailable => Ok(()),
+            Err(refused) => Err(refused.to_string()),
+        }
+    }
+}
