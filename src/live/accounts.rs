@@ -68,6 +68,21 @@ impl World {
         let _ = self.account(&account, &event, now);
     }
 
+    /// A task that was begun and done under an account after it was out shows that it can be used.
+    pub(super) fn praise_account(&mut self, task: &Task, now: Timestamp) {
+        let Some(run) = task.phase.run() else { return };
+        let Some(account) = run.account().and_then(|name| self.snapshot.account(name)) else { return };
+        let out_since = match &account.standing {
+            Standing::Limited(limited) => limited.since,
+            Standing::Broken { since, .. } => *since,
+            Standing::Usable | Standing::Suspect { .. } => return,
+        };
+        if run.heard_from() > out_since {
+            let (name, why) = (account.name.clone(), format!("task {} was done under it since", task.key));
+            let _ = self.account(&name, &AccountEvent::Vouched { why }, now);
+        }
+    }
+
     pub(super) fn swap(&mut self, from: &AccountName, event: &SwapEvent, now: Timestamp) -> Result<(), Refusal> {
         if let SwapEvent::Begin { to, .. } = event {
             let known = |name: &AccountName| self.snapshot.account(name).is_some();

@@ -200,21 +200,9 @@ pub fn load(
     let supervisor = state.as_ref().map_or(fresh_id, |state| state.supervisor.clone());
     let snapshot = Snapshot {
         supervisor: supervisor.into(),
-        seq: 0,
-        at: now,
-        since: now,
-        paused: false,
-        rescan: 0,
         projects: Arc::new(projects),
         accounts: Arc::new(accounts),
-        swaps: Arc::default(),
-        tasks: imbl::OrdMap::new(),
-        sessions: imbl::OrdMap::new(),
-        requests: imbl::OrdMap::new(),
-        health: imbl::OrdMap::new(),
-        outcomes: Arc::default(),
-        recent: imbl::Vector::new(),
-        finished: [0; 3],
+        ..Snapshot::empty(now)
     };
     let Some(state) = state else { return Ok(World::new(snapshot)) };
 

@@ -213,6 +213,11 @@ impl World {
         if was_finished && phase.is_some() {
             task = Task { origin: Origin::default(), ..blank(key, now) };
         }
+        if let TaskEvent::Ended { ending, .. } = event
+            && ending.status == Status::Done
+        {
+            self.praise_account(&task, now);
+        }
         self.learn(&mut task, event);
         if let Some(phase) = phase {
             self.task_moved(&mut task, phase, event, now);

@@ -104,6 +104,29 @@ impl Under<'_> {
 }
 
 impl Snapshot {
+    /// The picture of a supervisor that knows nothing yet.
+    #[must_use]
+    pub fn empty(now: Timestamp) -> Self {
+        Self {
+            supervisor: "".into(),
+            seq: 0,
+            at: now,
+            since: now,
+            paused: false,
+            rescan: 0,
+            projects: Arc::default(),
+            accounts: Arc::default(),
+            swaps: Arc::default(),
+            tasks: imbl::OrdMap::new(),
+            sessions: imbl::OrdMap::new(),
+            requests: imbl::OrdMap::new(),
+            health: imbl::OrdMap::new(),
+            outcomes: Arc::default(),
+            recent: imbl::Vector::new(),
+            finished: [0; 3],
+        }
+    }
+
     #[must_use]
     pub fn account(&self, name: &AccountName) -> Option<&Account> {
         self.accounts.iter().find(|account| account.name == *name)
