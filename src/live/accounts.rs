@@ -115,7 +115,7 @@ impl World {
         }
     }
 
-    pub(super) fn to_resume(&mut self, session: &mut Session, now: Timestamp) {
+    pub(super) fn to_resume(&mut self, session: &mut Session, not_before: Option<Timestamp>, now: Timestamp) {
         let Some(incarnation) = session.phase.incarnation() else { return };
         if session.resume.as_ref().is_some_and(|known| known.from == incarnation.id) {
             return;
@@ -128,11 +128,15 @@ impl World {
             agent: incarnation.agent.clone(),
             workdir: incarnation.workdir.clone(),
             since: now,
+            not_before: not_before.unwrap_or(now),
         });
         session.failures = 0;
         self.touch();
         let text = match session.resume.as_ref().and_then(|resume| resume.conversation.as_ref()) {
-            Some(id) => format!("is ended to go on with conversation {id}"),
+            Some(id) => {
+                let when = not_before.map(|at| format!(" at {}", account_second(at))).unwrap_or_default();
+                format!("is ended to go on with conversation {id}{when}")
+            }
             None => "is ended; its conversation is not known, so it can't go on".to_owned(),
         };
         self.note(now, Kind::Swap, &format!("session {}", session.name), text);

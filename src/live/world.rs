@@ -272,7 +272,7 @@ impl World {
             }
             // What the file holds was not known to be read: whatever it holds is what was cancelled.
             TaskEvent::Cancel if !matches!(task.phase, Phase::Working(_)) => task.text = None,
-            TaskEvent::TryAgain { why, .. } => task.note = Some(why.clone()),
+            TaskEvent::TryAgain { why, .. } | TaskEvent::Paused { why, .. } => task.note = Some(why.clone()),
             TaskEvent::Unclaimed { why, .. } => {
                 task.note = Some(format!("attempt {} was taken back: {why}", task.attempts))
             }
@@ -419,7 +419,7 @@ impl World {
                 session.failures = 0;
                 self.unsaved = true;
             }
-            SessionEvent::Resume { .. } => self.to_resume(&mut session, now),
+            SessionEvent::Resume { not_before, .. } => self.to_resume(&mut session, *not_before, now),
             SessionEvent::Resumed { .. } => self.resumed(&mut session, now),
             SessionEvent::Found { .. } => {}
             SessionEvent::Ready { .. } => self.health(&format!("session {name}"), None, now),
