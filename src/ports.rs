@@ -423,6 +423,24 @@ pub trait QueueStore: Send + Sync {
 #[error("{}", .0.join("; "))]
 pub struct HomeFaults(pub Vec<String>);
 
+/// Something wrong with an account's home or with the operator's link, as `check` and the daemon's start tell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HomeFault {
+    /// The key of the configuration that it is about.
+    pub key: String,
+    pub message: String,
+    pub remedy: String,
+    /// Nothing is in the way: it can be made.
+    pub missing: bool,
+}
+
+/// What a look at all homes found, and what it made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HomesReport {
+    pub made: Vec<String>,
+    pub faults: Vec<HomeFault>,
+}
+
 /// The accounts' homes and the operator's link to the active one. Implemented by `sys::homes`.
 #[async_trait]
 pub trait Homes: Send + Sync {

@@ -29,7 +29,7 @@ use crate::{
         event::{Event, Kind},
     },
     ports::{Clock, StateStore},
-    sys::{clock::SystemClock, disk::DiskQueue, lock::Lock, state::StateDir, tmux::Tmux},
+    sys::{clock::SystemClock, disk::DiskQueue, homes::AccountHomes, lock::Lock, state::StateDir, tmux::Tmux},
 };
 
 /// How often the daemon looks whether its mount is still there and shows what it should.
@@ -126,6 +126,7 @@ impl Daemon {
             agents: Arc::new(AgentBook::new(book).map_err(fatal)?),
             queue: Arc::new(queue),
             state: Arc::new(state.clone()),
+            homes: Arc::new(AccountHomes::new(&config)),
             new_id: Arc::new(|| uuid::Uuid::new_v4().to_string()),
         };
         let (config, receiver) = watch::channel(Arc::new(config));

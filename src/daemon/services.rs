@@ -15,7 +15,7 @@ use crate::{
         session::{Role, Session},
         task::{Ending, Filing, Phase, Status, Task},
     },
-    ports::{Agents, Clock, QueueStore, StateStore, Terminal},
+    ports::{Agents, Clock, Homes, QueueStore, StateStore, Terminal},
     queue::Queue,
     session::{Sessions, Tools},
     watcher::Watcher,
@@ -29,6 +29,7 @@ pub struct Ports {
     pub agents: Arc<dyn Agents>,
     pub queue: Arc<dyn QueueStore>,
     pub state: Arc<dyn StateStore>,
+    pub homes: Arc<dyn Homes>,
     /// Makes ids that never come twice.
     pub new_id: Arc<dyn Fn() -> String + Send + Sync>,
 }
