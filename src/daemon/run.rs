@@ -289,7 +289,10 @@ async fn load_world(
 ) -> Result<(World, Option<String>), Fatal> {
     let fresh = || uuid::Uuid::new_v4().to_string();
     let make = |saved: Option<&[u8]>| {
-        live::load(saved, setup::projects(config), setup::accounts(config, clock.now()), fresh(), clock.now())
+        let now = clock.now();
+        let mut world = live::load(saved, setup::projects(config), setup::accounts(config, now), fresh(), now)?;
+        world.snapshot.pool_agent = Some(config.pool.autonomous.agent.clone());
+        Ok(world)
     };
     let saved = state.load().await.map_err(|error| fatal(format!("state.json can't be read: {error}")))?;
     match make(saved.as_deref()) {
