@@ -248,6 +248,11 @@ pub trait Agents: Send + Sync {
         text
     }
 
+    /// Whether the agent can go on with an earlier conversation.
+    fn resumes(&self, _agent: &AgentName) -> bool {
+        false
+    }
+
     /// Whether a resumed conversation can be given its next prompt at the start.
     fn resumes_with_prompt(&self, _agent: &AgentName) -> bool {
         false

@@ -183,6 +183,10 @@ section! {
         idle_timeout: Duration = seconds(1800);
         /// A working agent at which nothing has changed for this long gets a line in `events`.
         silent_after: Duration = seconds(120);
+        /// How often an attempt goes on after its provider's server failed, before it counts as failed.
+        server_retries: u32 = 5;
+        /// The first pause before it goes on; it doubles with each.
+        server_pause: Duration = seconds(15);
     }
 }
 

@@ -313,8 +313,11 @@ async fn load_world(
 ) -> Result<(World, Option<String>), Fatal> {
     let fresh = || uuid::Uuid::new_v4().to_string();
     let make = |saved: Option<&[u8]>| {
-        let accounts = setup::accounts(config, linked, clock.now());
-        live::load(saved, setup::projects(config), accounts, fresh(), clock.now())
+        let now = clock.now();
+        let accounts = setup::accounts(config, linked, now);
+        let mut world = live::load(saved, setup::projects(config), accounts, fresh(), now)?;
+        world.snapshot.pool_agent = Some(config.pool.autonomous.agent.clone());
+        Ok(world)
     };
     let saved = state.load().await.map_err(|error| fatal(format!("state.json can't be read: {error}")))?;
     match make(saved.as_deref()) {
