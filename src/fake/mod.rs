@@ -4,6 +4,7 @@
 
 mod agents;
 mod disk;
+mod homes;
 mod program;
 mod rng;
 mod state;
@@ -23,6 +24,7 @@ use tokio::{
 
 pub use self::{
     disk::File,
+    homes::FakeHomes,
     program::{Beat, Program, Script, State},
     rng::Rng,
 };
@@ -99,6 +101,7 @@ pub struct Inner {
     pub set_aside: u32,
     pub events: String,
     pub runs: BTreeMap<String, Vec<u8>>,
+    pub homes: FakeHomes,
     pub panes: BTreeMap<SessionName, terminal::FakePane>,
     pub programs: BTreeMap<u32, Program>,
     pub receptions: Vec<Reception>,
@@ -159,6 +162,7 @@ impl FakeWorld {
             set_aside: 0,
             events: String::new(),
             runs: BTreeMap::new(),
+            homes: FakeHomes::default(),
             panes: BTreeMap::new(),
             programs: BTreeMap::new(),
             receptions: Vec::new(),
