@@ -8,6 +8,7 @@ use claude_failover::{
     model::{
         evidence::{Failure, Look, Meaning, Screen, Source, WaitingFor},
         ids::AgentName,
+        limit::LimitKind,
     },
     ports::Agents,
 };
@@ -51,15 +52,26 @@ fn word(meaning: &Meaning) -> &'static str {
         Meaning::Waiting { what: WaitingFor::Dialog } => "dialog",
         Meaning::TurnEnded { .. } => "turn-ended",
         Meaning::TurnFailed { failure, .. } => match failure {
-            Failure::Limit => "limit",
+            Failure::Limit(limit) => kind_word(limit.kind),
             Failure::Server => "server",
-            Failure::Billing => "billing",
             Failure::Login => "login",
             Failure::Request => "request",
             Failure::Unknown => "unknown",
         },
+        Meaning::Used { .. } => "used",
         Meaning::Interrupted => "interrupted",
         Meaning::Exited { .. } => "exited",
+    }
+}
+
+fn kind_word(kind: LimitKind) -> &'static str {
+    match kind {
+        LimitKind::FiveHour => "five-hour",
+        LimitKind::Weekly => "weekly",
+        LimitKind::Model => "model",
+        LimitKind::Spend => "spend",
+        LimitKind::Credit => "credit",
+        LimitKind::Unknown => "limit",
     }
 }
 

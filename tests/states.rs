@@ -35,6 +35,7 @@ fn run(delivery: Delivery) -> Run {
         typed: None,
         delivery,
         stop: Stop::No,
+        pauses: 0,
         text: text("1"),
     }
 }
@@ -72,6 +73,7 @@ fn events() -> Vec<(&'static str, TaskEvent)> {
         ("typing begun", TaskEvent::TypingBegun { run: run_id.clone() }),
         ("taken", TaskEvent::Taken { run: run_id.clone() }),
         ("try again", TaskEvent::TryAgain { run: run_id.clone(), why: "w".into() }),
+        ("paused", TaskEvent::Paused { run: run_id.clone(), why: "w".into() }),
         ("ended", TaskEvent::Ended { run: run_id, ending: ending() }),
         ("filed", TaskEvent::Filed { kept: None }),
         ("filed, newer text kept", TaskEvent::Filed { kept: Some(text("2")) }),

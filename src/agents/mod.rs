@@ -224,6 +224,10 @@ impl Agents for AgentBook {
         }
     }
 
+    fn resumes(&self, agent: &AgentName) -> bool {
+        self.agent(agent).is_some_and(|agent| !agent.rules.launch.resume.is_empty())
+    }
+
     fn resumes_with_prompt(&self, agent: &AgentName) -> bool {
         self.agent(agent).is_some_and(|agent| !agent.rules.launch.resume_prompt.is_empty())
     }

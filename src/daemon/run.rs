@@ -29,7 +29,7 @@ use crate::{
         event::{Event, Kind},
     },
     ports::{Clock, StateStore},
-    sys::{clock::SystemClock, disk::DiskQueue, lock::Lock, state::StateDir, tmux::Tmux},
+    sys::{clock::SystemClock, disk::DiskQueue, homes::AccountHomes, lock::Lock, state::StateDir, tmux::Tmux},
 };
 
 /// How often the daemon looks whether its mount is still there and shows what it should.
@@ -126,6 +126,7 @@ impl Daemon {
             agents: Arc::new(AgentBook::new(book).map_err(fatal)?),
             queue: Arc::new(queue),
             state: Arc::new(state.clone()),
+            homes: Arc::new(AccountHomes::new(&config)),
             new_id: Arc::new(|| uuid::Uuid::new_v4().to_string()),
         };
         let (config, receiver) = watch::channel(Arc::new(config));
@@ -288,7 +289,10 @@ async fn load_world(
 ) -> Result<(World, Option<String>), Fatal> {
     let fresh = || uuid::Uuid::new_v4().to_string();
     let make = |saved: Option<&[u8]>| {
-        live::load(saved, setup::projects(config), setup::accounts(config, clock.now()), fresh(), clock.now())
+        let now = clock.now();
+        let mut world = live::load(saved, setup::projects(config), setup::accounts(config, now), fresh(), now)?;
+        world.snapshot.pool_agent = Some(config.pool.autonomous.agent.clone());
+        Ok(world)
     };
     let saved = state.load().await.map_err(|error| fatal(format!("state.json can't be read: {error}")))?;
     match make(saved.as_deref()) {

@@ -40,6 +40,10 @@ impl Agents for FakeWorld {
         matches!(kind(agent), Kind::Telling | Kind::Command)
     }
 
+    fn resumes(&self, agent: &AgentName) -> bool {
+        kind(agent) == Kind::Telling
+    }
+
     fn resumes_with_prompt(&self, agent: &AgentName) -> bool {
         kind(agent) == Kind::Telling && agent.as_str() != "typed"
     }

@@ -125,8 +125,10 @@ impl Homes for FakeWorld {
                     return Err(Error::from(ErrorKind::PermissionDenied));
                 }
                 inner.watch_flip(to);
-                inner.link = Some(to.clone());
-                Ok(())
+                inner.write(|inner| {
+                    inner.link = Some(to.clone());
+                    Ok(())
+                })
             },
         )
         .await
@@ -136,7 +138,8 @@ impl Homes for FakeWorld {
         self.effect(
             || format!("ensure the links of {account}"),
             |inner| {
-                let broken = inner.accounts.get(account).is_some_and(|truth| truth.links_broken);
+                let full = inner.write(|_| Ok(())).is_err();
+                let broken = full || inner.accounts.get(account).is_some_and(|truth| truth.links_broken);
                 inner.ensured = (!broken).then(|| account.clone());
                 if let Some(truth) = inner.accounts.get_mut(account) {
                     truth.was_broken = broken;

@@ -12,7 +12,7 @@ use crate::model::{
     evidence::{Failure, Meaning},
     ids::AccountName,
     session::{Activity, Resume, Session},
-    swap::{self, Cause, Swap, SwapEvent, SwapRefusal, SwapStep},
+    swap::{self, Swap, SwapEvent, SwapRefusal, SwapStep},
     task::{Delivery, Phase, Task},
 };
 
@@ -99,6 +99,10 @@ impl World {
         for line in told(before.current.as_ref().or(next.current.as_ref()), event, now) {
             self.note(now, Kind::Swap, "swap", line);
         }
+        if next.partial != before.partial {
+            let problem = next.partial.as_ref().map(|partial| SwapRefusal::from(partial).to_string());
+            self.health(swap::HEALTH, problem.as_deref(), now);
+        }
         self.snapshot.swaps = Arc::new(next);
         Ok(())
     }
@@ -115,7 +119,7 @@ impl World {
         }
     }
 
-    pub(super) fn to_resume(&mut self, session: &mut Session, now: Timestamp) {
+    pub(super) fn to_resume(&mut self, session: &mut Session, not_before: Option<Timestamp>, now: Timestamp) {
         let Some(incarnation) = session.phase.incarnation() else { return };
         if session.resume.as_ref().is_some_and(|known| known.from == incarnation.id) {
             return;
@@ -128,11 +132,15 @@ impl World {
             agent: incarnation.agent.clone(),
             workdir: incarnation.workdir.clone(),
             since: now,
+            not_before: not_before.unwrap_or(now),
         });
         session.failures = 0;
         self.touch();
         let text = match session.resume.as_ref().and_then(|resume| resume.conversation.as_ref()) {
-            Some(id) => format!("is ended to go on with conversation {id}"),
+            Some(id) => {
+                let when = not_before.map(|at| format!(" at {}", account_second(at))).unwrap_or_default();
+                format!("is ended to go on with conversation {id}{when}")
+            }
             None => "is ended; its conversation is not known, so it can't go on".to_owned(),
         };
         self.note(now, Kind::Swap, &format!("session {}", session.name), text);
@@ -204,14 +212,7 @@ fn told(swap: Option<&Swap>, event: &SwapEvent, now: Timestamp) -> Vec<String> {
     let took = seconds(now.duration_since(swap.since));
     let whole = seconds(now.duration_since(swap.begun));
     let line = match event {
-        SwapEvent::Begin { cause, .. } => {
-            let why = match cause {
-                Cause::Out { why } => why.clone(),
-                Cause::Proactive { used_percent } => format!("{used_percent} % of {from} is used"),
-                Cause::Person { .. } => "a person asked for it".to_owned(),
-            };
-            format!("swap {number} from {from} to {to} begun: {why}")
-        }
+        SwapEvent::Begin { cause, .. } => format!("swap {number} from {from} to {to} begun: {}", cause.words()),
         SwapEvent::Flipped => format!("swap {number}: link turned to {to} in {took}"),
         SwapEvent::Ensured => {
             format!("swap {number}: links of {to} are whole after {took}; {to} is active, sessions move")

@@ -80,6 +80,8 @@ pub struct Resume {
     pub agent: AgentName,
     pub workdir: PathBuf,
     pub since: Timestamp,
+    /// Not before this time: the provider is given a pause.
+    pub not_before: Timestamp,
 }
 
 /// The texts of a pane, read when it changed.
@@ -190,9 +192,11 @@ pub enum SessionEvent {
     Drain(bool),
     /// A person asked for a start now: earlier failures no longer make it wait.
     Forgiven,
-    /// Its agent is to be replaced by one that goes on with the conversation under the account that is active then.
+    /// Its agent is to be replaced by one that goes on with the conversation under the account that is active then, at once or
+    /// not before a time.
     Resume {
         of: String,
+        not_before: Option<Timestamp>,
     },
     /// The fresh agent has gone on with the conversation.
     Resumed {
@@ -392,7 +396,7 @@ impl SessionEvent {
             | Self::Died { of, .. }
             | Self::Lost { of }
             | Self::Observed { of, .. }
-            | Self::Resume { of }
+            | Self::Resume { of, .. }
             | Self::Resumed { of }
             | Self::Found { of, .. } => Some(of),
             Self::Opened(_)

@@ -37,7 +37,9 @@ impl Job {
             Step::Open(program) => self.open(&program, None).await,
             Step::OpenWith(program, run) => self.open(&program, Some(&run)).await,
             Step::Resume => match self.session.phase.incarnation() {
-                Some(incarnation) => self.tell(SessionEvent::Resume { of: incarnation.id.clone() }).await,
+                Some(incarnation) => {
+                    self.tell(SessionEvent::Resume { of: incarnation.id.clone(), not_before: None }).await
+                }
                 None => Ok(()),
             },
             Step::Reopen(resume) => self.reopen(&resume).await,

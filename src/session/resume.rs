@@ -80,8 +80,17 @@ pub fn going_on(
     now: Timestamp,
 ) -> Step {
     match &session.phase {
+        // A person may have sent it on meanwhile.
+        SessionPhase::Up(incarnation)
+            if incarnation.id == resume.from
+                && resume.not_before > resume.since
+                && session.verdict.activity == Activity::Working =>
+        {
+            Step::Nothing
+        }
         SessionPhase::Starting(incarnation) | SessionPhase::Up(incarnation) if incarnation.id == resume.from => {
-            Step::End { why: "its conversation goes on in a fresh program".to_owned(), retire: false }
+            let why = "its conversation goes on in a fresh program".to_owned();
+            when(resume.not_before, now, Step::End { why, retire: false })
         }
         SessionPhase::Starting(incarnation) | SessionPhase::Up(incarnation) if matches!(under, Under::Account(account) if incarnation.account.as_ref() != Some(&account.name)) => {
             Step::Resume

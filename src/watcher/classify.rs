@@ -355,6 +355,7 @@ mod tests {
             typed: None,
             delivery: Delivery::Taken { at: at(11) },
             stop: Stop::No,
+            pauses: 0,
             text: TextFacts { sha256: String::new(), identity: String::new(), bytes: 0, modified: at(0) },
         }
     }

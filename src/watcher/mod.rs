@@ -341,6 +341,9 @@ impl Watcher {
         let (status, message, error, screen) = match over {
             Over::Done { message: Some(message) } => (Status::Done, Some(message), None, None),
             Over::Done { message: None } => (Status::Done, None, None, Some(screen)),
+            Over::Server { error } if session.resume.is_some() || self.pauses(session, incarnation, run) => {
+                return self.paused(session, incarnation, run, &error, now);
+            }
             Over::Server { error } => {
                 let again = TaskEvent::TryAgain { run: run.id.clone(), why: error };
                 return vec![Event::Task(assignment.task.clone(), again)];
@@ -357,6 +360,34 @@ impl Watcher {
             at: now,
         };
         vec![Event::Task(assignment.task.clone(), TaskEvent::Ended { run: run.id.clone(), ending })]
+    }
+}
+
+impl Watcher {
+    /// Whether an attempt that met a failing server goes on, after a pause, in the same conversation.
+    fn pauses(&self, session: &Session, incarnation: &Incarnation, run: &Run) -> bool {
+        let known = incarnation.conversation.is_some() && self.agents.resumes(&incarnation.agent);
+        known && session.role == Role::Pool && run.pauses < self.config.borrow().watcher.server_retries
+    }
+
+    fn paused(
+        &self,
+        session: &Session,
+        incarnation: &Incarnation,
+        run: &Run,
+        error: &str,
+        now: Timestamp,
+    ) -> Vec<Event> {
+        let Some(assignment) = session.task.as_ref().filter(|_| session.resume.is_none()) else { return Vec::new() };
+        let first = self.config.borrow().watcher.server_pause;
+        let pause = first.saturating_mul(1 << run.pauses.min(16));
+        let at = now.saturating_add(SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX));
+        let why = format!("the provider's server failed: {error}; goes on after {} s", pause.as_secs());
+        let resume = SessionEvent::Resume { of: incarnation.id.clone(), not_before: Some(at.unwrap_or(now)) };
+        vec![
+            Event::Session(session.name.clone(), resume),
+            Event::Task(assignment.task.clone(), TaskEvent::Paused { run: run.id.clone(), why }),
+        ]
     }
 }
 

@@ -183,13 +183,19 @@ impl World {
     }
 
     #[track_caller]
-    pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+    pub fn until(&self, what: &str, holds: impl FnMut() -> bool) {
+        self.until_told(|| what.to_owned(), holds);
+    }
+
+    /// The same, with words that are looked for when it was in vain.
+    #[track_caller]
+    pub fn until_told(&self, what: impl Fn() -> String, mut holds: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !holds() {
             if Instant::now() >= deadline {
                 let log = fs::read_to_string(self.path("daemon.log")).unwrap_or_default();
                 let status = self.read("status").unwrap_or_default();
-                panic!("waited in vain for {what}\n{status}\nevents:\n{}\nlog:\n{log}", self.events());
+                panic!("waited in vain for {}\n{status}\nevents:\n{}\nlog:\n{log}", what(), self.events());
             }
             std::thread::sleep(Duration::from_millis(20));
         }

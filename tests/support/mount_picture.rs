@@ -60,6 +60,7 @@ pub fn run(session: &str) -> Run {
         typed: None,
         delivery: Delivery::Taken { at: at(6) },
         stop: Stop::No,
+        pauses: 0,
         text: facts(),
     }
 }
