@@ -22,6 +22,8 @@ pub struct Setup {
     pub mode: String,
     /// Further lines of the configuration.
     pub more: String,
+    /// Further lines of `pool:`, indented by two.
+    pub more_pool: String,
     /// Rows of `agents:` beside `demo`.
     pub more_agents: String,
     /// Which agent the pool runs.
@@ -88,7 +90,7 @@ impl World {
              dispatcher: {{settle: {settle}}}\n\
              tmux: {{socket: {socket}, size: 100x30}}\n\
              mount: {{path: {mnt}}}\n\
-             pool:\n  autonomous: {{prefix: pool-, start_index: 11, min: {n}, max: {n}, agent: {agent}}}\n{more}\n",
+             pool:\n  autonomous: {{prefix: pool-, start_index: 11, min: {n}, max: {n}, agent: {agent}}}\n{more_pool}{more}\n",
             web = at("web"),
             api = at("api"),
             home = at("home"),
@@ -99,6 +101,7 @@ impl World {
             mnt = at("mnt"),
             n = setup.agents,
             agent = setup.agent,
+            more_pool = setup.more_pool,
             more = setup.more,
         );
         fs::write(self.path("config.yaml"), config).expect("written");
