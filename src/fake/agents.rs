@@ -100,6 +100,7 @@ impl Agents for FakeWorld {
             ready,
             input: ready.then(|| input.to_owned()),
             pasted,
+            server_error: false,
             signals: meaning.map(signal).into_iter().collect(),
         }
     }
