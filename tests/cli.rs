@@ -21,7 +21,9 @@ const STATUS: &str = r#"{"version":1,"at":"2025-01-02T03:04:05Z","pid":42,"since
 {"id":"old","project":"web","state":"done","why":"","session":null,"attempts":1,"since":"2025-01-02T03:00:00Z"},
 {"id":"bad","project":"web","state":"failed","why":"it broke","since":"2025-01-02T03:00:00Z"}],
 "sessions":[{"name":"ccl-auto-11","state":"working","why":"status file","task":"fix","agent":"claude","account":"compte1","pid":7,"since":"2025-01-02T03:00:00Z","attached":0}],
-"accounts":[{"name":"compte1","state":"active","why":"","agent":"claude","home":"/h/.claude-1","active":true}],
+"accounts":[{"name":"compte1","state":"active","why":"","agent":"claude","home":"/h/.claude-1","active":true,"used":83,"until":null},
+{"name":"compte2","state":"limited","why":"weekly limit","agent":"claude","home":"/h/.claude-2","active":false,"used":null,"until":"2025-01-03T00:00:00Z"}],
+"swap":{"under_way":null,"last":{"number":1,"from":"compte2","to":"compte1","error":null},"partial":null,"lines":["last swap 1 \u001b[2J"]},
 "queues":[{"project":"web","path":"/src/web","queued":0,"held":0,"working":1,"rejected":0,"done":1,"failed":1}]}"#;
 
 impl World {
@@ -143,7 +145,8 @@ fn tables_are_aligned_and_can_not_act_on_a_terminal() {
         assert_eq!(&line[column..column + state.len()], state);
     }
     world.run(&["sessions"]).is(0, &["ccl-auto-11", "compte1"]);
-    world.run(&["accounts"]).is(0, &["/h/.claude-1"]);
+    world.run(&["accounts"]).is(0, &["USED", "UNTIL", "/h/.claude-1", "83%", "2025-01-03T00:00:00Z"]);
+    assert!(status.out.contains("last swap 1 \\u{1b}[2J"), "{}", status.out);
     for command in ["status", "tasks", "sessions", "accounts"] {
         assert!(!world.run(&[command]).out.contains('\x1b'), "{command}");
     }
@@ -422,6 +425,7 @@ fn man_page_and_completions_know_every_command() {
         "sessions",
         "accounts",
         "wait task",
+        "wait swap",
         "wait idle",
         "hook",
         "unmount",
