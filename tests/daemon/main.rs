@@ -5,6 +5,7 @@
 mod world;
 
 mod hazards;
+mod homes;
 mod queue;
 mod restart;
 mod sessions;
