@@ -50,7 +50,8 @@ pub(super) fn plan(
 ) -> io::Result<LaunchPlan> {
     let rules = &agent.rules;
     if let Some(id) = request.resume.as_ref().filter(|id| !is_conversation(id)) {
-        let why = format!("{id:?} can't be resumed: a conversation's id is {CONVERSATION_LENGTH} hex digits and dashes");
+        let why =
+            format!("{id:?} can't be resumed: a conversation's id is {CONVERSATION_LENGTH} hex digits and dashes");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     let log = hook_log(&options.state_dir, &request.session);

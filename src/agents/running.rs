@@ -177,7 +177,9 @@ fn account(options: &AgentBookOptions, home: &Path) -> Option<AccountName> {
 fn children(pid: u32) -> Vec<u32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let lists = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok());
-    lists.flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+    lists
+        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 #[cfg(test)]
@@ -202,7 +204,12 @@ mod tests {
         assert!(!is_called(&["bash", "-c", "claude"], "bash", "bash", claude));
         assert!(!is_called(&["node", "server.js", "claude"], "node", "node", claude));
         let demo: &[&[&str]] = &[&["claude-failover", "demo-agent"]];
-        assert!(is_called(&["/x/claude-failover", "demo-agent", "--resume"], "claude-failover", "claude-failover", demo));
+        assert!(is_called(
+            &["/x/claude-failover", "demo-agent", "--resume"],
+            "claude-failover",
+            "claude-failover",
+            demo
+        ));
         assert!(!is_called(&["/x/claude-failover", "run"], "claude-failover", "claude-failover", demo));
     }
 
