@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -26,16 +27,15 @@ fn two_accounts(sessions: &[&str]) -> World {
     );
     setup.env = vec![("HOME".into(), at("home")), ("SHELL".into(), "/bin/sh".into())];
     world.configure(&setup);
-    let fixed = Command::new(program())
-        .args(["check", "--fix", "--config"])
-        .arg(world.path("config.yaml"))
-        .env("STATE_DIRECTORY", world.path("state"))
-        .envs(setup.env)
-        .output()
-        .expect("ran");
-    let told = String::from_utf8_lossy(&fixed.stdout);
-    assert!(world.path("two/projects").is_symlink(), "{told}{}", String::from_utf8_lossy(&fixed.stderr));
-    std::os::unix::fs::symlink(world.path("one"), world.path("home/.demo-agent")).expect("linked");
+    for entry in ["session-env", "file-history", "projects"] {
+        let shared = world.path(&format!("home/.demo-{entry}-shared"));
+        fs::create_dir(&shared).expect("made");
+        for home in ["one", "two"] {
+            fs::create_dir_all(world.path(home)).expect("made");
+            symlink(&shared, world.path(home).join(entry)).expect("linked");
+        }
+    }
+    symlink(world.path("one"), world.path("home/.demo-agent")).expect("linked");
     world.run();
     for name in sessions {
         world.until("the sessions", || !of_pane(&world, name, "#{pane_pid}").is_empty());
