@@ -17,7 +17,9 @@ use crate::{
     },
     ports::{Agents, Clock, Homes, QueueStore, StateStore, Terminal},
     queue::Queue,
+    quota::Quota,
     session::{Sessions, Tools},
+    switcher::Switcher,
     watcher::Watcher,
 };
 
@@ -88,6 +90,15 @@ impl Services {
         tasks.spawn(watcher.run());
         tasks.spawn(sessions.run());
         tasks.spawn(dispatcher.run());
+        let quota = Quota {
+            live: live.clone(),
+            homes: ports.homes.clone(),
+            clock: ports.clock.clone(),
+            config: config.clone(),
+        };
+        tasks.spawn(quota.run());
+        let switcher = Switcher { live: live.clone(), homes: ports.homes.clone(), clock: ports.clock.clone() };
+        tasks.spawn(switcher.run());
         Self { live, tasks: tokio::sync::Mutex::new(tasks) }
     }
 

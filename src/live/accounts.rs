@@ -12,7 +12,7 @@ use crate::model::{
     evidence::{Failure, Meaning},
     ids::AccountName,
     session::{Activity, Incarnation, Resume, Session, Verdict},
-    swap::{self, Cause, Swap, SwapEvent, SwapRefusal, SwapStep},
+    swap::{self, Swap, SwapEvent, SwapRefusal, SwapStep},
     task::{Delivery, Phase, Task},
 };
 
@@ -98,6 +98,10 @@ impl World {
         self.touch();
         for line in told(before.current.as_ref().or(next.current.as_ref()), event, now) {
             self.note(now, Kind::Swap, "swap", line);
+        }
+        if next.partial != before.partial {
+            let problem = next.partial.as_ref().map(|partial| SwapRefusal::from(partial).to_string());
+            self.health(swap::HEALTH, problem.as_deref(), now);
         }
         self.snapshot.swaps = Arc::new(next);
         Ok(())
@@ -245,14 +249,7 @@ fn told(swap: Option<&Swap>, event: &SwapEvent, now: Timestamp) -> Vec<String> {
     let took = seconds(now.duration_since(swap.since));
     let whole = seconds(now.duration_since(swap.begun));
     let line = match event {
-        SwapEvent::Begin { cause, .. } => {
-            let why = match cause {
-                Cause::Out { why } => why.clone(),
-                Cause::Proactive { used_percent } => format!("{used_percent} % of {from} is used"),
-                Cause::Person { .. } => "a person asked for it".to_owned(),
-            };
-            format!("swap {number} from {from} to {to} begun: {why}")
-        }
+        SwapEvent::Begin { cause, .. } => format!("swap {number} from {from} to {to} begun: {}", cause.words()),
         SwapEvent::Flipped => format!("swap {number}: link turned to {to} in {took}"),
         SwapEvent::Ensured => {
             format!("swap {number}: links of {to} are whole after {took}; {to} is active, sessions move")

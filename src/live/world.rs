@@ -555,12 +555,14 @@ impl World {
         self.event_seq
     }
 
-    /// Corrects an outcome that was only begun when it was recorded.
-    pub(super) fn outcome_done(&mut self, seq: u64, result: &Result<(), Refused>) {
-        let Err(refused) = result else { return };
+    /// Tells what became of a write that was only begun when it was recorded.
+    pub(super) fn outcome_done(&mut self, seq: u64, result: &Result<Vec<String>, Refused>) {
         let outcomes = Arc::make_mut(&mut self.snapshot.outcomes);
         if let Some(outcome) = outcomes.iter_mut().find(|outcome| outcome.seq == seq) {
-            outcome.result = Err((refused.kind, refused.message.clone()));
+            outcome.result = match result {
+                Ok(texts) => Ok(texts.iter().filter(|text| !text.is_empty()).cloned().collect::<Vec<_>>().join("; ")),
+                Err(refused) => Err((refused.kind, refused.message.clone())),
+            };
         }
     }
 

@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub rescan: u64,
     pub projects: Arc<Vec<Project>>,
     pub accounts: Arc<Vec<Account>>,
+    /// The agent of tasks that name none.
+    pub pool_agent: Option<AgentName>,
     pub swaps: Arc<Swaps>,
     pub tasks: imbl::OrdMap<TaskKey, Arc<Task>>,
     pub sessions: imbl::OrdMap<SessionName, Arc<Session>>,
@@ -116,6 +118,7 @@ impl Snapshot {
             rescan: 0,
             projects: Arc::default(),
             accounts: Arc::default(),
+            pool_agent: None,
             swaps: Arc::default(),
             tasks: imbl::OrdMap::new(),
             sessions: imbl::OrdMap::new(),

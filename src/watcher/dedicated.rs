@@ -41,7 +41,7 @@ mod tests {
     };
 
     fn account(name: &str) -> Option<AccountName> {
-        AccountName::parse(name)
+        AccountName::parse(name).ok()
     }
 
     fn found(pid: u32, of: Option<AccountName>, conversation: Option<&str>) -> Found {
