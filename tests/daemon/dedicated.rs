@@ -7,6 +7,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use serde_json::{Value, json};
+
 use crate::world::{Setup, World, program};
 
 /// A world with two accounts of the demo agent, and dedicated sessions with a shell each. `~/.demo-agent` leads to the first.
@@ -220,6 +222,55 @@ fn what_a_person_starts_under_another_account_after_a_swap_is_his_choice() {
     assert_eq!(of(&world, "mine", "pid"), pid);
     world.ok("echo swap one > $MNT/control");
     goes_on_under(&world, "mine", &id, "one");
+}
+
+#[test]
+fn an_agent_that_was_started_and_never_told_of_is_taken_over() {
+    let mut world = two_accounts(&["mine"]);
+    let id = starts_agent(&world, "mine");
+    says(&world, "mine", &id, "hello there");
+    world.ok("echo swap > $MNT/control");
+    goes_on_under(&world, "mine", &id, "two");
+    world.until("the end of the swap", || world.events().contains("from one to two done"));
+    let pid = of(&world, "mine", "pid");
+    world.kill_daemon();
+    // As a daemon leaves it that is killed between starting the agent and saying so.
+    let file = world.path("state/state.json");
+    let mut state: Value = serde_json::from_slice(&fs::read(&file).expect("a state")).expect("JSON");
+    let sessions = state["sessions"].as_array_mut().expect("sessions");
+    let session = sessions.iter_mut().find(|session| session["name"] == "mine").expect("the session");
+    let up = session["phase"]["up"].clone();
+    session["phase"] = json!("down");
+    session["resume"] = json!({
+        "from": "the-one-before", "conversation": id, "agent": up["agent"], "workdir": up["workdir"],
+        "since": up["started"], "not_before": up["started"],
+    });
+    fs::write(&file, state.to_string()).expect("written");
+    world.run();
+    goes_on_under(&world, "mine", &id, "two");
+    assert_eq!(of(&world, "mine", "pid"), pid);
+    assert!(!world.events().contains("could not be started"), "{}", world.events());
+}
+
+#[test]
+fn a_person_whose_agent_can_not_be_started_again_has_a_shell() {
+    let mut world = two_accounts(&["mine"]);
+    // In a home of its own the supervisor would answer the agent's first questions, and this file it can't read.
+    let config = fs::read_to_string(world.path("config.yaml")).expect("a configuration");
+    let home = format!("home: {}", world.path("two").display());
+    fs::write(world.path("config.yaml"), config.replace(&home, &format!("{home}, owned: true"))).expect("written");
+    fs::write(world.path("two/.claude.json"), "{").expect("written");
+    world.kill_daemon();
+    world.run();
+    let id = starts_agent(&world, "mine");
+    says(&world, "mine", &id, "hello there");
+    let client = Client::attach(&world, "mine");
+    world.ok("echo swap > $MNT/control");
+    world
+        .until("an event", || world.events().contains(&format!("conversation {id} was not resumed (5 failed starts)")));
+    assert!(client.looks_at(&world, "mine"));
+    world.until("a shell", || of_pane(&world, "mine", "#{pane_dead} #{pane_current_command}") == "0 sh");
+    assert_eq!(of(&world, "mine", "account"), "");
 }
 
 #[test]
