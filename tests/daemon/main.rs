@@ -4,6 +4,7 @@
 #[path = "../support/daemon.rs"]
 mod world;
 
+mod failover;
 mod hazards;
 mod queue;
 mod restart;
