@@ -322,6 +322,49 @@ fn check_only_looks_and_fix_only_makes_what_is_missing() {
     assert_eq!(tree(&world.path("")), after);
 }
 
+const TWO_ACCOUNTS: &str =
+    "projects: [{name: web, path: ~/web}]\naccounts:\n  - {name: one, home: ~/one}\n  - {name: two, home: ~/two}\n";
+
+/// Two new homes need one `check --fix`; the daemon says so and touches nothing before.
+#[test]
+fn the_daemon_refuses_homes_that_are_not_ready() {
+    let world = World::new();
+    for dir in ["web", "one", "two"] {
+        fs::create_dir(world.path(dir)).expect("mkdir");
+    }
+    world.config(TWO_ACCOUNTS);
+    let before = tree(&world.path(""));
+    let done = world.run(&["run", "--foreground"]).is(
+        1,
+        &[
+            "accounts[0].home: ",
+            "one/projects is missing",
+            "accounts[1].home: ",
+            "two/file-history is missing",
+            "claude_link: ",
+            "run `claude-failover check --fix` once",
+        ],
+    );
+    assert_eq!(done.err.matches(" is missing; ").count(), 7, "{done:#?}");
+    assert_eq!(tree(&world.path("")), before, "a refused start changed something");
+    world.run(&["check"]).is(1, &["config.yaml:3:", "one/projects is missing", "  -> claude-failover check --fix"]);
+    assert_eq!(tree(&world.path("")), before, "a check changed something");
+
+    // What a person has to look at is told beside what is only missing, and stays as it is.
+    fs::write(world.path("two/projects"), "mine").expect("write");
+    world.run(&["check", "--fix"]).is(1, &["made ", "config.yaml:4:", "two/projects is a file", "1 problem"]);
+    let done = world.run(&["run", "--foreground"]).is(1, &["two/projects is a file", "-> look at what it is"]);
+    assert!(!done.err.contains("missing;"), "{done:#?}");
+    assert_eq!(fs::read_to_string(world.path("two/projects")).expect("read"), "mine");
+
+    fs::remove_file(world.path("two/projects")).expect("rm");
+    world.run(&["check", "--fix"]).is(0, &["made ", "ok: account two: ", "no problems"]);
+    assert_eq!(fs::read_link(world.path(".claude")).expect("a link"), world.path("one"));
+    // Now it gets as far as tmux, which only says its version here.
+    let done = world.run(&["run", "--foreground"]).is(1, &["tmux"]);
+    assert!(!done.err.contains("accounts[") && !done.err.contains("claude_link"), "{done:#?}");
+}
+
 #[test]
 fn check_knows_a_mountpoint_inside_a_queue() {
     let world = World::new();

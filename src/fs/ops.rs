@@ -134,12 +134,18 @@ impl Ops {
         durable: bool,
         control_gid: Option<u32>,
     ) -> Self {
+        let mut devices = Vec::new();
+        for queue in &queues {
+            if !devices.contains(&queue.device) {
+                devices.push(queue.device);
+            }
+        }
         Self {
             backend,
             queues,
             durable,
             writing: Mutex::default(),
-            nodes: Mutex::new(Nodes::new()),
+            nodes: Mutex::new(Nodes::new(devices)),
             handles: Mutex::default(),
             next_handle: AtomicU64::new(1),
             rendered: Mutex::default(),
