@@ -6,6 +6,7 @@ mod world;
 
 mod failover;
 mod hazards;
+mod homes;
 mod queue;
 mod restart;
 mod sessions;
