@@ -7,7 +7,8 @@ mod stage;
 use std::process::{Command, Stdio};
 
 use stage::{
-    FAR, account, fact, lift, limit, linked_stage, records, seconds_ahead, session, stage, swaps, until_said, went_on,
+    FAR, account, fact, lift, limit, linked_stage, panes, records, seconds_ahead, session, stage, swaps, until_said,
+    went_on,
 };
 
 use crate::world::World;
@@ -214,8 +215,7 @@ fn ten_sessions_at_work_and_at_rest_move_at_once() {
     assert_eq!(conversations.len(), 6);
     all_under(&world, 10, "two");
     assert_eq!(swaps(&world), 1, "{}", world.events());
-    let listed = world.tmux(&["list-sessions", "-F", "#{session_name}"]);
-    assert_eq!(listed.lines().count(), 10, "no session was made up: {listed}");
+    assert_eq!(panes(&world), 10, "no session was made up");
 }
 
 #[test]

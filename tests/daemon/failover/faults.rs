@@ -51,7 +51,7 @@ fn a_broken_target_is_not_tried_again_and_again() {
 
 #[test]
 fn a_swap_that_can_not_be_undone_stops_all_swaps_until_a_person_has_looked() {
-    let mut world = linked_stage(1, &["one", "two"], "");
+    let mut world = linked_stage(1, &["one", "two"], "quota: {reactivate_cooldown: 1s}");
     world.until_word("sessions/pool-11/state", "idle");
     // Somebody puts a file where the link was: it can be turned neither way.
     fs::remove_file(world.path("link")).expect("removed");

@@ -90,6 +90,12 @@ pub fn session(world: &World, n: usize, file: &str) -> String {
     world.word(&format!("sessions/pool-{n}/{file}"))
 }
 
+/// How many panes the pool has.
+pub fn panes(world: &World) -> usize {
+    let names = world.tmux(&["list-panes", "-a", "-F", "#{session_name}"]);
+    names.lines().filter(|name| name.starts_with("pool-")).count()
+}
+
 /// Waits until the agent has said this word of a slow answer.
 #[track_caller]
 pub fn until_said(world: &World, n: usize, word: &str) {
