@@ -9,8 +9,9 @@ use super::world::{Refusal, World};
 use crate::model::{
     account::{self, Account, AccountEvent, Standing},
     event::Kind,
-    evidence::{Failure, Meaning},
+    evidence::{Failure, Meaning, Signal, Source},
     ids::AccountName,
+    limit::{Limit, LimitKind},
     session::{Activity, Incarnation, Resume, Session, Verdict},
     swap::{self, Swap, SwapEvent, SwapRefusal, SwapStep},
     task::{Delivery, Phase, Task},
@@ -54,11 +55,15 @@ impl World {
         let Some(account) = session.phase.incarnation().and_then(|incarnation| incarnation.account.clone()) else {
             return;
         };
-        let Some(signal) = session.verdict.evidence.first() else { return };
+        let verdict = &session.verdict;
+        let Some(signal) = verdict.evidence.first() else { return };
         let Meaning::TurnFailed { failure, message } = &signal.meaning else { return };
         let (session, signal) = (session.name.clone(), signal.clone());
         let event = match failure {
-            Failure::Limit(limit) => AccountEvent::Limited { session, limit: *limit, signal },
+            Failure::Limit(limit) => {
+                let limit = best_told(*limit, &verdict.evidence);
+                AccountEvent::Limited { session, limit, signal }
+            }
             Failure::Login => {
                 AccountEvent::Broken { why: format!("its login is lost: {message}"), signal: Some(signal) }
             }
@@ -218,6 +223,20 @@ impl World {
 
 fn under(incarnation: &Incarnation) -> String {
     incarnation.account.as_ref().map(|account| format!(" under {account}")).unwrap_or_default()
+}
+
+/// What all sources together say of a limit: a record knows the second of its end, a text only the minute.
+fn best_told(first: Limit, evidence: &[Signal]) -> Limit {
+    let told = |signal: &Signal| {
+        let Meaning::TurnFailed { failure: Failure::Limit(limit), .. } = &signal.meaning else { return None };
+        Some(*limit)
+    };
+    let record = evidence.iter().filter(|signal| signal.source == Source::Transcript).find_map(told);
+    let Some(record) = record else { return first };
+    Limit {
+        kind: if first.kind == LimitKind::Unknown { record.kind } else { first.kind },
+        resets_at: record.resets_at.or(first.resets_at),
+    }
 }
 
 fn reason(account: &Account, event: &AccountEvent) -> String {
