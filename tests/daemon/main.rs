@@ -5,6 +5,7 @@
 mod world;
 
 mod dedicated;
+mod failover;
 mod hazards;
 mod homes;
 mod queue;
