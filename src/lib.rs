@@ -16,6 +16,7 @@ pub mod live;
 pub mod model;
 pub mod ports;
 pub mod queue;
+pub mod repeater;
 pub mod session;
 pub mod sys;
 pub mod watcher;

@@ -18,6 +18,8 @@ mod ops_real;
 mod ops_text;
 mod real;
 pub mod render;
+mod repeat;
+mod repeating;
 pub mod tree;
 mod xattr;
 
@@ -36,6 +38,7 @@ pub use ops::{Attr, Caller, Kind, Ops, ROOT};
 pub use ops_file::Opened;
 pub use ops_real::SetAttr;
 pub use real::{QUEUE_DIRS, Queue};
+pub use repeat::Teller;
 
 /// What the mount needs of the daemon.
 pub trait Backend: Send + Sync + 'static {

@@ -25,10 +25,11 @@ use crate::fs::{
     error::FsError,
     handles::{Handle, RealFile},
     nodes::{Key, Where},
-    ops::{Attr, Caller, Ops, RealDir, lock},
+    ops::{Attr, Caller, Kind, Ops, RealDir, lock},
     ops_dir::sync_dir,
     ops_file::Opened,
     real::{FileId, QUEUE_DIRS, proc_path},
+    repeat::{At, Change, is_shown_twice},
 };
 
 /// A time to set; `None` is now.
@@ -83,6 +84,7 @@ impl Ops {
         let real = RealFile::new(file, writable, created);
         if created {
             self.touch(caller, self.place(&dir, name).map(Touched::Created));
+            self.tell_other_view(&dir, Change::Made { at: At::new(&dir.path, name), dir: false });
         }
         Ok((attr, self.add_real(attr.number, real, caller)))
     }
@@ -130,6 +132,7 @@ impl Ops {
             .map_err(|errno| FsError::system("link", errno))?;
         self.sync_after(&[&dir])?;
         self.touch(caller, self.place(&dir, name).map(Touched::Linked));
+        self.tell_other_view(&dir, Change::Made { at: At::new(&dir.path, name), dir: false });
         self.lookup_real(&dir, name)
     }
 
@@ -147,6 +150,8 @@ impl Ops {
         unlinkat(&dir.file, name, how).map_err(|errno| FsError::system("remove", errno))?;
         let synced = self.sync_after(&[&dir]);
         self.touch(caller, self.place(&dir, name).map(Touched::Removed));
+        let is_dir = matches!(how, UnlinkatFlags::RemoveDir);
+        self.tell_other_view(&dir, Change::Removed { at: At::new(&dir.path, name), dir: is_dir });
         synced
     }
 
@@ -160,7 +165,8 @@ impl Ops {
             return Err(FsError::Invalid);
         }
         let exchange = flags.contains(RenameFlags::RENAME_EXCHANGE);
-        let moved = FileId::of(&self.meta_in(&source, from.1)?);
+        let meta = self.meta_in(&source, from.1)?;
+        let (moved, is_dir) = (FileId::of(&meta), meta.is_dir());
         let back = if exchange { Some(FileId::of(&self.meta_in(&target, to.1)?)) } else { None };
         if self.is_durable(&target) {
             self.sync_name(&source, from.1)?;
@@ -180,6 +186,16 @@ impl Ops {
         if let (Some(from), Some(to)) = (self.place(&source, from.1), self.place(&target, to.1)) {
             let change = if exchange { Touched::Exchanged(from, to) } else { Touched::Renamed { from, to } };
             self.touch(caller, Some(change));
+        }
+        let (from, to) = (At::new(&source.path, from.1), At::new(&target.path, to.1));
+        if source.view == target.view && [&source, &target].iter().all(|dir| is_shown_twice(dir.queue, &dir.path)) {
+            if exchange {
+                self.tell_other_view(&source, Change::Moved { from: to.clone(), to: from.clone(), dir: is_dir });
+            }
+            self.tell_other_view(&source, Change::Moved { from, to, dir: is_dir });
+        } else {
+            self.tell_other_view(&source, Change::Removed { at: from, dir: is_dir });
+            self.tell_other_view(&target, Change::Arrived(to));
         }
         synced
     }
@@ -251,7 +267,9 @@ impl Ops {
         }
         self.sync_after(&[dir])?;
         self.touch(caller, self.place(dir, name).map(Touched::Created));
-        self.lookup_real(dir, name)
+        let attr = self.lookup_real(dir, name)?;
+        self.tell_other_view(dir, Change::Made { at: At::new(&dir.path, name), dir: attr.kind == Kind::Dir });
+        Ok(attr)
     }
 
     /// A full queue refuses new tasks where their writer stands, and a task at work can't be held.

@@ -101,15 +101,15 @@ pub fn rename_new(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to: &str) 
     }
 }
 
-/// Removes a name; a missing one is success.
+/// Removes a name; a missing one is success. Answers whether it was there.
 ///
 /// # Errors
 /// When it is there and can't be removed, or the directory can't be synced.
-pub fn remove(dir: impl AsFd, name: &str) -> io::Result<()> {
+pub fn remove(dir: impl AsFd, name: &str) -> io::Result<bool> {
     let dir = dir.as_fd();
     match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
-        Ok(()) => Ok(fsync(dir)?),
-        Err(nix::errno::Errno::ENOENT) => Ok(()),
+        Ok(()) => Ok(fsync(dir).map(|()| true)?),
+        Err(nix::errno::Errno::ENOENT) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -109,6 +109,7 @@ pub fn options(dir: &Path) -> Options {
         events_log: dir.join("events.jsonl"),
         durable: true,
         allow_other: false,
+        program: None,
         control_gid: None,
     }
 }
