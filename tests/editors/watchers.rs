@@ -56,7 +56,7 @@ impl<'a> Watcher<'a> {
             status.is_some()
         });
         assert!(status.is_some_and(|status| status.success()));
-        self.lines().join("\n")
+        self.lines().join("\n").trim_end().to_owned()
     }
 }
 
@@ -87,7 +87,6 @@ fn the_mount_tells_what_the_disk_below_tells() {
     }
     let desk = Desk::new();
     let dirs = ["inbox", "drafts", "done", "failed"];
-    let at = |base: &str| dirs.map(|dir| format!("\"{base}/{dir}\"")).join(" ");
     let flags = "-m -e create -e moved_to -e moved_from -e delete -e close_write --format '%f %e'";
     let watch = |name: &str, base: &str| -> Vec<Watcher<'_>> {
         let each = dirs
@@ -95,7 +94,6 @@ fn the_mount_tells_what_the_disk_below_tells() {
             .map(|dir| Watcher::start(&desk, &format!("{name}-{dir}"), &format!("{flags} \"{base}/{dir}\"")));
         each.collect()
     };
-    assert!(!at("x").is_empty());
     let real = watch("real", "$REAL");
     let root = watch("root", "$MNT");
     let project = watch("project", "$MNT/projects/web");
@@ -108,9 +106,14 @@ fn the_mount_tells_what_the_disk_below_tells() {
     desk.world.result("done/c.md");
     desk.quietly("printf -- '---\\nretries: x\\n---\\nwrong\\n' > inbox/d.md");
     desk.world.result("inbox/d.md.rejected");
-    desk.quietly("mv inbox/d.md failed/; mkdir inbox/lock.d; rmdir inbox/lock.d; ln done/a.md drafts/a.txt");
+    desk.quietly("mv inbox/d.md failed/");
     desk.world.until("the sidecar to go", || !desk.world.queue("inbox/d.md.rejected").exists());
-    desk.quietly("mv failed/d.md drafts/d.md; touch inbox/the-end; mv inbox/the-end done/the-end");
+    // The supervisor's changes are told a moment later; what others do meanwhile would come between.
+    for view in [&root, &project] {
+        view[0].tells("d.md.rejected DELETE");
+    }
+    desk.quietly("mkdir inbox/lock.d; rmdir inbox/lock.d; ln done/a.md drafts/a.txt; mv failed/d.md drafts/d.md");
+    desk.quietly("touch inbox/the-end; mv inbox/the-end done/the-end");
 
     for view in [&real, &root, &project] {
         view[2].tells("the-end MOVED_TO");
