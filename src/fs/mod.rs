@@ -51,11 +51,11 @@ pub trait Backend: Send + Sync + 'static {
     /// The errno's kind and the sentence that `control` shows.
     fn control(&self, scope: Scope, text: &[u8], writer: &Writer) -> Result<(), Refused>;
 
-    /// Whether a name may come into being in a queue directory, anew or moved there `from` another place.
+    /// Whether a name may come into being in a queue directory.
     ///
     /// # Errors
-    /// The errno's kind and a sentence: the queue is full; a task at work can't be held.
-    fn admits(&self, place: &Place, from: Option<&Place>) -> Result<(), Refused>;
+    /// The errno's kind and a sentence: the queue is full.
+    fn admits(&self, place: &Place) -> Result<(), Refused>;
 
     /// Something changed in a queue directory through the mount. Called after the change; a hint, so it must not wait.
     fn touched(&self, change: &Touched, writer: &Writer);
