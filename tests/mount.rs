@@ -13,6 +13,8 @@ mod durable;
 mod life;
 #[path = "mount/memory.rs"]
 mod memory;
+#[path = "mount/model.rs"]
+mod model;
 #[path = "mount/queue.rs"]
 mod queue;
 #[path = "mount/tools.rs"]

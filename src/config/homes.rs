@@ -2,9 +2,12 @@
 //! In: the configuration. Out: for each account the links of its home and where they must lead; who the operator's own link
 //! can lead to. Touches no file.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::{Path, PathBuf},
+};
 
-use super::schema::{Account, AgentKind, Config};
+use super::schema::{Account, AgentKind, Config, Shared};
 
 /// A link in an account's home that leads to what all accounts of its kind share.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,10 +56,56 @@ impl Config {
     }
 }
 
-impl super::schema::Shared {
+impl Shared {
     /// The shared directory's name.
-    #[must_use]
-    pub fn name(&self, kind: AgentKind, entry: &str) -> String {
-        self.pattern.replace("{agent}", kind.name()).replace("{entry}", entry)
+    fn name(&self, kind: AgentKind, entry: &str) -> String {
+        self.pattern.replace(AGENT, kind.name()).replace(ENTRY, entry)
+    }
+}
+
+/// What `shared.pattern` may hold.
+const AGENT: &str = "{agent}";
+const ENTRY: &str = "{entry}";
+
+/// What is wrong with `shared`, each with its key.
+pub(super) fn meaning(config: &Config, wrong: &mut impl FnMut(&str, String)) {
+    let Shared { root, entries, codex_entries, pattern } = &config.shared;
+    for (key, entries) in [("entries", entries), ("codex_entries", codex_entries)] {
+        let mut seen = HashSet::new();
+        for (n, entry) in entries.iter().enumerate() {
+            let at = format!("shared.{key}[{n}]");
+            if entry.is_empty() || entry == "." || entry == ".." || entry.contains(['/', '\0']) {
+                wrong(&at, format!("{entry:?} is no name of a directory in a home"));
+            } else if !seen.insert(entry) {
+                wrong(&at, format!("{entry:?} stands twice in `{key}`"));
+            }
+        }
+    }
+    let plain = pattern.replace(AGENT, "").replace(ENTRY, "");
+    if !pattern.contains(ENTRY) {
+        wrong("shared.pattern", format!("{pattern:?} must hold {ENTRY}, or all entries would be one directory"));
+    } else if plain.contains(['/', '\0']) {
+        wrong("shared.pattern", format!("{pattern:?} must be a name in `root`, without /"));
+    } else if plain.contains(['{', '}']) {
+        wrong("shared.pattern", format!("{pattern:?} may hold {AGENT} and {ENTRY}, nothing else in braces"));
+    }
+    let links = config.accounts.iter().flat_map(|account| {
+        let links = config.shared_links(account).into_iter();
+        links.map(move |link| (config.kind_of(account), link))
+    });
+    let links: Vec<_> = links.collect();
+    if !links.is_empty() && !root.is_absolute() {
+        wrong("shared.root", format!("{:?} needs $HOME, which isn't set", root.to_string_lossy()));
+    }
+    let mut kinds = BTreeMap::new();
+    for (kind, link) in &links {
+        let shown = link.target.display();
+        if kinds.entry(&link.target).or_insert(kind) != &kind {
+            let hint = format!("agents of different kinds would share {shown}; put {AGENT} into `pattern`");
+            return wrong("shared.pattern", hint);
+        }
+        if links.iter().any(|(_, other)| other.path == link.target) {
+            return wrong("shared.pattern", format!("{shown} would be a link to itself; choose another `root`"));
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use super::{
     decode::{Context, Setting, nearest},
     error::{LoadError, Place, Problem, Problems},
-    node,
+    homes, node,
     paths::{self, Lookup},
     schema::{AgentKind, CLAUDE_LINK, Config, SHARED_ROOT, default_agents},
 };
@@ -183,6 +183,8 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
             AgentKind::Claude | AgentKind::Codex | AgentKind::Demo | AgentKind::Command => {}
         }
     }
+
+    homes::meaning(config, &mut wrong);
 
     let life = &config.lifecycle;
     if life.restart_first > life.restart_max {

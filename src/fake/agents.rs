@@ -67,7 +67,10 @@ impl Agents for FakeWorld {
                 workdir: request.workdir.clone(),
                 keep_dead: true,
             },
-            conversation: request.resume.clone().or_else(|| chosen.then(|| format!("conversation-{}", request.incarnation))),
+            conversation: request
+                .resume
+                .clone()
+                .or_else(|| chosen.then(|| format!("conversation-{}", request.incarnation))),
         };
         self.effect(
             || format!("settings of {} for {}", request.incarnation, request.session),

@@ -79,8 +79,14 @@ pub(super) enum Due {
     Ready(u32),
     PasteShows(u32),
     Told(u32, Meaning, Source),
-    Begin { pid: u32, doing: u64 },
-    BeatOver { pid: u32, doing: u64 },
+    Begin {
+        pid: u32,
+        doing: u64,
+    },
+    BeatOver {
+        pid: u32,
+        doing: u64,
+    },
     Recovered(u32),
     /// Its account was struck a moment ago: the next request fails.
     Struck(u32),

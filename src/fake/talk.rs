@@ -125,7 +125,9 @@ impl Inner {
     pub fn say(&mut self, session: &SessionName, text: &str) {
         let Some(pid) = self.panes.get(session).map(|pane| pane.pid) else { return };
         let ready = |program: &&Program| {
-            program.kind == Kind::Telling && program.exit.is_none() && matches!(program.state, State::Prompt | State::Limited)
+            program.kind == Kind::Telling
+                && program.exit.is_none()
+                && matches!(program.state, State::Prompt | State::Limited)
         };
         if self.programs.get(&pid).filter(ready).is_some() {
             self.note(format!("person: says {text:?} in {session}"));
@@ -135,7 +137,8 @@ impl Inner {
 
     /// The agent that runs in a pane, as its processes tell.
     pub(super) fn found(&self, pid: u32) -> Option<Found> {
-        let program = self.programs.get(&pid).filter(|program| program.kind == Kind::Telling && program.exit.is_none())?;
+        let program =
+            self.programs.get(&pid).filter(|program| program.kind == Kind::Telling && program.exit.is_none())?;
         let known = program.conversation.clone().filter(|id| self.conversations.contains_key(id));
         Some(Found { pid, account: program.account.clone(), conversation: known })
     }

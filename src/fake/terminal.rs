@@ -50,7 +50,13 @@ impl Inner {
         self.show(session, program, None, false)
     }
 
-    pub(super) fn show(&mut self, session: &SessionName, program: Program, incarnation: Option<String>, keep_dead: bool) -> u32 {
+    pub(super) fn show(
+        &mut self,
+        session: &SessionName,
+        program: Program,
+        incarnation: Option<String>,
+        keep_dead: bool,
+    ) -> u32 {
         let pid = program.pid;
         let id = match self.panes.get(session) {
             Some(pane) => pane.id.clone(),

@@ -202,7 +202,9 @@ impl Inner {
         let text = match noted {
             None => Some("nothing is noted of going on".to_owned()),
             Some(_) if !program.is_agent() => Some("a person's shell is in it".to_owned()),
-            Some(_) if self.saved.accounts.iter().any(|one| one.active && Some(&one.name) == program.account.as_ref()) => {
+            Some(_)
+                if self.saved.accounts.iter().any(|one| one.active && Some(&one.name) == program.account.as_ref()) =>
+            {
                 Some("it runs under the active account".to_owned())
             }
             Some(noted) => {

@@ -11,7 +11,7 @@ use crate::model::{
     event::Kind,
     evidence::{Failure, Meaning},
     ids::AccountName,
-    session::{Activity, Resume, Session},
+    session::{Activity, Incarnation, Resume, Session, Verdict},
     swap::{self, Swap, SwapEvent, SwapRefusal, SwapStep},
     task::{Delivery, Phase, Task},
 };
@@ -161,10 +161,43 @@ impl World {
             let task = Task { phase: Phase::Working(run), ..(*task).clone() };
             self.snapshot.tasks.insert(assignment.task.clone(), Arc::new(task));
         }
-        let account = session.phase.incarnation().and_then(|incarnation| incarnation.account.as_ref());
-        let under = account.map(|account| format!(" under {account}")).unwrap_or_default();
+        let under = session.phase.incarnation().map(under).unwrap_or_default();
         let text = format!("goes on{under} after {}", seconds(lost));
         self.note(now, Kind::Swap, &format!("session {}", session.name), text);
+    }
+
+    /// A person's session is open again: with its agent, or with a shell where that could not go on.
+    pub(super) fn reopened(&mut self, session: &mut Session, incarnation: &Incarnation, now: Timestamp) {
+        let object = format!("session {}", session.name);
+        let failed = std::mem::take(&mut session.failures);
+        self.health(&object, None, now);
+        let Some(resume) = session.resume.take() else { return };
+        let (kind, text) = match (&incarnation.conversation, &resume.conversation) {
+            (Some(_), _) => (Kind::Swap, format!("goes on{}", under(incarnation))),
+            (None, Some(id)) => {
+                let text = format!("has no agent any more: conversation {id} was not resumed ({failed} failed starts)");
+                (Kind::Problem, text)
+            }
+            (None, None) => (Kind::Problem, "has no agent any more: its conversation is not known".to_owned()),
+        };
+        self.note(now, kind, &object, text);
+    }
+
+    /// Another process in a person's session: what was believed of the last one is over.
+    pub(super) fn found(&mut self, session: &mut Session, known: &Session, now: Timestamp) {
+        let (Some(before), Some(found)) = (known.phase.incarnation(), session.phase.incarnation()) else { return };
+        if (before.pid, &before.account) == (found.pid, &found.account) {
+            return;
+        }
+        let text = match (&found.account, &found.conversation) {
+            (None, _) => "no agent of an account runs in it".to_owned(),
+            (Some(_), None) => format!("its agent is pid {}{}, conversation not known yet", found.pid, under(found)),
+            (Some(_), Some(id)) => format!("its agent is pid {}{}, conversation {id}", found.pid, under(found)),
+        };
+        if before.pid != found.pid {
+            session.verdict = Verdict::unknown(now);
+        }
+        self.note(now, Kind::Session, &format!("session {}", session.name), text);
     }
 
     /// Notes the account with the run that the session has.
@@ -181,6 +214,10 @@ impl World {
         let task = Task { phase: Phase::Working(run), ..(*task).clone() };
         self.snapshot.tasks.insert(assignment.task.clone(), Arc::new(task));
     }
+}
+
+fn under(incarnation: &Incarnation) -> String {
+    incarnation.account.as_ref().map(|account| format!(" under {account}")).unwrap_or_default()
 }
 
 fn reason(account: &Account, event: &AccountEvent) -> String {

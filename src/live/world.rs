@@ -397,9 +397,8 @@ impl World {
                 session.spent = session.resume.is_some();
                 session.retired = false;
                 session.used = now;
-                if session.role == Role::Dedicated && session.resume.take().is_some() {
-                    let under = incarnation.account.as_ref().map(|a| format!(" under {a}")).unwrap_or_default();
-                    self.note(now, Kind::Swap, &object, format!("goes on{under}"));
+                if session.role == Role::Dedicated {
+                    self.reopened(&mut session, incarnation, now);
                 }
                 self.runs_under(&session, incarnation.account.as_ref());
                 self.note(
@@ -421,7 +420,7 @@ impl World {
             }
             SessionEvent::Resume { not_before, .. } => self.to_resume(&mut session, *not_before, now),
             SessionEvent::Resumed { .. } => self.resumed(&mut session, now),
-            SessionEvent::Found { .. } => {}
+            SessionEvent::Found { .. } => self.found(&mut session, &known, now),
             SessionEvent::Ready { .. } => self.health(&format!("session {name}"), None, now),
             SessionEvent::Died { exit, .. } => {
                 if let SessionPhase::Dead { incarnation, .. } = &session.phase {

@@ -20,6 +20,9 @@ const STALE_RESET_AFTER: SignedDuration = SignedDuration::from_mins(1);
 /// What an account whose usage nobody knows counts as, in percent: neither fresh nor full.
 const UNKNOWN_USED: u8 = 50;
 
+/// Every word that `Account::word` has.
+pub const WORDS: [&str; 5] = ["active", "available", "limited", "suspect", "broken"];
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Account {
     pub name: AccountName,

@@ -172,7 +172,12 @@ mod tests {
         let noon = "2026-11-21T12:00:00Z";
         // Message, when it was read, the zone of the machine, the end.
         let table = [
-            ("You've hit your 5-hour limit · resets 4:37am (UTC)", "2026-11-21T02:00:00Z", "UTC", "2026-11-21T04:37:00Z"),
+            (
+                "You've hit your 5-hour limit · resets 4:37am (UTC)",
+                "2026-11-21T02:00:00Z",
+                "UTC",
+                "2026-11-21T04:37:00Z",
+            ),
             ("· resets 4:37am (UTC)", noon, "UTC", "2026-11-22T04:37:00Z"),
             ("· resets 11:30pm (America/New_York)", noon, "UTC", "2026-11-22T04:30:00Z"),
             ("weekly limit · resets Nov 26, 2:37am (Europe/Zurich)", noon, "UTC", "2026-11-26T01:37:00Z"),
@@ -184,7 +189,12 @@ mod tests {
             ("resets 12am (UTC)", noon, "UTC", "2026-11-22T00:00:00Z"),
             ("resets 12:05pm (UTC)", noon, "UTC", "2026-11-21T12:05:00Z"),
             ("⚠ Usage limit reached · limit resets 4:37am", "2026-11-21T02:00:00Z", "UTC", "2026-11-21T04:37:00Z"),
-            ("● Usage limit reached · continuing automatically at 4:37am · esc to cancel", noon, "UTC", "2026-11-22T04:37:00Z"),
+            (
+                "● Usage limit reached · continuing automatically at 4:37am · esc to cancel",
+                noon,
+                "UTC",
+                "2026-11-22T04:37:00Z",
+            ),
             ("to purchase more credits or try again at 4:44 AM.", noon, "UTC", "2026-11-22T04:44:00Z"),
             ("or try again at\n4:44\u{202f}PM.", noon, "Asia/Tokyo", "2026-11-22T07:44:00Z"),
             ("or try again at Nov 27th, 2026 4:44 AM.", noon, "UTC", "2026-11-27T04:44:00Z"),

@@ -285,6 +285,13 @@ impl Session {
         self.since.saturating_add(pause).unwrap_or(Timestamp::MAX)
     }
 
+    /// Whether its agent is to run under the account that is active since `since`. What a person has started since then under
+    /// another one is his choice, until a limit stops it.
+    #[must_use]
+    pub fn follows(&self, incarnation: &Incarnation, since: Timestamp) -> bool {
+        self.role == Role::Pool || incarnation.started <= since || self.verdict.activity == Activity::Limited
+    }
+
     /// Whether its agent stands at its prompt with nothing to do.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -379,8 +386,10 @@ pub fn step(session: &Session, event: &SessionEvent, now: Timestamp) -> Result<O
         },
         E::Found { pid, account, conversation, .. } => match &session.phase {
             P::Up(incarnation) if dedicated => {
-                let conversation = conversation.clone().or_else(|| incarnation.conversation.clone());
-                let found = Incarnation { pid: *pid, account: account.clone(), conversation, ..incarnation.clone() };
+                // What files tell of the time before is not another process's.
+                let started = if incarnation.pid == *pid { incarnation.started } else { now };
+                let (account, conversation) = (account.clone(), conversation.clone());
+                let found = Incarnation { pid: *pid, account, conversation, started, ..incarnation.clone() };
                 Ok((found != *incarnation).then_some(P::Up(found)))
             }
             P::Down | P::Starting(_) | P::Up(_) | P::Ending(_) | P::Dead { .. } => not_now(),

@@ -10,7 +10,7 @@ use crate::{
         session::{Incarnation, Resume, Role, SessionEvent},
         task::Run,
     },
-    ports::{AgentError, Launch, LaunchPlan, LaunchRequest, TerminalError},
+    ports::{AgentError, Launch, LaunchPlan, LaunchRequest, Pane, TerminalError},
 };
 
 /// Runs the words given to it, then leaves the person at a shell, as he was before.
@@ -20,7 +20,12 @@ const ONLY_SHELL: &str = r#"exec "${SHELL:-/bin/sh}" -l"#;
 
 impl Job {
     pub(super) async fn reopen(&self, resume: &Resume) -> Result<(), String> {
-        let name = &self.session.name;
+        if let Some(pane) = self.living().await? {
+            let ours = pane.incarnation.is_some();
+            let conversation = resume.conversation.clone().filter(|_| ours);
+            let id = pane.incarnation.clone().unwrap_or_default();
+            return self.is_open(resume, id, None, conversation, pane).await;
+        }
         let account = self.tools.live.snapshot().under(&resume.agent).usable().cloned();
         self.end_stray().await?;
         let request = self.resumed(resume, account.clone());
@@ -34,13 +39,36 @@ impl Job {
             Err(error @ TerminalError::Down { .. }) => return Err(error.to_string()),
             Err(error) => return self.tell(SessionEvent::OpenFailed(error.to_string())).await,
         };
+        // A shell runs under no account.
+        let account = account.filter(|_| self.session.role == Role::Pool || resume.conversation.is_some());
+        self.is_open(resume, request.incarnation, account, resume.conversation.clone(), pane).await
+    }
+
+    /// What lives in a person's session though nothing is known to run there: started by a daemon that ended before it could say
+    /// so, or by himself. It is never ended; what it is tells a look at its processes.
+    async fn living(&self) -> Result<Option<Pane>, String> {
+        if self.session.role == Role::Pool {
+            return Ok(None);
+        }
+        let panes = self.tools.terminal.panes().await.map_err(|error| error.to_string())?;
+        Ok(panes.into_iter().find(|pane| pane.session == self.session.name && pane.exit.is_none()))
+    }
+
+    async fn is_open(
+        &self,
+        resume: &Resume,
+        id: String,
+        account: Option<AccountName>,
+        conversation: Option<String>,
+        pane: Pane,
+    ) -> Result<(), String> {
         let incarnation = Incarnation {
-            id: request.incarnation,
-            session: name.clone(),
+            id,
+            session: self.session.name.clone(),
             agent: resume.agent.clone(),
             account,
             workdir: resume.workdir.clone(),
-            conversation: resume.conversation.clone(),
+            conversation,
             pane: pane.id,
             pid: pane.pid,
             started: self.tools.clock.now(),

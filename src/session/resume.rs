@@ -34,7 +34,8 @@ pub fn onward(
     let due = match under {
         Under::Blocked(_) => return None,
         Under::Account(account) if incarnation.account.as_ref() != Some(&account.name) => {
-            at_rest_by(session, account.active_since, settings)
+            let follows = session.follows(incarnation, account.active_since);
+            follows.then(|| at_rest_by(session, account.active_since, settings))?
         }
         // A person's session goes on by itself or by him.
         Under::Account(_) => (limited && session.role == Role::Pool).then_some(now)?,
@@ -105,8 +106,8 @@ pub fn going_on(
             Some(_) | None => Step::Nothing,
         },
         SessionPhase::Down => match under {
-            Under::Blocked(_) => Step::Nothing,
-            Under::NoAccount | Under::Account(_) => {
+            Under::Blocked(_) if resume.conversation.is_some() => Step::Nothing,
+            Under::Blocked(_) | Under::NoAccount | Under::Account(_) => {
                 let at = session.start_after(settings.lifecycle.restart_first, settings.lifecycle.restart_max);
                 when(at, now, Step::Reopen(resume.clone()))
             }

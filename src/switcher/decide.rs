@@ -34,7 +34,7 @@ fn waits(session: &Session, to: &Account) -> bool {
             false
         }
         SessionPhase::Up(incarnation) | SessionPhase::Ending(incarnation) => {
-            incarnation.account.as_ref() != Some(&to.name)
+            incarnation.account.as_ref() != Some(&to.name) && session.follows(incarnation, to.active_since)
         }
         // What waits for a person there is not the swap's to wait for.
         SessionPhase::Starting(_) => !matches!(session.verdict.activity, Activity::Waiting(_)),

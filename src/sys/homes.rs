@@ -92,6 +92,25 @@ impl AccountHomes {
         report
     }
 
+    /// What to say when the operator's link leads elsewhere than to the home of the active account.
+    #[must_use]
+    pub fn astray(&self, active: &[AccountName]) -> Option<String> {
+        let link = self.0.link.as_deref()?;
+        let home = self.0.homes.iter().find(|home| home.linked && active.contains(&home.account))?;
+        let leads = match look::leads(link, &home.path) {
+            Leads::There => return None,
+            Leads::Elsewhere(to) => format!("leads to {}", to.display()),
+            Leads::Nothing => "is gone".to_owned(),
+            Leads::Taken(what) => format!("is {what}"),
+            Leads::Unknown(why) => format!("can't be looked at ({why})"),
+        };
+        let (shown, account, home) = (link.display(), &home.account, home.path.display());
+        Some(format!(
+            "{shown} {leads}, but the active account is {account}: a `claude` that you start yourself uses another one; \
+             `ln -sfn {home} {shown}` puts it right, the next swap does too"
+        ))
+    }
+
     /// The account to whose home the operator's link leads.
     #[must_use]
     pub fn linked(&self) -> Option<AccountName> {

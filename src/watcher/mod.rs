@@ -3,6 +3,7 @@
 //! Never types, starts or ends anything.
 
 pub mod classify;
+mod dedicated;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -16,7 +17,7 @@ use crate::{
     model::{
         account::AccountEvent,
         event::{Event, Kind},
-        evidence::{Look, Meaning, Screen},
+        evidence::{Look, Meaning, Screen, Source},
         ids::SessionName,
         session::{Activity, Incarnation, Role, Screens, Session, SessionEvent, SessionPhase, Verdict},
         snapshot::Snapshot,
@@ -62,6 +63,8 @@ struct Watched {
     look: Look,
     screen_changed: bool,
     files_read: Timestamp,
+    /// No agent was found at the last look into a person's session.
+    missing: bool,
     last_change: Timestamp,
     told_silent: bool,
     screens: Arc<Screens>,
@@ -254,7 +257,24 @@ impl Watcher {
         let files_every = if at_rest(session) { FILES_EVERY_IDLE } else { FILES_EVERY };
         if files_hinted || moved || now.duration_since(watched.files_read) >= files_every {
             watched.files_read = now;
+            if session.role == Role::Dedicated && matches!(session.phase, SessionPhase::Up(_)) {
+                let found = agents.find(&incarnation.agent, pane.pid).await;
+                // An agent that is just starting, or a list of processes that changed while it was read.
+                let missing = std::mem::replace(&mut watched.missing, found.is_none());
+                let news = dedicated::news(session, incarnation, pane.pid, found);
+                if let Some(news) = news.filter(|_| missing || !watched.missing) {
+                    // Everything is read again of what runs there now; the hooks were its predecessor's.
+                    let cursor = Cursor { hooks: watched.cursor.hooks, ..Cursor::default() };
+                    (watched.cursor, watched.history, watched.files_read) =
+                        (cursor, History::default(), Timestamp::default());
+                    events.push(Event::Session(name.clone(), news));
+                    return events;
+                }
+            }
             for signal in agents.signals(incarnation, &mut watched.cursor).await {
+                if session.role == Role::Dedicated && signal.source == Source::Hook && signal.at < incarnation.started {
+                    continue;
+                }
                 if let (Meaning::Used { usage }, Some(account)) = (&signal.meaning, &incarnation.account) {
                     events.push(Event::Account(account.clone(), AccountEvent::Used(usage.clone())));
                 }

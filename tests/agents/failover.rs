@@ -37,7 +37,10 @@ impl Stage {
     #[track_caller]
     fn went_on(&self, task: &str, text: &str) {
         let result = self.done(task);
-        assert!(result.contains("accounts:\n  - one\n  - two\n") || result.contains("accounts:\n- one\n- two\n"), "{result}");
+        assert!(
+            result.contains("accounts:\n  - one\n  - two\n") || result.contains("accounts:\n- one\n- two\n"),
+            "{result}"
+        );
         assert_eq!(self.fact(&result, "attempts"), "1", "{result}");
         let requests = self.main_requests();
         let second = requests.iter().find(|request| request.key == TWO).unwrap_or_else(|| panic!("{}", self.told()));

@@ -106,7 +106,8 @@ impl Stage {
         let mut world = World::prepare(&setup);
         if let Some(name) = dedicated {
             let (workdir, agent) = (world.path("web"), play.cli.name());
-            setup.more_pool = format!("  dedicated: [{{name: {name}, workdir: {}, agent: {agent}}}]\n", workdir.display());
+            setup.more_pool =
+                format!("  dedicated: [{{name: {name}, workdir: {}, agent: {agent}}}]\n", workdir.display());
         }
         configure(&mut setup, play, &clis, &mut world, mock.port());
         let begun = Instant::now();

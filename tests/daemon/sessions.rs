@@ -75,7 +75,9 @@ fn a_limit_parks_the_task_and_a_server_error_never_looks_like_one() {
     assert_eq!(world.word("tasks/parked/state"), "working");
     // The agent has no account to change: what else there is waits with it.
     world.submit("waits", "hello\n");
-    world.until("the second task", || world.mount("tasks/waits/state").exists() && world.word("tasks/waits/state") == "queued");
+    world.until("the second task", || {
+        world.mount("tasks/waits/state").exists() && world.word("tasks/waits/state") == "queued"
+    });
     assert_eq!(world.events().matches("\"kind\":\"limit\"").count(), 1, "{}", world.events());
 }
 

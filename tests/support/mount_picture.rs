@@ -185,6 +185,7 @@ pub fn picture(dir: &Path) -> Snapshot {
     };
     Snapshot {
         swaps: std::sync::Arc::default(),
+        pool_agent: Some(AgentName::parse("claude").expect("an agent name")),
         supervisor: "test".into(),
         seq: 1,
         at: at(10),
