@@ -161,7 +161,13 @@ fn unmoved(inner: &Inner, snapshot: &Snapshot) -> Vec<String> {
     for (name, pane) in &inner.panes {
         let Some(program) = inner.programs.get(&pane.pid).filter(|program| program.is_agent()) else { continue };
         let Some(account) = &program.account else { continue };
-        if !snapshot.account(account).is_some_and(|account| account.active) {
+        // What a person has started since is his choice.
+        let chosen = snapshot.sessions.get(name).is_some_and(|session| {
+            let active = snapshot.accounts.iter().find(|one| one.active && snapshot.account(account).is_some_and(|a| a.is_like(one)));
+            let known = session.phase.incarnation().zip(active);
+            known.is_some_and(|(incarnation, active)| !session.follows(incarnation, active.active_since))
+        });
+        if !chosen && !snapshot.account(account).is_some_and(|account| account.active) {
             open.push(format!("{name} runs under {account}, which is not active"));
         }
     }
