@@ -218,16 +218,16 @@ fn quoted_text_is_never_a_limit_nor_a_failure() {
 fn the_same_frame_with_the_agents_own_line_is_a_limit() {
     // Keeps the test above honest: its screens can tell.
     let own = [
-        ("claude", "❯ look\n  ⎿\u{a0} You've hit your 5-hour limit · resets 4:37am (UTC)"),
-        ("codex", "› look\n\n■ You’ve hit your usage limit. Upgrade to Pro or try again at 4:44 AM."),
+        ("claude", "❯ look\n  ⎿\u{a0} You've hit your 5-hour limit · resets 4:37am (UTC)", "empty five-hour"),
+        ("codex", "› look\n\n■ You’ve hit your usage limit. Upgrade to Pro or try again at 4:44 AM.", "empty limit"),
     ];
-    for (agent, talk) in own {
+    for (agent, talk, want) in own {
         let line = "─".repeat(120);
         let plain = match agent {
             "claude" => format!("{talk}\n\n{line}\n❯\u{a0}\n{line}\n  SL ok\n"),
             _ => format!("{talk}\n\n\n› Ask Codex to do anything\n\n  GPT-5.5 default · /home/dev/proj\n"),
         };
-        assert_eq!(summary(&look(agent, "", &plain)), "empty limit", "{plain}");
+        assert_eq!(summary(&look(agent, "", &plain)), want, "{plain}");
     }
 }
 

@@ -8,7 +8,13 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{agents::records::RecordRule, model::evidence::WaitingFor};
+use crate::{
+    agents::{
+        limits::{LimitRule, UsageRule},
+        records::RecordRule,
+    },
+    model::evidence::WaitingFor,
+};
 
 /// The version of the rules format that this program reads.
 pub const RULES_VERSION: u32 = 1;
@@ -79,6 +85,9 @@ pub struct Rules {
     #[serde(default)]
     pub home: Option<Home>,
     pub launch: LaunchRules,
+    /// Which limit is which; the first that fits.
+    #[serde(default)]
+    pub limits: Vec<LimitRule>,
     #[serde(default)]
     pub hooks: HookRules,
     #[serde(default)]
@@ -160,7 +169,11 @@ pub struct HookRules {
     pub settings: BTreeMap<String, Value>,
     /// Where a hook's data names the transcript.
     pub transcript_path: Option<String>,
+    /// The person's own settings file, when the agent tells its usage only to a status line: ours is installed, takes the
+    /// usage and shows what theirs would.
+    pub status_line: Option<String>,
     pub rules: Vec<RecordRule>,
+    pub usage: Vec<UsageRule>,
 }
 
 /// How our hooks reach the agent without touching anybody's files.
@@ -204,6 +217,8 @@ pub struct TranscriptRules {
     pub at: String,
     pub rules: Vec<RecordRule>,
     #[serde(default)]
+    pub usage: Vec<UsageRule>,
+    #[serde(default)]
     pub tokens: Option<TokenRules>,
 }
 
@@ -245,6 +260,8 @@ pub struct ScreenRules {
     pub input: Option<InputBox>,
     /// Lines above the input box that belong to the frame, not to the conversation.
     pub notice: Option<Pattern>,
+    /// A server's error, looked for on the whole screen: it can only take belief away.
+    pub server_error: Option<Pattern>,
     pub rules: Vec<ScreenRule>,
 }
 

@@ -8,12 +8,18 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    agents::{records, rules::StatusRules, running::Stat},
+    agents::{limits::Limits, records, rules::StatusRules, running::Stat},
     model::evidence::{Signal, Source},
 };
 
 /// The signal of the file as it is now, when it changed since `seen` (modification time in nanoseconds, inode).
-pub(super) fn read(rules: &StatusRules, path: &Path, pid: u32, seen: &mut Option<(i64, u64)>) -> Option<Signal> {
+pub(super) fn read(
+    rules: &StatusRules,
+    limits: Limits<'_>,
+    path: &Path,
+    pid: u32,
+    seen: &mut Option<(i64, u64)>,
+) -> Option<Signal> {
     let facts = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
     let stamp = (facts.mtime().saturating_mul(1_000_000_000).saturating_add(facts.mtime_nsec()), facts.ino());
     if *seen == Some(stamp) {
@@ -23,7 +29,7 @@ pub(super) fn read(rules: &StatusRules, path: &Path, pid: u32, seen: &mut Option
     let millis = record.pointer(&rules.at).and_then(Value::as_i64)?;
     let at = Timestamp::from_millisecond(millis).ok()?;
     *seen = Some(stamp);
-    records::read(&rules.rules, None, &record, Source::StatusFile, at)
+    records::read(&rules.rules, limits, None, &record, Source::StatusFile, at)
 }
 
 /// The conversation that the process tells of.

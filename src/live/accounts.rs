@@ -9,8 +9,9 @@ use super::world::{Refusal, World};
 use crate::model::{
     account::{self, Account, AccountEvent, Standing},
     event::Kind,
-    evidence::{Failure, Meaning},
+    evidence::{Failure, Meaning, Signal, Source},
     ids::AccountName,
+    limit::{Limit, LimitKind},
     session::{Activity, Incarnation, Resume, Session, Verdict},
     swap::{self, Swap, SwapEvent, SwapRefusal, SwapStep},
     task::{Delivery, Phase, Task},
@@ -54,11 +55,15 @@ impl World {
         let Some(account) = session.phase.incarnation().and_then(|incarnation| incarnation.account.clone()) else {
             return;
         };
-        let Some(signal) = session.verdict.evidence.first() else { return };
+        let verdict = &session.verdict;
+        let Some(signal) = verdict.evidence.first() else { return };
         let Meaning::TurnFailed { failure, message } = &signal.meaning else { return };
         let (session, signal) = (session.name.clone(), signal.clone());
         let event = match failure {
-            Failure::Limit(limit) => AccountEvent::Limited { session, limit: *limit, signal },
+            Failure::Limit(limit) => {
+                let limit = best_told(*limit, &verdict.evidence);
+                AccountEvent::Limited { session, limit, signal }
+            }
             Failure::Login => {
                 AccountEvent::Broken { why: format!("its login is lost: {message}"), signal: Some(signal) }
             }
@@ -220,6 +225,20 @@ fn under(incarnation: &Incarnation) -> String {
     incarnation.account.as_ref().map(|account| format!(" under {account}")).unwrap_or_default()
 }
 
+/// What all sources together say of a limit: a record knows the second of its end, a text only the minute.
+fn best_told(first: Limit, evidence: &[Signal]) -> Limit {
+    let told = |signal: &Signal| {
+        let Meaning::TurnFailed { failure: Failure::Limit(limit), .. } = &signal.meaning else { return None };
+        Some(*limit)
+    };
+    let record = evidence.iter().filter(|signal| signal.source == Source::Transcript).find_map(told);
+    let Some(record) = record else { return first };
+    Limit {
+        kind: if first.kind == LimitKind::Unknown { record.kind } else { first.kind },
+        resets_at: record.resets_at.or(first.resets_at),
+    }
+}
+
 fn reason(account: &Account, event: &AccountEvent) -> String {
     match (&account.standing, event) {
         (Standing::Limited(limited), _) => {
@@ -286,4 +305,55 @@ fn seconds(time: SignedDuration) -> String {
 
 fn account_second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        live::{load, persist},
+        model::{account::Account, event::Event, ids::AgentName, limit::Usage, swap::Cause},
+    };
+
+    fn account(name: &str, active: bool) -> Account {
+        let agent = AgentName::parse("claude").expect("name");
+        Account {
+            name: AccountName::parse(name).expect("name"),
+            agent: agent.clone(),
+            agents: vec![agent],
+            home: "/".into(),
+            active,
+            active_since: Timestamp::UNIX_EPOCH,
+            standing: Standing::Usable,
+            believed_from: Timestamp::UNIX_EPOCH,
+            usage: Usage::default(),
+        }
+    }
+
+    fn world(saved: Option<&[u8]>) -> World {
+        let accounts = vec![account("one", true), account("two", false)];
+        load(saved, Vec::new(), accounts, "id".to_owned(), Timestamp::UNIX_EPOCH).expect("a world")
+    }
+
+    #[test]
+    fn a_half_done_swap_stands_in_health_until_it_is_cleared_also_over_a_restart() {
+        let mut world = world(None);
+        let tell = |world: &mut World, event| {
+            let from = AccountName::parse("one").expect("name");
+            world.apply(&Event::Swap { from, event }, Timestamp::UNIX_EPOCH).expect("taken");
+        };
+        let cause = Cause::Out { why: "w".to_owned() };
+        tell(&mut world, SwapEvent::Begin { to: AccountName::parse("two").expect("name"), cause });
+        tell(&mut world, SwapEvent::Failed { why: "no links".to_owned() });
+        assert!(world.snapshot.health.is_empty());
+        tell(&mut world, SwapEvent::RollBackFailed { why: "no disk".to_owned() });
+        let mut again = self::world(Some(&persist::render(&world)));
+        for world in [&world, &again] {
+            let told = world.snapshot.health.get(swap::HEALTH).expect("in health");
+            assert!(told.contains("no links") && told.contains("no disk") && told.contains("clear-partial"), "{told}");
+        }
+        tell(&mut again, SwapEvent::ClearPartial);
+        assert!(again.snapshot.health.is_empty());
+        assert_eq!((again.snapshot.swaps.done(), again.snapshot.swaps.failed), (0, 1));
+    }
 }

@@ -114,6 +114,8 @@ pub struct Look {
     pub input: Option<String>,
     /// The input box holds a collapsed paste (`[Pasted text #1 +9 lines]`).
     pub pasted: bool,
+    /// A server's error stands somewhere on the screen: a limit that only this screen shows is not believed.
+    pub server_error: bool,
     /// What title and screen mean, best first.
     pub signals: Vec<Signal>,
 }

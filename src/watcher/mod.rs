@@ -4,18 +4,22 @@
 
 pub mod classify;
 mod dedicated;
+mod shown;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{broadcast::error::RecvError, watch};
 
-use self::classify::{History, Over, classify, over, was_taken};
+use self::{
+    classify::{History, Over, Settings, classify, over, was_taken},
+    shown::ScreenLimit,
+};
 use crate::{
     config::Config,
     live::Live,
     model::{
-        account::AccountEvent,
+        account::{Account, AccountEvent, Standing},
         event::{Event, Kind},
         evidence::{Look, Meaning, Screen, Source},
         ids::SessionName,
@@ -152,7 +156,21 @@ impl Watcher {
         for (session, pane) in present {
             events.extend(self.session(&snapshot, &session, pane, files_hinted).await);
         }
+        events.extend(snapshot.accounts.iter().filter_map(|account| self.recovered(&snapshot, account)));
         self.live.report(events).await;
+    }
+
+    /// A suspicion whose screen shows something else, or is gone.
+    fn recovered(&self, snapshot: &Snapshot, account: &Account) -> Option<Event> {
+        let Standing::Suspect { session, .. } = &account.standing else { return None };
+        let incarnation = snapshot.sessions.get(session).and_then(|session| session.phase.incarnation());
+        let watched = incarnation
+            .filter(|i| i.account.as_ref() == Some(&account.name))
+            .and_then(|incarnation| self.watched.get(session).filter(|watched| watched.incarnation == incarnation.id));
+        let confirm = self.config.borrow().quota.confirm;
+        let stands = watched.is_some_and(|watched| watched.history.screen_limit(confirm).is_some());
+        let recovered = AccountEvent::Recovered { session: session.clone() };
+        (!stands).then(|| Event::Account(account.name.clone(), recovered))
     }
 
     /// Reads the screens that may have changed, all in one go.
@@ -230,9 +248,10 @@ impl Watcher {
         let now = self.clock.now();
         let name = &session.name;
         let Some(incarnation) = session.phase.incarnation() else { return Vec::new() };
-        let (stalled_after, silent_after) = {
+        let (settings, silent_after) = {
             let config = self.config.borrow();
-            (config.watcher.idle_timeout, config.watcher.silent_after)
+            let settings = Settings { stalled_after: config.watcher.idle_timeout, confirm: config.quota.confirm };
+            (settings, config.watcher.silent_after)
         };
         let of = incarnation.id.clone();
         let agents = self.agents.clone();
@@ -288,9 +307,14 @@ impl Watcher {
         }
         let look = watched.look.clone();
         watched.history.see(&look, now);
+        // A screen that moved since it was read says nothing of now.
+        if watched.pane_change == Some(pane.change) && !watched.plain_stale {
+            watched.history.read_limit(&look, now);
+        }
+        events.extend(suspicion(snapshot, session, incarnation, watched.history.screen_limit(settings.confirm)));
 
         let verdict =
-            classify(&watched.history, session.task.is_some(), look.ready, watched.last_change, stalled_after, now);
+            classify(&watched.history, session.task.is_some(), look.ready, watched.last_change, settings, now);
         let conversation = watched.history.conversation.clone();
         // Compared with what the owner shows, not with what was sent: a report may have been dropped.
         let named = conversation.is_some() && conversation != incarnation.conversation;
@@ -304,7 +328,7 @@ impl Watcher {
             events.push(Event::Session(name.clone(), SessionEvent::Ready { of: of.clone() }));
         }
         let goes_on = session.resume.as_ref().is_some_and(|resume| resume.from != incarnation.id);
-        if goes_on && is_up(&verdict, &look) && watched.history.has_begun() {
+        if goes_on && is_up(&verdict, &look) && watched.history.has_begun(agents.tells_prompts(&incarnation.agent)) {
             events.push(Event::Session(name.clone(), SessionEvent::Resumed { of: of.clone() }));
         }
         let quiet = now.duration_since(watched.last_change);
@@ -409,6 +433,22 @@ impl Watcher {
             Event::Task(assignment.task.clone(), TaskEvent::Paused { run: run.id.clone(), why }),
         ]
     }
+}
+
+/// A limit that only a screen shows and that nobody was told of yet. One that is believed is told with the verdict.
+fn suspicion(
+    snapshot: &Snapshot,
+    session: &Session,
+    incarnation: &Incarnation,
+    shown: Option<ScreenLimit<'_>>,
+) -> Option<Event> {
+    let account = snapshot.account(incarnation.account.as_ref()?)?;
+    let signal = match shown {
+        Some(ScreenLimit::Suspected(signal)) if signal.at > account.believed_from => signal.clone(),
+        Some(ScreenLimit::Suspected(_) | ScreenLimit::Believed(_)) | None => return None,
+    };
+    let suspected = AccountEvent::Suspected { session: session.name.clone(), signal };
+    (account.standing == Standing::Usable).then(|| Event::Account(account.name.clone(), suspected))
 }
 
 /// Wakes on a new picture in which a session moved; the watcher's own reports don't matter to it.
