@@ -429,6 +429,7 @@ impl Ops {
             (Object::Session(name), What::Keys) => Scope::Keys(name.clone()),
             (Object::Session(name), What::Control) => Scope::Session(name.clone()),
             (Object::Task(_, key), What::Control) => Scope::Task(key.clone()),
+            (Object::Accounts, What::Control) => Scope::ActiveAccount,
             (_, What::Control) => Scope::Daemon,
             _ => return None,
         })

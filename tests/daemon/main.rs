@@ -4,7 +4,9 @@
 #[path = "../support/daemon.rs"]
 mod world;
 
+mod dedicated;
 mod hazards;
+mod homes;
 mod queue;
 mod restart;
 mod sessions;
