@@ -185,6 +185,8 @@ pub fn apply_live(old: &Config, new: &Config) -> Arc<Config> {
     Arc::new(Config {
         dispatcher: new.dispatcher.clone(),
         watcher: new.watcher.clone(),
+        quota: new.quota.clone(),
+        switcher: new.switcher.clone(),
         lifecycle: new.lifecycle.clone(),
         control: new.control.clone(),
         ..old.clone()
@@ -211,5 +213,39 @@ mod tests {
         assert_eq!(active(None), ["a", "c"]);
         assert_eq!(active(Some("a")), ["a", "c"]);
         assert_eq!(active(Some("b")), ["b", "c"]);
+    }
+
+    /// No change of the configuration is lost without a word.
+    #[test]
+    fn what_changes_is_taken_over_or_named() {
+        const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
+        let changes: [fn(&mut Config); 14] = [
+            |config| {
+                config
+                    .projects
+                    .push(config::Project { name: "a".to_owned().try_into().expect("a name"), path: "/a".into() })
+            },
+            |config| config.accounts.push(config::Account::new(AccountName::parse("a").expect("a name"), "/a".into())),
+            |config| config.claude_link = None,
+            |config| config.shared.entries.clear(),
+            |config| config.pool.autonomous.max += 1,
+            |config| config.agents.clear(),
+            |config| config.dispatcher.max_queued += 1,
+            |config| config.watcher.idle_timeout += SECOND,
+            |config| config.quota.confirm += 1,
+            |config| config.switcher.save_grace += SECOND,
+            |config| config.lifecycle.reconcile += SECOND,
+            |config| config.tmux.history_limit += 1,
+            |config| config.mount.enabled = false,
+            |config| config.control.reply_within += SECOND,
+        ];
+        assert_eq!(changes.len(), Config::KEYS.len());
+        for (change, key) in changes.iter().zip(Config::KEYS) {
+            let (old, mut new) = (Config::default(), Config::default());
+            change(&mut new);
+            assert_ne!(old, new, "{key}");
+            let named = needs_restart(&old, &new);
+            assert!(named == [*key] || (named.is_empty() && *apply_live(&old, &new) == new), "{key}: {named:?}");
+        }
     }
 }

@@ -151,6 +151,8 @@ fn when(at: &Zoned, now: &Zoned) -> String {
 fn zone_name(at: &Zoned) -> String {
     match at.time_zone() {
         zone if zone == &TimeZone::UTC || zone.is_unknown() => "UTC".to_owned(),
+        // One zone with two names; Claude Code says the short one.
+        zone if zone.iana_name() == Some("Etc/UTC") => "UTC".to_owned(),
         zone => zone.iana_name().map_or_else(|| at.strftime("%Z").to_string(), str::to_owned),
     }
 }

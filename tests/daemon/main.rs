@@ -5,7 +5,9 @@
 mod world;
 
 mod dedicated;
+mod failover;
 mod hazards;
+mod homes;
 mod queue;
 mod restart;
 mod sessions;

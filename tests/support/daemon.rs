@@ -119,6 +119,8 @@ impl World {
             .args(["run", "--foreground", "--config"])
             .arg(self.path("config.yaml"))
             .env("STATE_DIRECTORY", self.path("state"))
+            // By default a link in it is turned.
+            .env("HOME", self.path("home"))
             // Never seen in a pane.
             .env("FAKE_API_KEY", "a-secret-of-the-daemon")
             .env("CLAUDE_FAILOVER_LOG", "claude_failover=debug")
