@@ -315,6 +315,15 @@ mod tests {
     }
 
     #[test]
+    fn a_conversation_s_id_can_be_no_option_and_no_search_word() {
+        assert!(is_conversation("0199f3b1-1111-7000-8000-00000000abcd"));
+        for id in ["", "yesterday", "--dangerously-skip-permissions", "0199f3b1-1111-7000-8000-00000000abcd\n"] {
+            assert!(!is_conversation(id), "{id}");
+        }
+        assert!(!is_conversation(&"/".repeat(CONVERSATION_LENGTH)));
+    }
+
+    #[test]
     fn places_are_filled_once() {
         let places = BTreeMap::from([("a", "{b}".to_owned()), ("b", "no".to_owned())]);
         assert_eq!(fill("x{a}{c}{", &places), "x{b}{c}{");
