@@ -217,6 +217,35 @@ fn wait_answers_by_its_exit_code() {
     let late = world.run(&["wait", "task", "fix", "--timeout", "300ms"]).is(4, &["time is up: fix is working"]);
     assert!(!late.err.contains('\x1b'), "{}", late.err);
     world.run(&["wait", "idle", "-t", "1ms"]).is(4, &["1 tasks are open, 1 sessions work"]);
+    world.run(&["wait", "swap"]).is(0, &[]);
+    let swap = r#"{"number":2,"from":"compte1","to":"compte2","step":"move","error":"\u001b[2J"}"#;
+    world.status(&STATUS.replace("\"under_way\":null", &format!("\"under_way\":{swap}")));
+    world.run(&["wait", "swap", "-t", "1ms"]).is(4, &["swap 2 from compte1 to compte2: move"]);
+    world.status(&STATUS.replace("\"partial\":null", &format!("\"partial\":{swap}")));
+    world.run(&["wait", "swap"]).is(1, &["swap 2 is half done: \\u{1b}[2J"]);
+}
+
+/// A swap that fails while somebody waits is told; the daemon may even be restarted meanwhile.
+#[test]
+fn wait_swap_tells_of_one_that_failed_meanwhile() {
+    let world = World::new();
+    let status = world.path("run/claude-failover/status.json");
+    fs::create_dir_all(status.parent().expect("parent")).expect("mkdir");
+    nix::unistd::mkfifo(&status, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+    let mut child = world.command(&["wait", "swap", "--timeout", "60s"]).stderr(Stdio::piped()).spawn().expect("spawn");
+    let mut writer = fs::OpenOptions::new().write(true).open(&status).expect("open");
+    fs::remove_file(&status).expect("remove");
+    let under_way = STATUS.replace("\"under_way\":null", r#""under_way":{"number":2,"step":"move"}"#);
+    std::io::Write::write_all(&mut writer, under_way.as_bytes()).expect("write");
+    drop(writer);
+    world.status(&STATUS.replace(
+        r#""last":{"number":1,"from":"compte2","to":"compte1","error":null}"#,
+        r#""last":{"number":2,"from":"compte1","to":"compte2","error":"no links"}"#,
+    ));
+    let mut err = String::new();
+    child.stderr.take().expect("pipe").read_to_string(&mut err).expect("read");
+    assert_eq!(child.wait().expect("wait").code(), Some(1), "{err}");
+    assert!(err.contains("swap 2 from compte1 to compte2 failed: no links"), "{err}");
 }
 
 #[test]

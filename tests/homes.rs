@@ -185,10 +185,12 @@ async fn ensuring_makes_a_home_whole_for_the_next_account() {
     fs::remove_file(person.path("two/projects")).expect("gone");
     symlink("../one/../.claude-projects-shared", person.path("two/projects")).expect("a link");
     homes.ensure(&account("two")).await.expect("whole");
-    // What a link leads to may go missing too.
-    fs::remove_dir(person.path(".claude-file-history-shared")).expect("gone");
+    // What a link leads to may go missing too, however it is spelled.
+    for entry in ["file-history", "projects"] {
+        fs::remove_dir_all(person.path(&format!(".claude-{entry}-shared"))).expect("gone");
+    }
     homes.ensure(&account("two")).await.expect("whole");
-    assert!(person.path("one/file-history").is_dir());
+    assert!(person.path("one/file-history").is_dir() && person.path("two/projects").is_dir());
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@ mod picture;
 #[path = "support/mount_world.rs"]
 mod world;
 
+#[path = "mount/accounts.rs"]
+mod accounts;
 #[path = "mount/control.rs"]
 mod control;
 #[path = "mount/durable.rs"]

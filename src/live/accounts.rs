@@ -306,3 +306,54 @@ fn seconds(time: SignedDuration) -> String {
 fn account_second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        live::{load, persist},
+        model::{account::Account, event::Event, ids::AgentName, limit::Usage, swap::Cause},
+    };
+
+    fn account(name: &str, active: bool) -> Account {
+        let agent = AgentName::parse("claude").expect("name");
+        Account {
+            name: AccountName::parse(name).expect("name"),
+            agent: agent.clone(),
+            agents: vec![agent],
+            home: "/".into(),
+            active,
+            active_since: Timestamp::UNIX_EPOCH,
+            standing: Standing::Usable,
+            believed_from: Timestamp::UNIX_EPOCH,
+            usage: Usage::default(),
+        }
+    }
+
+    fn world(saved: Option<&[u8]>) -> World {
+        let accounts = vec![account("one", true), account("two", false)];
+        load(saved, Vec::new(), accounts, "id".to_owned(), Timestamp::UNIX_EPOCH).expect("a world")
+    }
+
+    #[test]
+    fn a_half_done_swap_stands_in_health_until_it_is_cleared_also_over_a_restart() {
+        let mut world = world(None);
+        let tell = |world: &mut World, event| {
+            let from = AccountName::parse("one").expect("name");
+            world.apply(&Event::Swap { from, event }, Timestamp::UNIX_EPOCH).expect("taken");
+        };
+        let cause = Cause::Out { why: "w".to_owned() };
+        tell(&mut world, SwapEvent::Begin { to: AccountName::parse("two").expect("name"), cause });
+        tell(&mut world, SwapEvent::Failed { why: "no links".to_owned() });
+        assert!(world.snapshot.health.is_empty());
+        tell(&mut world, SwapEvent::RollBackFailed { why: "no disk".to_owned() });
+        let mut again = self::world(Some(&persist::render(&world)));
+        for world in [&world, &again] {
+            let told = world.snapshot.health.get(swap::HEALTH).expect("in health");
+            assert!(told.contains("no links") && told.contains("no disk") && told.contains("clear-partial"), "{told}");
+        }
+        tell(&mut again, SwapEvent::ClearPartial);
+        assert!(again.snapshot.health.is_empty());
+        assert_eq!((again.snapshot.swaps.done(), again.snapshot.swaps.failed), (0, 1));
+    }
+}

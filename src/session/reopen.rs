@@ -10,7 +10,7 @@ use crate::{
         session::{Incarnation, Resume, Role, SessionEvent},
         task::Run,
     },
-    ports::{AgentError, Launch, LaunchPlan, LaunchRequest, Pane, TerminalError},
+    ports::{AgentError, Launch, LaunchRequest, Pane, TerminalError},
 };
 
 /// Runs the words given to it, then leaves the person at a shell, as he was before.
@@ -29,11 +29,15 @@ impl Job {
         let account = self.tools.live.snapshot().under(&resume.agent).usable().cloned();
         self.end_stray().await?;
         let request = self.resumed(resume, account.clone());
-        let plan = match self.tools.agents.launch(&request).await {
-            Ok(plan) => self.for_its_role(resume, plan),
+        let launch = match self.tools.agents.launch(&request).await {
+            Ok(plan) => self.for_its_role(resume, plan.launch),
+            // A person gets his shell whatever is wrong with his agent.
+            Err(_) if self.session.role == Role::Dedicated && resume.conversation.is_none() => {
+                self.shell(request.incarnation.clone(), resume.workdir.clone())
+            }
             Err(AgentError { message, .. }) => return self.tell(SessionEvent::OpenFailed(message)).await,
         };
-        let pane = match self.tools.terminal.open(&plan.launch).await {
+        let pane = match self.tools.terminal.open(&launch).await {
             Ok(pane) => pane,
             // Whether it was started is not known; if it was, it is ended before the next start.
             Err(error @ TerminalError::Down { .. }) => return Err(error.to_string()),
@@ -93,14 +97,14 @@ impl Job {
     }
 
     /// A person's session leaves him at a shell when the agent ends; a pool session keeps its dead pane.
-    fn for_its_role(&self, resume: &Resume, plan: LaunchPlan) -> LaunchPlan {
+    fn for_its_role(&self, resume: &Resume, launch: Launch) -> Launch {
         if self.session.role == Role::Pool {
-            return plan;
+            return launch;
         }
         let script = if resume.conversation.is_some() { THEN_SHELL } else { ONLY_SHELL };
         let mut argv = vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned(), "sh".to_owned()];
-        argv.extend(plan.launch.argv);
-        LaunchPlan { launch: Launch { argv, keep_dead: false, ..plan.launch }, ..plan }
+        argv.extend(launch.argv);
+        Launch { argv, keep_dead: false, ..launch }
     }
 
     /// Types the words to go on into an agent that did not take them at its start.

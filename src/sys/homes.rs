@@ -141,7 +141,11 @@ impl Inner {
             Some(Fault { mend: None, message, remedy }) => {
                 Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{message}; {remedy}")))
             }
-            Some(Fault { mend: Some(_), .. }) | None => turn(link, &home.path),
+            Some(Fault { mend: Some(_), .. }) | None => turn(link, &home.path).map_err(|error| {
+                let (shown, to) = (link.display(), home.path.display());
+                let text = format!("{shown} can't be turned to {to}: {error}; its directory must be there and ours");
+                io::Error::new(error.kind(), text)
+            }),
         }
     }
 
@@ -166,7 +170,7 @@ impl Inner {
     }
 }
 
-/// Where an agent keeps its login (Claude Code 2.1.329, Codex 0.151: seen in their homes).
+/// Where an agent keeps its login (Claude Code 2.1.329, Codex 0.169.0: as they write them themselves).
 fn login_file(kind: AgentKind) -> Option<&'static str> {
     match kind {
         AgentKind::Claude | AgentKind::Demo => Some(".credentials.json"),

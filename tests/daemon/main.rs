@@ -4,6 +4,7 @@
 #[path = "../support/daemon.rs"]
 mod world;
 
+mod dedicated;
 mod failover;
 mod hazards;
 mod homes;

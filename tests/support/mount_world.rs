@@ -50,6 +50,13 @@ impl FakeDaemon {
                 Verb::Cancel(TaskRef::Text(id)) if self.snapshot().find_tasks(id).is_empty() => {
                     return refused(RefusedKind::NotFound, "no such task");
                 }
+                Verb::Swap(Some(name)) if self.snapshot().account(name).is_none() => {
+                    return refused(RefusedKind::NotFound, "no such account");
+                }
+                Verb::Swap(None) => return refused(RefusedKind::TryAgain, "no other account can be used now"),
+                Verb::Swap(Some(name)) if name.as_str() == "compte3" => {
+                    return refused(RefusedKind::Unclean, "a swap is half done");
+                }
                 Verb::Resume => return refused(RefusedKind::Busy, "a swap is under way"),
                 Verb::Reload => return refused(RefusedKind::Failed, "tried and undone"),
                 Verb::Retry(_) => return refused(RefusedKind::TryAgain, "cooldown"),
@@ -80,6 +87,13 @@ impl Backend for FakeDaemon {
         let mut next = (**snapshot).clone();
         next.seq += 1;
         next.paused |= text == b"pause\n";
+        if let (Scope::ActiveAccount, Ok(()), Ok(name)) = (&scope, &result, std::str::from_utf8(text))
+            && !name.trim().is_empty()
+        {
+            for account in Arc::make_mut(&mut next.accounts) {
+                account.active = account.name.as_str() == name.trim();
+            }
+        }
         let outcome = Outcome {
             seq: 1,
             at: jiff::Timestamp::now(),

@@ -73,9 +73,13 @@ pub fn leads(link: &Path, wanted: &Path) -> Leads {
         Ok(to) => link.parent().unwrap_or(Path::new("/")).join(to),
         Err(error) => return unknown(error),
     };
-    let same =
-        to == wanted || fs::canonicalize(&to).is_ok_and(|to| fs::canonicalize(wanted).is_ok_and(|wanted| to == wanted));
+    let same = to == wanted || place(&to).is_some_and(|to| place(wanted) == Some(to));
     if same { Leads::There } else { Leads::Elsewhere(to) }
+}
+
+/// Where a path really is, also while nothing stands there.
+fn place(path: &Path) -> Option<PathBuf> {
+    fs::canonicalize(path).ok().or_else(|| Some(fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?)))
 }
 
 /// Everything that is wrong with a home.
@@ -135,7 +139,7 @@ fn shared(link: &SharedLink) -> Option<Fault> {
                     "with no agent running, move what is in it to {there}; then: rmdir {shown} && claude-failover check --fix"
                 )
             } else {
-                format!("look at what it is and move it away; then: claude-failover check --fix")
+                "look at what it is and move it away; then: claude-failover check --fix".to_owned()
             };
             return Some(Fault::new(message, remedy));
         }
@@ -147,7 +151,7 @@ fn shared(link: &SharedLink) -> Option<Fault> {
     let dir = match fs::metadata(target) {
         Ok(meta) if meta.is_dir() => None,
         Ok(_) => {
-            let remedy = format!("move it away; then: claude-failover check --fix");
+            let remedy = "move it away; then: claude-failover check --fix".to_owned();
             return Some(Fault::new(format!("{there} isn't a directory, and {shown} must lead to one"), remedy));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(target).is_err() => {
