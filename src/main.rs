@@ -9,7 +9,7 @@ use claude_failover::{
     cli::{self, Action, Io, Next},
     command_agent,
     config::paths,
-    daemon, demo_agent, hook,
+    daemon, demo_agent, hook, repeater,
     sys::homes::AccountHomes,
 };
 
@@ -39,5 +39,6 @@ fn perform(action: Action) -> ExitCode {
         Action::Hook(args) => hook::run(args.into_iter()),
         Action::DemoAgent(args) => demo_agent::run(args.into_iter()),
         Action::CommandAgent(args) => command_agent::run(args.into_iter()),
+        Action::Repeater(args) => repeater::run(args.into_iter()),
     }
 }

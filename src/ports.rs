@@ -361,6 +361,20 @@ pub struct Inbox {
     pub locks: Vec<(TaskId, String)>,
 }
 
+/// A change that the store itself has made in a queue directory, after it was made: the name in it, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueueChange {
+    /// A whole file took the name, over an earlier one or not.
+    Arrived(ProjectName, QueueDir, String),
+    Removed(ProjectName, QueueDir, String),
+    Moved {
+        project: ProjectName,
+        from: QueueDir,
+        to: QueueDir,
+        name: String,
+    },
+}
+
 /// The queue directories on disk. Every change is durable when the call returns.
 #[async_trait]
 pub trait QueueStore: Send + Sync {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, ffi::OsString, path::Path};
 
-use claude_failover::config::{self, AgentKind, Config, Loaded, Problems, Socket};
+use claude_failover::config::{self, AgentKind, Config, Loaded, Problems, Shared, Socket};
 use serde_json::Value;
 
 const EXAMPLE: &str = include_str!("../config.example.yaml");
@@ -40,10 +40,9 @@ fn refused(text: &str, wanted: &[&str]) {
 
 #[test]
 fn the_example_is_the_defaults() {
-    let mut defaults = Config::default();
-    // These begin at the home directory, which only the reader of a file knows.
-    defaults.claude_link = Some("/home/ada/.claude".into());
-    defaults.shared.root = "/home/ada".into();
+    // Two begin at the home directory, which only the reader of a file knows.
+    let shared = Shared { root: "/home/ada".into(), ..Shared::default() };
+    let defaults = Config { claude_link: Some("/home/ada/.claude".into()), shared, ..Config::default() };
     assert_eq!(good(EXAMPLE), defaults);
     assert_eq!(good(""), defaults);
     assert_eq!(good("# nothing\npool:\nagents:\n"), defaults);

@@ -9,7 +9,7 @@ use std::{
 /// Modules of each layer; a module may use the layers below its own, and itself.
 const LAYERS: [&[&str]; 6] = [
     &["model", "error", "config"],
-    &["ports", "sys", "agents", "fake", "demo_agent", "hook", "command_agent"],
+    &["ports", "sys", "agents", "fake", "demo_agent", "hook", "command_agent", "repeater"],
     &["live"],
     &["queue", "dispatcher", "session", "watcher", "quota", "switcher"],
     &["fs", "cli", "http"],
@@ -17,14 +17,26 @@ const LAYERS: [&[&str]; 6] = [
 ];
 
 /// `ports` has plain types (ids of panes, how a program ended) that are words like any other.
-const WORDS_IN_PORTS: [&str; 11] =
-    ["Exit", "PaneId", "PromptBy", "FileFacts", "FileKind", "QueueDir", "Sidecar", "Entry", "Inbox", "Capture", "Key"];
+const WORDS_IN_PORTS: [&str; 12] = [
+    "Exit",
+    "PaneId",
+    "PromptBy",
+    "FileFacts",
+    "FileKind",
+    "QueueChange",
+    "QueueDir",
+    "Sidecar",
+    "Entry",
+    "Inbox",
+    "Capture",
+    "Key",
+];
 
 /// Files that decide: pure, so that they can be tested without a world.
 const DECIDING: [&str; 7] = ["decide.rs", "resume.rs", "classify.rs", "ready.rs", "parse.rs", "rules.rs", "look.rs"];
 
 /// Services may not use the edges themselves, only `ports`. Faces neither.
-const EDGES: [&str; 6] = ["sys", "agents", "fake", "demo_agent", "hook", "command_agent"];
+const EDGES: [&str; 7] = ["sys", "agents", "fake", "demo_agent", "hook", "command_agent", "repeater"];
 
 fn layer(module: &str) -> usize {
     LAYERS.iter().position(|modules| modules.contains(&module)).unwrap_or_else(|| {

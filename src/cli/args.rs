@@ -50,6 +50,8 @@ pub enum Call {
     DemoAgent(RawArgs),
     #[command(hide = true, disable_help_flag = true)]
     CommandAgent(RawArgs),
+    #[command(hide = true, disable_help_flag = true)]
+    Repeater(RawArgs),
 }
 
 /// Commands that live elsewhere in the program.
@@ -60,6 +62,7 @@ pub enum Action {
     Hook(Vec<OsString>),
     DemoAgent(Vec<OsString>),
     CommandAgent(Vec<OsString>),
+    Repeater(Vec<OsString>),
 }
 
 #[derive(Debug, Clone, Args)]

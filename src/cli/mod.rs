@@ -63,6 +63,7 @@ pub fn start(args: impl Iterator<Item = OsString>, io: &mut Io<'_>) -> Next {
         args::Call::Hook(raw) => Next::Do(Action::Hook(raw.args)),
         args::Call::DemoAgent(raw) => Next::Do(Action::DemoAgent(raw.args)),
         args::Call::CommandAgent(raw) => Next::Do(Action::CommandAgent(raw.args)),
+        args::Call::Repeater(raw) => Next::Do(Action::Repeater(raw.args)),
         args::Call::Check(check) => finish(check::run(&check, io), io),
         args::Call::Status(show) => finish(show::run(show::Part::Status, &show, io), io),
         args::Call::Tasks(show) => finish(show::run(show::Part::Tasks, &show, io), io),

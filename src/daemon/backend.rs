@@ -79,16 +79,7 @@ impl Backend for DaemonBackend {
             .unwrap_or_else(|_| Err(slow()))
     }
 
-    fn admits(&self, place: &Place, from: Option<&Place>) -> Result<(), Refused> {
-        let held = from.filter(|_| place.dir == Path::new("drafts")).and_then(task_at);
-        let at_work = |key: &TaskKey| {
-            let snapshot = self.live.snapshot();
-            snapshot.tasks.get(key).is_some_and(|task| matches!(task.phase, Phase::Working(_) | Phase::Filing(_)))
-        };
-        if let Some(key) = held.filter(at_work) {
-            let text = format!("task {key} is being worked on and can't be held; `rm` cancels it");
-            return Err(Refused::new(RefusedKind::Busy, text));
-        }
+    fn admits(&self, place: &Place) -> Result<(), Refused> {
         let Some(key) = task_at(place) else { return Ok(()) };
         let most = self.config.borrow().dispatcher.max_queued as usize;
         let snapshot = self.live.snapshot();

@@ -129,11 +129,12 @@ impl Daemon {
         let book = setup::agents(&config, &place.state_dir, &place.exe, &place.mountpoint, base_env).map_err(fatal)?;
         let queue = DiskQueue::new(config.projects.iter().map(|row| (row.name.clone(), row.path.clone())))
             .map_err(|error| fatal(format!("inotify can't be used: {error}")))?;
+        let queue = Arc::new(queue);
         let ports = Ports {
             clock,
             terminal: tmux.clone(),
             agents: Arc::new(AgentBook::new(book).map_err(fatal)?),
-            queue: Arc::new(queue),
+            queue: queue.clone(),
             state: Arc::new(state.clone()),
             homes: Arc::new(homes.clone()),
             new_id: Arc::new(|| uuid::Uuid::new_v4().to_string()),
@@ -149,6 +150,10 @@ impl Daemon {
         if let Err(error) = daemon.mount(&state, receiver) {
             daemon.stop().await?;
             return Err(error);
+        }
+        if let Some(mounted) = &daemon.mounted {
+            let teller = mounted.teller();
+            queue.on_change(move |change| teller.tell(change));
         }
         Ok(daemon)
     }
@@ -166,6 +171,7 @@ impl Daemon {
             control_gid: settings.control_group.as_deref().map(gid_of).transpose()?,
             queues: self.queues(),
             events_log: state.events().0,
+            program: Some(self.place.exe.clone()),
         };
         self.mounted = Some(Mounted::mount(&options, Arc::new(backend)).map_err(fatal)?);
         self.shown = options.queues.into_iter().map(|(_, path)| (path.clone(), file_id(&path))).collect();

@@ -86,7 +86,10 @@ impl Agents for FakeWorld {
         let from = usize::try_from(cursor.hooks).unwrap_or(usize::MAX);
         let signals = self
             .see(|inner| {
-                let program = inner.programs.get(&incarnation.pid).filter(|p| p.incarnation == incarnation.id);
+                let pane = inner.panes.get(&incarnation.session).map(|pane| pane.pid);
+                let pid = pane.filter(|pid| inner.programs.get(pid).is_some_and(|p| p.is(incarnation.pid)));
+                let program = inner.programs.get(&pid.unwrap_or(incarnation.pid));
+                let program = program.filter(|p| p.incarnation == incarnation.id);
                 program.map(|p| p.signals.get(from..).unwrap_or_default().to_vec()).unwrap_or_default()
             })
             .await;

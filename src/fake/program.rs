@@ -61,8 +61,8 @@ pub struct Program {
     pub(super) shows: Option<Failure>,
     /// Given at its start.
     pub(super) prompt: Option<String>,
-    /// It runs below a shell, which stays when it ends.
-    pub(super) then_shell: bool,
+    /// Its own process where it runs below a shell, which stays when it ends.
+    pub(super) below_shell: Option<u32>,
     /// Text in the input box.
     input: String,
     /// Text on its way into the box.
@@ -99,7 +99,7 @@ pub(super) enum Due {
 impl Program {
     fn new(inner: &mut Inner, session: &SessionName, incarnation: &str, kind: Kind, script: Script) -> Self {
         Self {
-            pid: u32::try_from(inner.number()).unwrap_or(u32::MAX),
+            pid: pid_of(inner),
             session: session.clone(),
             incarnation: incarnation.to_owned(),
             exit: None,
@@ -114,7 +114,7 @@ impl Program {
             kind,
             shows: None,
             prompt: None,
-            then_shell: false,
+            below_shell: None,
             input: String::new(),
             coming: String::new(),
             beat: 0,
@@ -141,7 +141,7 @@ impl Program {
         let pid = program.pid;
         let Some(request) = request.filter(|_| kind != Kind::Shell) else { return program };
         program.account = request.account.clone();
-        program.then_shell = below_shell;
+        program.below_shell = below_shell.then(|| pid_of(inner));
         program.prompt.clone_from(&request.prompt);
         if kind == Kind::Telling {
             program.conversation =
@@ -171,7 +171,7 @@ impl Program {
         let mut program = Self::new(inner, session, "", Kind::Telling, script);
         program.account = Some(account.clone());
         program.conversation = Some(format!("conversation-by-hand-{}", program.pid));
-        program.then_shell = true;
+        program.below_shell = Some(pid_of(inner));
         inner.schedule(Duration::from_millis(300), Due::Ready(program.pid));
         program
     }
@@ -194,6 +194,11 @@ impl Program {
         format!("{state}{limit}\n> {input}")
     }
 
+    /// Whether the process is the pane's or the agent's below it.
+    pub(super) fn is(&self, pid: u32) -> bool {
+        self.pid == pid || self.below_shell == Some(pid)
+    }
+
     /// Whether an agent runs, and not only the shell that it leaves behind.
     #[must_use]
     pub fn is_agent(&self) -> bool {
@@ -211,6 +216,10 @@ impl Program {
     pub fn at_work(&self) -> bool {
         self.is_busy() && self.task.is_some()
     }
+}
+
+fn pid_of(inner: &mut Inner) -> u32 {
+    u32::try_from(inner.number()).unwrap_or(u32::MAX)
 }
 
 pub(super) fn taken(prompt: String) -> Meaning {
@@ -281,7 +290,7 @@ impl Inner {
     /// An agent ends by itself; a shell that it ran below stays.
     fn leave(&mut self, pid: u32, exit: Exit) {
         let Some(program) = self.programs.get_mut(&pid).filter(|program| program.exit.is_none()) else { return };
-        if !program.then_shell {
+        if program.below_shell.take().is_none() {
             return self.end_program(pid, exit);
         }
         let conversation = program.conversation.clone();

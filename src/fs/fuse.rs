@@ -24,6 +24,7 @@ use crate::fs::{
     ops_dir::UNKNOWN_NUMBER,
     ops_real::SetAttr,
     passthrough::Passthrough,
+    repeat::{GHOST_HANDLE, Shows, Table, ghost_attr, is_ghost},
 };
 
 /// Facts are not cached: the queue directories change behind the mount, and everything else is live.
@@ -64,6 +65,7 @@ pub struct Adapter {
     ops: Arc<Ops>,
     waiters: Arc<Waiters>,
     passthrough: Passthrough,
+    repeats: Arc<Table>,
 }
 
 /// Who polls the event log and found nothing new.
@@ -81,8 +83,8 @@ impl Waiters {
 }
 
 impl Adapter {
-    pub fn new(ops: Arc<Ops>, waiters: Arc<Waiters>) -> Self {
-        Self { ops, waiters, passthrough: Passthrough::default() }
+    pub fn new(ops: Arc<Ops>, waiters: Arc<Waiters>, repeats: Arc<Table>) -> Self {
+        Self { ops, waiters, passthrough: Passthrough::default(), repeats }
     }
 
     /// The kernel's word for an open real file whose data it handles itself.
@@ -96,6 +98,20 @@ impl Adapter {
         let word = self.passthrough.opened(ino.0, || ask(&real.file))?;
         real.unseen.store(true, Ordering::SeqCst);
         Some(word)
+    }
+
+    /// What the repeater is to see at a name that its present call is about; `None` for everybody else.
+    fn shown(&self, request: &Request, parent: u64, name: &OsStr) -> Option<Result<Attr, Errno>> {
+        Some(match self.repeats.sight(request.pid(), parent, name)? {
+            Shows::Nothing => Err(Errno::ENOENT),
+            Shows::Ghost(kind) => Ok(self.repeats.ghost(kind)),
+            Shows::Former(number) => Ok(self.ops.former(number).unwrap_or_else(|| self.repeats.ghost(Kind::File))),
+        })
+    }
+
+    /// The repeater's changes are answered and not made.
+    fn pretends(&self, request: &Request) -> Option<Kind> {
+        self.repeats.pretends(request.pid())
     }
 
     /// Runs one operation; a panic in it is an error like any other.
@@ -213,7 +229,10 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if let Some(shown) = self.shown(request, parent.0, name) {
+            return entry(reply, shown);
+        }
         match self.run("lookup", |ops| ops.lookup(parent.0, name)) {
             Ok(attr) => {
                 let lasting = self.ops.lasting(attr.number);
@@ -230,6 +249,9 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        if is_ghost(ino.0) {
+            return attr(reply, Ok(ghost_attr(ino.0)));
+        }
         match self.run("getattr", |ops| ops.getattr(ino.0, fh.map(|fh| fh.0))) {
             Ok(attr) => {
                 let facts = if self.ops.lasting(ino.0).facts { DIR_TTL } else { TTL };
@@ -282,18 +304,30 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
+        if let Some(kind) = self.pretends(request) {
+            return entry(reply, Ok(self.repeats.ghost(kind)));
+        }
         entry(reply, self.run("mknod", |ops| ops.mknod(parent.0, name, mode, rdev, caller(request))));
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        if let Some(kind) = self.pretends(request) {
+            return entry(reply, Ok(self.repeats.ghost(kind)));
+        }
         entry(reply, self.run("mkdir", |ops| ops.mkdir(parent.0, name, mode, caller(request))));
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if self.pretends(request).is_some() {
+            return reply.ok();
+        }
         empty(reply, self.run("unlink", |ops| ops.unlink(parent.0, name, caller(request))));
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if self.pretends(request).is_some() {
+            return reply.ok();
+        }
         empty(reply, self.run("rmdir", |ops| ops.rmdir(parent.0, name, caller(request))));
     }
 
@@ -311,6 +345,9 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        if self.pretends(request).is_some() {
+            return reply.ok();
+        }
         let result = self
             .run("rename", |ops| ops.rename((parent.0, name), (newparent.0, newname), flags.bits(), caller(request)));
         empty(reply, result);
@@ -321,6 +358,9 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if is_ghost(ino.0) {
+            return reply.opened(FileHandle(GHOST_HANDLE), direct(true));
+        }
         match self.run("open", |ops| ops.open(ino.0, flags.0, caller(request))) {
             Ok(opened) => {
                 let handle = FileHandle(opened.handle);
@@ -362,6 +402,9 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        if fh.0 == GHOST_HANDLE {
+            return reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX));
+        }
         match self.run("write", |ops| ops.write(fh.0, offset, data, caller(request))) {
             Ok(written) => reply.written(u32::try_from(written).unwrap_or(u32::MAX)),
             Err(errno) => reply.error(errno),
@@ -382,6 +425,9 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        if fh.0 == GHOST_HANDLE {
+            return reply.ok();
+        }
         self.passthrough.closed(ino.0);
         empty(reply, self.run("release", |ops| ops.release(fh.0)));
     }

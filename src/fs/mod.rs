@@ -19,6 +19,8 @@ mod ops_text;
 mod passthrough;
 mod real;
 pub mod render;
+mod repeat;
+mod repeating;
 pub mod tree;
 mod xattr;
 
@@ -37,6 +39,7 @@ pub use ops::{Attr, Caller, Kind, Ops, ROOT};
 pub use ops_file::Opened;
 pub use ops_real::SetAttr;
 pub use real::{QUEUE_DIRS, Queue};
+pub use repeat::Teller;
 
 /// What the mount needs of the daemon.
 pub trait Backend: Send + Sync + 'static {
@@ -49,11 +52,11 @@ pub trait Backend: Send + Sync + 'static {
     /// The errno's kind and the sentence that `control` shows.
     fn control(&self, scope: Scope, text: &[u8], writer: &Writer) -> Result<(), Refused>;
 
-    /// Whether a name may come into being in a queue directory, anew or moved there `from` another place.
+    /// Whether a name may come into being in a queue directory.
     ///
     /// # Errors
-    /// The errno's kind and a sentence: the queue is full; a task at work can't be held.
-    fn admits(&self, place: &Place, from: Option<&Place>) -> Result<(), Refused>;
+    /// The errno's kind and a sentence: the queue is full.
+    fn admits(&self, place: &Place) -> Result<(), Refused>;
 
     /// Something changed in a queue directory through the mount. Called after the change; a hint, so it must not wait.
     fn touched(&self, change: &Touched, writer: &Writer);

@@ -14,6 +14,15 @@ pub struct Entry {
     pub fstype: String,
 }
 
+impl Entry {
+    /// The device as `stat(2)` gives it.
+    #[must_use]
+    pub fn number(&self) -> Option<u64> {
+        let (major, minor) = self.device.split_once(':')?;
+        Some(nix::sys::stat::makedev(major.parse().ok()?, minor.parse().ok()?))
+    }
+}
+
 /// The topmost mount at exactly this path.
 #[must_use]
 pub fn entry_at(path: &Path) -> Option<Entry> {

@@ -12,6 +12,7 @@ use std::{
     process::{Command, Stdio},
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, channel},
     },
     time::{Duration, Instant},
@@ -30,6 +31,8 @@ use crate::{
         mount_table::{Entry, entry_at},
         ops::Ops,
         real::Queue,
+        repeat::{Table, Teller},
+        repeating::Repeating,
     },
     model::ids::ProjectName,
 };
@@ -57,6 +60,8 @@ pub struct Options {
     pub allow_other: bool,
     /// Group that may write verbs besides the owner; matters with `allow_other` only.
     pub control_gid: Option<u32>,
+    /// This program, which repeats for watchers what they have not seen; without it nothing is repeated.
+    pub program: Option<PathBuf>,
 }
 
 /// Why there is no mount.
@@ -88,6 +93,9 @@ pub struct Mounted {
     waiters: Arc<Waiters>,
     /// Says how the serving threads ended.
     ended: Receiver<std::io::Result<()>>,
+    /// Ends the repeating.
+    over: Arc<AtomicBool>,
+    teller: Teller,
     unmounted: bool,
 }
 
@@ -105,7 +113,9 @@ impl Mounted {
             refuse_nested(&path, &queue.path)?;
             queues.push(queue);
         }
+        let (teller, notices) = Teller::new();
         let ops = Ops::new(backend, queues, options.events_log.clone(), options.durable, options.control_gid);
+        let ops = Arc::new(ops.telling(teller.clone()));
 
         let device = mount_device(&path, options.allow_other)?;
         let fail = |reason: String| {
@@ -116,7 +126,8 @@ impl Mounted {
         config.n_threads = Some(THREADS);
         config.acl = if options.allow_other { fuser::SessionACL::All } else { fuser::SessionACL::Owner };
         let waiters = Arc::new(Waiters::default());
-        let adapter = Adapter::new(Arc::new(ops), Arc::clone(&waiters));
+        let table = Arc::new(Table::default());
+        let adapter = Adapter::new(Arc::clone(&ops), Arc::clone(&waiters), Arc::clone(&table));
         let session = match fuser::Session::from_fd(adapter, device, config.acl, config) {
             Ok(session) => session,
             Err(error) => return fail(format!("the kernel's greeting failed: {error}")),
@@ -132,12 +143,27 @@ impl Mounted {
             return fail(format!("no thread: {error}"));
         }
         tracing::info!(path = %path.display(), "mounted");
-        Ok(Self { path, entry, waiters, ended, unmounted: false })
+        let over = Arc::new(AtomicBool::new(false));
+        if let (Some(program), Some(device)) = (options.program.clone(), entry.number()) {
+            let (mountpoint, ended) = (path.clone(), Arc::clone(&over));
+            let repeating = Repeating { ops, table, program, mountpoint, device, ended };
+            let thread = std::thread::Builder::new().name("repeat".to_owned()).spawn(move || repeating.run(&notices));
+            if let Err(error) = thread {
+                tracing::warn!(%error, "no thread: watchers of the mount don't see the supervisor's changes");
+            }
+        }
+        Ok(Self { path, entry, waiters, ended, over, teller, unmounted: false })
     }
 
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Takes what the supervisor changes on disk, for those who watch the mount.
+    #[must_use]
+    pub fn teller(&self) -> Teller {
+        self.teller.clone()
     }
 
     /// The event log has grown: wakes who polls `events`.
@@ -163,6 +189,7 @@ impl Mounted {
         if std::mem::replace(&mut self.unmounted, true) {
             return Ok(());
         }
+        self.over.store(true, Ordering::SeqCst);
         if self.is_served() {
             detach(&self.path)?;
         }

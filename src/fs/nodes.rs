@@ -153,6 +153,26 @@ impl Nodes {
         None
     }
 
+    #[must_use]
+    pub fn number(&self, key: &Key) -> Option<u64> {
+        self.by_key.get(key).copied()
+    }
+
+    /// The file that was seen last at a name, there or not.
+    #[must_use]
+    pub fn stood_at(&self, parent: u64, name: &OsStr) -> Option<u64> {
+        let here =
+            |node: &Node| matches!(&node.place, Some(Where::Child { parent: p, name: n }) if *p == parent && n == name);
+        let file = |node: &Node| matches!(node.key, Key::File(_)) && here(node);
+        // The newest, should several have stood there.
+        self.by_number.iter().filter(|(_, node)| file(node)).map(|(number, _)| *number).max()
+    }
+
+    /// One more lookup of a number that is still known.
+    pub fn looked_up(&mut self, number: u64) -> bool {
+        self.by_number.get_mut(&number).map(|node| node.lookups += 1).is_some()
+    }
+
     /// A name was moved: whoever was known to stand there stands elsewhere now.
     pub fn moved(&mut self, id: FileId, view: View, to: Where) {
         for key in [Key::File(id), Key::Dir(view, id)] {

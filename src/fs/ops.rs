@@ -26,6 +26,7 @@ use crate::{
         nodes::{Key, Nodes, Where},
         ops_text::Rendering,
         real::{FileId, QUEUE_DIRS, Queue, is_component, proc_path},
+        repeat::{Change, Notice, Teller, ghost_attr, is_shown_twice},
         tree::{Object, Picture, Row, Spot, View, What},
     },
     model::{
@@ -115,6 +116,8 @@ pub struct Ops {
     /// Directories used last, by inode number. A number stands for one directory for ever, so an entry can't go wrong.
     dirs: Mutex<HashMap<u64, Arc<File>>>,
     pub(super) events_log: PathBuf,
+    /// Has what one view has seen repeated in the other.
+    pub(super) teller: Option<Teller>,
     control_gid: Option<u32>,
     uid: u32,
     gid: u32,
@@ -151,10 +154,36 @@ impl Ops {
             rendered: Mutex::default(),
             dirs: Mutex::default(),
             events_log,
+            teller: None,
             control_gid,
             uid: nix::unistd::geteuid().as_raw(),
             gid: nix::unistd::getegid().as_raw(),
         }
+    }
+
+    /// The same, and changes are told to watchers of the other view.
+    #[must_use]
+    pub fn telling(self, teller: Teller) -> Self {
+        Self { teller: Some(teller), ..self }
+    }
+
+    /// A change was made through one view of the first project: the other has not seen it.
+    pub(super) fn tell_other_view(&self, dir: &RealDir, change: Change) {
+        if let (Some(teller), true, Some(queue)) =
+            (&self.teller, is_shown_twice(dir.queue, &dir.path), self.queues.get(dir.queue))
+        {
+            let other = match dir.view {
+                View::Root => View::Project,
+                View::Project => View::Root,
+            };
+            teller.send(Notice { project: queue.project.clone(), view: Some(other), change });
+        }
+    }
+
+    /// What stood at a number whose name is gone, looked up once more by the repeater for those who watch it.
+    pub(super) fn former(&self, number: u64) -> Option<Attr> {
+        let known = lock(&self.nodes).looked_up(number);
+        known.then(|| self.getattr(number, None).unwrap_or(Attr { number, ..ghost_attr(0) }))
     }
 
     /// Finds a name in a directory; counts as one lookup until forgotten.

@@ -20,10 +20,11 @@ use crate::{
         Touched,
         error::FsError,
         handles::{Handle, Message, RealFile},
-        nodes::Key,
+        nodes::{Key, Where},
         ops::{Caller, Ops, lock, row_of},
         ops_dir::sync_dir,
         real::{QUEUE_DIRS, copy_range},
+        repeat::{At, Change},
         tree::{Object, Spot, What},
     },
     model::{
@@ -220,9 +221,13 @@ impl Ops {
     pub fn release(&self, handle: u64) -> Result<(), FsError> {
         let Some(open) = lock(&self.handles).remove(&handle) else { return Err(FsError::BadHandle) };
         match &*open {
-            Handle::Real { number, writer, .. } => {
+            Handle::Real { number, file, writer } => {
+                let wrote = file.was_written();
                 if let (Some(writer), Some(at)) = (writer, self.place_of(*number)) {
                     self.backend.touched(&Touched::Closed { at, handle }, writer);
+                }
+                if wrote {
+                    self.tell_written(*number);
                 }
                 lock(&self.nodes).closed(*number, handle);
                 Ok(())
@@ -239,6 +244,18 @@ impl Ops {
             Handle::Text(_) | Handle::Log { .. } | Handle::Control { .. } | Handle::Dir(_) | Handle::RealDir { .. } => {
                 Ok(())
             }
+        }
+    }
+
+    fn tell_written(&self, number: u64) {
+        let parent = match lock(&self.nodes).get(number).and_then(|node| node.place.clone()) {
+            Some(Where::Child { parent, name }) => Some((parent, name)),
+            Some(Where::Base { .. }) | None => None,
+        };
+        if let Some((parent, name)) = parent.filter(|_| self.teller.is_some())
+            && let Ok(dir) = self.real_dir(parent)
+        {
+            self.tell_other_view(&dir, Change::Written(At::new(&dir.path, name)));
         }
     }
 

@@ -4,6 +4,7 @@
 use std::{
     ffi::OsStr,
     fs::File,
+    io::Read as _,
     os::unix::fs::PermissionsExt as _,
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
@@ -20,16 +21,28 @@ use nix::{
     unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat},
 };
 
-use crate::fs::{
-    Touched,
-    error::FsError,
-    handles::{Handle, RealFile},
-    nodes::{Key, Where},
-    ops::{Attr, Caller, Ops, RealDir, lock},
-    ops_dir::sync_dir,
-    ops_file::Opened,
-    real::{FileId, QUEUE_DIRS, proc_path},
+use crate::{
+    fs::{
+        Touched,
+        error::FsError,
+        handles::{Handle, RealFile},
+        nodes::{Key, Where},
+        ops::{Attr, Caller, Kind, Ops, RealDir, lock},
+        ops_dir::sync_dir,
+        ops_file::Opened,
+        real::{FileId, QUEUE_DIRS, proc_path},
+        repeat::{At, Change, is_shown_twice},
+    },
+    model::{
+        command::{Refused, RefusedKind},
+        ids::TaskId,
+        marker::Marker,
+    },
+    ports::Sidecar,
 };
+
+/// Markers are shorter.
+const MARKER_MAX: u64 = 64 * 1024;
 
 /// A time to set; `None` is now.
 pub type SetTime = Option<SystemTime>;
@@ -56,7 +69,7 @@ impl Ops {
     ) -> Result<(Attr, Opened), FsError> {
         let dir = self.real_dir(parent)?;
         self.may_change(&dir, name)?;
-        self.may_come(&dir, name, None)?;
+        self.may_come(&dir, name)?;
         let keep = libc::O_ACCMODE | libc::O_APPEND | libc::O_TRUNC | libc::O_SYNC | libc::O_DSYNC;
         let flags = OFlag::from_bits_truncate(flags & (keep | libc::O_EXCL));
         let base = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
@@ -83,6 +96,7 @@ impl Ops {
         let real = RealFile::new(file, writable, created);
         if created {
             self.touch(caller, self.place(&dir, name).map(Touched::Created));
+            self.tell_other_view(&dir, Change::Made { at: At::new(&dir.path, name), dir: false });
         }
         Ok((attr, self.add_real(attr.number, real, caller)))
     }
@@ -124,7 +138,7 @@ impl Ops {
         let source = self.real_file(number, OFlag::O_PATH)?;
         let dir = self.real_dir(parent)?;
         self.may_change(&dir, name)?;
-        self.may_come(&dir, name, None)?;
+        self.may_come(&dir, name)?;
         if self.is_durable(&dir) {
             self.sync_file(number)?;
         }
@@ -132,6 +146,7 @@ impl Ops {
             .map_err(|errno| FsError::system("link", errno))?;
         self.sync_after(&[&dir])?;
         self.touch(caller, self.place(&dir, name).map(Touched::Linked));
+        self.tell_other_view(&dir, Change::Made { at: At::new(&dir.path, name), dir: false });
         self.lookup_real(&dir, name)
     }
 
@@ -149,6 +164,8 @@ impl Ops {
         unlinkat(&dir.file, name, how).map_err(|errno| FsError::system("remove", errno))?;
         let synced = self.sync_after(&[&dir]);
         self.touch(caller, self.place(&dir, name).map(Touched::Removed));
+        let is_dir = matches!(how, UnlinkatFlags::RemoveDir);
+        self.tell_other_view(&dir, Change::Removed { at: At::new(&dir.path, name), dir: is_dir });
         synced
     }
 
@@ -156,18 +173,36 @@ impl Ops {
         let (source, target) = (self.real_dir(from.0)?, self.real_dir(to.0)?);
         self.may_change(&source, from.1)?;
         self.may_change(&target, to.1)?;
-        self.may_come(&target, to.1, self.place(&source, from.1).as_ref())?;
+        self.may_come(&target, to.1)?;
         let flags = RenameFlags::from_bits(flags).ok_or(FsError::Invalid)?;
         let exchange = flags.contains(RenameFlags::RENAME_EXCHANGE);
-        let moved = FileId::of(&self.meta_in(&source, from.1)?);
+        let meta = self.meta_in(&source, from.1)?;
+        let (moved, is_dir) = (FileId::of(&meta), meta.is_dir());
         let back = if exchange { Some(FileId::of(&self.meta_in(&target, to.1)?)) } else { None };
         if self.is_durable(&target) {
             self.sync_name(&source, from.1)?;
+        }
+        let leaves = leaves_inbox(&source, &target);
+        if leaves {
+            self.may_leave(&source, from.1)?;
         }
         nix::fcntl::renameat2(&source.file, from.1, &target.file, to.1, flags).map_err(|errno| match errno {
             Errno::ENOENT => FsError::NoEntry,
             errno => FsError::system("rename", errno),
         })?;
+        if leaves && let Err(refused) = self.may_leave(&source, from.1) {
+            // The supervisor claimed it between the look and the move: one of the two must have it, and it may be at work.
+            let back = nix::fcntl::renameat2(
+                &target.file,
+                to.1,
+                &source.file,
+                from.1,
+                if exchange { flags } else { RenameFlags::RENAME_NOREPLACE },
+            );
+            if back.is_ok() {
+                return Err(refused);
+            }
+        }
         {
             let mut nodes = lock(&self.nodes);
             nodes.moved(moved, source.view, child(&target, to.1));
@@ -179,6 +214,16 @@ impl Ops {
         if let (Some(from), Some(to)) = (self.place(&source, from.1), self.place(&target, to.1)) {
             let change = if exchange { Touched::Exchanged(from, to) } else { Touched::Renamed { from, to } };
             self.touch(caller, Some(change));
+        }
+        let (from, to) = (At::new(&source.path, from.1), At::new(&target.path, to.1));
+        if source.view == target.view && [&source, &target].iter().all(|dir| is_shown_twice(dir.queue, &dir.path)) {
+            if exchange {
+                self.tell_other_view(&source, Change::Moved { from: to.clone(), to: from.clone(), dir: is_dir });
+            }
+            self.tell_other_view(&source, Change::Moved { from, to, dir: is_dir });
+        } else {
+            self.tell_other_view(&source, Change::Removed { at: from, dir: is_dir });
+            self.tell_other_view(&target, Change::Arrived(to));
         }
         synced
     }
@@ -250,14 +295,37 @@ impl Ops {
         }
         self.sync_after(&[dir])?;
         self.touch(caller, self.place(dir, name).map(Touched::Created));
-        self.lookup_real(dir, name)
+        let attr = self.lookup_real(dir, name)?;
+        self.tell_other_view(dir, Change::Made { at: At::new(&dir.path, name), dir: attr.kind == Kind::Dir });
+        Ok(attr)
     }
 
-    /// A full queue refuses new tasks where their writer stands, and a task at work can't be held.
-    fn may_come(&self, dir: &RealDir, name: &OsStr, from: Option<&super::Place>) -> Result<(), FsError> {
+    /// A full queue refuses new tasks where their writer stands.
+    fn may_come(&self, dir: &RealDir, name: &OsStr) -> Result<(), FsError> {
         match self.place(dir, name) {
-            Some(place) => self.backend.admits(&place, from).map_err(FsError::Refused),
+            Some(place) => self.backend.admits(&place).map_err(FsError::Refused),
             None => Ok(()),
+        }
+    }
+
+    /// A task that the supervisor has claimed is not anybody else's to claim: its marker, which comes before anything else
+    /// of a claim, tells.
+    fn may_leave(&self, inbox: &RealDir, name: &OsStr) -> Result<(), FsError> {
+        let Some(id) = name.to_str().and_then(TaskId::from_file_name) else { return Ok(()) };
+        let mut marker = name.to_owned();
+        marker.push(Sidecar::Working.suffix());
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let Ok(fd) = nix::fcntl::openat(&inbox.file, marker.as_os_str(), flags, Mode::empty()) else { return Ok(()) };
+        let mut bytes = Vec::new();
+        let read = File::from(fd).take(MARKER_MAX).read_to_end(&mut bytes);
+        let supervisor = &self.backend.snapshot().supervisor;
+        match Marker::read(&bytes).filter(|marker| read.is_ok() && *marker.supervisor == **supervisor) {
+            None => Ok(()),
+            Some(marker) => {
+                let session = marker.session;
+                let text = format!("task {id} is being worked on in session {session}; `rm` cancels it");
+                Err(FsError::Refused(Refused::new(RefusedKind::Busy, text)))
+            }
         }
     }
 
@@ -303,6 +371,11 @@ impl Ops {
             }
         }
     }
+}
+
+/// Whether a move takes a name out of an inbox; one within it may be an editor that saves.
+fn leaves_inbox(source: &RealDir, target: &RealDir) -> bool {
+    source.path.as_os_str() == "inbox" && (source.queue, &source.path) != (target.queue, &target.path)
 }
 
 fn sync_regular(file: &File) -> Result<(), FsError> {

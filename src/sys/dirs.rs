@@ -74,7 +74,10 @@ pub fn write_whole(dir: impl AsFd, name: &str, bytes: &[u8], over: Over) -> io::
     let temporary = format!("{TEMPORARY}{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let mut file = File::from(openat(dir, temporary.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| match over {
+    let whole = file.write_all(bytes).and_then(|()| file.sync_all());
+    // Closed first: who watches for closed files must not be told of the name that others see arrive.
+    drop(file);
+    let written = whole.and_then(|()| match over {
         Over::Replace => Ok(renameat2(dir, temporary.as_str(), dir, name, RenameFlags::empty())?),
         Over::Never => rename_new(dir, &temporary, dir, name),
     });
@@ -101,15 +104,15 @@ pub fn rename_new(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to: &str) 
     }
 }
 
-/// Removes a name; a missing one is success.
+/// Removes a name; a missing one is success. Answers whether it was there.
 ///
 /// # Errors
 /// When it is there and can't be removed, or the directory can't be synced.
-pub fn remove(dir: impl AsFd, name: &str) -> io::Result<()> {
+pub fn remove(dir: impl AsFd, name: &str) -> io::Result<bool> {
     let dir = dir.as_fd();
     match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
-        Ok(()) => Ok(fsync(dir)?),
-        Err(nix::errno::Errno::ENOENT) => Ok(()),
+        Ok(()) => Ok(fsync(dir).map(|()| true)?),
+        Err(nix::errno::Errno::ENOENT) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

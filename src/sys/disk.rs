@@ -7,7 +7,7 @@ use std::{
     io::{self, Read as _},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::PathBuf,
-    sync::Mutex,
+    sync::{Mutex, OnceLock},
 };
 
 use async_trait::async_trait;
@@ -29,7 +29,7 @@ use crate::{
         event::Counts,
         ids::{ProjectName, TaskId},
     },
-    ports::{Entry, FileFacts, FileKind, Inbox, QueueDir, QueueStore, Sidecar},
+    ports::{Entry, FileFacts, FileKind, Inbox, QueueChange, QueueDir, QueueStore, Sidecar},
 };
 
 /// Name of a project's queue directory.
@@ -45,7 +45,11 @@ pub struct DiskQueue {
     watch: Watch,
     /// Counts by directory and its change time: a directory that has not changed is not read again.
     counted: Mutex<HashMap<(ProjectName, QueueDir), Counted>>,
+    /// Hears of every change made here.
+    listener: OnceLock<Listener>,
 }
+
+type Listener = Box<dyn Fn(&QueueChange) + Send + Sync>;
 
 impl DiskQueue {
     /// Takes the projects' own directories.
@@ -55,7 +59,27 @@ impl DiskQueue {
     pub fn new(projects: impl IntoIterator<Item = (ProjectName, PathBuf)>) -> io::Result<Self> {
         let roots: HashMap<_, _> = projects.into_iter().map(|(name, path)| (name, path.join(QUEUE))).collect();
         let watch = Watch::new()?;
-        Ok(Self { roots, watch, counted: Mutex::default() })
+        Ok(Self { roots, watch, counted: Mutex::default(), listener: OnceLock::new() })
+    }
+
+    /// Has every change that is made here from now on told to `listener`, which must not wait. The first one stays.
+    pub fn on_change(&self, listener: impl Fn(&QueueChange) + Send + Sync + 'static) {
+        let _ = self.listener.set(Box::new(listener));
+    }
+
+    fn made(&self, change: &QueueChange) {
+        if let Some(listener) = self.listener.get() {
+            listener(change);
+        }
+    }
+
+    /// Removes a name from an inbox.
+    async fn take_away(&self, project: &ProjectName, name: String) -> io::Result<()> {
+        let gone = name.clone();
+        if self.at(project, move |queue| remove(queue.dir(QueueDir::Inbox)?, &gone)).await? {
+            self.made(&QueueChange::Removed(project.clone(), QueueDir::Inbox, name));
+        }
+        Ok(())
     }
 
     fn root(&self, project: &ProjectName) -> io::Result<PathBuf> {
@@ -349,41 +373,52 @@ impl QueueStore for DiskQueue {
             Sidecar::Rejected => Over::Replace,
             Sidecar::Working | Sidecar::Delegated => Over::Never,
         };
-        self.at(project, move |queue| write_whole(queue.dir(QueueDir::Inbox)?, &name, &text, over)).await
+        let made = name.clone();
+        self.at(project, move |queue| write_whole(queue.dir(QueueDir::Inbox)?, &made, &text, over)).await?;
+        self.made(&QueueChange::Arrived(project.clone(), QueueDir::Inbox, name));
+        Ok(())
     }
 
     async fn remove_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> io::Result<()> {
         let name = format!("{}{}", id.file_name(), which.suffix());
-        self.at(project, move |queue| remove(queue.dir(QueueDir::Inbox)?, &name)).await
+        self.take_away(project, name).await
     }
 
     async fn file(&self, project: &ProjectName, dir: QueueDir, id: &TaskId, text: &[u8]) -> io::Result<()> {
-        let (id, text) = (id.clone(), text.to_vec());
-        self.at(project, move |queue| queue.file(dir, &id, &text)).await
+        let (result, text) = (id.clone(), text.to_vec());
+        self.at(project, move |queue| queue.file(dir, &result, &text)).await?;
+        self.made(&QueueChange::Arrived(project.clone(), dir, id.file_name()));
+        Ok(())
     }
 
     async fn remove(&self, project: &ProjectName, id: &TaskId) -> io::Result<()> {
-        let id = id.clone();
-        self.at(project, move |queue| remove(queue.dir(QueueDir::Inbox)?, &id.file_name())).await
+        self.take_away(project, id.file_name()).await
     }
 
     async fn remove_unchanged(&self, project: &ProjectName, id: &TaskId, seen: &FileFacts) -> io::Result<bool> {
         let (id, change) = (id.clone(), seen.change);
-        self.at(project, move |queue| {
-            let (dir, name) = (queue.dir(QueueDir::Inbox)?, id.file_name());
+        let look = id.clone();
+        let unchanged = self.at(project, move |queue| {
+            let (dir, name) = (queue.dir(QueueDir::Inbox)?, look.file_name());
             match stat(&dir, &name) {
-                Ok(found) if facts(&found).change != change => Ok(false),
-                Ok(_) => remove(&dir, &name).map(|()| true),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+                Ok(found) if facts(&found).change != change => Ok(Some(false)),
+                Ok(_) => remove(&dir, &name).map(|removed| removed.then_some(true)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error),
             }
-        })
-        .await
+        });
+        let removed = unchanged.await?;
+        if removed == Some(true) {
+            self.made(&QueueChange::Removed(project.clone(), QueueDir::Inbox, id.file_name()));
+        }
+        Ok(removed.unwrap_or(true))
     }
 
     async fn shift(&self, project: &ProjectName, from: QueueDir, to: QueueDir, id: &TaskId) -> io::Result<()> {
-        let id = id.clone();
-        self.at(project, move |queue| queue.shift(from, to, &id)).await
+        let moved = id.clone();
+        self.at(project, move |queue| queue.shift(from, to, &moved)).await?;
+        self.made(&QueueChange::Moved { project: project.clone(), from, to, name: id.file_name() });
+        Ok(())
     }
 
     async fn changed(&self) -> Option<(ProjectName, TaskId)> {

@@ -147,7 +147,7 @@ impl StateStore for StateDir {
 
     async fn remove_run(&self, run: &RunId) -> io::Result<()> {
         let name = Self::run_name(run)?;
-        self.run(move |this| remove(open_dir(&this.path.join("runs"))?, &name)).await
+        self.run(move |this| remove(open_dir(&this.path.join("runs"))?, &name).map(drop)).await
     }
 
     async fn keep_runs(&self, keep: &[RunId]) -> io::Result<()> {

@@ -114,7 +114,7 @@ impl Desk {
     }
 
     /// Everything that agents were told, from their own records.
-    fn prompts(&self) -> Vec<String> {
+    pub fn prompts(&self) -> Vec<String> {
         let mut prompts = Vec::new();
         for record in files_below(&self.world.path("home")).iter().filter(|p| p.extension() == Some("jsonl".as_ref())) {
             for line in fs::read_to_string(record).expect("a record").lines() {

@@ -68,11 +68,7 @@ impl FakeDaemon {
 }
 
 impl Backend for FakeDaemon {
-    fn admits(
-        &self,
-        place: &claude_failover::fs::Place,
-        _: Option<&claude_failover::fs::Place>,
-    ) -> Result<(), Refused> {
+    fn admits(&self, place: &claude_failover::fs::Place) -> Result<(), Refused> {
         let full = place.name.to_str() == Some("one-too-many.md");
         if full { Err(Refused::new(RefusedKind::Full, "the queue is full")) } else { Ok(()) }
     }
@@ -123,6 +119,7 @@ pub fn options(dir: &Path) -> Options {
         events_log: dir.join("events.jsonl"),
         durable: true,
         allow_other: false,
+        program: None,
         control_gid: None,
     }
 }
