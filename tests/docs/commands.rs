@@ -18,8 +18,23 @@ use regex::Regex;
 use crate::{DOCUMENTS, ROOT, blocks, none, quoted, text};
 
 /// Programs that aren't ours and of which nothing is checked.
-const FOREIGN: [&str; 13] =
-    ["cat", "cd", "claude", "cp", "echo", "loginctl", "man", "mkdir", "mv", "npm", "rm", "systemctl", "tail"];
+const FOREIGN: [&str; 15] = [
+    "cat",
+    "cd",
+    "claude",
+    "cp",
+    "date",
+    "echo",
+    "loginctl",
+    "man",
+    "mkdir",
+    "mv",
+    "npm",
+    "printf",
+    "rm",
+    "systemctl",
+    "tail",
+];
 
 fn names(rows: &[Row], name: &str) -> bool {
     rows.iter().any(|row| row.name == name)
