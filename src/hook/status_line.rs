@@ -26,8 +26,7 @@ pub(super) fn note(log: &Path, session: Option<&str>, input: &[u8]) -> io::Resul
     let data: Value = serde_json::from_slice(input).unwrap_or_default();
     // An account that is paid by use has none, nor has one before its first answer.
     let Some(limits) = data.get("rate_limits").filter(|limits| limits.is_object()) else { return Ok(()) };
-    let inode = fs::metadata(log).map_or(0, |facts| facts.ino());
-    let text = format!("{inode} {limits}");
+    let words = || format!("{} {limits}", fs::metadata(log).map_or(0, |facts| facts.ino()));
     let mut beside = log.as_os_str().to_owned();
     beside.push(".usage");
     let mut file = OpenOptions::new()
@@ -40,13 +39,13 @@ pub(super) fn note(log: &Path, session: Option<&str>, input: &[u8]) -> io::Resul
         .open(PathBuf::from(beside))?;
     let mut known = String::new();
     let read = file.read_to_string(&mut known);
-    if read.is_ok() && known == text {
+    if read.is_ok() && known == words() {
         return Ok(());
     }
     super::append(log, session, EVENT, &json!({"rate_limits": limits}))?;
     file.set_len(0)?;
     file.rewind()?;
-    file.write_all(text.as_bytes())
+    file.write_all(words().as_bytes())
 }
 
 /// Becomes the person's own status line. Comes back when there is none, or with why it can't.
