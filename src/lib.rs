@@ -16,6 +16,8 @@ pub mod live;
 pub mod model;
 pub mod ports;
 pub mod queue;
+pub mod quota;
 pub mod session;
+pub mod switcher;
 pub mod sys;
 pub mod watcher;

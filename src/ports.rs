@@ -248,6 +248,11 @@ pub trait Agents: Send + Sync {
         text
     }
 
+    /// Whether the agent can go on with an earlier conversation.
+    fn resumes(&self, _agent: &AgentName) -> bool {
+        false
+    }
+
     /// Whether a resumed conversation can be given its next prompt at the start.
     fn resumes_with_prompt(&self, _agent: &AgentName) -> bool {
         false
@@ -417,6 +422,24 @@ pub trait QueueStore: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("; "))]
 pub struct HomeFaults(pub Vec<String>);
+
+/// Something wrong with an account's home or with the operator's link, as `check` and the daemon's start tell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HomeFault {
+    /// The key of the configuration that it is about.
+    pub key: String,
+    pub message: String,
+    pub remedy: String,
+    /// Nothing is in the way: it can be made.
+    pub missing: bool,
+}
+
+/// What a look at all homes found, and what it made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HomesReport {
+    pub made: Vec<String>,
+    pub faults: Vec<HomeFault>,
+}
 
 /// The accounts' homes and the operator's link to the active one. Implemented by `sys::homes`.
 #[async_trait]

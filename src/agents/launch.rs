@@ -35,6 +35,13 @@ pub fn hook_log(state_dir: &Path, session: &SessionName) -> PathBuf {
     state_dir.join("hooks").join(format!("{session}.jsonl"))
 }
 
+/// Agents name their conversations by UUIDs; Claude Code would take anything else for a search word.
+pub(super) const CONVERSATION_LENGTH: usize = 36;
+
+pub(super) fn is_conversation(id: &str) -> bool {
+    id.len() == CONVERSATION_LENGTH && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
 pub(super) fn plan(
     options: &AgentBookOptions,
     agent: &Agent,
@@ -42,6 +49,11 @@ pub(super) fn plan(
     account: Option<&AccountHome>,
 ) -> io::Result<LaunchPlan> {
     let rules = &agent.rules;
+    if let Some(id) = request.resume.as_ref().filter(|id| !is_conversation(id)) {
+        let why =
+            format!("{id:?} can't be resumed: a conversation's id is {CONVERSATION_LENGTH} hex digits and dashes");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
     let log = hook_log(&options.state_dir, &request.session);
     fresh_log(&log)?;
     let conversation = match (&request.resume, rules.launch.conversation) {

@@ -10,6 +10,7 @@ mod launch;
 pub mod limits;
 pub mod records;
 pub mod rules;
+mod running;
 mod screen;
 mod status;
 mod transcript;
@@ -37,7 +38,7 @@ use crate::{
         ids::{AccountName, AgentName},
         session::Incarnation,
     },
-    ports::{AgentError, Agents, Cursor, LaunchPlan, LaunchRequest, PromptBy},
+    ports::{AgentError, Agents, Cursor, Found, LaunchPlan, LaunchRequest, PromptBy},
 };
 
 /// One row of `agents:` in the configuration.
@@ -242,8 +243,17 @@ impl Agents for AgentBook {
         }
     }
 
+    fn resumes(&self, agent: &AgentName) -> bool {
+        self.agent(agent).is_some_and(|agent| !agent.rules.launch.resume.is_empty())
+    }
+
     fn resumes_with_prompt(&self, agent: &AgentName) -> bool {
         self.agent(agent).is_some_and(|agent| !agent.rules.launch.resume_prompt.is_empty())
+    }
+
+    async fn find(&self, agent: &AgentName, pid: u32) -> Option<Found> {
+        let (options, agent) = (Arc::clone(&self.options), Arc::clone(self.agent(agent)?));
+        blocking(move || running::find(&options, &agent, pid)).await.flatten()
     }
 
     fn interrupt_keys(&self, agent: Option<&AgentName>) -> Vec<String> {

@@ -198,6 +198,9 @@ pub struct StatusRules {
     /// Pointer to the start time of the process in clock ticks, to tell a file that a killed process left.
     #[serde(default)]
     pub process_start: Option<String>,
+    /// Pointer to the conversation's id.
+    #[serde(default)]
+    pub conversation: Option<String>,
     pub rules: Vec<RecordRule>,
 }
 

@@ -158,6 +158,7 @@ impl Dispatcher {
             typed: None,
             delivery: Delivery::NotBegun,
             stop: Stop::No,
+            pauses: 0,
             text: facts.clone(),
         };
         self.state.save_run(&run.id, &text).await?;

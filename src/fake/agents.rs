@@ -1,5 +1,5 @@
-//! What is known of the fake agents: `claude` tells everything by status file and hooks, `mute` has only its screen, `sh`
-//! gets its task at the start.
+//! What is known of the fake agents: `claude` tells everything by status file and hooks, `typed` too but takes no words at
+//! its start and names its conversation only then, `mute` has only its screen, `sh` gets its task at the start.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use crate::{
         ids::AgentName,
         session::Incarnation,
     },
-    ports::{AgentError, Agents, Cursor, Launch, LaunchPlan, LaunchRequest, PromptBy},
+    ports::{AgentError, Agents, Cursor, Found, Launch, LaunchPlan, LaunchRequest, PromptBy},
 };
 
 pub(super) fn kind(agent: &AgentName) -> Kind {
@@ -40,12 +40,24 @@ impl Agents for FakeWorld {
         matches!(kind(agent), Kind::Telling | Kind::Command)
     }
 
+    fn resumes(&self, agent: &AgentName) -> bool {
+        kind(agent) == Kind::Telling
+    }
+
+    fn resumes_with_prompt(&self, agent: &AgentName) -> bool {
+        kind(agent) == Kind::Telling && agent.as_str() != "typed"
+    }
+
+    async fn find(&self, _: &AgentName, pid: u32) -> Option<Found> {
+        self.see(|inner| inner.found(pid)).await
+    }
+
     fn interrupt_keys(&self, _: Option<&AgentName>) -> Vec<String> {
         vec!["Escape".to_owned()]
     }
 
     async fn launch(&self, request: &LaunchRequest) -> Result<LaunchPlan, AgentError> {
-        let told = kind(&request.agent) == Kind::Telling;
+        let chosen = self.resumes_with_prompt(&request.agent);
         let plan = LaunchPlan {
             launch: Launch {
                 session: request.session.clone(),
@@ -55,7 +67,10 @@ impl Agents for FakeWorld {
                 workdir: request.workdir.clone(),
                 keep_dead: true,
             },
-            conversation: told.then(|| format!("conversation-{}", request.incarnation)),
+            conversation: request
+                .resume
+                .clone()
+                .or_else(|| chosen.then(|| format!("conversation-{}", request.incarnation))),
         };
         self.effect(
             || format!("settings of {} for {}", request.incarnation, request.session),
@@ -80,7 +95,8 @@ impl Agents for FakeWorld {
     }
 
     fn look(&self, agent: &AgentName, screen: &Screen, now: Timestamp) -> Look {
-        let (state, input) = screen.plain.split_once("\n> ").unwrap_or((&screen.plain, ""));
+        let (shown, input) = screen.plain.split_once("\n> ").unwrap_or((&screen.plain, ""));
+        let (state, limit) = shown.split_once('\n').unwrap_or((shown, ""));
         let signal = |meaning| Signal {
             at: now,
             source: Source::Screen,
@@ -94,6 +110,8 @@ impl Agents for FakeWorld {
             "permission" => Some(Meaning::Waiting { what: WaitingFor::Permission }),
             _ => None,
         };
+        let limit = super::talk::read_banner(limit)
+            .map(|failure| signal(Meaning::TurnFailed { failure, message: limit.to_owned() }));
         let ready = state == "ready" && kind(agent) != Kind::Command;
         let pasted = input == "[Pasted text]";
         Look {
@@ -101,7 +119,7 @@ impl Agents for FakeWorld {
             input: ready.then(|| input.to_owned()),
             pasted,
             server_error: false,
-            signals: meaning.map(signal).into_iter().collect(),
+            signals: limit.into_iter().chain(meaning.map(signal)).collect(),
         }
     }
 

@@ -9,10 +9,11 @@ use super::world::{Refusal, World};
 use crate::model::{
     account::{self, Account, AccountEvent, Standing},
     event::Kind,
-    evidence::{Failure, Meaning},
+    evidence::{Failure, Meaning, Signal, Source},
     ids::AccountName,
-    session::{Activity, Resume, Session},
-    swap::{self, Cause, Swap, SwapEvent, SwapRefusal, SwapStep},
+    limit::{Limit, LimitKind},
+    session::{Activity, Incarnation, Resume, Session, Verdict},
+    swap::{self, Swap, SwapEvent, SwapRefusal, SwapStep},
     task::{Delivery, Phase, Task},
 };
 
@@ -54,11 +55,15 @@ impl World {
         let Some(account) = session.phase.incarnation().and_then(|incarnation| incarnation.account.clone()) else {
             return;
         };
-        let Some(signal) = session.verdict.evidence.first() else { return };
+        let verdict = &session.verdict;
+        let Some(signal) = verdict.evidence.first() else { return };
         let Meaning::TurnFailed { failure, message } = &signal.meaning else { return };
         let (session, signal) = (session.name.clone(), signal.clone());
         let event = match failure {
-            Failure::Limit(limit) => AccountEvent::Limited { session, limit: *limit, signal },
+            Failure::Limit(limit) => {
+                let limit = best_told(*limit, &verdict.evidence);
+                AccountEvent::Limited { session, limit, signal }
+            }
             Failure::Login => {
                 AccountEvent::Broken { why: format!("its login is lost: {message}"), signal: Some(signal) }
             }
@@ -66,6 +71,21 @@ impl World {
         };
         // An account that the configuration has no more is nobody's to blame.
         let _ = self.account(&account, &event, now);
+    }
+
+    /// A task that was begun and done under an account after it was out shows that it can be used.
+    pub(super) fn praise_account(&mut self, task: &Task, now: Timestamp) {
+        let Some(run) = task.phase.run() else { return };
+        let Some(account) = run.account().and_then(|name| self.snapshot.account(name)) else { return };
+        let out_since = match &account.standing {
+            Standing::Limited(limited) => limited.since,
+            Standing::Broken { since, .. } => *since,
+            Standing::Usable | Standing::Suspect { .. } => return,
+        };
+        if run.heard_from() > out_since {
+            let (name, why) = (account.name.clone(), format!("task {} was done under it since", task.key));
+            let _ = self.account(&name, &AccountEvent::Vouched { why }, now);
+        }
     }
 
     pub(super) fn swap(&mut self, from: &AccountName, event: &SwapEvent, now: Timestamp) -> Result<(), Refusal> {
@@ -84,6 +104,10 @@ impl World {
         for line in told(before.current.as_ref().or(next.current.as_ref()), event, now) {
             self.note(now, Kind::Swap, "swap", line);
         }
+        if next.partial != before.partial {
+            let problem = next.partial.as_ref().map(|partial| SwapRefusal::from(partial).to_string());
+            self.health(swap::HEALTH, problem.as_deref(), now);
+        }
         self.snapshot.swaps = Arc::new(next);
         Ok(())
     }
@@ -100,7 +124,7 @@ impl World {
         }
     }
 
-    pub(super) fn to_resume(&mut self, session: &mut Session, now: Timestamp) {
+    pub(super) fn to_resume(&mut self, session: &mut Session, not_before: Option<Timestamp>, now: Timestamp) {
         let Some(incarnation) = session.phase.incarnation() else { return };
         if session.resume.as_ref().is_some_and(|known| known.from == incarnation.id) {
             return;
@@ -113,11 +137,15 @@ impl World {
             agent: incarnation.agent.clone(),
             workdir: incarnation.workdir.clone(),
             since: now,
+            not_before: not_before.unwrap_or(now),
         });
         session.failures = 0;
         self.touch();
         let text = match session.resume.as_ref().and_then(|resume| resume.conversation.as_ref()) {
-            Some(id) => format!("is ended to go on with conversation {id}"),
+            Some(id) => {
+                let when = not_before.map(|at| format!(" at {}", account_second(at))).unwrap_or_default();
+                format!("is ended to go on with conversation {id}{when}")
+            }
             None => "is ended; its conversation is not known, so it can't go on".to_owned(),
         };
         self.note(now, Kind::Swap, &format!("session {}", session.name), text);
@@ -138,10 +166,43 @@ impl World {
             let task = Task { phase: Phase::Working(run), ..(*task).clone() };
             self.snapshot.tasks.insert(assignment.task.clone(), Arc::new(task));
         }
-        let account = session.phase.incarnation().and_then(|incarnation| incarnation.account.as_ref());
-        let under = account.map(|account| format!(" under {account}")).unwrap_or_default();
+        let under = session.phase.incarnation().map(under).unwrap_or_default();
         let text = format!("goes on{under} after {}", seconds(lost));
         self.note(now, Kind::Swap, &format!("session {}", session.name), text);
+    }
+
+    /// A person's session is open again: with its agent, or with a shell where that could not go on.
+    pub(super) fn reopened(&mut self, session: &mut Session, incarnation: &Incarnation, now: Timestamp) {
+        let object = format!("session {}", session.name);
+        let failed = std::mem::take(&mut session.failures);
+        self.health(&object, None, now);
+        let Some(resume) = session.resume.take() else { return };
+        let (kind, text) = match (&incarnation.conversation, &resume.conversation) {
+            (Some(_), _) => (Kind::Swap, format!("goes on{}", under(incarnation))),
+            (None, Some(id)) => {
+                let text = format!("has no agent any more: conversation {id} was not resumed ({failed} failed starts)");
+                (Kind::Problem, text)
+            }
+            (None, None) => (Kind::Problem, "has no agent any more: its conversation is not known".to_owned()),
+        };
+        self.note(now, kind, &object, text);
+    }
+
+    /// Another process in a person's session: what was believed of the last one is over.
+    pub(super) fn found(&mut self, session: &mut Session, known: &Session, now: Timestamp) {
+        let (Some(before), Some(found)) = (known.phase.incarnation(), session.phase.incarnation()) else { return };
+        if (before.pid, &before.account) == (found.pid, &found.account) {
+            return;
+        }
+        let text = match (&found.account, &found.conversation) {
+            (None, _) => "no agent of an account runs in it".to_owned(),
+            (Some(_), None) => format!("its agent is pid {}{}, conversation not known yet", found.pid, under(found)),
+            (Some(_), Some(id)) => format!("its agent is pid {}{}, conversation {id}", found.pid, under(found)),
+        };
+        if before.pid != found.pid {
+            session.verdict = Verdict::unknown(now);
+        }
+        self.note(now, Kind::Session, &format!("session {}", session.name), text);
     }
 
     /// Notes the account with the run that the session has.
@@ -157,6 +218,24 @@ impl World {
         run.runs_under(account);
         let task = Task { phase: Phase::Working(run), ..(*task).clone() };
         self.snapshot.tasks.insert(assignment.task.clone(), Arc::new(task));
+    }
+}
+
+fn under(incarnation: &Incarnation) -> String {
+    incarnation.account.as_ref().map(|account| format!(" under {account}")).unwrap_or_default()
+}
+
+/// What all sources together say of a limit: a record knows the second of its end, a text only the minute.
+fn best_told(first: Limit, evidence: &[Signal]) -> Limit {
+    let told = |signal: &Signal| {
+        let Meaning::TurnFailed { failure: Failure::Limit(limit), .. } = &signal.meaning else { return None };
+        Some(*limit)
+    };
+    let record = evidence.iter().filter(|signal| signal.source == Source::Transcript).find_map(told);
+    let Some(record) = record else { return first };
+    Limit {
+        kind: if first.kind == LimitKind::Unknown { record.kind } else { first.kind },
+        resets_at: record.resets_at.or(first.resets_at),
     }
 }
 
@@ -189,14 +268,7 @@ fn told(swap: Option<&Swap>, event: &SwapEvent, now: Timestamp) -> Vec<String> {
     let took = seconds(now.duration_since(swap.since));
     let whole = seconds(now.duration_since(swap.begun));
     let line = match event {
-        SwapEvent::Begin { cause, .. } => {
-            let why = match cause {
-                Cause::Out { why } => why.clone(),
-                Cause::Proactive { used_percent } => format!("{used_percent} % of {from} is used"),
-                Cause::Person { .. } => "a person asked for it".to_owned(),
-            };
-            format!("swap {number} from {from} to {to} begun: {why}")
-        }
+        SwapEvent::Begin { cause, .. } => format!("swap {number} from {from} to {to} begun: {}", cause.words()),
         SwapEvent::Flipped => format!("swap {number}: link turned to {to} in {took}"),
         SwapEvent::Ensured => {
             format!("swap {number}: links of {to} are whole after {took}; {to} is active, sessions move")
@@ -233,4 +305,55 @@ fn seconds(time: SignedDuration) -> String {
 
 fn account_second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        live::{load, persist},
+        model::{account::Account, event::Event, ids::AgentName, limit::Usage, swap::Cause},
+    };
+
+    fn account(name: &str, active: bool) -> Account {
+        let agent = AgentName::parse("claude").expect("name");
+        Account {
+            name: AccountName::parse(name).expect("name"),
+            agent: agent.clone(),
+            agents: vec![agent],
+            home: "/".into(),
+            active,
+            active_since: Timestamp::UNIX_EPOCH,
+            standing: Standing::Usable,
+            believed_from: Timestamp::UNIX_EPOCH,
+            usage: Usage::default(),
+        }
+    }
+
+    fn world(saved: Option<&[u8]>) -> World {
+        let accounts = vec![account("one", true), account("two", false)];
+        load(saved, Vec::new(), accounts, "id".to_owned(), Timestamp::UNIX_EPOCH).expect("a world")
+    }
+
+    #[test]
+    fn a_half_done_swap_stands_in_health_until_it_is_cleared_also_over_a_restart() {
+        let mut world = world(None);
+        let tell = |world: &mut World, event| {
+            let from = AccountName::parse("one").expect("name");
+            world.apply(&Event::Swap { from, event }, Timestamp::UNIX_EPOCH).expect("taken");
+        };
+        let cause = Cause::Out { why: "w".to_owned() };
+        tell(&mut world, SwapEvent::Begin { to: AccountName::parse("two").expect("name"), cause });
+        tell(&mut world, SwapEvent::Failed { why: "no links".to_owned() });
+        assert!(world.snapshot.health.is_empty());
+        tell(&mut world, SwapEvent::RollBackFailed { why: "no disk".to_owned() });
+        let mut again = self::world(Some(&persist::render(&world)));
+        for world in [&world, &again] {
+            let told = world.snapshot.health.get(swap::HEALTH).expect("in health");
+            assert!(told.contains("no links") && told.contains("no disk") && told.contains("clear-partial"), "{told}");
+        }
+        tell(&mut again, SwapEvent::ClearPartial);
+        assert!(again.snapshot.health.is_empty());
+        assert_eq!((again.snapshot.swaps.done(), again.snapshot.swaps.failed), (0, 1));
+    }
 }

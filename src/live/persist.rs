@@ -13,7 +13,7 @@ use crate::model::{
     limit::Usage,
     session::{Assignment, Resume, Role, Session, SessionPhase},
     snapshot::{Project, Snapshot},
-    swap::Swaps,
+    swap::{self, SwapRefusal, Swaps},
     task::{Ending, Filing, Origin, Phase, Run, Task, TaskSpec, TextFacts},
 };
 
@@ -200,21 +200,9 @@ pub fn load(
     let supervisor = state.as_ref().map_or(fresh_id, |state| state.supervisor.clone());
     let snapshot = Snapshot {
         supervisor: supervisor.into(),
-        seq: 0,
-        at: now,
-        since: now,
-        paused: false,
-        rescan: 0,
         projects: Arc::new(projects),
         accounts: Arc::new(accounts),
-        swaps: Arc::default(),
-        tasks: imbl::OrdMap::new(),
-        sessions: imbl::OrdMap::new(),
-        requests: imbl::OrdMap::new(),
-        health: imbl::OrdMap::new(),
-        outcomes: Arc::default(),
-        recent: imbl::Vector::new(),
-        finished: [0; 3],
+        ..Snapshot::empty(now)
     };
     let Some(state) = state else { return Ok(World::new(snapshot)) };
 
@@ -223,6 +211,9 @@ pub fn load(
     world.event_seq = state.event_seq;
     world.request_seq = state.request_seq;
     world.overrides = state.overrides.into_iter().collect();
+    if let Some(partial) = &state.swaps.partial {
+        world.snapshot.health.insert(swap::HEALTH.to_owned(), SwapRefusal::from(partial).to_string());
+    }
     world.snapshot.swaps = Arc::new(state.swaps);
     restore_accounts(Arc::make_mut(&mut world.snapshot.accounts).as_mut_slice(), state.accounts);
     for saved in state.sessions {

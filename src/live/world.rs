@@ -156,7 +156,7 @@ impl World {
         }
     }
 
-    fn health(&mut self, topic: &str, problem: Option<&str>, now: Timestamp) {
+    pub(super) fn health(&mut self, topic: &str, problem: Option<&str>, now: Timestamp) {
         let known = self.snapshot.health.get(topic).map(String::as_str);
         if known == problem {
             return;
@@ -213,6 +213,11 @@ impl World {
         if was_finished && phase.is_some() {
             task = Task { origin: Origin::default(), ..blank(key, now) };
         }
+        if let TaskEvent::Ended { ending, .. } = event
+            && ending.status == Status::Done
+        {
+            self.praise_account(&task, now);
+        }
         self.learn(&mut task, event);
         if let Some(phase) = phase {
             self.task_moved(&mut task, phase, event, now);
@@ -267,7 +272,7 @@ impl World {
             }
             // What the file holds was not known to be read: whatever it holds is what was cancelled.
             TaskEvent::Cancel if !matches!(task.phase, Phase::Working(_)) => task.text = None,
-            TaskEvent::TryAgain { why, .. } => task.note = Some(why.clone()),
+            TaskEvent::TryAgain { why, .. } | TaskEvent::Paused { why, .. } => task.note = Some(why.clone()),
             TaskEvent::Unclaimed { why, .. } => {
                 task.note = Some(format!("attempt {} was taken back: {why}", task.attempts))
             }
@@ -392,9 +397,8 @@ impl World {
                 session.spent = session.resume.is_some();
                 session.retired = false;
                 session.used = now;
-                if session.role == Role::Dedicated && session.resume.take().is_some() {
-                    let under = incarnation.account.as_ref().map(|a| format!(" under {a}")).unwrap_or_default();
-                    self.note(now, Kind::Swap, &object, format!("goes on{under}"));
+                if session.role == Role::Dedicated {
+                    self.reopened(&mut session, incarnation, now);
                 }
                 self.runs_under(&session, incarnation.account.as_ref());
                 self.note(
@@ -414,9 +418,9 @@ impl World {
                 session.failures = 0;
                 self.unsaved = true;
             }
-            SessionEvent::Resume { .. } => self.to_resume(&mut session, now),
+            SessionEvent::Resume { not_before, .. } => self.to_resume(&mut session, *not_before, now),
             SessionEvent::Resumed { .. } => self.resumed(&mut session, now),
-            SessionEvent::Found { .. } => {}
+            SessionEvent::Found { .. } => self.found(&mut session, &known, now),
             SessionEvent::Ready { .. } => self.health(&format!("session {name}"), None, now),
             SessionEvent::Died { exit, .. } => {
                 if let SessionPhase::Dead { incarnation, .. } = &session.phase {
@@ -551,12 +555,14 @@ impl World {
         self.event_seq
     }
 
-    /// Corrects an outcome that was only begun when it was recorded.
-    pub(super) fn outcome_done(&mut self, seq: u64, result: &Result<(), Refused>) {
-        let Err(refused) = result else { return };
+    /// Tells what became of a write that was only begun when it was recorded.
+    pub(super) fn outcome_done(&mut self, seq: u64, result: &Result<Vec<String>, Refused>) {
         let outcomes = Arc::make_mut(&mut self.snapshot.outcomes);
         if let Some(outcome) = outcomes.iter_mut().find(|outcome| outcome.seq == seq) {
-            outcome.result = Err((refused.kind, refused.message.clone()));
+            outcome.result = match result {
+                Ok(texts) => Ok(texts.iter().filter(|text| !text.is_empty()).cloned().collect::<Vec<_>>().join("; ")),
+                Err(refused) => Err((refused.kind, refused.message.clone())),
+            };
         }
     }
 

@@ -20,6 +20,9 @@ const STALE_RESET_AFTER: SignedDuration = SignedDuration::from_mins(1);
 /// What an account whose usage nobody knows counts as, in percent: neither fresh nor full.
 const UNKNOWN_USED: u8 = 50;
 
+/// Every word that `Account::word` has.
+pub const WORDS: [&str; 5] = ["active", "available", "limited", "suspect", "broken"];
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Account {
     pub name: AccountName,
@@ -162,7 +165,10 @@ pub fn step(account: &Account, event: &AccountEvent, now: Timestamp) -> Option<S
                     let knows_less = limit.resets_at.is_none() && known.until.is_some_and(|until| until > now);
                     (!knows_less || !limit.kind.resets()).then_some(S::Limited(next))
                 }
-                S::Limited(known) if known.limit.resets_at.is_none() && limit.resets_at.is_some() => {
+                // The same event, told again by a source that knows more.
+                S::Limited(known)
+                    if known.signal.at == signal.at && known.limit != *limit && limit.resets_at.is_some() =>
+                {
                     Some(S::Limited(limited()))
                 }
                 S::Limited(_) | S::Broken { .. } => None,

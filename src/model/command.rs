@@ -22,7 +22,7 @@ pub struct Writer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
     Daemon,
-    /// `accounts/active`: an account's name.
+    /// `accounts/active`: an account's name a line, as reading it gives.
     ActiveAccount,
     Task(TaskKey),
     Session(SessionName),
@@ -206,12 +206,12 @@ pub fn parse(scope: &Scope, bytes: &[u8]) -> Result<Vec<Command>, Refused> {
 }
 
 fn parse_account(text: &str) -> Result<Vec<Command>, Refused> {
-    let name = text.trim();
-    if name.is_empty() {
-        return Ok(Vec::new());
-    }
-    let name = AccountName::parse(name).map_err(|bad| Refused::new(RefusedKind::Invalid, bad.to_string()))?;
-    Ok(vec![Command::Swap(Some(name))])
+    let names = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let swap = |name| {
+        let name = AccountName::parse(name).map_err(|bad| Refused::new(RefusedKind::Invalid, bad.to_string()))?;
+        Ok(Command::Swap(Some(name)))
+    };
+    names.map(swap).collect()
 }
 
 fn parse_keys(session: &SessionName, text: &str) -> Result<Vec<Command>, Refused> {
@@ -327,14 +327,32 @@ mod tests {
         let session = SessionName::parse("s").expect("a name");
         for scope in [Scope::Daemon, Scope::Task(key), Scope::Session(session)] {
             for verb in table(&scope) {
-                let line = match verb.args {
-                    "" => verb.name.to_owned(),
-                    "N" => format!("{} 7", verb.name),
-                    _ => format!("{} x", verb.name),
+                let bare = (verb.args.is_empty() || verb.args.starts_with('[')).then(|| verb.name.to_owned());
+                let with = match verb.args {
+                    "" => None,
+                    "N" => Some(format!("{} 7", verb.name)),
+                    _ => Some(format!("{} x", verb.name)),
                 };
-                assert_eq!(parse(&scope, line.as_bytes()).map(|c| c.len()), Ok(1), "{scope:?} {line}");
+                for line in bare.into_iter().chain(with) {
+                    assert_eq!(parse(&scope, line.as_bytes()).map(|c| c.len()), Ok(1), "{scope:?} {line}");
+                }
             }
         }
+    }
+
+    #[test]
+    fn an_account_is_named_as_it_is_read() {
+        let to = |name: &str| Command::Swap(Some(AccountName::parse(name).expect("a name")));
+        let active = |text: &str| parse(&Scope::ActiveAccount, text.as_bytes());
+        assert_eq!(active("compte2\n"), Ok(vec![to("compte2")]));
+        assert_eq!(active("compte2\noa"), Ok(vec![to("compte2"), to("oa")]), "a line for each kind of agent");
+        assert_eq!(active("\n"), Ok(vec![]));
+        for bad in ["two words", "../x", "\u{1b}[2J", "swap compte2"] {
+            assert_eq!(active(bad).map_err(|refused| refused.kind), Err(RefusedKind::Invalid), "{bad:?}");
+        }
+        assert_eq!(parse(&Scope::Daemon, b"swap"), Ok(vec![Command::Swap(None)]));
+        assert_eq!(parse(&Scope::Daemon, b"swap compte2"), Ok(vec![to("compte2")]));
+        assert!(parse(&Scope::Daemon, b"swap compte2 compte3").is_err());
     }
 
     #[test]

@@ -68,15 +68,22 @@ pub struct Window {
     pub at: Timestamp,
 }
 
+impl Window {
+    /// How much of it is used; nothing once its reset has passed.
+    #[must_use]
+    pub fn used_percent_at(&self, now: Timestamp) -> u8 {
+        match self.resets_at {
+            Some(reset) if reset <= now => 0,
+            Some(_) | None => self.used_percent,
+        }
+    }
+}
+
 impl Usage {
     /// The fullest window in percent; a window whose reset has passed counts as empty. `None` when nothing is known.
     #[must_use]
     pub fn used_percent(&self, now: Timestamp) -> Option<u8> {
-        let used = |window: &Window| match window.resets_at {
-            Some(reset) if reset <= now => 0,
-            Some(_) | None => window.used_percent,
-        };
-        self.0.values().map(used).max()
+        self.0.values().map(|window| window.used_percent_at(now)).max()
     }
 
     /// Takes newer windows over known ones.

@@ -118,6 +118,7 @@ mod tests {
             typed: None,
             delivery: Delivery::NotBegun,
             stop: Stop::No,
+            pauses: 0,
             text: TextFacts {
                 sha256: String::new(),
                 identity: String::new(),

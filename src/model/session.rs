@@ -80,6 +80,8 @@ pub struct Resume {
     pub agent: AgentName,
     pub workdir: PathBuf,
     pub since: Timestamp,
+    /// Not before this time: the provider is given a pause.
+    pub not_before: Timestamp,
 }
 
 /// The texts of a pane, read when it changed.
@@ -190,9 +192,11 @@ pub enum SessionEvent {
     Drain(bool),
     /// A person asked for a start now: earlier failures no longer make it wait.
     Forgiven,
-    /// Its agent is to be replaced by one that goes on with the conversation under the account that is active then.
+    /// Its agent is to be replaced by one that goes on with the conversation under the account that is active then, at once or
+    /// not before a time.
     Resume {
         of: String,
+        not_before: Option<Timestamp>,
     },
     /// The fresh agent has gone on with the conversation.
     Resumed {
@@ -279,6 +283,13 @@ impl Session {
         let doubled = first.saturating_mul(1 << (self.failures - 1).min(16));
         let pause = SignedDuration::try_from(doubled.min(max)).unwrap_or(SignedDuration::MAX);
         self.since.saturating_add(pause).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Whether its agent is to run under the account that is active since `since`. What a person has started since then under
+    /// another one is his choice, until a limit stops it.
+    #[must_use]
+    pub fn follows(&self, incarnation: &Incarnation, since: Timestamp) -> bool {
+        self.role == Role::Pool || incarnation.started <= since || self.verdict.activity == Activity::Limited
     }
 
     /// Whether its agent stands at its prompt with nothing to do.
@@ -375,8 +386,10 @@ pub fn step(session: &Session, event: &SessionEvent, now: Timestamp) -> Result<O
         },
         E::Found { pid, account, conversation, .. } => match &session.phase {
             P::Up(incarnation) if dedicated => {
-                let conversation = conversation.clone().or_else(|| incarnation.conversation.clone());
-                let found = Incarnation { pid: *pid, account: account.clone(), conversation, ..incarnation.clone() };
+                // What files tell of the time before is not another process's.
+                let started = if incarnation.pid == *pid { incarnation.started } else { now };
+                let (account, conversation) = (account.clone(), conversation.clone());
+                let found = Incarnation { pid: *pid, account, conversation, started, ..incarnation.clone() };
                 Ok((found != *incarnation).then_some(P::Up(found)))
             }
             P::Down | P::Starting(_) | P::Up(_) | P::Ending(_) | P::Dead { .. } => not_now(),
@@ -392,7 +405,7 @@ impl SessionEvent {
             | Self::Died { of, .. }
             | Self::Lost { of }
             | Self::Observed { of, .. }
-            | Self::Resume { of }
+            | Self::Resume { of, .. }
             | Self::Resumed { of }
             | Self::Found { of, .. } => Some(of),
             Self::Opened(_)

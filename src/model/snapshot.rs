@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub rescan: u64,
     pub projects: Arc<Vec<Project>>,
     pub accounts: Arc<Vec<Account>>,
+    /// The agent of tasks that name none.
+    pub pool_agent: Option<AgentName>,
     pub swaps: Arc<Swaps>,
     pub tasks: imbl::OrdMap<TaskKey, Arc<Task>>,
     pub sessions: imbl::OrdMap<SessionName, Arc<Session>>,
@@ -104,6 +106,30 @@ impl Under<'_> {
 }
 
 impl Snapshot {
+    /// The picture of a supervisor that knows nothing yet.
+    #[must_use]
+    pub fn empty(now: Timestamp) -> Self {
+        Self {
+            supervisor: "".into(),
+            seq: 0,
+            at: now,
+            since: now,
+            paused: false,
+            rescan: 0,
+            projects: Arc::default(),
+            accounts: Arc::default(),
+            pool_agent: None,
+            swaps: Arc::default(),
+            tasks: imbl::OrdMap::new(),
+            sessions: imbl::OrdMap::new(),
+            requests: imbl::OrdMap::new(),
+            health: imbl::OrdMap::new(),
+            outcomes: Arc::default(),
+            recent: imbl::Vector::new(),
+            finished: [0; 3],
+        }
+    }
+
     #[must_use]
     pub fn account(&self, name: &AccountName) -> Option<&Account> {
         self.accounts.iter().find(|account| account.name == *name)

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::ids::AccountName;
 
+/// The topic in `health` of a swap that is half done.
+pub const HEALTH: &str = "swap";
+
 /// A swap under way. Saved before each of its steps is carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Swap {
@@ -99,6 +102,8 @@ pub struct Partial {
 pub struct Swaps {
     /// Of the last one begun.
     pub number: u64,
+    /// Those that were rolled back, or could not be.
+    pub failed: u64,
     pub current: Option<Swap>,
     pub last: Option<Swapped>,
     pub partial: Option<Partial>,
@@ -121,6 +126,20 @@ pub enum SwapRefusal {
     NotNow,
 }
 
+impl From<&Partial> for SwapRefusal {
+    fn from(partial: &Partial) -> Self {
+        Self::Partial { swap: partial.swap, why: partial.why.clone() }
+    }
+}
+
+impl Swaps {
+    /// Those that were carried through.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.number.saturating_sub(self.failed + u64::from(self.current.is_some()))
+    }
+}
+
 impl SwapStep {
     #[must_use]
     pub fn word(&self) -> &'static str {
@@ -134,6 +153,16 @@ impl SwapStep {
 }
 
 impl Cause {
+    /// Why, in words; reads on after a colon.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::Out { why } => why.clone(),
+            Self::Proactive { used_percent } => format!("{used_percent} % of the account that was left is used"),
+            Self::Person { .. } => "a person asked for it".to_owned(),
+        }
+    }
+
     /// Whether a person asked for it: then neither cooldown nor dwell time stands in the way.
     #[must_use]
     pub fn is_person(&self) -> bool {
@@ -161,8 +190,7 @@ pub fn step(swaps: &Swaps, from: &AccountName, event: &SwapEvent, now: Timestamp
     };
     match (swaps.current.as_ref().map(|swap| &swap.step), event) {
         (_, E::Begin { .. }) if swaps.partial.is_some() => {
-            let partial = swaps.partial.clone().ok_or(SwapRefusal::NotNow)?;
-            return Err(SwapRefusal::Partial { swap: partial.swap, why: partial.why });
+            return Err(swaps.partial.as_ref().map_or(SwapRefusal::NotNow, SwapRefusal::from));
         }
         (Some(step), E::Begin { .. }) => {
             let to = swaps.current.as_ref().map(|swap| swap.to.clone()).ok_or(SwapRefusal::NotNow)?;
@@ -190,12 +218,14 @@ pub fn step(swaps: &Swaps, from: &AccountName, event: &SwapEvent, now: Timestamp
         }
         (Some(S::RollBack { why }), E::RolledBack) => {
             next.last = ended(Some(why.clone()));
+            next.failed += 1;
             next.current = None;
         }
         (Some(S::RollBack { why: first }), E::RollBackFailed { why }) => {
             let why = format!("{first}; and turning back failed: {why}");
             next.partial = Some(Partial { swap: swaps.number, why: why.clone(), since: now });
             next.last = ended(Some(why));
+            next.failed += 1;
             next.current = None;
         }
         (_, E::ClearPartial) if swaps.partial.is_some() => next.partial = None,

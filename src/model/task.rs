@@ -192,6 +192,9 @@ pub struct Run {
     pub delivery: Delivery,
     #[serde(default)]
     pub stop: Stop,
+    /// How often it was given a pause because the provider's server failed.
+    #[serde(default)]
+    pub pauses: u32,
     pub text: TextFacts,
 }
 
@@ -302,6 +305,11 @@ pub enum TaskEvent {
         run: RunId,
         why: String,
     },
+    /// The provider's server failed; the same attempt goes on after a pause.
+    Paused {
+        run: RunId,
+        why: String,
+    },
     Ended {
         run: RunId,
         ending: Ending,
@@ -394,6 +402,7 @@ impl TaskEvent {
             Self::TypingBegun { .. } => "typing-begun",
             Self::Taken { .. } => "taken",
             Self::TryAgain { .. } => "try-again",
+            Self::Paused { .. } => "paused",
             Self::Ended { .. } => "ended",
             Self::Filed { .. } => "filed",
             Self::Cancel => "cancel",
@@ -462,6 +471,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
+            | E::Paused { .. }
             | E::Ended { .. }
             | E::Filed { .. } => not_now(),
         },
@@ -478,6 +488,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
+            | E::Paused { .. }
             | E::Ended { .. }
             | E::Filed { .. } => not_now(),
         },
@@ -495,6 +506,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
+            | E::Paused { .. }
             | E::Ended { .. }
             | E::Filed { .. }
             | E::Hold
@@ -546,6 +558,10 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
                     Stop::Cancelled | Stop::Yielded | Stop::Again => Ok(Same),
                 }
             }
+            E::Paused { run: id, .. } => {
+                same_run(run, id)?;
+                Ok(Now(Phase::Working(Run { pauses: run.pauses + 1, ..run.clone() })))
+            }
             E::Ended { run: id, ending } => {
                 same_run(run, id)?;
                 Ok(Now(Phase::Filing(Filing { run: Some(run.clone()), ending: ending.clone() })))
@@ -563,6 +579,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
+            | E::Paused { .. }
             | E::Ended { .. }
             | E::Cancel
             | E::Hold
@@ -581,6 +598,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
+            | E::Paused { .. }
             | E::Ended { .. }
             | E::Filed { .. }
             | E::Cancel

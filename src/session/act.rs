@@ -2,7 +2,7 @@
 //! In: a step of `decide`. Out: effects through the ports, each told to the owner. On an error everything done so far stays,
 //! and the next decision goes on from there.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{
     Tools,
@@ -37,7 +37,9 @@ impl Job {
             Step::Open(program) => self.open(&program, None).await,
             Step::OpenWith(program, run) => self.open(&program, Some(&run)).await,
             Step::Resume => match self.session.phase.incarnation() {
-                Some(incarnation) => self.tell(SessionEvent::Resume { of: incarnation.id.clone() }).await,
+                Some(incarnation) => {
+                    self.tell(SessionEvent::Resume { of: incarnation.id.clone(), not_before: None }).await
+                }
                 None => Ok(()),
             },
             Step::Reopen(resume) => self.reopen(&resume).await,
@@ -160,15 +162,7 @@ impl Job {
             // The operator's own: looked at, never changed.
             (Some(pane), agent) => (pane, agent.clone(), None, None),
             (None, None) => {
-                let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());
-                let launch = Launch {
-                    session: name.clone(),
-                    incarnation: (self.tools.new_id)(),
-                    argv: vec![shell, "-l".to_owned()],
-                    env: Vec::new(),
-                    workdir: row.workdir.clone(),
-                    keep_dead: false,
-                };
+                let launch = self.shell((self.tools.new_id)(), row.workdir.clone());
                 (self.opened(self.tools.terminal.open(&launch).await).await?, None, None, None)
             }
             (None, Some(agent)) => {
@@ -205,6 +199,19 @@ impl Job {
             started: self.tools.clock.now(),
         };
         self.tell(SessionEvent::Opened(incarnation)).await
+    }
+
+    /// A person's shell.
+    pub(super) fn shell(&self, incarnation: String, workdir: PathBuf) -> Launch {
+        let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());
+        Launch {
+            session: self.session.name.clone(),
+            incarnation,
+            argv: vec![shell, "-l".to_owned()],
+            env: Vec::new(),
+            workdir,
+            keep_dead: false,
+        }
     }
 
     pub(super) async fn opened(

@@ -137,7 +137,11 @@ fn dedicated<'a>(
     now: Timestamp,
 ) -> Step {
     if let Some(resume) = &session.resume {
-        return going_on(session, resume, None, under(&resume.agent), settings, now);
+        let gives_up = session.phase == SessionPhase::Down && session.failures >= GIVE_UP_AFTER;
+        // Without a conversation it is a shell.
+        let conversation = resume.conversation.clone().filter(|_| !gives_up);
+        let resume = Resume { conversation, ..resume.clone() };
+        return going_on(session, &resume, None, under(&resume.agent), settings, now);
     }
     match &session.phase {
         SessionPhase::Down => {

@@ -34,7 +34,8 @@ pub fn onward(
     let due = match under {
         Under::Blocked(_) => return None,
         Under::Account(account) if incarnation.account.as_ref() != Some(&account.name) => {
-            at_rest_by(session, account.active_since, settings)
+            let follows = session.follows(incarnation, account.active_since);
+            follows.then(|| at_rest_by(session, account.active_since, settings))?
         }
         // A person's session goes on by itself or by him.
         Under::Account(_) => (limited && session.role == Role::Pool).then_some(now)?,
@@ -80,8 +81,17 @@ pub fn going_on(
     now: Timestamp,
 ) -> Step {
     match &session.phase {
+        // A person may have sent it on meanwhile.
+        SessionPhase::Up(incarnation)
+            if incarnation.id == resume.from
+                && resume.not_before > resume.since
+                && session.verdict.activity == Activity::Working =>
+        {
+            Step::Nothing
+        }
         SessionPhase::Starting(incarnation) | SessionPhase::Up(incarnation) if incarnation.id == resume.from => {
-            Step::End { why: "its conversation goes on in a fresh program".to_owned(), retire: false }
+            let why = "its conversation goes on in a fresh program".to_owned();
+            when(resume.not_before, now, Step::End { why, retire: false })
         }
         SessionPhase::Starting(incarnation) | SessionPhase::Up(incarnation) if matches!(under, Under::Account(account) if incarnation.account.as_ref() != Some(&account.name)) => {
             Step::Resume
@@ -96,8 +106,8 @@ pub fn going_on(
             Some(_) | None => Step::Nothing,
         },
         SessionPhase::Down => match under {
-            Under::Blocked(_) => Step::Nothing,
-            Under::NoAccount | Under::Account(_) => {
+            Under::Blocked(_) if resume.conversation.is_some() => Step::Nothing,
+            Under::Blocked(_) | Under::NoAccount | Under::Account(_) => {
                 let at = session.start_after(settings.lifecycle.restart_first, settings.lifecycle.restart_max);
                 when(at, now, Step::Reopen(resume.clone()))
             }

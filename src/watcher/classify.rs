@@ -198,10 +198,10 @@ impl History {
         late || self.states.get(&Source::Transcript).is_some_and(|signal| is_end(&signal.meaning))
     }
 
-    /// Whether this incarnation has taken a prompt: by its own word, or because it was seen at work.
+    /// Whether this incarnation has taken a prompt: by its own word, or, where it `tells` none, because it was seen at work.
     #[must_use]
-    pub fn has_begun(&self) -> bool {
-        self.prompted || self.was_busy || self.turn.is_some()
+    pub fn has_begun(&self, tells: bool) -> bool {
+        self.prompted || self.turn.is_some() || (!tells && self.was_busy)
     }
 
     /// For an agent that tells nothing: its prompt counted as taken because its screen showed it at work.
@@ -406,6 +406,7 @@ mod tests {
             typed: None,
             delivery: Delivery::Taken { at: at(11) },
             stop: Stop::No,
+            pauses: 0,
             text: TextFacts { sha256: String::new(), identity: String::new(), bytes: 0, modified: at(0) },
         }
     }

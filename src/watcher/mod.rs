@@ -3,6 +3,7 @@
 //! Never types, starts or ends anything.
 
 pub mod classify;
+mod dedicated;
 mod shown;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -20,7 +21,7 @@ use crate::{
     model::{
         account::{Account, AccountEvent, Standing},
         event::{Event, Kind},
-        evidence::{Look, Meaning, Screen},
+        evidence::{Look, Meaning, Screen, Source},
         ids::SessionName,
         session::{Activity, Incarnation, Role, Screens, Session, SessionEvent, SessionPhase, Verdict},
         snapshot::Snapshot,
@@ -66,6 +67,8 @@ struct Watched {
     look: Look,
     screen_changed: bool,
     files_read: Timestamp,
+    /// No agent was found at the last look into a person's session.
+    missing: bool,
     last_change: Timestamp,
     told_silent: bool,
     screens: Arc<Screens>,
@@ -273,7 +276,24 @@ impl Watcher {
         let files_every = if at_rest(session) { FILES_EVERY_IDLE } else { FILES_EVERY };
         if files_hinted || moved || now.duration_since(watched.files_read) >= files_every {
             watched.files_read = now;
+            if session.role == Role::Dedicated && matches!(session.phase, SessionPhase::Up(_)) {
+                let found = agents.find(&incarnation.agent, pane.pid).await;
+                // An agent that is just starting, or a list of processes that changed while it was read.
+                let missing = std::mem::replace(&mut watched.missing, found.is_none());
+                let news = dedicated::news(session, incarnation, pane.pid, found);
+                if let Some(news) = news.filter(|_| missing || !watched.missing) {
+                    // Everything is read again of what runs there now; the hooks were its predecessor's.
+                    let cursor = Cursor { hooks: watched.cursor.hooks, ..Cursor::default() };
+                    (watched.cursor, watched.history, watched.files_read) =
+                        (cursor, History::default(), Timestamp::default());
+                    events.push(Event::Session(name.clone(), news));
+                    return events;
+                }
+            }
             for signal in agents.signals(incarnation, &mut watched.cursor).await {
+                if session.role == Role::Dedicated && signal.source == Source::Hook && signal.at < incarnation.started {
+                    continue;
+                }
                 if let (Meaning::Used { usage }, Some(account)) = (&signal.meaning, &incarnation.account) {
                     events.push(Event::Account(account.clone(), AccountEvent::Used(usage.clone())));
                 }
@@ -308,7 +328,7 @@ impl Watcher {
             events.push(Event::Session(name.clone(), SessionEvent::Ready { of: of.clone() }));
         }
         let goes_on = session.resume.as_ref().is_some_and(|resume| resume.from != incarnation.id);
-        if goes_on && is_up(&verdict, &look) && watched.history.has_begun() {
+        if goes_on && is_up(&verdict, &look) && watched.history.has_begun(agents.tells_prompts(&incarnation.agent)) {
             events.push(Event::Session(name.clone(), SessionEvent::Resumed { of: of.clone() }));
         }
         let quiet = now.duration_since(watched.last_change);
@@ -365,6 +385,9 @@ impl Watcher {
         let (status, message, error, screen) = match over {
             Over::Done { message: Some(message) } => (Status::Done, Some(message), None, None),
             Over::Done { message: None } => (Status::Done, None, None, Some(screen)),
+            Over::Server { error } if session.resume.is_some() || self.pauses(session, incarnation, run) => {
+                return self.paused(session, incarnation, run, &error, now);
+            }
             Over::Server { error } => {
                 let again = TaskEvent::TryAgain { run: run.id.clone(), why: error };
                 return vec![Event::Task(assignment.task.clone(), again)];
@@ -381,6 +404,34 @@ impl Watcher {
             at: now,
         };
         vec![Event::Task(assignment.task.clone(), TaskEvent::Ended { run: run.id.clone(), ending })]
+    }
+}
+
+impl Watcher {
+    /// Whether an attempt that met a failing server goes on, after a pause, in the same conversation.
+    fn pauses(&self, session: &Session, incarnation: &Incarnation, run: &Run) -> bool {
+        let known = incarnation.conversation.is_some() && self.agents.resumes(&incarnation.agent);
+        known && session.role == Role::Pool && run.pauses < self.config.borrow().watcher.server_retries
+    }
+
+    fn paused(
+        &self,
+        session: &Session,
+        incarnation: &Incarnation,
+        run: &Run,
+        error: &str,
+        now: Timestamp,
+    ) -> Vec<Event> {
+        let Some(assignment) = session.task.as_ref().filter(|_| session.resume.is_none()) else { return Vec::new() };
+        let first = self.config.borrow().watcher.server_pause;
+        let pause = first.saturating_mul(1 << run.pauses.min(16));
+        let at = now.saturating_add(SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX));
+        let why = format!("the provider's server failed: {error}; goes on after {} s", pause.as_secs());
+        let resume = SessionEvent::Resume { of: incarnation.id.clone(), not_before: Some(at.unwrap_or(now)) };
+        vec![
+            Event::Session(session.name.clone(), resume),
+            Event::Task(assignment.task.clone(), TaskEvent::Paused { run: run.id.clone(), why }),
+        ]
     }
 }
 

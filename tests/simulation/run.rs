@@ -77,6 +77,7 @@ pub fn ports(world: &Arc<FakeWorld>) -> Ports {
         agents: world.clone(),
         queue: world.clone(),
         state: world.clone(),
+        homes: world.clone(),
         new_id: Arc::new(move || format!("n{}", ids.with(Inner::number))),
     }
 }

@@ -22,6 +22,8 @@ pub struct Setup {
     pub mode: String,
     /// Further lines of the configuration.
     pub more: String,
+    /// Further lines of `pool:`, indented by two.
+    pub more_pool: String,
     /// Rows of `agents:` beside `demo`.
     pub more_agents: String,
     /// Which agent the pool runs.
@@ -88,7 +90,7 @@ impl World {
              dispatcher: {{settle: {settle}}}\n\
              tmux: {{socket: {socket}, size: 100x30}}\n\
              mount: {{path: {mnt}}}\n\
-             pool:\n  autonomous: {{prefix: pool-, start_index: 11, min: {n}, max: {n}, agent: {agent}}}\n{more}\n",
+             pool:\n  autonomous: {{prefix: pool-, start_index: 11, min: {n}, max: {n}, agent: {agent}}}\n{more_pool}{more}\n",
             web = at("web"),
             api = at("api"),
             home = at("home"),
@@ -99,6 +101,7 @@ impl World {
             mnt = at("mnt"),
             n = setup.agents,
             agent = setup.agent,
+            more_pool = setup.more_pool,
             more = setup.more,
         );
         fs::write(self.path("config.yaml"), config).expect("written");
@@ -116,6 +119,8 @@ impl World {
             .args(["run", "--foreground", "--config"])
             .arg(self.path("config.yaml"))
             .env("STATE_DIRECTORY", self.path("state"))
+            // By default a link in it is turned.
+            .env("HOME", self.path("home"))
             // Never seen in a pane.
             .env("FAKE_API_KEY", "a-secret-of-the-daemon")
             .env("CLAUDE_FAILOVER_LOG", "claude_failover=debug")
@@ -183,13 +188,19 @@ impl World {
     }
 
     #[track_caller]
-    pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+    pub fn until(&self, what: &str, holds: impl FnMut() -> bool) {
+        self.until_told(|| what.to_owned(), holds);
+    }
+
+    /// The same, with words that are looked for when it was in vain.
+    #[track_caller]
+    pub fn until_told(&self, what: impl Fn() -> String, mut holds: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !holds() {
             if Instant::now() >= deadline {
                 let log = fs::read_to_string(self.path("daemon.log")).unwrap_or_default();
                 let status = self.read("status").unwrap_or_default();
-                panic!("waited in vain for {what}\n{status}\nevents:\n{}\nlog:\n{log}", self.events());
+                panic!("waited in vain for {}\n{status}\nevents:\n{}\nlog:\n{log}", what(), self.events());
             }
             std::thread::sleep(Duration::from_millis(20));
         }

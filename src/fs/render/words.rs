@@ -41,6 +41,11 @@ pub fn since(now: Timestamp, at: Timestamp) -> String {
     format!("since {} ({})", second(at), age(now, at))
 }
 
+/// `at 2026-01-01T00:00:00Z (in 12m)`.
+pub fn at(now: Timestamp, at: Timestamp) -> String {
+    format!("at {} (in {})", second(at), age(at, now))
+}
+
 /// One signal as a sentence: source, rule, matched text, age.
 pub fn signal(now: Timestamp, signal: &Signal) -> String {
     let meaning = match &signal.meaning {
