@@ -42,6 +42,8 @@ impl Desk {
     pub fn with(setup: Setup) -> Self {
         let world = World::start(&setup);
         fs::create_dir(world.path("user")).expect("a home");
+        // A server that ended with one program's session could be met ending by the next program.
+        fs::write(world.path("person.conf"), "set -g exit-empty off\n").expect("written");
         Self { world }
     }
 

@@ -106,7 +106,10 @@ fn claude(path: &Path, text: &str) {
     fs::remove_file(beside(path, ".tmp.4711.orphan")).expect("removed");
 }
 
-const SAVES: [(&str, fn(&Path, &str)); 7] = [
+/// Saves a text under a path.
+type Save = fn(&Path, &str);
+
+const SAVES: [(&str, Save); 7] = [
     ("code", code),
     ("code-atomic", code_atomic),
     ("jetbrains", jetbrains),
