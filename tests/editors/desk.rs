@@ -44,6 +44,10 @@ impl Desk {
         fs::create_dir(world.path("user")).expect("a home");
         // A server that ended with one program's session could be met ending by the next program.
         fs::write(world.path("person.conf"), "set -g exit-empty off\n").expect("written");
+        // An agent that is not ready yet would hide that a task is handed over too early.
+        for n in 0..setup.agents {
+            world.until_word(&format!("sessions/pool-{}/state", 11 + n), "idle");
+        }
         Self { world }
     }
 
