@@ -123,6 +123,7 @@ const SAVES: [(&str, Save); 7] = [
 fn new_files_and_second_saves_are_one_task() {
     let desk = Desk::new();
     for (name, save) in SAVES {
+        desk.until_an_agent_is_free();
         let path = desk.world.mount(&format!("inbox/{name}.md"));
         save(&path, "a first thought");
         save(&path, &format!("{name} final\n"));
