@@ -52,6 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             agents: world.clone(),
             queue: world.clone(),
             state: world.clone(),
+            homes: world.clone(),
             new_id: Arc::new(move || format!("id-{}", ids.with(claude_failover::fake::Inner::number))),
         };
         let projects =

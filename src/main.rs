@@ -10,6 +10,7 @@ use claude_failover::{
     command_agent,
     config::paths,
     daemon, demo_agent, hook, repeater,
+    sys::homes::AccountHomes,
 };
 
 fn main() -> ExitCode {
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
             out: &mut BufWriter::new(io::stdout()),
             err: &mut io::stderr(),
             env: &paths::process_env,
+            homes: &|config, fix| AccountHomes::new(config).report(fix),
             terminal,
             err_terminal: io::stderr().is_terminal(),
         },

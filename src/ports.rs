@@ -145,6 +145,9 @@ pub trait Terminal: Send + Sync {
     /// Sends keys, after leaving copy mode.
     async fn keys(&self, pane: &PaneId, keys: &[Key]) -> Result<(), TerminalError>;
 
+    /// From now on the pane outlives its program, so that the next one can take its place before people's eyes.
+    async fn keep(&self, pane: &PaneId) -> Result<(), TerminalError>;
+
     /// Ends the program in the pane with its whole process tree: TERM, after `grace` KILL, and waits until it is gone.
     /// A pane that is dead or missing is success.
     async fn terminate(&self, pane: &PaneId, grace: Duration) -> Result<(), TerminalError>;
@@ -169,6 +172,8 @@ pub struct LaunchRequest {
     pub workdir: PathBuf,
     /// Resume this conversation instead of beginning one.
     pub resume: Option<String>,
+    /// Given to a resumed conversation at its start, by agents that take one so (`Agents::resumes_with_prompt`).
+    pub prompt: Option<String>,
     /// For agents that get their task on standard input at start (`kind: command`).
     pub task: Option<LaunchTask>,
 }
@@ -185,6 +190,15 @@ pub struct LaunchTask {
 pub struct LaunchPlan {
     pub launch: Launch,
     /// The conversation's id where we can choose it before the start.
+    pub conversation: Option<String>,
+}
+
+/// An agent's process that somebody else started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub pid: u32,
+    /// The account whose home it uses; `None` when it is nobody's.
+    pub account: Option<AccountName>,
     pub conversation: Option<String>,
 }
 
@@ -232,6 +246,21 @@ pub trait Agents: Send + Sync {
     /// A task's text as it is typed: one that the agent would take for a command of its own gets a line before it.
     fn as_prompt(&self, _agent: &AgentName, text: String) -> String {
         text
+    }
+
+    /// Whether the agent can go on with an earlier conversation.
+    fn resumes(&self, _agent: &AgentName) -> bool {
+        false
+    }
+
+    /// Whether a resumed conversation can be given its next prompt at the start.
+    fn resumes_with_prompt(&self, _agent: &AgentName) -> bool {
+        false
+    }
+
+    /// The agent that runs in a dedicated session below the process `pid`, where one does.
+    async fn find(&self, _agent: &AgentName, _pid: u32) -> Option<Found> {
+        None
     }
 
     /// The keys that stop what the agent is doing.
@@ -401,6 +430,40 @@ pub trait QueueStore: Send + Sync {
     async fn shift(&self, project: &ProjectName, from: QueueDir, to: QueueDir, id: &TaskId) -> std::io::Result<()>;
     /// Waits until something in an inbox may have changed and answers what; a hint. `None` stands for anything anywhere.
     async fn changed(&self) -> Option<(ProjectName, TaskId)>;
+}
+
+/// Why a home can't be used: each fault one sentence with its remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub struct HomeFaults(pub Vec<String>);
+
+/// Something wrong with an account's home or with the operator's link, as `check` and the daemon's start tell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HomeFault {
+    /// The key of the configuration that it is about.
+    pub key: String,
+    pub message: String,
+    pub remedy: String,
+    /// Nothing is in the way: it can be made.
+    pub missing: bool,
+}
+
+/// What a look at all homes found, and what it made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HomesReport {
+    pub made: Vec<String>,
+    pub faults: Vec<HomeFault>,
+}
+
+/// The accounts' homes and the operator's link to the active one. Implemented by `sys::homes`.
+#[async_trait]
+pub trait Homes: Send + Sync {
+    /// Turns the operator's link to the account's home, atomically; nothing where there is no link to turn.
+    async fn flip(&self, to: &AccountName) -> std::io::Result<()>;
+    /// Makes sure that the home's shared links are whole: makes missing ones, refuses what points elsewhere.
+    async fn ensure(&self, account: &AccountName) -> Result<(), HomeFaults>;
+    /// When somebody last logged in to the account, as its files tell.
+    async fn logged_in(&self, account: &AccountName) -> Option<Timestamp>;
 }
 
 /// The daemon's own state directory.

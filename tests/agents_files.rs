@@ -7,6 +7,7 @@ use claude_failover::{
     model::{
         evidence::{Failure, Meaning, Signal, Source, Tokens, WaitingFor},
         ids::{AccountName, AgentName, RunId, SessionName},
+        limit::{Limit, LimitKind},
         session::Incarnation,
     },
     ports::{Agents, Cursor, LaunchPlan, LaunchRequest, LaunchTask, PaneId, PromptBy},
@@ -68,6 +69,7 @@ impl World {
             account: account.map(|a| AccountName::parse(a).expect("a name")),
             workdir: "/srv/web".into(),
             resume: resume.map(str::to_owned),
+            prompt: None,
             task: Some(LaunchTask { run: RunId("r1".to_owned()), text: "the task\n".to_owned() }),
         };
         self.book.launch(&request).await.expect("a plan")
@@ -109,6 +111,10 @@ fn append(path: &Path, text: &str) {
 
 fn meanings(signals: Vec<Signal>) -> Vec<Meaning> {
     signals.into_iter().map(|s| s.meaning).collect()
+}
+
+fn limit(kind: LimitKind, resets_at: Option<&str>) -> Failure {
+    Failure::Limit(Limit { kind, resets_at: resets_at.map(|at| at.parse().expect("a time")) })
 }
 
 fn mode(path: &Path) -> u32 {
@@ -224,19 +230,19 @@ async fn hooks_are_read_once_and_a_torn_line_is_left() {
 #[tokio::test]
 async fn only_an_accounts_own_limit_is_a_limit() {
     let world = World::new();
-    let limit = "You've hit your 5-hour limit · resets 4:37am (UTC)";
+    let hit = "You've hit your 5-hour limit · resets 4:37am (UTC)";
     let table = [
-        ("rate_limit", limit, Failure::Limit),
+        ("rate_limit", hit, limit(LimitKind::Unknown, None)),
         (
             "rate_limit",
             "API Error: Request rejected (429) · This request would exceed your organization's",
             Failure::Server,
         ),
         ("server_error", "API Error: You've hit your 5-hour limit", Failure::Server),
-        ("billing_error", "Credit balance is too low", Failure::Billing),
+        ("billing_error", "Credit balance is too low", limit(LimitKind::Credit, None)),
         ("authentication_failed", "Not logged in · Please run /login", Failure::Login),
         ("invalid_request", "Prompt is too long", Failure::Request),
-        ("something_new", limit, Failure::Unknown),
+        ("something_new", hit, Failure::Unknown),
     ];
     let mut cursor = Cursor::default();
     for (error, message, failure) in table {
@@ -244,8 +250,8 @@ async fn only_an_accounts_own_limit_is_a_limit() {
         let want = Meaning::TurnFailed { failure, message: message.to_owned() };
         assert_eq!(meanings(world.signals("claude", &mut cursor).await), [want], "{error}");
     }
-    world.hook("2026-11-21T05:00:02Z", "Stop", &json!({"last_assistant_message": limit, "background_tasks": []}));
-    let ended = Meaning::TurnEnded { message: Some(limit.to_owned()), background: 0 };
+    world.hook("2026-11-21T05:00:02Z", "Stop", &json!({"last_assistant_message": hit, "background_tasks": []}));
+    let ended = Meaning::TurnEnded { message: Some(hit.to_owned()), background: 0 };
     assert_eq!(meanings(world.signals("claude", &mut cursor).await), [ended], "an agent that says so hit no limit");
 }
 
@@ -286,11 +292,11 @@ async fn a_transcript_tells_limits_with_their_end_and_nothing_of_an_earlier_star
         json!({"type": "assistant", "timestamp": at, "requestId": id,
                "message": {"id": id, "stop_reason": "end_turn", "usage": usage, "content": [{"type": "text", "text": text}]}})
     };
-    let mut limit = text("2026-11-21T05:00:05Z", "m3", "You've hit your 5-hour limit");
-    limit["isApiErrorMessage"] = json!(true);
-    limit["error"] = json!("rate_limit");
-    limit["message"]["usage"] = json!(null);
-    limit["quotaLimits"] = json!({"status": "rejected", "resetsAt": 1_795_235_866});
+    let mut rejected = text("2026-11-21T05:00:05Z", "m3", "You've hit your 5-hour limit");
+    rejected["isApiErrorMessage"] = json!(true);
+    rejected["error"] = json!("rate_limit");
+    rejected["message"]["usage"] = json!(null);
+    rejected["quotaLimits"] = json!({"status": "rejected", "resetsAt": 1_795_235_866});
     let mut aside = text("2026-11-21T05:00:04Z", "m4", "a subagent's end");
     aside["isSidechain"] = json!(true);
     aside["message"]["usage"] = json!(null);
@@ -302,19 +308,19 @@ async fn a_transcript_tells_limits_with_their_end_and_nothing_of_an_earlier_star
         json!({"type": "user", "timestamp": "2026-11-21T05:00:03Z",
                "message": {"content": [{"type": "text", "text": "[Request interrupted by user]"}]}}),
         aside,
-        limit,
+        rejected,
     ];
     for record in &records {
         append(&path, &format!("{record}\n"));
     }
     let ended = || Meaning::TurnEnded { message: Some("done".to_owned()), background: 0 };
-    let message = "You've hit your 5-hour limit (until 2026-11-21T04:37:46Z)".to_owned();
+    let message = "You've hit your 5-hour limit".to_owned();
     let want = vec![
         Meaning::PromptTaken { prompt: Some("do it".to_owned()) },
         ended(),
         ended(),
         Meaning::Interrupted,
-        Meaning::TurnFailed { failure: Failure::Limit, message },
+        Meaning::TurnFailed { failure: limit(LimitKind::Unknown, Some("2026-11-21T04:37:46Z")), message },
     ];
     let mut cursor = Cursor::default();
     assert_eq!(meanings(world.signals("claude", &mut cursor).await), want);
@@ -336,11 +342,11 @@ async fn codex_failures_come_from_its_rollout() {
     let table = [
         (
             json!({"message": "You’ve hit it", "codex_error_info": "usage_limit_exceeded"}),
-            failed(Failure::Limit, "You’ve hit it"),
+            failed(limit(LimitKind::Unknown, None), "You’ve hit it"),
         ),
         (
             json!({"message": "Quota exceeded. Check it.", "codex_error_info": "usage_limit_exceeded"}),
-            failed(Failure::Billing, "Quota exceeded. Check it."),
+            failed(limit(LimitKind::Credit, None), "Quota exceeded. Check it."),
         ),
         (http, failed(Failure::Login, "unexpected status 401 Unauthorized")),
         (json!({"message": "full", "codex_error_info": "server_overloaded"}), failed(Failure::Server, "full")),

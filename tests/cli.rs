@@ -21,7 +21,9 @@ const STATUS: &str = r#"{"version":1,"at":"2025-01-02T03:04:05Z","pid":42,"since
 {"id":"old","project":"web","state":"done","why":"","session":null,"attempts":1,"since":"2025-01-02T03:00:00Z"},
 {"id":"bad","project":"web","state":"failed","why":"it broke","since":"2025-01-02T03:00:00Z"}],
 "sessions":[{"name":"ccl-auto-11","state":"working","why":"status file","task":"fix","agent":"claude","account":"compte1","pid":7,"since":"2025-01-02T03:00:00Z","attached":0}],
-"accounts":[{"name":"compte1","state":"active","why":"","agent":"claude","home":"/h/.claude-1","active":true}],
+"accounts":[{"name":"compte1","state":"active","why":"","agent":"claude","home":"/h/.claude-1","active":true,"used":83,"until":null},
+{"name":"compte2","state":"limited","why":"weekly limit","agent":"claude","home":"/h/.claude-2","active":false,"used":null,"until":"2025-01-03T00:00:00Z"}],
+"swap":{"under_way":null,"last":{"number":1,"from":"compte2","to":"compte1","error":null},"partial":null,"lines":["last swap 1 \u001b[2J"]},
 "queues":[{"project":"web","path":"/src/web","queued":0,"held":0,"working":1,"rejected":0,"done":1,"failed":1}]}"#;
 
 impl World {
@@ -143,7 +145,8 @@ fn tables_are_aligned_and_can_not_act_on_a_terminal() {
         assert_eq!(&line[column..column + state.len()], state);
     }
     world.run(&["sessions"]).is(0, &["ccl-auto-11", "compte1"]);
-    world.run(&["accounts"]).is(0, &["/h/.claude-1"]);
+    world.run(&["accounts"]).is(0, &["USED", "UNTIL", "/h/.claude-1", "83%", "2025-01-03T00:00:00Z"]);
+    assert!(status.out.contains("last swap 1 \\u{1b}[2J"), "{}", status.out);
     for command in ["status", "tasks", "sessions", "accounts"] {
         assert!(!world.run(&[command]).out.contains('\x1b'), "{command}");
     }
@@ -214,6 +217,35 @@ fn wait_answers_by_its_exit_code() {
     let late = world.run(&["wait", "task", "fix", "--timeout", "300ms"]).is(4, &["time is up: fix is working"]);
     assert!(!late.err.contains('\x1b'), "{}", late.err);
     world.run(&["wait", "idle", "-t", "1ms"]).is(4, &["1 tasks are open, 1 sessions work"]);
+    world.run(&["wait", "swap"]).is(0, &[]);
+    let swap = r#"{"number":2,"from":"compte1","to":"compte2","step":"move","error":"\u001b[2J"}"#;
+    world.status(&STATUS.replace("\"under_way\":null", &format!("\"under_way\":{swap}")));
+    world.run(&["wait", "swap", "-t", "1ms"]).is(4, &["swap 2 from compte1 to compte2: move"]);
+    world.status(&STATUS.replace("\"partial\":null", &format!("\"partial\":{swap}")));
+    world.run(&["wait", "swap"]).is(1, &["swap 2 is half done: \\u{1b}[2J"]);
+}
+
+/// A swap that fails while somebody waits is told; the daemon may even be restarted meanwhile.
+#[test]
+fn wait_swap_tells_of_one_that_failed_meanwhile() {
+    let world = World::new();
+    let status = world.path("run/claude-failover/status.json");
+    fs::create_dir_all(status.parent().expect("parent")).expect("mkdir");
+    nix::unistd::mkfifo(&status, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+    let mut child = world.command(&["wait", "swap", "--timeout", "60s"]).stderr(Stdio::piped()).spawn().expect("spawn");
+    let mut writer = fs::OpenOptions::new().write(true).open(&status).expect("open");
+    fs::remove_file(&status).expect("remove");
+    let under_way = STATUS.replace("\"under_way\":null", r#""under_way":{"number":2,"step":"move"}"#);
+    std::io::Write::write_all(&mut writer, under_way.as_bytes()).expect("write");
+    drop(writer);
+    world.status(&STATUS.replace(
+        r#""last":{"number":1,"from":"compte2","to":"compte1","error":null}"#,
+        r#""last":{"number":2,"from":"compte1","to":"compte2","error":"no links"}"#,
+    ));
+    let mut err = String::new();
+    child.stderr.take().expect("pipe").read_to_string(&mut err).expect("read");
+    assert_eq!(child.wait().expect("wait").code(), Some(1), "{err}");
+    assert!(err.contains("swap 2 from compte1 to compte2 failed: no links"), "{err}");
 }
 
 #[test]
@@ -319,6 +351,49 @@ fn check_only_looks_and_fix_only_makes_what_is_missing() {
     assert_eq!(tree(&world.path("")), after);
 }
 
+const TWO_ACCOUNTS: &str =
+    "projects: [{name: web, path: ~/web}]\naccounts:\n  - {name: one, home: ~/one}\n  - {name: two, home: ~/two}\n";
+
+/// Two new homes need one `check --fix`; the daemon says so and touches nothing before.
+#[test]
+fn the_daemon_refuses_homes_that_are_not_ready() {
+    let world = World::new();
+    for dir in ["web", "one", "two"] {
+        fs::create_dir(world.path(dir)).expect("mkdir");
+    }
+    world.config(TWO_ACCOUNTS);
+    let before = tree(&world.path(""));
+    let done = world.run(&["run", "--foreground"]).is(
+        1,
+        &[
+            "accounts[0].home: ",
+            "one/projects is missing",
+            "accounts[1].home: ",
+            "two/file-history is missing",
+            "claude_link: ",
+            "run `claude-failover check --fix` once",
+        ],
+    );
+    assert_eq!(done.err.matches(" is missing; ").count(), 7, "{done:#?}");
+    assert_eq!(tree(&world.path("")), before, "a refused start changed something");
+    world.run(&["check"]).is(1, &["config.yaml:3:", "one/projects is missing", "  -> claude-failover check --fix"]);
+    assert_eq!(tree(&world.path("")), before, "a check changed something");
+
+    // What a person has to look at is told beside what is only missing, and stays as it is.
+    fs::write(world.path("two/projects"), "mine").expect("write");
+    world.run(&["check", "--fix"]).is(1, &["made ", "config.yaml:4:", "two/projects is a file", "1 problem"]);
+    let done = world.run(&["run", "--foreground"]).is(1, &["two/projects is a file", "-> look at what it is"]);
+    assert!(!done.err.contains("missing;"), "{done:#?}");
+    assert_eq!(fs::read_to_string(world.path("two/projects")).expect("read"), "mine");
+
+    fs::remove_file(world.path("two/projects")).expect("rm");
+    world.run(&["check", "--fix"]).is(0, &["made ", "ok: account two: ", "no problems"]);
+    assert_eq!(fs::read_link(world.path(".claude")).expect("a link"), world.path("one"));
+    // Now it gets as far as tmux, which only says its version here.
+    let done = world.run(&["run", "--foreground"]).is(1, &["tmux"]);
+    assert!(!done.err.contains("accounts[") && !done.err.contains("claude_link"), "{done:#?}");
+}
+
 #[test]
 fn check_knows_a_mountpoint_inside_a_queue() {
     let world = World::new();
@@ -379,6 +454,7 @@ fn man_page_and_completions_know_every_command() {
         "sessions",
         "accounts",
         "wait task",
+        "wait swap",
         "wait idle",
         "hook",
         "unmount",

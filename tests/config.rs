@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, ffi::OsString, path::Path};
 
-use claude_failover::config::{self, AgentKind, Config, Loaded, Problems, Socket};
+use claude_failover::config::{self, AgentKind, Config, Loaded, Problems, Shared, Socket};
 use serde_json::Value;
 
 const EXAMPLE: &str = include_str!("../config.example.yaml");
@@ -40,9 +40,12 @@ fn refused(text: &str, wanted: &[&str]) {
 
 #[test]
 fn the_example_is_the_defaults() {
-    assert_eq!(good(EXAMPLE), Config::default());
-    assert_eq!(good(""), Config::default());
-    assert_eq!(good("# nothing\npool:\nagents:\n"), Config::default());
+    // Two begin at the home directory, which only the reader of a file knows.
+    let shared = Shared { root: "/home/ada".into(), ..Shared::default() };
+    let defaults = Config { claude_link: Some("/home/ada/.claude".into()), shared, ..Config::default() };
+    assert_eq!(good(EXAMPLE), defaults);
+    assert_eq!(good(""), defaults);
+    assert_eq!(good("# nothing\npool:\nagents:\n"), defaults);
 }
 
 /// Uncommented, the rows of the example are right too.
@@ -243,6 +246,61 @@ fn an_account_serves_agents_of_its_kind() {
     assert_eq!(accounts("claude"), ["a"]);
     assert_eq!(accounts("codex"), ["b"]);
     assert!(accounts("sh").is_empty());
+}
+
+fn targets(text: &str) -> Vec<String> {
+    let config = good(text);
+    let links = config.accounts.iter().flat_map(|account| config.shared_links(account));
+    links.map(|link| format!("{} -> {}", link.path.display(), link.target.display())).collect()
+}
+
+#[test]
+fn accounts_that_stand_in_for_each_other_share() {
+    let two = "accounts: [{name: a, home: /a}, {name: b, home: /b}, {name: c, home: /c, agent: codex}]\n";
+    let wanted = ["session-env", "file-history", "projects"];
+    let wanted: Vec<String> = ["a", "b"]
+        .iter()
+        .flat_map(|home| wanted.map(|entry| format!("/{home}/{entry} -> /home/ada/.claude-{entry}-shared")))
+        .collect();
+    assert_eq!(targets(two), wanted);
+    // As the earlier daemon wrote it.
+    let as_before = "claude_link: ~/.claude\nshared: {root: \"~\", entries: [session-env, file-history, projects], pattern: \".claude-{entry}-shared\"}\n";
+    assert_eq!(targets(&format!("{as_before}{two}")), wanted);
+    let codex = "accounts: [{name: a, home: /a, agent: codex}, {name: b, home: /b, agent: codex}]\n";
+    assert_eq!(
+        targets(codex),
+        ["/a/sessions -> /home/ada/.codex-sessions-shared", "/b/sessions -> /home/ada/.codex-sessions-shared"]
+    );
+    // A command's accounts have nothing in common, nor does an account alone.
+    assert!(targets("accounts: [{name: a, home: /a}]\n").is_empty());
+    let config = good(&format!("claude_link: null\n{two}"));
+    assert_eq!(config.claude_link, None);
+    assert!(config.operators_link().is_none());
+    assert!(good(codex).operators_link().is_none(), "the link is for Claude Code alone");
+}
+
+#[test]
+fn what_is_shared_must_make_sense() {
+    refused("shared: {pattern: x}\n", &["1:10: \"x\" must hold {entry}"]);
+    refused("shared: {pattern: 'a/{entry}'}\n", &["without /"]);
+    refused("shared: {pattern: '{entry}-{user}'}\n", &["{agent} and {entry}, nothing else"]);
+    refused(
+        "shared: {entries: [a/b, projects, projects, ..]}\n",
+        &["1:20: \"a/b\" is no name", "1:35: \"projects\" stands twice", "1:45: \"..\" is no name"],
+    );
+    let two = "accounts: [{name: a, home: /a}, {name: b, home: /b}]\n";
+    refused(&format!("{two}shared: {{root: /a, pattern: '{{entry}}'}}\n"), &["would be a link to itself"]);
+    let kinds = "accounts: [{name: a, home: /a}, {name: b, home: /b}, {name: c, home: /c, agent: codex}, {name: d, home: /d, agent: codex}]\n";
+    refused(
+        &format!("{kinds}shared: {{entries: [projects], codex_entries: [projects], pattern: '{{entry}}'}}\n"),
+        &["put {agent} into `pattern`"],
+    );
+    let nobody = |_: &str| None;
+    let problems = config::parse(two, Path::new("/etc/cf/config.yaml"), &nobody).expect_err("no home").to_string();
+    assert!(problems.contains("\"~\" needs $HOME"), "{problems}");
+    let alone = "accounts: [{name: a, home: /a}]\n";
+    let config = config::parse(alone, Path::new("/etc/cf/config.yaml"), &nobody).expect("nothing is shared").config;
+    assert_eq!(config.claude_link, None);
 }
 
 #[test]

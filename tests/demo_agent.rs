@@ -81,9 +81,14 @@ impl Pane {
 
     /// Starts the agent in a session of this name.
     fn launch(&self, name: &str, args: &[&str]) {
+        self.launch_at("home", name, args);
+    }
+
+    /// As `launch`, under another home.
+    fn launch_at(&self, home: &str, name: &str, args: &[&str]) {
         let work = self.path("work");
         let settings = self.path("settings.json");
-        let home = format!("DEMO_AGENT_HOME={}", self.path("home").display());
+        let home = format!("DEMO_AGENT_HOME={}", self.path(home).display());
         let mut line =
             vec!["new-session", "-d", "-s", name, "-x", "100", "-y", "30", "-e", &home, "-e", "TZ=UTC", "-c"];
         line.extend([
@@ -140,6 +145,13 @@ impl Pane {
     fn ready(&self) -> &Self {
         self.sees("  ready");
         self
+    }
+
+    /// Answers the menu of a limit.
+    fn leave_menu(&self) -> &Self {
+        self.sees("  ❯ 1. Stop and wait for limit to reset");
+        self.keys(&["Escape"]);
+        self.ready()
     }
 
     fn keys(&self, keys: &[&str]) {
@@ -369,10 +381,10 @@ fn resume_redraws_and_goes_on_in_the_same_file() {
     pane.event("Stop", 0);
     pane.ready().say("demo: limit=4000000000");
     pane.event("StopFailure", 0);
-    pane.ready().say("/exit");
+    pane.leave_menu().say("/exit");
     pane.end();
     pane.tmux(&["kill-session", "-t", "=agent"]);
-    pane.launch("again", &["--resume", UUID, "more"]);
+    pane.launch("again", &["--resume", UUID, "--", "more"]);
     assert_eq!(pane.event("SessionStart", 1)["source"], "resume");
     assert_eq!(pane.event("Stop", 1)["last_assistant_message"], "You said: more");
     let screen = pane.sees("You said: more");
@@ -418,7 +430,9 @@ fn mode_limit_and_server_error_end_in_stop_failure() {
     assert_eq!(failure["error"], "rate_limit");
     let text = failure["last_assistant_message"].as_str().unwrap().to_owned();
     assert!(text.starts_with("You've hit your 5-hour limit · resets ") && text.ends_with("4:37am (UTC)"), "{text}");
-    pane.sees(&format!("> task\n  ⎿  {text}\n"));
+    pane.sees(&format!("> task\n  ⎿  {text}\n{}\n  What do you want to do?\n", "▔".repeat(100)));
+    assert_eq!(pane.has_status("waiting")["waitingFor"], "dialog open");
+    pane.leave_menu();
     pane.has_status("idle");
     let record = pane.transcript().pop().unwrap();
     assert_eq!(record["isApiErrorMessage"], true);
@@ -430,6 +444,102 @@ fn mode_limit_and_server_error_end_in_stop_failure() {
     pane.sees("● API Error: 500 Internal server error.");
     pane.ready().say("works again");
     pane.event("Stop", 0);
+}
+
+/// The error and text of the n-th turn that failed, and its record.
+fn failed(pane: &Pane, nth: usize) -> (Value, String, Value) {
+    let failure = pane.event("StopFailure", nth);
+    let text = failure["last_assistant_message"].as_str().unwrap().to_owned();
+    let records = pane.transcript();
+    let record = records.into_iter().filter(|line| line["isApiErrorMessage"] == true).nth(nth).unwrap();
+    assert_eq!(record["message"]["content"][0]["text"], text);
+    assert_eq!(record["error"], failure["error"]);
+    (failure["error"].clone(), text, record)
+}
+
+#[test]
+fn the_file_limit_of_its_home_refuses_every_request_until_its_time_has_come() {
+    let pane = Pane::start(&[]);
+    let limit = pane.path("home/limit");
+    pane.ready();
+    for (nth, (content, error, text, shown)) in [
+        (
+            "4000000000 seven_day",
+            "rate_limit",
+            "You've hit your weekly limit · resets Oct 2, 7:06am (UTC)",
+            "  ⎿  You've",
+        ),
+        ("spend", "rate_limit", "You've hit your monthly spend limit", "  ⎿  You've hit your monthly spend limit"),
+        ("credit", "billing_error", "Credit balance is too low", "  ⎿  Credit balance too low · Add funds: https"),
+        ("login", "authentication_failed", "Please run /login · API Error: 401 OAuth token has", "● Please run /login"),
+        ("server-error 4000000000", "server_error", "API Error: 500 Internal server error.", "● API Error: 500"),
+        ("nonsense", "invalid_request", "API Error: 400 ", "`nonsense` is none of: EPOCH"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        fs::write(&limit, content).unwrap();
+        pane.say("a task");
+        let (told, said, record) = failed(&pane, nth);
+        assert_eq!(told, error, "{content}");
+        assert!(said.starts_with(text), "{said}");
+        pane.sees(shown);
+        assert_eq!(record["quotaLimits"]["status"] == "rejected", error == "rate_limit", "{record}");
+        if error == "rate_limit" {
+            pane.leave_menu();
+        }
+        pane.ready();
+    }
+    fs::write(&limit, "1000000000 login").unwrap();
+    pane.say("its time has passed");
+    pane.event("Stop", 0);
+    fs::write(&limit, "4000000000").unwrap();
+    pane.ready().say("at work again");
+    failed(&pane, 6);
+    fs::remove_file(&limit).unwrap();
+    pane.leave_menu().say("the file is gone");
+    pane.event("Stop", 1);
+}
+
+#[test]
+fn a_limit_in_the_middle_of_a_task_stops_it_and_another_home_goes_on_with_its_next_word() {
+    let pane = Pane::start(&["--session-id", UUID]);
+    pane.ready().submit("the task\ndemo: slow=3");
+    pane.sees("● word0 word1 ");
+    fs::write(pane.path("home/limit"), "4000000000").unwrap();
+    failed(&pane, 0);
+    pane.sees("What do you want to do?");
+    kill(pane.pid(), Signal::SIGTERM).unwrap();
+    pane.end();
+    fs::create_dir(pane.path("other")).unwrap();
+    std::os::unix::fs::symlink("../home/projects", pane.path("other/projects")).unwrap();
+    pane.launch_at("other", "again", &["--resume", UUID, "--", "Continue where you stopped."]);
+    assert_eq!(pane.event("SessionStart", 1)["source"], "resume");
+    assert_eq!(pane.event("UserPromptSubmit", 1)["prompt"], "Continue where you stopped.");
+    assert_eq!(pane.event("Stop", 0)["last_assistant_message"], "You said: the task\ndemo: slow=3");
+    pane.sees("  ⎿  You've hit your 5-hour limit");
+    let said: Vec<String> = pane
+        .transcript()
+        .iter()
+        .filter(|line| line["message"]["stop_reason"].is_null() && line["type"] == "assistant")
+        .map(|line| line["message"]["content"][0]["text"].as_str().unwrap().to_owned())
+        .collect();
+    let words: Vec<String> = (0..12).map(|n| format!("word{n}")).collect();
+    assert_eq!(said.len(), 2, "said before and after the limit: {said:?}");
+    assert_eq!(said.join(" "), words.join(" "));
+}
+
+#[test]
+fn a_block_that_has_ended_is_not_run_again_after_the_limit() {
+    let pane = Pane::start(&[]);
+    pane.ready().submit("```sh\necho ran | tee -a ../ledger; sleep 1\n```");
+    pane.sees("● ran");
+    fs::write(pane.path("home/limit"), "4000000000").unwrap();
+    failed(&pane, 0);
+    fs::remove_file(pane.path("home/limit")).unwrap();
+    pane.leave_menu().say("continue");
+    assert_eq!(pane.event("Stop", 0)["last_assistant_message"], "ran");
+    assert_eq!(fs::read_to_string(pane.path("ledger")).unwrap(), "ran\n");
 }
 
 #[test]

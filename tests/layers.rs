@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 6] = [
     &["model", "error", "config"],
     &["ports", "sys", "agents", "fake", "demo_agent", "hook", "command_agent", "repeater"],
     &["live"],
-    &["queue", "dispatcher", "session", "watcher"],
+    &["queue", "dispatcher", "session", "watcher", "quota", "switcher"],
     &["fs", "cli", "http"],
     &["daemon", "main", "lib"],
 ];
@@ -33,7 +33,7 @@ const WORDS_IN_PORTS: [&str; 12] = [
 ];
 
 /// Files that decide: pure, so that they can be tested without a world.
-const DECIDING: [&str; 6] = ["decide.rs", "classify.rs", "ready.rs", "parse.rs", "rules.rs", "look.rs"];
+const DECIDING: [&str; 7] = ["decide.rs", "resume.rs", "classify.rs", "ready.rs", "parse.rs", "rules.rs", "look.rs"];
 
 /// Services may not use the edges themselves, only `ports`. Faces neither.
 const EDGES: [&str; 7] = ["sys", "agents", "fake", "demo_agent", "hook", "command_agent", "repeater"];

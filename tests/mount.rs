@@ -5,6 +5,8 @@ mod picture;
 #[path = "support/mount_world.rs"]
 mod world;
 
+#[path = "mount/accounts.rs"]
+mod accounts;
 #[path = "mount/control.rs"]
 mod control;
 #[path = "mount/durable.rs"]
@@ -13,6 +15,8 @@ mod durable;
 mod life;
 #[path = "mount/memory.rs"]
 mod memory;
+#[path = "mount/model.rs"]
+mod model;
 #[path = "mount/queue.rs"]
 mod queue;
 #[path = "mount/tools.rs"]

@@ -8,6 +8,7 @@ use claude_failover::{
     model::{
         evidence::{Failure, Look, Meaning, Screen, Source, WaitingFor},
         ids::AgentName,
+        limit::LimitKind,
     },
     ports::Agents,
 };
@@ -51,15 +52,26 @@ fn word(meaning: &Meaning) -> &'static str {
         Meaning::Waiting { what: WaitingFor::Dialog } => "dialog",
         Meaning::TurnEnded { .. } => "turn-ended",
         Meaning::TurnFailed { failure, .. } => match failure {
-            Failure::Limit => "limit",
+            Failure::Limit(limit) => kind_word(limit.kind),
             Failure::Server => "server",
-            Failure::Billing => "billing",
             Failure::Login => "login",
             Failure::Request => "request",
             Failure::Unknown => "unknown",
         },
+        Meaning::Used { .. } => "used",
         Meaning::Interrupted => "interrupted",
         Meaning::Exited { .. } => "exited",
+    }
+}
+
+fn kind_word(kind: LimitKind) -> &'static str {
+    match kind {
+        LimitKind::FiveHour => "five-hour",
+        LimitKind::Weekly => "weekly",
+        LimitKind::Model => "model",
+        LimitKind::Spend => "spend",
+        LimitKind::Credit => "credit",
+        LimitKind::Unknown => "limit",
     }
 }
 
@@ -206,16 +218,16 @@ fn quoted_text_is_never_a_limit_nor_a_failure() {
 fn the_same_frame_with_the_agents_own_line_is_a_limit() {
     // Keeps the test above honest: its screens can tell.
     let own = [
-        ("claude", "❯ look\n  ⎿\u{a0} You've hit your 5-hour limit · resets 4:37am (UTC)"),
-        ("codex", "› look\n\n■ You’ve hit your usage limit. Upgrade to Pro or try again at 4:44 AM."),
+        ("claude", "❯ look\n  ⎿\u{a0} You've hit your 5-hour limit · resets 4:37am (UTC)", "empty five-hour"),
+        ("codex", "› look\n\n■ You’ve hit your usage limit. Upgrade to Pro or try again at 4:44 AM.", "empty limit"),
     ];
-    for (agent, talk) in own {
+    for (agent, talk, want) in own {
         let line = "─".repeat(120);
         let plain = match agent {
             "claude" => format!("{talk}\n\n{line}\n❯\u{a0}\n{line}\n  SL ok\n"),
             _ => format!("{talk}\n\n\n› Ask Codex to do anything\n\n  GPT-5.5 default · /home/dev/proj\n"),
         };
-        assert_eq!(summary(&look(agent, "", &plain)), "empty limit", "{plain}");
+        assert_eq!(summary(&look(agent, "", &plain)), want, "{plain}");
     }
 }
 

@@ -3,8 +3,12 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use claude_failover::model::{
-    ids::{AgentName, RunId, SessionName, TaskKey},
+    account::{self, Account, AccountEvent, Limited, Standing},
+    evidence::{Failure, Meaning, Signal, Source},
+    ids::{AccountName, AgentName, RunId, SessionName, TaskKey},
+    limit::{Limit, LimitKind, Usage},
     session::{self, Assignment, Incarnation, Role, Session, SessionEvent, SessionPhase, Verdict},
+    swap::{self, Cause, Partial, Swap, SwapEvent, SwapStep, Swaps},
     task::{
         self, After, Delivery, Ending, Filing, Finished, Hold, Phase, Problem, Run, Status, Stop, TaskEvent, TaskSpec,
         TextFacts,
@@ -26,7 +30,7 @@ fn run(delivery: Delivery) -> Run {
         id: RunId("r".into()),
         session: SessionName::parse("s").expect("name"),
         agent: AgentName::parse("a").expect("name"),
-        account: None,
+        accounts: Vec::new(),
         workdir: "/".into(),
         attempt: 1,
         attempts_allowed: 2,
@@ -35,6 +39,7 @@ fn run(delivery: Delivery) -> Run {
         typed: None,
         delivery,
         stop: Stop::No,
+        pauses: 0,
         text: text("1"),
     }
 }
@@ -72,6 +77,7 @@ fn events() -> Vec<(&'static str, TaskEvent)> {
         ("typing begun", TaskEvent::TypingBegun { run: run_id.clone() }),
         ("taken", TaskEvent::Taken { run: run_id.clone() }),
         ("try again", TaskEvent::TryAgain { run: run_id.clone(), why: "w".into() }),
+        ("paused", TaskEvent::Paused { run: run_id.clone(), why: "w".into() }),
         ("ended", TaskEvent::Ended { run: run_id, ending: ending() }),
         ("filed", TaskEvent::Filed { kept: None }),
         ("filed, newer text kept", TaskEvent::Filed { kept: Some(text("2")) }),
@@ -163,6 +169,9 @@ fn sessions() -> String {
         ("freed", SessionEvent::Freed),
         ("drain", SessionEvent::Drain(true)),
         ("forgiven", SessionEvent::Forgiven),
+        ("resume", SessionEvent::Resume { of: of(), not_before: None }),
+        ("resumed", SessionEvent::Resumed { of: of() }),
+        ("found", SessionEvent::Found { of: of(), pid: 2, account: None, conversation: None }),
     ];
     let mut out = String::from(
         "| event | down | starting | up, idle | ending | dead | dedicated, up |\n|---|---|---|---|---|---|---|",
@@ -191,6 +200,154 @@ fn sessions() -> String {
     out
 }
 
+fn second(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("a time")
+}
+
+/// Something a screen or a record says of a limit, at second `at`.
+fn signal(at: i64, limit: Limit) -> Signal {
+    let meaning = Meaning::TurnFailed { failure: Failure::Limit(limit), message: "m".into() };
+    Signal { at: second(at), source: Source::Hook, rule: "r".into(), text: "t".into(), meaning }
+}
+
+fn limited(at: i64, limit: Limit) -> AccountEvent {
+    let session = SessionName::parse("s").expect("name");
+    AccountEvent::Limited { session, signal: signal(at, limit), limit }
+}
+
+/// Accounts at second 1000, in each standing.
+fn standings() -> Vec<(&'static str, Standing)> {
+    let session = SessionName::parse("s").expect("name");
+    let at_limit = |kind, resets_at: Option<i64>| {
+        let limit = Limit { kind, resets_at: resets_at.map(second) };
+        let until = account::until(&limit, second(100));
+        Standing::Limited(Limited {
+            limit,
+            until,
+            since: second(100),
+            session: session.clone(),
+            signal: signal(100, limit),
+        })
+    };
+    let five_hour = Limit { kind: LimitKind::FiveHour, resets_at: None };
+    vec![
+        ("usable", Standing::Usable),
+        ("suspect", Standing::Suspect { session: session.clone(), signal: signal(100, five_hour) }),
+        ("limited, end told", at_limit(LimitKind::FiveHour, Some(5000))),
+        ("limited, end guessed", at_limit(LimitKind::FiveHour, None)),
+        ("limited, end passed", at_limit(LimitKind::FiveHour, Some(900))),
+        ("limited, no end", at_limit(LimitKind::Credit, None)),
+        ("broken", Standing::Broken { why: "w".into(), since: second(100), signal: None }),
+    ]
+}
+
+fn accounts() -> String {
+    let (session, other) = (SessionName::parse("s").expect("name"), SessionName::parse("o").expect("name"));
+    let limit = |kind, resets_at: Option<i64>| Limit { kind, resets_at: resets_at.map(second) };
+    let told = limit(LimitKind::Weekly, Some(9000));
+    let untold = limit(LimitKind::Weekly, None);
+    let broken = |why: &str| AccountEvent::Broken { why: why.into(), signal: None };
+    let events = [
+        ("used", AccountEvent::Used(Usage::default())),
+        ("suspected", AccountEvent::Suspected { session: session.clone(), signal: signal(200, untold) }),
+        ("recovered", AccountEvent::Recovered { session }),
+        ("recovered elsewhere", AccountEvent::Recovered { session: other }),
+        ("limited, end told", limited(200, told)),
+        ("limited, no word of its end", limited(200, untold)),
+        ("limited, time does not help", limited(200, limit(LimitKind::Spend, None))),
+        ("limited, from before it is believed", limited(10, told)),
+        ("broken", broken("other")),
+        ("broken, the same", broken("w")),
+        ("reset", AccountEvent::Reset),
+        ("vouched", AccountEvent::Vouched { why: "w".into() }),
+    ];
+    let columns = standings();
+    let mut out = String::from("| event | ");
+    out.push_str(&columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" | "));
+    let _ = write!(out, " |\n|---|{}", "---|".repeat(columns.len()));
+    for (name, event) in events {
+        let _ = write!(out, "\n| **{name}** |");
+        for (_, standing) in &columns {
+            let account = Account {
+                name: AccountName::parse("a").expect("name"),
+                agent: AgentName::parse("a").expect("name"),
+                agents: Vec::new(),
+                home: "/".into(),
+                active: true,
+                active_since: now(),
+                standing: standing.clone(),
+                believed_from: second(50),
+                usage: Usage::default(),
+            };
+            let cell = match account::step(&account, &event, second(1000)) {
+                None => "·",
+                Some(Standing::Usable) => "usable",
+                Some(Standing::Suspect { .. }) => "suspect",
+                Some(Standing::Limited(limited)) => match (limited.until, limited.limit.resets_at) {
+                    (None, _) => "limited, no end",
+                    (Some(_), Some(_)) => "limited, end told",
+                    (Some(_), None) => "limited, end guessed",
+                },
+                Some(Standing::Broken { .. }) => "broken",
+            };
+            let _ = write!(out, " {cell} |");
+        }
+    }
+    out
+}
+
+fn swaps() -> String {
+    let name = |name: &str| AccountName::parse(name).expect("name");
+    let at = |step| {
+        let (from, to) = (name("a"), name("b"));
+        let cause = Cause::Out { why: "w".into() };
+        let current = Some(Swap { number: 1, from, to, cause, begun: now(), step, since: now() });
+        Swaps { number: 1, current, ..Swaps::default() }
+    };
+    let partial = Some(Partial { swap: 1, why: "w".into(), since: now() });
+    let why = || "w".to_owned();
+    let columns = [
+        ("none", Swaps::default()),
+        ("half done", Swaps { partial, ..Swaps::default() }),
+        ("flip", at(SwapStep::Flip)),
+        ("ensure", at(SwapStep::Ensure)),
+        ("move", at(SwapStep::Move)),
+        ("roll back", at(SwapStep::RollBack { why: why() })),
+    ];
+    let begin = |to| SwapEvent::Begin { to: name(to), cause: Cause::Out { why: why() } };
+    let events = [
+        ("begin", begin("b")),
+        ("begin, to the active one", begin("a")),
+        ("flipped", SwapEvent::Flipped),
+        ("ensured", SwapEvent::Ensured),
+        ("moved", SwapEvent::Moved { left: Vec::new() }),
+        ("failed", SwapEvent::Failed { why: why() }),
+        ("rolled back", SwapEvent::RolledBack),
+        ("roll-back failed", SwapEvent::RollBackFailed { why: why() }),
+        ("clear-partial", SwapEvent::ClearPartial),
+    ];
+    let mut out = String::from("| event | ");
+    out.push_str(&columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" | "));
+    let _ = write!(out, " |\n|---|{}", "---|".repeat(columns.len()));
+    for (event_name, event) in events {
+        let _ = write!(out, "\n| **{event_name}** |");
+        for (_, swaps) in &columns {
+            let cell = match swap::step(swaps, &name("a"), &event, now()) {
+                Err(_) => "–",
+                Ok(next) => match (&next.current, &next.last, &next.partial) {
+                    (Some(swap), _, _) => swap.step.word(),
+                    (None, _, Some(_)) => "half done",
+                    (None, Some(last), None) if last.error.is_some() => "none, failed",
+                    (None, Some(_), None) => "none, done",
+                    (None, None, None) => "none",
+                },
+            };
+            let _ = write!(out, " {cell} |");
+        }
+    }
+    out
+}
+
 #[test]
 fn the_document_is_what_the_machines_do() {
     let wanted = format!(
@@ -204,9 +361,20 @@ fn the_document_is_what_the_machines_do() {
          *To be cancelled / given up / tried again* end the agent first and then the run.\n\n\
          ## A session\n\n\
          The words in `sessions/<name>/state`: `starting idle working waiting stalled limited dead dedicated`. An agent that is *up* is\n\
-         `idle`, `working`, `waiting`, `stalled` or `limited` by the watcher's verdict; `why` tells on what evidence.\n\n{}\n",
+         `idle`, `working`, `waiting`, `stalled` or `limited` by the watcher's verdict; `why` tells on what evidence.\n\n{}\n\n\
+         *Resume* notes that its conversation goes on in a fresh program; the phases that follow are the usual ones: ending, down,\n\
+         starting, up. Then *resumed* clears the note. A dedicated session is ended by nothing else. *Found* is what runs in one.\n\n\
+         ## An account\n\n\
+         The words in `accounts/<name>/state`: `active available limited suspect broken`. *Active* and *available* are usable.\n\n{}\n\n\
+         Evidence from before the last *reset* or *vouched* is not believed: the old banner is drawn again when a conversation is resumed.\n\
+         An end that was not told is guessed, and one that had passed when it was told is not believed.\n\n\
+         ## A swap\n\n\
+         The steps of the journal; each is saved before it is carried out. The new account is active from *ensured* on.\n\n{}\n\n\
+         A swap that is *half done* (the links could not be turned back) refuses every other until `clear-partial`.\n",
         tasks(),
-        sessions()
+        sessions(),
+        accounts(),
+        swaps()
     );
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/doc/STATES.md");
     if std::env::var_os("UPDATE_DOCS").is_some() {

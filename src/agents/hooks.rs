@@ -13,7 +13,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    agents::{records, rules::HookRules},
+    agents::{
+        limits::{self, Limits},
+        records,
+        rules::HookRules,
+    },
     model::evidence::{Signal, Source},
 };
 
@@ -27,7 +31,12 @@ struct Line {
 }
 
 /// Signals behind `offset`, which moves to the end of the last whole line.
-pub(super) fn read(rules: &HookRules, log: &Path, offset: &mut u64) -> (Vec<Signal>, Option<PathBuf>) {
+pub(super) fn read(
+    rules: &HookRules,
+    limits: Limits<'_>,
+    log: &Path,
+    offset: &mut u64,
+) -> (Vec<Signal>, Option<PathBuf>) {
     let mut signals = Vec::new();
     let mut transcript = None;
     let read = whole_lines(log, offset, |line| {
@@ -39,7 +48,9 @@ pub(super) fn read(rules: &HookRules, log: &Path, offset: &mut u64) -> (Vec<Sign
         if let Some(path) = path.map(PathBuf::from).filter(|p| p.is_absolute()) {
             transcript = Some(path);
         }
-        signals.extend(records::read(&rules.rules, Some(&line.event), &line.data, Source::Hook, line.at));
+        let event = Some(line.event.as_str());
+        signals.extend(limits::usage(&rules.usage, event, &line.data, Source::Hook, line.at));
+        signals.extend(records::read(&rules.rules, limits, event, &line.data, Source::Hook, line.at));
     });
     if let Err(error) = read {
         tracing::warn!(log = %log.display(), %error, "the hook log can't be read; it is tried again");

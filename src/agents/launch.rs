@@ -35,6 +35,13 @@ pub fn hook_log(state_dir: &Path, session: &SessionName) -> PathBuf {
     state_dir.join("hooks").join(format!("{session}.jsonl"))
 }
 
+/// Agents name their conversations by UUIDs; Claude Code would take anything else for a search word.
+pub(super) const CONVERSATION_LENGTH: usize = 36;
+
+pub(super) fn is_conversation(id: &str) -> bool {
+    id.len() == CONVERSATION_LENGTH && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
 pub(super) fn plan(
     options: &AgentBookOptions,
     agent: &Agent,
@@ -42,6 +49,11 @@ pub(super) fn plan(
     account: Option<&AccountHome>,
 ) -> io::Result<LaunchPlan> {
     let rules = &agent.rules;
+    if let Some(id) = request.resume.as_ref().filter(|id| !is_conversation(id)) {
+        let why =
+            format!("{id:?} can't be resumed: a conversation's id is {CONVERSATION_LENGTH} hex digits and dashes");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
     let log = hook_log(&options.state_dir, &request.session);
     fresh_log(&log)?;
     let conversation = match (&request.resume, rules.launch.conversation) {
@@ -84,6 +96,7 @@ pub(super) fn plan(
         ("mount", options.mount.to_string_lossy().into_owned()),
         ("session", request.session.to_string()),
         ("conversation", conversation.clone().unwrap_or_default()),
+        ("prompt", request.prompt.clone().unwrap_or_default()),
         ("settings", settings.to_string_lossy().into_owned()),
         ("hook_log", log.to_string_lossy().into_owned()),
         ("task", task.to_string_lossy().into_owned()),
@@ -102,7 +115,9 @@ pub(super) fn plan(
     };
     argv.extend(first.cloned());
     argv.extend(agent.config.args.iter().map(|t| fill(t, &places)));
-    for template in rest {
+    let prompted = request.prompt.is_some() && request.resume.is_some();
+    let prompt: &[String] = if prompted { &rules.launch.resume_prompt } else { &[] };
+    for template in rest.iter().chain(prompt) {
         match template.as_str() {
             "{hook_flags}" => argv.extend(hook_flags.iter().cloned()),
             "{run}" => argv.extend(agent.config.run.iter().cloned()),

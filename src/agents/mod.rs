@@ -7,8 +7,10 @@ mod changed;
 pub mod home;
 mod hooks;
 mod launch;
+pub mod limits;
 pub mod records;
 pub mod rules;
+mod running;
 mod screen;
 mod status;
 mod transcript;
@@ -20,11 +22,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use self::{
     changed::Changes,
+    limits::Limits,
     records::RecordMeaning,
     rules::{PromptWay, Rules, RulesError},
 };
@@ -35,7 +38,7 @@ use crate::{
         ids::{AccountName, AgentName},
         session::Incarnation,
     },
-    ports::{AgentError, Agents, Cursor, LaunchPlan, LaunchRequest, PromptBy},
+    ports::{AgentError, Agents, Cursor, Found, LaunchPlan, LaunchRequest, PromptBy},
 };
 
 /// One row of `agents:` in the configuration.
@@ -82,6 +85,26 @@ pub struct AgentBookOptions {
 struct Agent {
     config: AgentConfig,
     rules: Rules,
+    /// Where its programs are.
+    zone: TimeZone,
+}
+
+impl Agent {
+    /// The directory that it uses: the account's, else its own.
+    fn home(&self, options: &AgentBookOptions, account: Option<&AccountHome>) -> PathBuf {
+        match (account, &self.rules.home) {
+            (Some(account), _) => account.home.clone(),
+            (None, Some(rule)) => self.config.env.get(&rule.env).map_or_else(
+                || Path::new(options.base_env.get("HOME").map_or("/", String::as_str)).join(&rule.default),
+                PathBuf::from,
+            ),
+            (None, None) => PathBuf::new(),
+        }
+    }
+
+    fn limits(&self) -> Limits<'_> {
+        Limits { rules: &self.rules.limits, zone: &self.zone }
+    }
 }
 
 /// Every agent of the configuration with its rules.
@@ -98,7 +121,9 @@ impl AgentBook {
         let mut agents = BTreeMap::new();
         for (name, config) in &options.agents {
             let rules = Rules::load(name.as_str(), config.kind, config.rules.as_ref())?;
-            agents.insert(name.clone(), Arc::new(Agent { config: config.clone(), rules }));
+            let zone = config.env.get("TZ").or_else(|| options.base_env.get("TZ"));
+            let zone = zone.and_then(|name| TimeZone::get(name).ok()).unwrap_or_else(TimeZone::system);
+            agents.insert(name.clone(), Arc::new(Agent { config: config.clone(), rules, zone }));
         }
         Ok(Self { options: Arc::new(options), agents, changes: Changes::new() })
     }
@@ -117,14 +142,7 @@ impl AgentBook {
     fn facts(&self, incarnation: &Incarnation) -> Option<Facts> {
         let agent = Arc::clone(self.agent(&incarnation.agent)?);
         let account = incarnation.account.as_ref().and_then(|a| self.options.homes.get(a));
-        let home = match (account, &agent.rules.home) {
-            (Some(account), _) => account.home.clone(),
-            (None, Some(rule)) => agent.config.env.get(&rule.env).map_or_else(
-                || Path::new(self.options.base_env.get("HOME").map_or("/", String::as_str)).join(&rule.default),
-                PathBuf::from,
-            ),
-            (None, None) => PathBuf::new(),
-        };
+        let home = agent.home(&self.options, account);
         let log = hook_log(&self.options.state_dir, &incarnation.session);
         Some(Facts { agent, home, log, incarnation: incarnation.clone() })
     }
@@ -165,7 +183,8 @@ impl Facts {
 
     fn signals(&self, cursor: &mut Cursor) -> Vec<Signal> {
         let rules = &self.agent.rules;
-        let (mut signals, told) = hooks::read(&rules.hooks, &self.log, &mut cursor.hooks);
+        let limits = self.agent.limits();
+        let (mut signals, told) = hooks::read(&rules.hooks, limits, &self.log, &mut cursor.hooks);
         if let Some(rules) = &rules.transcript {
             let path = self.transcript(told.or_else(|| cursor.transcript_path.clone()));
             if path != cursor.transcript_path {
@@ -173,13 +192,13 @@ impl Facts {
                 cursor.transcript_path = path;
             }
             if let Some(path) = &cursor.transcript_path {
-                signals.extend(transcript::read(rules, path, self.incarnation.started, &mut cursor.transcript));
+                signals.extend(transcript::read(rules, limits, path, self.incarnation.started, &mut cursor.transcript));
             }
         }
         if let Some(rules) = &rules.status
             && let Some(path) = self.path(&rules.path, None)
         {
-            signals.extend(status::read(rules, Path::new(&path), self.incarnation.pid, &mut cursor.status));
+            signals.extend(status::read(rules, limits, Path::new(&path), self.incarnation.pid, &mut cursor.status));
         }
         signals.sort_by_key(|s| s.at);
         signals
@@ -187,7 +206,7 @@ impl Facts {
 
     fn tokens(&self) -> Option<Tokens> {
         let rules = self.agent.rules.transcript.as_ref()?.tokens.as_ref()?;
-        let (_, told) = hooks::read(&self.agent.rules.hooks, &self.log, &mut 0);
+        let (_, told) = hooks::read(&self.agent.rules.hooks, self.agent.limits(), &self.log, &mut 0);
         let path = self.transcript(told)?;
         let conversation = path.file_stem().map(|s| s.to_string_lossy().into_owned());
         let beside = rules.beside.as_deref().and_then(|t| self.path(t, conversation.as_deref()));
@@ -222,6 +241,19 @@ impl Agents for AgentBook {
             Some(commands) if commands.like.0.is_match(&text) => format!("{}{text}", commands.before),
             Some(_) | None => text,
         }
+    }
+
+    fn resumes(&self, agent: &AgentName) -> bool {
+        self.agent(agent).is_some_and(|agent| !agent.rules.launch.resume.is_empty())
+    }
+
+    fn resumes_with_prompt(&self, agent: &AgentName) -> bool {
+        self.agent(agent).is_some_and(|agent| !agent.rules.launch.resume_prompt.is_empty())
+    }
+
+    async fn find(&self, agent: &AgentName, pid: u32) -> Option<Found> {
+        let (options, agent) = (Arc::clone(&self.options), Arc::clone(self.agent(agent)?));
+        blocking(move || running::find(&options, &agent, pid)).await.flatten()
     }
 
     fn interrupt_keys(&self, agent: Option<&AgentName>) -> Vec<String> {
@@ -275,7 +307,7 @@ impl Agents for AgentBook {
     }
 
     fn look(&self, agent: &AgentName, screen: &Screen, now: Timestamp) -> Look {
-        self.agent(agent).map_or_else(Look::default, |a| screen::look(&a.rules.screen, screen, now))
+        self.agent(agent).map_or_else(Look::default, |a| screen::look(&a.rules.screen, a.limits(), screen, now))
     }
 
     async fn tokens(&self, incarnation: &Incarnation) -> Option<Tokens> {

@@ -8,8 +8,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    agents::rules::Pattern,
-    model::evidence::{Failure, Meaning, Signal, Source, WaitingFor},
+    agents::{limits::Limits, rules::Pattern},
+    model::{
+        evidence::{Failure, Meaning, Signal, Source, WaitingFor},
+        limit::{Limit, LimitKind},
+    },
 };
 
 /// Longest `Signal::text` in characters.
@@ -27,6 +30,39 @@ pub struct RecordRule {
     #[serde(default)]
     pub when: BTreeMap<String, Condition>,
     pub mean: RecordMeaning,
+}
+
+/// A failure as rules name it; which limit it is, the `limits` of the rules tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureName {
+    Limit,
+    /// A limit that counts as used up credit where its words don't say which it is.
+    Credit,
+    Server,
+    Login,
+    Request,
+    Unknown,
+}
+
+impl FailureName {
+    /// The failure; `limit` tells which one, should it be one.
+    #[must_use]
+    pub fn failure(self, limit: impl FnOnce() -> Limit) -> Failure {
+        match self {
+            Self::Limit => Failure::Limit(limit()),
+            Self::Credit => match limit() {
+                Limit { kind: LimitKind::Unknown, resets_at } => {
+                    Failure::Limit(Limit { kind: LimitKind::Credit, resets_at })
+                }
+                known => Failure::Limit(known),
+            },
+            Self::Server => Failure::Server,
+            Self::Login => Failure::Login,
+            Self::Request => Failure::Request,
+            Self::Unknown => Failure::Unknown,
+        }
+    }
 }
 
 /// What a value must be like.
@@ -68,15 +104,18 @@ pub enum RecordMeaning {
     },
     TurnFailed {
         /// When `by` says nothing.
-        failure: Failure,
+        failure: FailureName,
         /// Pointer to the agent's name of the failure.
         #[serde(default)]
         by: Option<String>,
         #[serde(default)]
-        table: BTreeMap<String, Failure>,
+        table: BTreeMap<String, FailureName>,
         #[serde(default)]
         message: Option<String>,
-        /// Pointer to the epoch second at which a limit ends; put behind the message.
+        /// Pointer to the agent's name of the limit.
+        #[serde(default)]
+        limit: Option<String>,
+        /// Pointer to the epoch second at which a limit ends.
         #[serde(default)]
         until: Option<String>,
     },
@@ -120,20 +159,21 @@ pub fn all_hold(when: &BTreeMap<String, Condition>, record: &Value) -> bool {
 #[must_use]
 pub fn read(
     rules: &[RecordRule],
+    limits: Limits<'_>,
     event: Option<&str>,
     record: &Value,
     source: Source,
     at: Timestamp,
 ) -> Option<Signal> {
     let rule = rules.iter().find(|r| r.event.as_deref() == event && all_hold(&r.when, record))?;
-    let meaning = rule.mean.fill(record)?;
+    let meaning = rule.mean.fill(record, limits, at)?;
     let text = describe(&meaning).or_else(|| event.map(str::to_owned)).unwrap_or_else(|| rule.rule.clone());
     Some(Signal { at, source, rule: rule.rule.clone(), text: shorten(&text), meaning })
 }
 
 impl RecordMeaning {
     /// `None` when the rule says that the record means nothing, or a part it can't do without is missing.
-    fn fill(&self, record: &Value) -> Option<Meaning> {
+    fn fill(&self, record: &Value, limits: Limits<'_>, at: Timestamp) -> Option<Meaning> {
         let optional = |template: &Option<String>| template.as_deref().and_then(|t| fill(t, record));
         Some(match self {
             Self::Started { conversation } => Meaning::Started { conversation: fill(conversation, record)? },
@@ -155,14 +195,14 @@ impl RecordMeaning {
                     .and_then(Value::as_array)
                     .map_or(0, |list| u32::try_from(list.len()).unwrap_or(u32::MAX)),
             },
-            Self::TurnFailed { failure, by, table, message, until } => {
-                let named = by.as_deref().and_then(|p| record.pointer(p)).and_then(Value::as_str);
+            Self::TurnFailed { failure, by, table, message, limit, until } => {
+                let word = |pointer: &Option<String>| record.pointer(pointer.as_deref()?)?.as_str();
+                let named = word(by);
                 let failure = named.and_then(|name| table.get(name)).copied().unwrap_or(*failure);
-                let mut message = optional(message).or_else(|| named.map(str::to_owned)).unwrap_or_default();
+                let message = optional(message).or_else(|| named.map(str::to_owned)).unwrap_or_default();
                 let until = until.as_deref().and_then(|p| record.pointer(p)).and_then(Value::as_i64);
-                if let Some(end) = until.and_then(|s| Timestamp::from_second(s).ok()) {
-                    message.push_str(&format!(" (until {end})"));
-                }
+                let resets_at = until.and_then(|s| Timestamp::from_second(s).ok());
+                let failure = failure.failure(|| limits.limit(word(limit), resets_at, &message, at));
                 Meaning::TurnFailed { failure, message }
             }
             Self::Interrupted => Meaning::Interrupted,
@@ -179,7 +219,7 @@ fn describe(meaning: &Meaning) -> Option<String> {
         Meaning::TurnEnded { message, .. } => message.clone(),
         Meaning::TurnFailed { message, .. } => Some(message.clone()),
         Meaning::Exited { conversation } => conversation.clone(),
-        Meaning::Idle | Meaning::Busy | Meaning::Waiting { .. } | Meaning::Interrupted => None,
+        Meaning::Idle | Meaning::Busy | Meaning::Waiting { .. } | Meaning::Interrupted | Meaning::Used { .. } => None,
     }
 }
 

@@ -9,8 +9,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    agents::records::RecordRule,
-    model::evidence::{Failure, WaitingFor},
+    agents::{
+        limits::{LimitRule, UsageRule},
+        records::RecordRule,
+    },
+    model::evidence::WaitingFor,
 };
 
 /// The version of the rules format that this program reads.
@@ -82,6 +85,9 @@ pub struct Rules {
     #[serde(default)]
     pub home: Option<Home>,
     pub launch: LaunchRules,
+    /// Which limit is which; the first that fits.
+    #[serde(default)]
+    pub limits: Vec<LimitRule>,
     #[serde(default)]
     pub hooks: HookRules,
     #[serde(default)]
@@ -130,6 +136,9 @@ pub struct LaunchRules {
     /// Instead of `args`, when a conversation is resumed.
     #[serde(default)]
     pub resume: Vec<String>,
+    /// Behind `resume`, when the conversation is to go on with a prompt at once.
+    #[serde(default)]
+    pub resume_prompt: Vec<String>,
     pub conversation: ConversationBy,
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -160,7 +169,11 @@ pub struct HookRules {
     pub settings: BTreeMap<String, Value>,
     /// Where a hook's data names the transcript.
     pub transcript_path: Option<String>,
+    /// The person's own settings file, when the agent tells its usage only to a status line: ours is installed, takes the
+    /// usage and shows what theirs would.
+    pub status_line: Option<String>,
     pub rules: Vec<RecordRule>,
+    pub usage: Vec<UsageRule>,
 }
 
 /// How our hooks reach the agent without touching anybody's files.
@@ -185,6 +198,9 @@ pub struct StatusRules {
     /// Pointer to the start time of the process in clock ticks, to tell a file that a killed process left.
     #[serde(default)]
     pub process_start: Option<String>,
+    /// Pointer to the conversation's id.
+    #[serde(default)]
+    pub conversation: Option<String>,
     pub rules: Vec<RecordRule>,
 }
 
@@ -200,6 +216,8 @@ pub struct TranscriptRules {
     /// Pointer to a record's time.
     pub at: String,
     pub rules: Vec<RecordRule>,
+    #[serde(default)]
+    pub usage: Vec<UsageRule>,
     #[serde(default)]
     pub tokens: Option<TokenRules>,
 }
@@ -242,6 +260,8 @@ pub struct ScreenRules {
     pub input: Option<InputBox>,
     /// Lines above the input box that belong to the frame, not to the conversation.
     pub notice: Option<Pattern>,
+    /// A server's error, looked for on the whole screen: it can only take belief away.
+    pub server_error: Option<Pattern>,
     pub rules: Vec<ScreenRule>,
 }
 
@@ -306,7 +326,7 @@ pub enum ScreenMeaning {
     Idle,
     Busy,
     Waiting(WaitingFor),
-    Failed(Failure),
+    Failed(super::records::FailureName),
     Interrupted,
     /// The first group of the pattern is the id to resume.
     Exited,

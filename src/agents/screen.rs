@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::{
     agents::{
+        limits::Limits,
         records::shorten,
         rules::{BoxShape, InputBox, Region, ScreenMeaning, ScreenRules},
     },
@@ -25,7 +26,7 @@ struct Regions {
 /// What a screen says. Signals: what happened (failure, waiting, interruption, exit) before busy before idle, and the
 /// title before the screen within each.
 #[must_use]
-pub fn look(rules: &ScreenRules, screen: &Screen, now: Timestamp) -> Look {
+pub fn look(rules: &ScreenRules, limits: Limits<'_>, screen: &Screen, now: Timestamp) -> Look {
     let regions = cut(rules, &screen.plain);
     let raw = regions.input.clone();
     let mut signals: Vec<Signal> = Vec::new();
@@ -53,7 +54,8 @@ pub fn look(rules: &ScreenRules, screen: &Screen, now: Timestamp) -> Look {
             ScreenMeaning::Busy => Meaning::Busy,
             ScreenMeaning::Waiting(what) => Meaning::Waiting { what },
             ScreenMeaning::Failed(failure) => {
-                Meaning::TurnFailed { failure, message: group.unwrap_or_else(|| shorten(whole)) }
+                let message = group.unwrap_or_else(|| shorten(whole));
+                Meaning::TurnFailed { failure: failure.failure(|| limits.limit(None, None, &message, now)), message }
             }
             ScreenMeaning::Interrupted => Meaning::Interrupted,
             ScreenMeaning::Exited => Meaning::Exited { conversation: group },
@@ -79,7 +81,8 @@ pub fn look(rules: &ScreenRules, screen: &Screen, now: Timestamp) -> Look {
         Some(rule) if rule.ghosts.iter().any(|ghost| ghost.0.is_match(&text)) => String::new(),
         Some(_) | None => text,
     });
-    Look { ready: input.is_some(), input, pasted, signals }
+    let server_error = rules.server_error.as_ref().is_some_and(|error| error.0.is_match(&screen.plain));
+    Look { ready: input.is_some(), input, pasted, server_error, signals }
 }
 
 fn same_kind(mean: ScreenMeaning, meaning: &Meaning) -> bool {
@@ -101,7 +104,7 @@ fn weight(meaning: &Meaning) -> u8 {
         Meaning::Waiting { .. } => 2,
         Meaning::Interrupted => 3,
         Meaning::Busy => 4,
-        Meaning::Started { .. } | Meaning::PromptTaken { .. } | Meaning::TurnEnded { .. } => 5,
+        Meaning::Started { .. } | Meaning::PromptTaken { .. } | Meaning::TurnEnded { .. } | Meaning::Used { .. } => 5,
         Meaning::Idle => 6,
     }
 }

@@ -8,33 +8,40 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    agents::{records, rules::StatusRules},
+    agents::{limits::Limits, records, rules::StatusRules, running::Stat},
     model::evidence::{Signal, Source},
 };
 
 /// The signal of the file as it is now, when it changed since `seen` (modification time in nanoseconds, inode).
-pub(super) fn read(rules: &StatusRules, path: &Path, pid: u32, seen: &mut Option<(i64, u64)>) -> Option<Signal> {
+pub(super) fn read(
+    rules: &StatusRules,
+    limits: Limits<'_>,
+    path: &Path,
+    pid: u32,
+    seen: &mut Option<(i64, u64)>,
+) -> Option<Signal> {
     let facts = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
     let stamp = (facts.mtime().saturating_mul(1_000_000_000).saturating_add(facts.mtime_nsec()), facts.ino());
     if *seen == Some(stamp) {
         return None;
     }
-    // A file caught half written is read again at its next change.
-    let record: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    let told = rules.process_start.as_deref().and_then(|p| record.pointer(p)).and_then(Value::as_str);
-    if told.is_some_and(|start| process_start(pid).as_deref() != Some(start)) {
-        return None;
-    }
+    let record = record(rules, path, pid)?;
     let millis = record.pointer(&rules.at).and_then(Value::as_i64)?;
     let at = Timestamp::from_millisecond(millis).ok()?;
     *seen = Some(stamp);
-    records::read(&rules.rules, None, &record, Source::StatusFile, at)
+    records::read(&rules.rules, limits, None, &record, Source::StatusFile, at)
 }
 
-/// Field 22 of `/proc/<pid>/stat` (proc_pid_stat(5)): start time in clock ticks since boot.
-fn process_start(pid: u32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in parentheses and may hold anything.
-    let (_, after) = stat.rsplit_once(") ")?;
-    after.split(' ').nth(19).map(str::to_owned)
+/// The conversation that the process tells of.
+pub(super) fn conversation(rules: &StatusRules, path: &Path, pid: u32) -> Option<String> {
+    let pointer = rules.conversation.as_deref()?;
+    Some(record(rules, path, pid)?.pointer(pointer)?.as_str()?.to_owned())
+}
+
+/// A file caught half written is none; it is read again at its next change.
+fn record(rules: &StatusRules, path: &Path, pid: u32) -> Option<Value> {
+    let record: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    let told = rules.process_start.as_deref().and_then(|p| record.pointer(p)).and_then(Value::as_str);
+    let is_its_own = told.is_none_or(|start| Stat::read(pid).is_some_and(|stat| stat.start == start));
+    is_its_own.then_some(record)
 }

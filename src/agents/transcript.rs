@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::{
     agents::{
         hooks::whole_lines,
+        limits::{self, Limits},
         records,
         rules::{Pattern, TokenMode, TokenRules, TranscriptRules},
     },
@@ -22,13 +23,20 @@ use crate::{
 };
 
 /// Signals of whole records behind `offset`, none from before `since`.
-pub(super) fn read(rules: &TranscriptRules, path: &Path, since: Timestamp, offset: &mut u64) -> Vec<Signal> {
+pub(super) fn read(
+    rules: &TranscriptRules,
+    limits: Limits<'_>,
+    path: &Path,
+    since: Timestamp,
+    offset: &mut u64,
+) -> Vec<Signal> {
     let mut signals = Vec::new();
     let read = whole_lines(path, offset, |line| {
         let Ok(record) = serde_json::from_slice::<Value>(line) else { return };
         let at = record.pointer(&rules.at).and_then(Value::as_str).and_then(|text| text.parse::<Timestamp>().ok());
         if let Some(at) = at.filter(|at| *at >= since) {
-            signals.extend(records::read(&rules.rules, None, &record, Source::Transcript, at));
+            signals.extend(limits::usage(&rules.usage, None, &record, Source::Transcript, at));
+            signals.extend(records::read(&rules.rules, limits, None, &record, Source::Transcript, at));
         }
     });
     if let Err(error) = read {

@@ -143,6 +143,11 @@ pub enum WaitFor {
         #[command(flatten)]
         how: WaitHow,
     },
+    /// Until no swap is under way: exit code 0, or 1 when one has failed since, or is left half done
+    Swap {
+        #[command(flatten)]
+        how: WaitHow,
+    },
     /// Until no task is queued and nobody works on one
     Idle {
         #[command(flatten)]

@@ -21,13 +21,18 @@ use clap::{CommandFactory, FromArgMatches};
 pub use args::{Action, Cli, DemoArgs, RunArgs, command};
 pub use exit::{Exit, Failure};
 
-use crate::config::paths::Lookup;
+use crate::{
+    config::{Config, paths::Lookup},
+    ports::HomesReport,
+};
 
 /// Where a command's words go and where it looks things up; a test has its own.
 pub struct Io<'a> {
     pub out: &'a mut dyn Write,
     pub err: &'a mut dyn Write,
     pub env: Lookup<'a>,
+    /// Looks at the homes of all accounts and, when told so, makes what is missing. Given, because a face touches no edge.
+    pub homes: &'a dyn Fn(&Config, bool) -> HomesReport,
     /// `out` is a terminal: colours, widths and escapes matter.
     pub terminal: bool,
     /// `err` is one: progress may be shown.

@@ -143,16 +143,19 @@ fn accounts(accounts: &[Account], style: Style, out: &mut dyn Write) -> std::io:
         .iter()
         .map(|account| {
             let state = if account.state.is_empty() && account.active { "active" } else { &account.state };
+            let used = if account.used.is_empty() { String::new() } else { format!("{}%", account.used) };
             vec![
                 Cell::plain(&account.name),
                 Cell::state(state),
                 Cell::plain(&account.agent),
+                Cell::plain(used),
+                Cell::plain(&account.until),
                 Cell::plain(&account.home),
                 Cell::plain(&account.why),
             ]
         })
         .collect();
-    none_or_table(out, "no accounts", &["ACCOUNT", "STATE", "AGENT", "HOME", "WHY"], &rows, style)
+    none_or_table(out, "no accounts", &["ACCOUNT", "STATE", "AGENT", "USED", "UNTIL", "HOME", "WHY"], &rows, style)
 }
 
 fn queues(queues: &[Queue], style: Style, out: &mut dyn Write) -> std::io::Result<()> {
@@ -189,7 +192,7 @@ fn everything(status: &Status, now: Timestamp, style: Style, out: &mut dyn Write
         line.push_str(&format!(", pid {pid}"));
     }
     writeln!(out, "{line}")?;
-    for reason in &status.health {
+    for reason in status.health.iter().chain(&status.swap.lines) {
         writeln!(out, "  {}", table::clean(reason))?;
     }
     writeln!(out)?;

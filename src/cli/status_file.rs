@@ -44,6 +44,7 @@ lenient! {
         "lenient" tasks: Vec<Task>,
         "lenient" sessions: Vec<Session>,
         "lenient" accounts: Vec<Account>,
+        "lenient" swap: Swaps,
         "lenient" queues: Vec<Queue>,
     }
 }
@@ -81,6 +82,28 @@ lenient! {
         "word" agent: String,
         "word" home: String,
         "lenient" active: bool,
+        "word" used: String,
+        "word" until: String,
+    }
+}
+
+lenient! {
+    Swaps {
+        "lenient" under_way: Option<Swap>,
+        "lenient" last: Option<Swap>,
+        "lenient" partial: Option<Swap>,
+        "lenient" lines: Vec<String>,
+    }
+}
+
+lenient! {
+    /// One swap: under way, ended or left half done. Each has some of these.
+    Swap {
+        "word" number: String,
+        "word" from: String,
+        "word" to: String,
+        "word" step: String,
+        "word" error: String,
     }
 }
 

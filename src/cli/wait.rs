@@ -1,4 +1,4 @@
-//! `wait`: returns when a task is finished or nobody works any more.
+//! `wait`: returns when a task is finished, a swap is over, or nobody works any more.
 //! In: `status.json` and the queue directories, read again and again. Out: an exit code. Changes nothing.
 
 use std::{
@@ -14,7 +14,7 @@ use super::{
     args::{WaitArgs, WaitFor},
     exit::{Exit, Failure},
     place, show,
-    status_file::{self, Status},
+    status_file::{self, Status, Swaps},
     table::clean,
 };
 use crate::model::ids::TaskId;
@@ -41,12 +41,13 @@ enum Seen {
 /// No daemon, time is up, or what is waited for can't come.
 pub fn run(args: &WaitArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let how = match &args.what {
-        WaitFor::Task { how, .. } | WaitFor::Idle { how } => how,
+        WaitFor::Task { how, .. } | WaitFor::Swap { how } | WaitFor::Idle { how } => how,
     };
     let mount = place::mountpoint(&how.mount, io);
     let begun = Instant::now();
     let mut last_answer = None;
     let mut missing_since = None;
+    let mut ended_before = None;
     let progress = if io.err_terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     let mut going_on = String::new();
     loop {
@@ -55,6 +56,7 @@ pub fn run(args: &WaitArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
                 last_answer = Some(Instant::now());
                 let seen = match &args.what {
                     WaitFor::Task { id, .. } => task(&status, id, &|dir| mount.join(dir)),
+                    WaitFor::Swap { .. } => swap(&status.swap, &mut ended_before),
                     WaitFor::Idle { .. } => idle(&status, &fresh(&status, &|dir| mount.join(dir))),
                 };
                 match seen {
@@ -120,6 +122,25 @@ fn changed_lately(meta: &std::fs::Metadata) -> bool {
 /// The id without the project that may stand before it where two projects share one.
 fn own_id(task: &status_file::Task) -> &str {
     task.id.strip_prefix(&task.project).and_then(|rest| rest.strip_prefix(':')).unwrap_or(&task.id)
+}
+
+/// `ended_before` holds the number of the last swap that ended before the wait began; what became of that one is no news.
+fn swap(swaps: &Swaps, ended_before: &mut Option<String>) -> Seen {
+    let last = swaps.last.clone().unwrap_or_default();
+    let ended_before = ended_before.get_or_insert_with(|| last.number.clone());
+    match (&swaps.partial, &swaps.under_way) {
+        (Some(partial), _) => Seen::Never(format!(
+            "swap {} is half done: {}; `cat health` says what to do",
+            partial.number, partial.error
+        )),
+        (None, Some(swap)) => {
+            Seen::NotYet(format!("swap {} from {} to {}: {}", swap.number, swap.from, swap.to, swap.step))
+        }
+        (None, None) if !last.error.is_empty() && last.number != *ended_before => {
+            Seen::Never(format!("swap {} from {} to {} failed: {}", last.number, last.from, last.to, last.error))
+        }
+        (None, None) => Seen::Holds,
+    }
 }
 
 fn idle(status: &Status, fresh: &[String]) -> Seen {
@@ -234,6 +255,22 @@ mod tests {
         // Sent again: the old result doesn't count.
         put("projects/web/inbox/b.md");
         assert!(matches!(task(&status, "b", &at), Seen::NotYet(_)));
+    }
+
+    #[test]
+    fn a_swap_is_over_when_none_is_under_way_and_none_failed_meanwhile() {
+        let seen = |text: &str, before: &mut Option<String>| swap(&status(text).swap, before);
+        let under_way = r#"{"swap":{"under_way":{"number":3,"from":"a","to":"b","step":"move"},"last":{"number":2,"error":"old"}}}"#;
+        let mut before = None;
+        assert_eq!(seen(under_way, &mut before), Seen::NotYet("swap 3 from a to b: move".to_owned()));
+        assert_eq!(seen(r#"{"swap":{"last":{"number":3,"error":null}}}"#, &mut before), Seen::Holds);
+        let failed = seen(r#"{"swap":{"last":{"number":3,"from":"a","to":"b","error":"no links"}}}"#, &mut before);
+        assert_eq!(failed, Seen::Never("swap 3 from a to b failed: no links".to_owned()));
+        // One that failed before anybody waited is no news; a half done one stays a problem.
+        assert_eq!(seen(r#"{"swap":{"last":{"number":3,"error":"no links"}}}"#, &mut None), Seen::Holds);
+        let partial = r#"{"swap":{"under_way":null,"partial":{"number":3,"error":"no"}}}"#;
+        assert!(matches!(seen(partial, &mut None), Seen::Never(why) if why.contains("swap 3 is half done: no")));
+        assert_eq!(seen("{}", &mut None), Seen::Holds, "a daemon that knows no swaps has none under way");
     }
 
     #[test]

@@ -9,9 +9,9 @@ use std::{
 use super::{
     decode::{Context, Setting, nearest},
     error::{LoadError, Place, Problem, Problems},
-    node,
+    homes, node,
     paths::{self, Lookup},
-    schema::{AgentKind, Config, default_agents},
+    schema::{AgentKind, CLAUDE_LINK, Config, SHARED_ROOT, default_agents},
 };
 use crate::model::ids::{AgentName, SessionName};
 
@@ -87,6 +87,15 @@ pub fn parse(text: &str, file: &Path, env: Lookup<'_>) -> Result<Loaded, Problem
     let Some(mut config) = decoded else { return Err(wrong(problems)) };
     for (name, agent) in default_agents() {
         config.agents.entry(name).or_insert(agent);
+    }
+    // Without a home directory there is nothing that the link could be for; `meaning` asks for `shared.root` where it matters.
+    if !places.stands("claude_link") {
+        config.claude_link = paths::resolve(CLAUDE_LINK, base, home.as_deref()).ok();
+    }
+    if !places.stands("shared.root")
+        && let Ok(root) = paths::resolve(SHARED_ROOT, base, home.as_deref())
+    {
+        config.shared.root = root;
     }
     // Rows that could not be read are missing from the lists, so numbers and names would be wrong: say these first.
     if problems.is_empty() {
@@ -174,6 +183,8 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
             AgentKind::Claude | AgentKind::Codex | AgentKind::Demo | AgentKind::Command => {}
         }
     }
+
+    homes::meaning(config, &mut wrong);
 
     let life = &config.lifecycle;
     if life.restart_first > life.restart_max {

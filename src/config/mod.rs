@@ -4,6 +4,7 @@
 
 mod decode;
 pub mod error;
+mod homes;
 pub mod load;
 mod node;
 pub mod paths;
@@ -13,9 +14,10 @@ mod units;
 mod values;
 
 pub use error::{LoadError, Place, Problem, Problems};
+pub use homes::SharedLink;
 pub use load::{Loaded, Places, load, parse};
 pub use schema::{
     Account, Agent, AgentKind, Autonomous, Config, Control, Dedicated, Dispatcher, Lifecycle, Mount, Pool, Project,
-    Tmux, Watcher,
+    Quota, Shared, Switcher, Tmux, Watcher,
 };
 pub use units::{Bytes, Env, MASK, Secret, Size, Socket, looks_secret};

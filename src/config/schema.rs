@@ -14,7 +14,11 @@ use super::{
 use crate::model::ids::{AccountName, AgentName, ProjectName, SessionName};
 
 /// Keys that other versions know.
-const LATER: &[&str] = &["claude_link", "shared", "quota", "switcher", "providers", "api", "notifications", "janitor"];
+const LATER: &[&str] = &["providers", "api", "notifications", "janitor"];
+
+/// Defaults that begin at the home directory, which only the reader of a file knows.
+pub(super) const CLAUDE_LINK: &str = "~/.claude";
+pub(super) const SHARED_ROOT: &str = "~";
 
 const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -25,11 +29,16 @@ section! {
     Config {
         projects: Vec<Project> = Vec::new();
         accounts: Vec<Account> = Vec::new();
+        /// Leads the operator's own `claude` to the active account's home; `null` leaves it alone.
+        claude_link: Option<PathBuf> = Some(PathBuf::from(CLAUDE_LINK));
+        shared: Shared = Shared::default();
         pool: Pool = Pool::default();
         /// What agents are made of. The built-in rows `claude` and `codex` are there unless the file has its own.
         agents: BTreeMap<AgentName, Agent> = default_agents();
         dispatcher: Dispatcher = Dispatcher::default();
         watcher: Watcher = Watcher::default();
+        quota: Quota = Quota::default();
+        switcher: Switcher = Switcher::default();
         lifecycle: Lifecycle = Lifecycle::default();
         tmux: Tmux = Tmux::default();
         mount: Mount = Mount::default();
@@ -57,6 +66,20 @@ row! {
         env: Env = Env::default();
         /// We may write answers to an agent's first-run questions into this home.
         owned: bool = false;
+    }
+}
+
+section! {
+    /// What the homes of accounts that can take each other's place have in common, so that conversations go on.
+    Shared {
+        /// Where the shared directories are.
+        root: PathBuf = PathBuf::from(SHARED_ROOT);
+        /// What Claude Code's homes share.
+        entries: Vec<String> = ["session-env", "file-history", "projects"].map(str::to_owned).to_vec();
+        /// What Codex's homes share.
+        codex_entries: Vec<String> = vec!["sessions".to_owned()];
+        /// A shared directory's name.
+        pattern: String = ".{agent}-{entry}-shared".to_owned();
     }
 }
 
@@ -160,6 +183,32 @@ section! {
         idle_timeout: Duration = seconds(1800);
         /// A working agent at which nothing has changed for this long gets a line in `events`.
         silent_after: Duration = seconds(120);
+        /// How often an attempt goes on after its provider's server failed, before it counts as failed.
+        server_retries: u32 = 5;
+        /// The first pause before it goes on; it doubles with each.
+        server_pause: Duration = seconds(15);
+    }
+}
+
+section! {
+    Quota {
+        /// Shortest time between two swaps that nobody asked for.
+        reactivate_cooldown: Duration = seconds(300);
+        /// Readings of a screen after which a limit that only the screen shows is believed.
+        confirm: u32 = 2;
+        /// Swap at a quiet moment when so much of a window is used, before it is all; by default not.
+        proactive_percent: Option<u32> = None;
+        /// How long an account stays active at least before such a swap.
+        min_dwell: Duration = seconds(300);
+    }
+}
+
+section! {
+    Switcher {
+        /// How long an agent at work may go on before it is moved to another account.
+        save_grace: Duration = seconds(3);
+        /// Given to an agent whose conversation goes on with a task.
+        resume_text: String = "Continue where you stopped.".to_owned();
     }
 }
 

@@ -27,12 +27,13 @@ use crate::{
     model::{
         command::{Action, Refused, RefusedKind},
         event::{Event, Kind},
+        ids::AccountName,
     },
     ports::{Clock, StateStore},
-    sys::{clock::SystemClock, disk::DiskQueue, lock::Lock, state::StateDir, tmux::Tmux},
+    sys::{clock::SystemClock, disk::DiskQueue, homes::AccountHomes, lock::Lock, state::StateDir, tmux::Tmux},
 };
 
-/// How often the daemon looks whether its mount is still there and shows what it should.
+/// How often the daemon looks whether its mount and the operator's link are still there and show what they should.
 const LOOK_AT_MOUNT: Duration = Duration::from_secs(15);
 
 /// Where a daemon works.
@@ -77,7 +78,10 @@ pub async fn run(config: Config, place: &Place, ready: impl FnOnce(&Daemon)) -> 
             }
             () = daemon.carry_out() => {}
             () = daemon.wake_readers() => {}
-            _ = looks.tick() => daemon.look_at_mount().await,
+            _ = looks.tick() => {
+                daemon.look_at_mount().await;
+                daemon.look_at_link().await;
+            }
             () = daemon.services.failed() => {
                 break Err(Fatal("a service of the daemon ended by itself; the log tells why".to_owned()));
             }
@@ -95,6 +99,7 @@ pub struct Daemon {
     mounted: Option<Mounted>,
     /// The queue directories that the mount holds open, each with its device and inode.
     shown: Vec<(PathBuf, Option<(u64, u64)>)>,
+    homes: AccountHomes,
     tmux: Arc<Tmux>,
     _lock: Lock,
 }
@@ -103,6 +108,10 @@ impl Daemon {
     /// # Errors
     /// When something that it can't do without is missing.
     pub async fn start(config: Config, place: &Place) -> Result<Self, Fatal> {
+        let homes = AccountHomes::new(&config);
+        if let Some(complaint) = setup::complaint(&homes.faults()) {
+            return Err(Fatal(complaint));
+        }
         ignore_lease_breaks();
         let unusable = |error: std::io::Error| {
             fatal(format!("the state directory {} can't be used: {error}", place.state_dir.display()))
@@ -112,7 +121,7 @@ impl Daemon {
         let lock = Lock::take(&place.state_dir.join("lock")).map_err(fatal)?;
         let state = StateDir::open(&place.state_dir).map_err(unusable)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (world, complaint) = load_world(&config, &state, &clock).await?;
+        let (world, complaint) = load_world(&config, homes.linked().as_ref(), &state, &clock).await?;
 
         let tmux =
             Tmux::connect(setup::tmux(&config)).await.map_err(|error| fatal(format!("{error}; is tmux installed?")))?;
@@ -127,12 +136,13 @@ impl Daemon {
             agents: Arc::new(AgentBook::new(book).map_err(fatal)?),
             queue: queue.clone(),
             state: Arc::new(state.clone()),
+            homes: Arc::new(homes.clone()),
             new_id: Arc::new(|| uuid::Uuid::new_v4().to_string()),
         };
         let (config, receiver) = watch::channel(Arc::new(config));
         let services = Services::start(&ports, &receiver, world).await;
         let mut daemon =
-            Self { services, config, place: place.clone(), mounted: None, shown: Vec::new(), tmux, _lock: lock };
+            Self { services, config, place: place.clone(), mounted: None, shown: Vec::new(), homes, tmux, _lock: lock };
         daemon.note("started".to_owned()).await;
         if let Some(complaint) = complaint {
             daemon.problem("earlier state", complaint).await;
@@ -216,6 +226,20 @@ impl Daemon {
         self.services.live.report(events).await;
     }
 
+    /// Says so when the operator's link leads elsewhere than to the active account. A swap under way turns it.
+    async fn look_at_link(&self) {
+        let snapshot = self.services.live.snapshot();
+        if snapshot.swaps.current.is_some() {
+            return;
+        }
+        let active: Vec<_> =
+            snapshot.accounts.iter().filter(|account| account.active).map(|a| a.name.clone()).collect();
+        let homes = self.homes.clone();
+        let looked = tokio::task::spawn_blocking(move || homes.astray(&active)).await;
+        let topic = "claude_link".to_owned();
+        self.services.live.report(vec![Event::Health { topic, problem: looked.unwrap_or_default() }]).await;
+    }
+
     /// Waits for news and wakes who polls `events`.
     async fn wake_readers(&self) {
         let Some(mounted) = &self.mounted else { return std::future::pending().await };
@@ -289,12 +313,17 @@ impl Daemon {
 /// The saved world, and what there is to complain about. An unreadable state is set aside, never overwritten.
 async fn load_world(
     config: &Config,
+    linked: Option<&AccountName>,
     state: &StateDir,
     clock: &Arc<dyn Clock>,
 ) -> Result<(World, Option<String>), Fatal> {
     let fresh = || uuid::Uuid::new_v4().to_string();
     let make = |saved: Option<&[u8]>| {
-        live::load(saved, setup::projects(config), setup::accounts(config), fresh(), clock.now())
+        let now = clock.now();
+        let accounts = setup::accounts(config, linked, now);
+        let mut world = live::load(saved, setup::projects(config), accounts, fresh(), now)?;
+        world.snapshot.pool_agent = Some(config.pool.autonomous.agent.clone());
+        Ok(world)
     };
     let saved = state.load().await.map_err(|error| fatal(format!("state.json can't be read: {error}")))?;
     match make(saved.as_deref()) {

@@ -15,9 +15,11 @@ use crate::{
         session::{Role, Session},
         task::{Ending, Filing, Phase, Status, Task},
     },
-    ports::{Agents, Clock, QueueStore, StateStore, Terminal},
+    ports::{Agents, Clock, Homes, QueueStore, StateStore, Terminal},
     queue::Queue,
+    quota::Quota,
     session::{Sessions, Tools},
+    switcher::Switcher,
     watcher::Watcher,
 };
 
@@ -29,6 +31,7 @@ pub struct Ports {
     pub agents: Arc<dyn Agents>,
     pub queue: Arc<dyn QueueStore>,
     pub state: Arc<dyn StateStore>,
+    pub homes: Arc<dyn Homes>,
     /// Makes ids that never come twice.
     pub new_id: Arc<dyn Fn() -> String + Send + Sync>,
 }
@@ -87,6 +90,15 @@ impl Services {
         tasks.spawn(watcher.run());
         tasks.spawn(sessions.run());
         tasks.spawn(dispatcher.run());
+        let quota = Quota {
+            live: live.clone(),
+            homes: ports.homes.clone(),
+            clock: ports.clock.clone(),
+            config: config.clone(),
+        };
+        tasks.spawn(quota.run());
+        let switcher = Switcher { live: live.clone(), homes: ports.homes.clone(), clock: ports.clock.clone() };
+        tasks.spawn(switcher.run());
         Self { live, tasks: tokio::sync::Mutex::new(tasks) }
     }
 

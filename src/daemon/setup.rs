@@ -3,13 +3,19 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+use jiff::Timestamp;
+
 use crate::{
     agents::{AccountHome, AgentBookOptions, AgentConfig, Kind},
     config::{self, AgentKind, Config},
     model::{
+        account::{Account, Standing},
         event::Counts,
-        snapshot::{Account, Project},
+        ids::{AccountName, AgentName},
+        limit::Usage,
+        snapshot::Project,
     },
+    ports::HomeFault,
     sys::tmux::{Socket, TmuxOptions},
 };
 
@@ -52,15 +58,54 @@ pub fn projects(config: &Config) -> Vec<Project> {
     config.projects.iter().map(row).collect()
 }
 
-/// The accounts as the snapshot shows them: the first of each agent is the one in use.
+/// The accounts as the snapshot shows them. Of those that stand in for each other the active one is the one to which the
+/// operator's link leads, else the first.
 #[must_use]
-pub fn accounts(config: &Config) -> Vec<Account> {
+pub fn accounts(config: &Config, linked: Option<&AccountName>, now: Timestamp) -> Vec<Account> {
     let mut accounts: Vec<Account> = Vec::new();
     for row in &config.accounts {
-        let active = !accounts.iter().any(|known| known.agent == row.agent && known.active);
-        accounts.push(Account { name: row.name.clone(), agent: row.agent.clone(), home: row.home.clone(), active });
+        let runs = |agent: &&AgentName| config.accounts_of(agent).any(|account| account.name == row.name);
+        let mut account = Account {
+            name: row.name.clone(),
+            agent: row.agent.clone(),
+            agents: config.agents.keys().filter(runs).cloned().collect(),
+            home: row.home.clone(),
+            active: false,
+            active_since: now,
+            standing: Standing::Usable,
+            // What an agent said before the daemon knew the account may be old.
+            believed_from: Timestamp::MIN,
+            usage: Usage::default(),
+        };
+        let earlier = accounts.iter_mut().find(|known| known.is_like(&account) && known.active);
+        account.active = earlier.is_none() || linked == Some(&account.name);
+        if let Some(earlier) = earlier {
+            earlier.active = !account.active;
+        }
+        accounts.push(account);
     }
     accounts
+}
+
+/// Why the accounts' homes keep the daemon from starting: all faults of all homes at once.
+#[must_use]
+pub fn complaint(faults: &[HomeFault]) -> Option<String> {
+    if faults.is_empty() {
+        return None;
+    }
+    let mut text = "the homes of the accounts are not ready for swaps, so nothing was started:\n".to_owned();
+    for HomeFault { key, message, remedy, missing } in faults {
+        text.push_str(&format!("  {key}: {message}\n"));
+        if !missing {
+            text.push_str(&format!("    -> {remedy}\n"));
+        }
+    }
+    text.push_str(if faults.iter().all(|fault| fault.missing) {
+        "run `claude-failover check --fix` once: it makes what is missing, and nothing else"
+    } else {
+        "nothing that is there is ever changed; what is only missing is made by `claude-failover check --fix`"
+    });
+    Some(text)
 }
 
 /// What is known of the agents.
@@ -124,6 +169,8 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let parts = [
         ("projects", old.projects == new.projects),
         ("accounts", old.accounts == new.accounts),
+        ("claude_link", old.claude_link == new.claude_link),
+        ("shared", old.shared == new.shared),
         ("pool", old.pool == new.pool),
         ("agents", old.agents == new.agents),
         ("tmux", old.tmux == new.tmux),
@@ -138,8 +185,67 @@ pub fn apply_live(old: &Config, new: &Config) -> Arc<Config> {
     Arc::new(Config {
         dispatcher: new.dispatcher.clone(),
         watcher: new.watcher.clone(),
+        quota: new.quota.clone(),
+        switcher: new.switcher.clone(),
         lifecycle: new.lifecycle.clone(),
         control: new.control.clone(),
         ..old.clone()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_account_of_the_operators_link_is_active_first() {
+        let mut config = Config::default();
+        for (name, agent) in [("a", "claude"), ("b", "claude"), ("c", "codex"), ("d", "codex")] {
+            let mut row = config::Account::new(AccountName::parse(name).expect("a name"), format!("/{name}").into());
+            row.agent = AgentName::parse(agent).expect("a name");
+            config.accounts.push(row);
+        }
+        let active = |linked: Option<&str>| -> Vec<String> {
+            let linked = linked.and_then(|name| AccountName::parse(name).ok());
+            let accounts = accounts(&config, linked.as_ref(), Timestamp::UNIX_EPOCH);
+            accounts.iter().filter(|account| account.active).map(|account| account.name.to_string()).collect()
+        };
+        assert_eq!(active(None), ["a", "c"]);
+        assert_eq!(active(Some("a")), ["a", "c"]);
+        assert_eq!(active(Some("b")), ["b", "c"]);
+    }
+
+    /// No change of the configuration is lost without a word.
+    #[test]
+    fn what_changes_is_taken_over_or_named() {
+        const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
+        let changes: [fn(&mut Config); 14] = [
+            |config| {
+                config
+                    .projects
+                    .push(config::Project { name: "a".to_owned().try_into().expect("a name"), path: "/a".into() })
+            },
+            |config| config.accounts.push(config::Account::new(AccountName::parse("a").expect("a name"), "/a".into())),
+            |config| config.claude_link = None,
+            |config| config.shared.entries.clear(),
+            |config| config.pool.autonomous.max += 1,
+            |config| config.agents.clear(),
+            |config| config.dispatcher.max_queued += 1,
+            |config| config.watcher.idle_timeout += SECOND,
+            |config| config.quota.confirm += 1,
+            |config| config.switcher.save_grace += SECOND,
+            |config| config.lifecycle.reconcile += SECOND,
+            |config| config.tmux.history_limit += 1,
+            |config| config.mount.enabled = false,
+            |config| config.control.reply_within += SECOND,
+        ];
+        assert_eq!(changes.len(), Config::KEYS.len());
+        for (change, key) in changes.iter().zip(Config::KEYS) {
+            let (old, mut new) = (Config::default(), Config::default());
+            change(&mut new);
+            assert_ne!(old, new, "{key}");
+            let named = needs_restart(&old, &new);
+            assert!(named == [*key] || (named.is_empty() && *apply_live(&old, &new) == new), "{key}: {named:?}");
+        }
+    }
 }

@@ -27,10 +27,10 @@ use super::reply::Reply;
 use super::screen::Screen;
 use super::status::{Status, StatusFile};
 use super::term::{self, RawMode};
-use super::transcript::{self, Said, Transcript};
+use super::transcript::{self, Said, Task, Transcript};
 use super::turn::{self, Event, Handle, Order, Outbox, Outcome, Shared};
 use super::view::first_row;
-use super::{Identity, VERSION};
+use super::{Identity, VERSION, limits};
 
 /// After a lone ESC for this long, it was the Escape key.
 const ESCAPE_WAIT: Duration = Duration::from_millis(25);
@@ -61,9 +61,13 @@ struct Busy {
 }
 
 enum Phase {
-    Starting { until: Instant },
+    Starting {
+        until: Instant,
+    },
     Idle,
     Busy(Busy),
+    /// A limit has ended the turn and leaves something to choose.
+    LimitMenu,
 }
 
 struct App {
@@ -93,7 +97,7 @@ pub fn run(identity: Identity, settings: Settings, modes: Modes, prompt: Option<
     let raw = RawMode::enter()?;
     let (events, inbox) = mpsc::channel();
     let wake = Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
-    let until = Instant::now() + modes.ambient(0).slow_start.unwrap_or_default();
+    let until = Instant::now() + modes.process(0).slow_start.unwrap_or_default();
     let mut app = App {
         status: StatusFile::new(&identity),
         shared: Arc::new(Shared {
@@ -203,7 +207,7 @@ impl App {
     fn plan(&self) -> Plan {
         match &self.phase {
             Phase::Busy(busy) => busy.plan.clone(),
-            Phase::Starting { .. } | Phase::Idle => self.modes.ambient(self.ended),
+            Phase::Starting { .. } | Phase::Idle | Phase::LimitMenu => self.modes.process(self.ended),
         }
     }
 
@@ -221,8 +225,7 @@ impl App {
                         self.reply.begin();
                         self.reply.push(&text, cols);
                     }
-                    Said::Error(text) if text.starts_with("API Error") => self.reply.line(&format!("● {text}"), cols),
-                    Said::Error(text) => self.reply.line(&format!("  ⎿  {text}"), cols),
+                    Said::Error(text) => self.reply.line(&limits::shown(&text), cols),
                 }
             }
             self.reply.end();
@@ -242,8 +245,14 @@ impl App {
         };
         let cols = self.screen.cols();
         self.reply.line(&first_row(&prompt, cols), cols);
-        let plan = self.modes.plan(self.ended, &prompt);
-        match turn::start(self.shared.clone(), prompt, plan.clone(), self.outbox.clone()) {
+        let (task, plan) = match transcript::unfinished(&self.shared.identity.transcript, &prompt) {
+            Some(task) => {
+                let plan = self.modes.plan_again(self.ended, &task.prompt);
+                (task, plan)
+            }
+            None => (Task::new(&prompt), self.modes.plan(self.ended, &prompt)),
+        };
+        match turn::start(self.shared.clone(), prompt, task, plan.clone(), self.outbox.clone()) {
             Ok(handle) => {
                 self.phase = Phase::Busy(Busy { handle, plan, started: Instant::now(), ask: None, background: false });
                 self.show_status(Status::Busy);
@@ -292,11 +301,16 @@ impl App {
                         self.reply.line(&format!("✻ Worked for {seconds}s"), cols);
                     }
                     self.ended += 1;
-                    self.next_prompt();
+                    if outcome == Outcome::Limited {
+                        self.phase = Phase::LimitMenu;
+                        self.show_status(Status::WaitingInDialog);
+                    } else {
+                        self.next_prompt();
+                    }
                 }
                 (
                     Event::Ask(_) | Event::Running | Event::Background | Event::Ended(_),
-                    Phase::Starting { .. } | Phase::Idle,
+                    Phase::Starting { .. } | Phase::Idle | Phase::LimitMenu,
                 ) => {}
             }
         }
@@ -308,7 +322,7 @@ impl App {
                 Some(until.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
             }
             Phase::Idle if self.plan().spinner => Some(SPIN),
-            Phase::Idle => None,
+            Phase::Idle | Phase::LimitMenu => None,
             Phase::Busy(busy) if busy.ask.is_some() || busy.background || busy.plan.ending == Ending::Stall => None,
             Phase::Busy(busy) => {
                 Some(Duration::from_millis(1000 - u64::from(busy.started.elapsed().subsec_millis()).min(999)))

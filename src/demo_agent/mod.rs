@@ -2,7 +2,9 @@
 //!
 //! In: keys on a terminal, modes that ask for faults. Out: a screen, hooks, a status file and a transcript, all in Claude Code's shapes,
 //! so that a supervisor can be shown and tested without an account. It owns `DEMO_AGENT_HOME` (default `~/.demo-agent`).
-//! It has no model: it runs the first `sh` block of a prompt, or says the prompt back.
+//! It has no model: it runs the first `sh` block of a prompt, or says the prompt back. Every request is refused while the file
+//! `limit` of its home says so (`echo $(date +%s -d '5 minutes') > HOME/limit`); a prompt that begins with `continue` takes the
+//! unanswered task of its conversation up again where it stopped.
 
 mod app;
 mod block;

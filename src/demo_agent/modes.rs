@@ -5,6 +5,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::limits::{Kind, Refusal};
+
 /// One way of behaving.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mode {
@@ -94,18 +96,9 @@ impl Modes {
         Ok(modes)
     }
 
-    /// What holds while `ended` turns have ended and no turn of its own says otherwise.
-    pub fn ambient(&self, ended: usize) -> Plan {
-        self.plan(ended, "")
-    }
-
     /// What the next turn does. Lines `demo: MODE[=arg]` outside of code count for this prompt; later modes win.
     pub fn plan(&self, ended: usize, prompt: &str) -> Plan {
-        let mut plan = Plan::default();
-        self.always.iter().for_each(|mode| plan.apply(mode));
-        if ended == 0 {
-            self.once.iter().for_each(|mode| plan.apply(mode));
-        }
+        let mut plan = self.process(ended);
         let mut code = false;
         for line in prompt.lines().map(str::trim) {
             if line.starts_with("```") {
@@ -118,6 +111,25 @@ impl Modes {
         }
         plan
     }
+
+    /// What a turn does that takes up a task again: the refusal that the task asked for was met.
+    pub fn plan_again(&self, ended: usize, prompt: &str) -> Plan {
+        let plan = self.plan(ended, prompt);
+        match plan.ending {
+            Ending::Refused(_) => Plan { ending: self.process(ended).ending, ..plan },
+            Ending::Answer | Ending::Crash { .. } | Ending::Stall => plan,
+        }
+    }
+
+    /// What holds while `ended` turns have ended and no turn of its own says otherwise.
+    pub fn process(&self, ended: usize) -> Plan {
+        let mut plan = Plan::default();
+        self.always.iter().for_each(|mode| plan.apply(mode));
+        if ended == 0 {
+            self.once.iter().for_each(|mode| plan.apply(mode));
+        }
+        plan
+    }
 }
 
 /// How a turn ends.
@@ -125,10 +137,7 @@ impl Modes {
 pub enum Ending {
     #[default]
     Answer,
-    Limit {
-        reset: Option<i64>,
-    },
-    ServerError,
+    Refused(Refusal),
     Crash {
         status: Option<i32>,
     },
@@ -154,8 +163,8 @@ impl Plan {
     fn apply(&mut self, mode: &Mode) {
         match *mode {
             Mode::Slow(time) => self.slow = Some(time),
-            Mode::Limit(reset) => self.ending = Ending::Limit { reset },
-            Mode::ServerError => self.ending = Ending::ServerError,
+            Mode::Limit(until) => self.ending = Ending::Refused(Refusal { kind: Kind::FiveHour, until }),
+            Mode::ServerError => self.ending = Ending::Refused(Refusal { kind: Kind::Server, until: None }),
             Mode::Crash(status) => self.ending = Ending::Crash { status },
             Mode::Stall => self.ending = Ending::Stall,
             Mode::SwallowEnter(keys) => self.swallow_enter = keys,
@@ -180,7 +189,8 @@ mod tests {
         assert_eq!(modes.plan(0, "hi").ending, Ending::Crash { status: Some(3) });
         assert_eq!(modes.plan(1, "hi").ending, Ending::Answer);
         let plan = modes.plan(1, "do it\ndemo: limit=99\n```sh\ndemo: stall\n```\n demo: slow=0.5");
-        assert_eq!(plan.ending, Ending::Limit { reset: Some(99) });
+        assert_eq!(plan.ending, Ending::Refused(Refusal { kind: Kind::FiveHour, until: Some(99) }));
+        assert_eq!(modes.plan_again(1, "demo: limit=99\ndemo: slow=1").ending, Ending::Answer);
         assert_eq!(plan.slow, Some(Duration::from_millis(500)));
         assert!(plan.permission);
     }

@@ -44,10 +44,18 @@ impl Reply {
         self.finished.extend(self.partial.take().filter(|row| row != INDENT));
     }
 
-    /// A line of its own, after the message.
+    /// A line of its own, after the message; its further rows stand below its text.
     pub fn line(&mut self, line: &str, cols: usize) {
         self.end();
-        self.finished.extend(wrap(line, cols));
+        let indent = ["  ⎿  ", MARK].iter().find(|mark| line.starts_with(*mark)).map_or(0, |mark| mark.chars().count());
+        let mut rows = wrap(line, cols).into_iter();
+        let first = rows.next().unwrap_or_default();
+        let rest: String = rows.collect();
+        self.finished.push(first);
+        if !rest.is_empty() {
+            let rest = wrap(&rest, cols.saturating_sub(indent));
+            self.finished.extend(rest.into_iter().map(|row| format!("{}{row}", " ".repeat(indent))));
+        }
     }
 
     /// Takes the rows that are finished.
@@ -76,5 +84,7 @@ mod tests {
         reply.begin();
         reply.end();
         assert_eq!(reply.take(), ["  x", "● "]);
+        reply.line("● abcdefghi", 6);
+        assert_eq!(reply.take(), ["● abcd", "  efgh", "  i"]);
     }
 }

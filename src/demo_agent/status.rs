@@ -17,6 +17,8 @@ pub enum Status {
     Busy,
     Idle,
     WaitingForPermission,
+    /// The menu of a limit is on the screen.
+    WaitingInDialog,
 }
 
 /// The file, and what was last written to it.
@@ -56,6 +58,10 @@ impl StatusFile {
             Status::WaitingForPermission => {
                 record["status"] = json!("waiting");
                 record["waitingFor"] = json!("permission prompt");
+            }
+            Status::WaitingInDialog => {
+                record["status"] = json!("waiting");
+                record["waitingFor"] = json!("dialog open");
             }
         }
         record["updatedAt"] = json!(now);

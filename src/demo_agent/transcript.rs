@@ -51,14 +51,24 @@ impl Transcript {
         self.append("user", json!({"role": "user", "content": [{"type": "text", "text": text}]}), json!({}))
     }
 
+    /// The answer, which ends the turn.
     pub fn assistant(&mut self, text: &str) -> io::Result<()> {
-        let message = self.message(MODEL, json!([{"type": "text", "text": text}]), text);
+        self.said(text, json!("end_turn"))
+    }
+
+    /// Text that more follows on.
+    pub fn begun(&mut self, text: &str) -> io::Result<()> {
+        self.said(text, Value::Null)
+    }
+
+    fn said(&mut self, text: &str, stop: Value) -> io::Result<()> {
+        let message = self.message(MODEL, json!([{"type": "text", "text": text}]), text, stop);
         self.append("assistant", message, json!({"requestId": format!("req_{}", Uuid::new_v4().simple())}))
     }
 
     pub fn tool_use(&mut self, id: &str, command: &str) -> io::Result<()> {
         let content = json!([{"type": "tool_use", "id": id, "name": "Bash", "input": {"command": command}}]);
-        let message = self.message(MODEL, content, command);
+        let message = self.message(MODEL, content, command, json!("tool_use"));
         self.append("assistant", message, json!({"requestId": format!("req_{}", Uuid::new_v4().simple())}))
     }
 
@@ -72,18 +82,18 @@ impl Transcript {
     pub fn error(&mut self, text: &str, mut extra: Value) -> io::Result<()> {
         self.asked = 0;
         extra["isApiErrorMessage"] = json!(true);
-        let message = self.message("<synthetic>", json!([{"type": "text", "text": text}]), "");
+        let message = self.message("<synthetic>", json!([{"type": "text", "text": text}]), "", json!("stop_sequence"));
         self.append("assistant", message, extra)
     }
 
-    fn message(&self, model: &str, content: Value, said: &str) -> Value {
+    fn message(&self, model: &str, content: Value, said: &str, stop: Value) -> Value {
         json!({
             "id": format!("msg_{}", Uuid::new_v4().simple()),
             "type": "message",
             "role": "assistant",
             "model": model,
             "content": content,
-            "stop_reason": "end_turn",
+            "stop_reason": stop,
             "usage": {
                 "input_tokens": tokens(self.asked),
                 "output_tokens": tokens(said.chars().count()),
@@ -158,6 +168,51 @@ pub fn read(path: &Path) -> io::Result<Vec<Said>> {
     Ok(text.lines().filter_map(|line| said(&serde_json::from_str(line).ok()?)).collect())
 }
 
+/// A task, and how far it is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Task {
+    pub prompt: String,
+    /// Words that were said before the answer.
+    pub words: usize,
+    /// What its block gave, if it was run to its end.
+    pub output: Option<String>,
+}
+
+impl Task {
+    pub fn new(prompt: &str) -> Self {
+        Self { prompt: prompt.to_owned(), ..Self::default() }
+    }
+}
+
+/// Whether a prompt asks for a task to be taken up again.
+fn goes_on(prompt: &str) -> bool {
+    prompt.trim_start().get(..8).is_some_and(|word| word.eq_ignore_ascii_case("continue"))
+}
+
+/// The task that `prompt` takes up again: the last one that was given and not answered.
+pub fn unfinished(path: &Path, prompt: &str) -> Option<Task> {
+    let text = goes_on(prompt).then(|| fs::read(path).ok()).flatten()?;
+    let mut task: Option<Task> = None;
+    for line in String::from_utf8_lossy(&text).lines() {
+        let Ok(record) = serde_json::from_str::<Value>(line) else { continue };
+        let message = &record["message"];
+        let block = &message["content"][0];
+        match (record["type"].as_str(), &message["content"], &mut task) {
+            (Some("user"), Value::String(prompt), Some(_)) if goes_on(prompt) => {}
+            (Some("user"), Value::String(prompt), _) => task = Some(Task::new(prompt)),
+            (Some("user"), _, Some(task)) => {
+                task.output = block["content"].as_str().map(str::to_owned).or(task.output.take());
+            }
+            (Some("assistant"), _, _) if message["stop_reason"] == "end_turn" => task = None,
+            (Some("assistant"), _, Some(task)) if message["stop_reason"].is_null() => {
+                task.words += block["text"].as_str().unwrap_or_default().split_whitespace().count();
+            }
+            _ => {}
+        }
+    }
+    task
+}
+
 fn said(record: &Value) -> Option<Said> {
     let content = &record["message"]["content"];
     let text = match content {
@@ -170,5 +225,34 @@ fn said(record: &Value) -> Option<Said> {
         "assistant" if record["isApiErrorMessage"] == true => Some(Said::Error(text)),
         "assistant" => Some(Said::Assistant(text)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_not_answered_is_taken_up_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.jsonl");
+        let session_id = Uuid::new_v4();
+        let cwd = PathBuf::from("/");
+        let mut file = Transcript { path: path.clone(), session_id, cwd, file: None, parent: None, asked: 0 };
+        file.user("first").unwrap();
+        file.begun("word0 word1").unwrap();
+        file.error("You've hit your 5-hour limit", json!({})).unwrap();
+        let task = Task { prompt: "first".into(), words: 2, output: None };
+        assert_eq!(unfinished(&path, "Continue where you stopped."), Some(task));
+        assert_eq!(unfinished(&path, "what now?"), None);
+        file.user("continue").unwrap();
+        file.begun("word2").unwrap();
+        file.tool_use("id", "echo").unwrap();
+        file.tool_result("id", "out", false).unwrap();
+        file.interrupted("[Request interrupted by user]").unwrap();
+        let task = Task { prompt: "first".into(), words: 3, output: Some("out".into()) };
+        assert_eq!(unfinished(&path, "continue"), Some(task));
+        file.assistant("answer").unwrap();
+        assert_eq!(unfinished(&path, "continue"), None);
     }
 }

@@ -6,16 +6,20 @@
 use std::os::fd::AsFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::hooks::Hooks;
+use super::limits::Told;
 use super::modes::{Ending, Plan};
-use super::transcript::Transcript;
+use super::transcript::{Task, Transcript};
 use super::{Identity, block, limits};
+
+/// How fast a slow turn speaks.
+const WORD_EVERY: Duration = Duration::from_millis(250);
 
 /// What the user wants of a running turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +54,8 @@ pub enum Event {
 pub enum Outcome {
     Answered,
     Failed,
+    /// By a limit, which leaves something to choose.
+    Limited,
     Interrupted,
 }
 
@@ -91,21 +97,28 @@ impl Handle {
     }
 }
 
-/// Begins a turn. Its last event is `Ended`, or `Crash`.
-pub fn start(shared: Arc<Shared>, prompt: String, plan: Plan, outbox: Outbox) -> std::io::Result<Handle> {
+/// Begins a turn of `task`, in which the user has said `prompt`. Its last event is `Ended`, or `Crash`.
+pub fn start(shared: Arc<Shared>, prompt: String, task: Task, plan: Plan, outbox: Outbox) -> std::io::Result<Handle> {
     let (orders, inbox) = mpsc::channel();
     let wake = Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
-    let turn = Turn { shared, prompt, plan, outbox, inbox, wake: wake.clone() };
+    let turn = Turn { shared, prompt, task, plan, outbox, inbox, wake: wake.clone() };
     std::thread::Builder::new().name("turn".into()).spawn(move || turn.run())?;
     Ok(Handle { orders, wake })
 }
 
-/// The user has broken the turn off.
-struct Interrupted;
+/// Why a turn ends before its answer.
+enum Stopped {
+    /// The user has broken it off.
+    Interrupted,
+    Refused(Told),
+}
+
+use Stopped::{Interrupted, Refused};
 
 struct Turn {
     shared: Arc<Shared>,
     prompt: String,
+    task: Task,
     plan: Plan,
     outbox: Outbox,
     inbox: Receiver<Order>,
@@ -116,15 +129,19 @@ impl Turn {
     fn run(self) {
         self.hook("UserPromptSubmit", json!({"prompt": self.prompt}));
         self.record(|transcript| transcript.user(&self.prompt));
-        let outcome = self.work().unwrap_or_else(|Interrupted| {
-            self.record(|transcript| transcript.interrupted("[Request interrupted by user]"));
-            self.outbox.send(Event::Notice("  ⎿  Interrupted by user".into()));
-            Outcome::Interrupted
+        let outcome = self.work().unwrap_or_else(|stopped| match stopped {
+            Interrupted => {
+                self.record(|transcript| transcript.interrupted("[Request interrupted by user]"));
+                self.outbox.send(Event::Notice("  ⎿  Interrupted by user".into()));
+                Outcome::Interrupted
+            }
+            Refused(told) => self.fail(told),
         });
         self.outbox.send(Event::Ended(outcome));
     }
 
-    fn work(&self) -> Result<Outcome, Interrupted> {
+    fn work(&self) -> Result<Outcome, Stopped> {
+        self.request()?;
         if self.plan.ending == Ending::Stall {
             return self.pause(None).map(|()| Outcome::Answered);
         }
@@ -141,55 +158,56 @@ impl Turn {
                 self.outbox.send(Event::Crash(status));
                 self.pause(None).map(|()| Outcome::Failed)
             }
-            Ending::Limit { reset } => {
-                let limit = limits::five_hour(reset);
-                self.fail(&limit.text, format!("  ⎿  {}", limit.text), "rate_limit", limit.record);
-                Ok(Outcome::Failed)
-            }
-            Ending::ServerError => {
-                let text = limits::SERVER_ERROR;
-                let record = json!({"error": "server_error", "apiErrorStatus": 500});
-                self.fail(text, format!("● {text}"), "server_error", record);
-                Ok(Outcome::Failed)
-            }
+            Ending::Refused(refusal) => Err(Refused(limits::told(refusal))),
         }
     }
 
-    fn fail(&self, text: &str, shown: String, error: &str, record: Value) {
-        self.record(|transcript| transcript.error(text, record));
-        self.outbox.send(Event::Notice(shown));
-        self.hook("StopFailure", json!({"error": error, "last_assistant_message": text}));
+    /// Where a model would be asked: refused while the home's file says so.
+    fn request(&self) -> Result<(), Stopped> {
+        limits::in_force(&self.shared.identity.home).map_or(Ok(()), |told| Err(Refused(told)))
     }
 
-    /// Says a word every quarter of a second until the time is over.
-    fn stream_words(&self, time: Duration) -> Result<(), Interrupted> {
-        let end = Instant::now() + time;
+    fn fail(&self, told: Told) -> Outcome {
+        let Told { text, error, record, menu } = told;
+        self.record(|transcript| transcript.error(&text, record));
+        self.outbox.send(Event::Notice(limits::shown(&text)));
+        self.hook("StopFailure", json!({"error": error, "last_assistant_message": text}));
+        if menu { Outcome::Limited } else { Outcome::Failed }
+    }
+
+    /// Says a word every quarter of a second until the time is over; a task taken up again goes on with its next word.
+    fn stream_words(&self, time: Duration) -> Result<(), Stopped> {
         let mut said = String::new();
+        let result = self.say_words(time, &mut said);
+        if !said.is_empty() {
+            self.record(|transcript| transcript.begun(said.trim_end()));
+        }
+        result
+    }
+
+    fn say_words(&self, time: Duration, said: &mut String) -> Result<(), Stopped> {
         self.outbox.send(Event::Message);
-        for number in 0.. {
-            let left = end.saturating_duration_since(Instant::now());
+        for number in self.task.words.. {
+            let begins = WORD_EVERY * u32::try_from(number).unwrap_or(u32::MAX);
+            let left = time.saturating_sub(begins);
             if left.is_zero() {
                 break;
             }
+            self.request()?;
             let word = format!("word{number} ");
             said.push_str(&word);
             self.outbox.send(Event::Text(word));
-            self.pause(Some(left.min(Duration::from_millis(250))))?;
+            self.pause(Some(left.min(WORD_EVERY)))?;
         }
-        self.record(|transcript| transcript.assistant(said.trim_end()));
         Ok(())
     }
 
-    fn answer(&self) -> Result<Outcome, Interrupted> {
-        let block = block::find(&self.prompt);
-        let reply = match block.or_else(|| self.plan.permission.then(|| "true".to_owned())) {
-            Some(block) => self.run_block(&block)?,
-            None => {
-                let reply = format!("You said: {}", self.prompt);
-                self.outbox.send(Event::Message);
-                self.outbox.send(Event::Text(reply.clone()));
-                reply
-            }
+    fn answer(&self) -> Result<Outcome, Stopped> {
+        let block = block::find(&self.task.prompt);
+        let reply = match (&self.task.output, block.or_else(|| self.plan.permission.then(|| "true".to_owned()))) {
+            (Some(output), _) => self.say(output.clone()),
+            (None, Some(block)) => self.run_block(&block)?,
+            (None, None) => self.say(format!("You said: {}", self.task.prompt)),
         };
         self.record(|transcript| transcript.assistant(&reply));
         if let Some(time) = self.plan.background {
@@ -202,6 +220,12 @@ impl Turn {
         Ok(Outcome::Answered)
     }
 
+    fn say(&self, reply: String) -> String {
+        self.outbox.send(Event::Message);
+        self.outbox.send(Event::Text(reply.clone()));
+        reply
+    }
+
     fn stop(&self, reply: &str, background: Value) {
         let extra = json!({
             "stop_hook_active": false,
@@ -212,7 +236,7 @@ impl Turn {
         self.hook("Stop", extra);
     }
 
-    fn run_block(&self, block: &str) -> Result<String, Interrupted> {
+    fn run_block(&self, block: &str) -> Result<String, Stopped> {
         let id = format!("toolu_{}", Uuid::new_v4().simple());
         let tool = json!({"tool_name": "Bash", "tool_input": {"command": block}, "tool_use_id": id});
         self.record(|transcript| transcript.tool_use(&id, block));
@@ -241,10 +265,12 @@ impl Turn {
         let mut done = tool;
         done["tool_response"] = json!({"stdout": reply, "stderr": "", "interrupted": false});
         self.hook("PostToolUse", done);
+        // Its output goes to the model.
+        self.request()?;
         Ok(reply)
     }
 
-    fn ask(&self, block: &str, tool: Value) -> Result<(), Interrupted> {
+    fn ask(&self, block: &str, tool: Value) -> Result<(), Stopped> {
         self.outbox.send(Event::Ask(block.to_owned()));
         self.hook("PermissionRequest", tool);
         let message = json!({"message": "demo-agent needs your permission", "notification_type": "permission_prompt"});
@@ -259,7 +285,7 @@ impl Turn {
     }
 
     /// Lets time pass, or for ever; an order ends it.
-    fn pause(&self, time: Option<Duration>) -> Result<(), Interrupted> {
+    fn pause(&self, time: Option<Duration>) -> Result<(), Stopped> {
         let order = match time {
             Some(time) => match self.inbox.recv_timeout(time) {
                 Ok(order) => Some(order),

@@ -27,6 +27,8 @@ pub enum Bottom<'a> {
         command: &'a str,
         yes: bool,
     },
+    /// What a limit leaves to choose.
+    LimitMenu,
 }
 
 /// Everything that the live area depends on.
@@ -97,6 +99,15 @@ impl View<'_> {
                 lines.push(" Esc to cancel".to_owned());
                 let row = lines.len() - if yes { 3 } else { 2 };
                 (lines, (row, 1))
+            }
+            Bottom::LimitMenu => {
+                lines.push("▔".repeat(self.cols));
+                lines.push("  What do you want to do?".to_owned());
+                lines.push("  ❯ 1. Stop and wait for limit to reset".to_owned());
+                lines.push("    2. Upgrade your plan".to_owned());
+                lines.push("  Enter to confirm · Esc to cancel".to_owned());
+                let row = lines.len() - 3;
+                (lines, (row, 2))
             }
         }
     }

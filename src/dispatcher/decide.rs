@@ -17,8 +17,8 @@ use crate::{
     config::Config,
     model::{
         ids::{AccountName, AgentName, ProjectName, SessionName, TaskKey},
-        session::{Role, Session, SessionPhase},
-        snapshot::Snapshot,
+        session::{Activity, Role, Session, SessionPhase},
+        snapshot::{Snapshot, Under},
         task::{Phase, Task},
     },
 };
@@ -71,12 +71,15 @@ pub fn choose(snapshot: &Snapshot, config: &Config, skip: &BTreeSet<TaskKey>, no
     for task in queued {
         let Some(project) = snapshot.projects.iter().find(|project| project.name == task.key.project) else { continue };
         let agent = task.spec.agent.clone().unwrap_or_else(|| config.pool.autonomous.agent.clone());
-        let account = snapshot.accounts.iter().find(|account| account.agent == agent && account.active);
+        let under = snapshot.under(&agent);
+        if is_out(snapshot, &under, &agent) {
+            continue;
+        }
         let choice = Choice {
             task: task.key.clone(),
             session: SessionName::parse("none").ok()?,
             agent,
-            account: account.map(|account| account.name.clone()),
+            account: under.usable().cloned(),
             // Without `.` and doubled separators, so that the same directory is always written the same.
             workdir: project.path.join(&task.spec.workdir).components().collect(),
         };
@@ -89,6 +92,21 @@ pub fn choose(snapshot: &Snapshot, config: &Config, skip: &BTreeSet<TaskKey>, no
         }
     }
     None
+}
+
+/// Whether nothing of this agent can run now: its account is out, or, where it has none, one of its sessions stands at a
+/// limit.
+#[must_use]
+pub fn is_out(snapshot: &Snapshot, under: &Under<'_>, agent: &AgentName) -> bool {
+    let stands = |session: &Session| {
+        session.verdict.activity == Activity::Limited
+            && session.phase.incarnation().is_some_and(|i| i.agent == *agent && i.account.is_none())
+    };
+    match under {
+        Under::Account(_) => false,
+        Under::Blocked(_) => true,
+        Under::NoAccount => snapshot.sessions.values().any(|session| stands(session)),
+    }
 }
 
 fn fit(session: &Session, choice: &Choice, config: &Config, now: Timestamp) -> Option<Fit> {

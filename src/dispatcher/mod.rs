@@ -149,7 +149,7 @@ impl Dispatcher {
             id: RunId((self.new_id)()),
             session: choice.session.clone(),
             agent: choice.agent.clone(),
-            account: choice.account.clone(),
+            accounts: choice.account.iter().cloned().collect(),
             workdir: choice.workdir.clone(),
             attempt: task.attempts + 1,
             attempts_allowed: task.spec.retries.saturating_add(1),
@@ -158,6 +158,7 @@ impl Dispatcher {
             typed: None,
             delivery: Delivery::NotBegun,
             stop: Stop::No,
+            pauses: 0,
             text: facts.clone(),
         };
         self.state.save_run(&run.id, &text).await?;

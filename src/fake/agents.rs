@@ -1,5 +1,5 @@
-//! What is known of the fake agents: `claude` tells everything by status file and hooks, `mute` has only its screen, `sh`
-//! gets its task at the start.
+//! What is known of the fake agents: `claude` tells everything by status file and hooks, `typed` too but takes no words at
+//! its start and names its conversation only then, `mute` has only its screen, `sh` gets its task at the start.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use crate::{
         ids::AgentName,
         session::Incarnation,
     },
-    ports::{AgentError, Agents, Cursor, Launch, LaunchPlan, LaunchRequest, PromptBy},
+    ports::{AgentError, Agents, Cursor, Found, Launch, LaunchPlan, LaunchRequest, PromptBy},
 };
 
 pub(super) fn kind(agent: &AgentName) -> Kind {
@@ -40,12 +40,24 @@ impl Agents for FakeWorld {
         matches!(kind(agent), Kind::Telling | Kind::Command)
     }
 
+    fn resumes(&self, agent: &AgentName) -> bool {
+        kind(agent) == Kind::Telling
+    }
+
+    fn resumes_with_prompt(&self, agent: &AgentName) -> bool {
+        kind(agent) == Kind::Telling && agent.as_str() != "typed"
+    }
+
+    async fn find(&self, _: &AgentName, pid: u32) -> Option<Found> {
+        self.see(|inner| inner.found(pid)).await
+    }
+
     fn interrupt_keys(&self, _: Option<&AgentName>) -> Vec<String> {
         vec!["Escape".to_owned()]
     }
 
     async fn launch(&self, request: &LaunchRequest) -> Result<LaunchPlan, AgentError> {
-        let told = kind(&request.agent) == Kind::Telling;
+        let chosen = self.resumes_with_prompt(&request.agent);
         let plan = LaunchPlan {
             launch: Launch {
                 session: request.session.clone(),
@@ -55,7 +67,10 @@ impl Agents for FakeWorld {
                 workdir: request.workdir.clone(),
                 keep_dead: true,
             },
-            conversation: told.then(|| format!("conversation-{}", request.incarnation)),
+            conversation: request
+                .resume
+                .clone()
+                .or_else(|| chosen.then(|| format!("conversation-{}", request.incarnation))),
         };
         self.effect(
             || format!("settings of {} for {}", request.incarnation, request.session),
@@ -71,7 +86,10 @@ impl Agents for FakeWorld {
         let from = usize::try_from(cursor.hooks).unwrap_or(usize::MAX);
         let signals = self
             .see(|inner| {
-                let program = inner.programs.get(&incarnation.pid).filter(|p| p.incarnation == incarnation.id);
+                let pane = inner.panes.get(&incarnation.session).map(|pane| pane.pid);
+                let pid = pane.filter(|pid| inner.programs.get(pid).is_some_and(|p| p.is(incarnation.pid)));
+                let program = inner.programs.get(&pid.unwrap_or(incarnation.pid));
+                let program = program.filter(|p| p.incarnation == incarnation.id);
                 program.map(|p| p.signals.get(from..).unwrap_or_default().to_vec()).unwrap_or_default()
             })
             .await;
@@ -80,7 +98,8 @@ impl Agents for FakeWorld {
     }
 
     fn look(&self, agent: &AgentName, screen: &Screen, now: Timestamp) -> Look {
-        let (state, input) = screen.plain.split_once("\n> ").unwrap_or((&screen.plain, ""));
+        let (shown, input) = screen.plain.split_once("\n> ").unwrap_or((&screen.plain, ""));
+        let (state, limit) = shown.split_once('\n').unwrap_or((shown, ""));
         let signal = |meaning| Signal {
             at: now,
             source: Source::Screen,
@@ -94,13 +113,16 @@ impl Agents for FakeWorld {
             "permission" => Some(Meaning::Waiting { what: WaitingFor::Permission }),
             _ => None,
         };
+        let limit = super::talk::read_banner(limit)
+            .map(|failure| signal(Meaning::TurnFailed { failure, message: limit.to_owned() }));
         let ready = state == "ready" && kind(agent) != Kind::Command;
         let pasted = input == "[Pasted text]";
         Look {
             ready,
             input: ready.then(|| input.to_owned()),
             pasted,
-            signals: meaning.map(signal).into_iter().collect(),
+            server_error: false,
+            signals: limit.into_iter().chain(meaning.map(signal)).collect(),
         }
     }
 

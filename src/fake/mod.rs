@@ -4,10 +4,14 @@
 
 mod agents;
 mod disk;
+mod homes;
 mod program;
 mod rng;
+mod script;
 mod state;
+mod talk;
 mod terminal;
+mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -23,11 +27,18 @@ use tokio::{
 
 pub use self::{
     disk::File,
-    program::{Beat, Program, Script, State},
+    homes::{FakeAccount, Strike},
+    program::{Program, State},
     rng::Rng,
+    script::{Beat, Script},
+    talk::Conversation,
+    watch::{Promises, Saved},
 };
 use crate::{
-    model::ids::{ProjectName, SessionName, TaskId},
+    model::{
+        ids::{AccountName, ProjectName, SessionName, TaskId},
+        swap::Swapped,
+    },
     ports::{Clock, LaunchRequest, QueueDir, TerminalHint},
 };
 
@@ -77,6 +88,23 @@ pub struct Tally {
     pub deaths: u64,
     pub receptions: u64,
     pub faults: u64,
+    /// Accounts that were struck by a limit or lost their login.
+    pub strikes: u64,
+    /// Texts about limits on screens where no limit was.
+    pub quotes: u64,
+    pub swaps: u64,
+    pub rolled_back: u64,
+    pub partial: u64,
+    pub proactive: u64,
+    pub all_out: u64,
+    /// Limits that passed.
+    pub resets: u64,
+    /// Suspicions that came to nothing.
+    pub cleared: u64,
+    /// Pool sessions that went on under another account, and those of them that no limit had stopped.
+    pub moved: u64,
+    pub moved_at_work: u64,
+    pub dedicated_moved: u64,
 }
 
 /// The world. Cheap to share: `Arc<FakeWorld>` is every port.
@@ -121,6 +149,34 @@ pub struct Inner {
     pub pool: BTreeSet<SessionName>,
     /// Messages that a person asked the daemon to type into a session.
     pub asked_to_type: BTreeSet<SessionName>,
+    /// The accounts as they really are.
+    pub accounts: BTreeMap<AccountName, FakeAccount>,
+    /// Where the operator's link leads.
+    pub link: Option<AccountName>,
+    /// What agents have on disk.
+    pub conversations: BTreeMap<String, Conversation>,
+    /// Tasks whose last turn an agent has brought to its end.
+    pub completed: BTreeSet<String>,
+    /// How often in a thousand times a limit is only on the screen.
+    pub shown_only: u64,
+    /// Until when every request is answered with a server's error.
+    pub storm_until: u64,
+    pub promises: Promises,
+    /// Swaps that people asked for.
+    pub swaps_asked: u64,
+    /// A person said that a half done swap is put right.
+    pub clear_asked: bool,
+    /// What the daemon saved last.
+    pub saved: Saved,
+    watched_state: Vec<u8>,
+    /// Swaps that are over.
+    ended: Vec<Swapped>,
+    /// The account whose links were found whole at the last look.
+    ensured: Option<AccountName>,
+    /// Conversations of persons' agents that were ended to go on elsewhere.
+    left: BTreeMap<SessionName, Option<String>>,
+    /// How far the wall's clock is ahead of the one that only counts.
+    jumped: u64,
     /// What the daemon did, for a person who reads a failing run.
     pub trace: Vec<String>,
     launches: BTreeMap<String, LaunchRequest>,
@@ -173,6 +229,21 @@ impl FakeWorld {
             dedicated: BTreeSet::new(),
             pool: BTreeSet::new(),
             asked_to_type: BTreeSet::new(),
+            accounts: BTreeMap::new(),
+            link: None,
+            conversations: BTreeMap::new(),
+            completed: BTreeSet::new(),
+            shown_only: 0,
+            storm_until: 0,
+            promises: Promises::default(),
+            swaps_asked: 0,
+            clear_asked: false,
+            saved: Saved::default(),
+            watched_state: Vec::new(),
+            ended: Vec::new(),
+            ensured: None,
+            left: BTreeMap::new(),
+            jumped: 0,
             trace: Vec::new(),
             launches: BTreeMap::new(),
             hinted: VecDeque::new(),
@@ -423,9 +494,20 @@ impl Inner {
         Timestamp::from_nanosecond(at).unwrap_or(Timestamp::MAX)
     }
 
+    /// What the wall's clock shows.
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {
-        self.time(self.now)
+        self.time(self.wall())
+    }
+
+    fn wall(&self) -> u64 {
+        self.now.saturating_add(self.jumped)
+    }
+
+    /// The wall's clock goes forward at once: the machine was asleep, or somebody set it.
+    pub fn jump(&mut self, by: Duration) {
+        self.jumped = self.jumped.saturating_add(nanos(by));
+        self.note(format!("world: the clock jumps {} s ahead", by.as_secs()));
     }
 
     pub fn note(&mut self, text: String) {

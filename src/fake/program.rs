@@ -3,68 +3,17 @@
 
 use std::time::Duration;
 
-use super::{Inner, Reception};
+use jiff::Timestamp;
+
+use super::{Beat, Inner, Reception, Script, talk::GO_ON};
 use crate::{
     model::{
         evidence::{Failure, Meaning, Signal, Source, WaitingFor},
-        ids::SessionName,
+        ids::{AccountName, SessionName},
+        limit::{Limit, LimitKind},
     },
     ports::{Exit, Launch, QueueDir},
 };
-
-/// What an agent does with its first prompt, one beat after the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beat {
-    Work(Duration),
-    /// Asks a person for permission and waits for `y`.
-    Permission,
-    /// The turn ends while a background task runs on; it ends for good that much later.
-    Background(Duration),
-    ServerError,
-    /// Stopped by a limit; after that time a message makes it go on.
-    Limit(Duration),
-    Die(Exit),
-    /// At work for ever.
-    Stall,
-}
-
-/// How an agent behaves. The default is one that simply works.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Script {
-    /// From the start to the prompt; `None`: it never comes.
-    pub start: Option<Duration>,
-    /// Ends instead of showing its prompt.
-    pub dies_on_start: bool,
-    /// From the paste to the text in the box.
-    pub paste: Duration,
-    /// A paste shows as a placeholder.
-    pub collapse: bool,
-    /// Enters that are swallowed.
-    pub swallow: u32,
-    /// From the Enter to the first signal that says so.
-    pub tell: Duration,
-    /// Ends right after taking the prompt, before it told anybody.
-    pub dies_on_prompt: bool,
-    pub beats: Vec<Beat>,
-    /// Ignores TERM for so long.
-    pub deaf: Duration,
-}
-
-impl Default for Script {
-    fn default() -> Self {
-        Self {
-            start: Some(Duration::from_millis(300)),
-            dies_on_start: false,
-            paste: Duration::from_millis(10),
-            collapse: false,
-            swallow: 0,
-            tell: Duration::from_millis(20),
-            dies_on_prompt: false,
-            beats: vec![Beat::Work(Duration::from_secs(2))],
-            deaf: Duration::from_millis(50),
-        }
-    }
-}
 
 /// Which of the three fake CLIs it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,16 +50,27 @@ pub struct Program {
     pub signals: Vec<Signal>,
     /// What was received as a task, last.
     pub task: Option<String>,
+    /// The account whose home it uses.
+    pub account: Option<AccountName>,
+    pub conversation: Option<String>,
+    /// When its account stopped it last.
+    pub struck: Option<Timestamp>,
     pub(super) kind: Kind,
     pub(super) deaf: Duration,
+    /// Its screen shows the words of a limit: its own, one of the conversation that it went on with, or a quoted one.
+    pub(super) shows: Option<Failure>,
+    /// Given at its start.
+    pub(super) prompt: Option<String>,
+    /// Its own process where it runs below a shell, which stays when it ends.
+    pub(super) below_shell: Option<u32>,
     /// Text in the input box.
     input: String,
     /// Text on its way into the box.
     coming: String,
-    beat: usize,
+    pub(super) beat: usize,
     recovered: bool,
     /// Changes with each new thing to do, so that what was due before is void.
-    doing: u64,
+    pub(super) doing: u64,
 }
 
 /// Something that happens by itself.
@@ -119,16 +79,27 @@ pub(super) enum Due {
     Ready(u32),
     PasteShows(u32),
     Told(u32, Meaning, Source),
-    Begin { pid: u32, doing: u64 },
-    BeatOver { pid: u32, doing: u64 },
+    Begin {
+        pid: u32,
+        doing: u64,
+    },
+    BeatOver {
+        pid: u32,
+        doing: u64,
+    },
     Recovered(u32),
+    /// Its account was struck a moment ago: the next request fails.
+    Struck(u32),
+    /// It is ended from outside.
     Exit(u32, Exit),
+    /// It ends by itself.
+    Leave(u32, Exit),
 }
 
 impl Program {
     fn new(inner: &mut Inner, session: &SessionName, incarnation: &str, kind: Kind, script: Script) -> Self {
         Self {
-            pid: u32::try_from(inner.number()).unwrap_or(u32::MAX),
+            pid: pid_of(inner),
             session: session.clone(),
             incarnation: incarnation.to_owned(),
             exit: None,
@@ -137,7 +108,13 @@ impl Program {
             script,
             signals: Vec::new(),
             task: None,
+            account: None,
+            conversation: None,
+            struck: None,
             kind,
+            shows: None,
+            prompt: None,
+            below_shell: None,
             input: String::new(),
             coming: String::new(),
             beat: 0,
@@ -152,19 +129,32 @@ impl Program {
 
     pub(super) fn launched(inner: &mut Inner, launch: &Launch) -> Self {
         let request = inner.launches.get(&launch.incarnation).cloned();
-        let kind = request.as_ref().map_or(Kind::Shell, |request| super::agents::kind(&request.agent));
+        let below_shell = launch.argv.first().is_some_and(|program| program == "/bin/sh");
+        let only_shell = below_shell && !launch.argv.get(2).is_some_and(|script| script.starts_with("\"$@\""));
+        let kind = match &request {
+            Some(request) if !only_shell => super::agents::kind(&request.agent),
+            Some(_) | None => Kind::Shell,
+        };
         let script = if kind == Kind::Shell { Script::default() } else { inner.script() };
-        let program = Self::new(inner, &launch.session, &launch.incarnation, kind, script);
+        let mut program = Self::new(inner, &launch.session, &launch.incarnation, kind, script);
         inner.tally.programs += 1;
         let pid = program.pid;
-        let task = request.and_then(|request| request.task);
-        match (kind, task) {
+        let Some(request) = request.filter(|_| kind != Kind::Shell) else { return program };
+        program.account = request.account.clone();
+        program.below_shell = below_shell.then(|| pid_of(inner));
+        program.prompt.clone_from(&request.prompt);
+        if kind == Kind::Telling {
+            program.conversation =
+                request.resume.clone().or_else(|| Some(format!("conversation-{}", launch.incarnation)));
+        }
+        let known = request.resume.is_none_or(|id| inner.take_up(&mut program, &id));
+        match (kind, request.task) {
             (Kind::Shell, _) => {}
             (Kind::Command, Some(task)) => {
                 inner.schedule(Duration::ZERO, Due::Told(pid, taken(task.text), Source::Process))
             }
-            (Kind::Telling | Kind::Mute | Kind::Command, _) if program.script.dies_on_start => {
-                inner.schedule(Duration::from_millis(200), Due::Exit(pid, Exit::Status(1)));
+            (Kind::Telling | Kind::Mute | Kind::Command, _) if program.script.dies_on_start || !known => {
+                inner.schedule(Duration::from_millis(200), Due::Leave(pid, Exit::Status(1)));
             }
             (Kind::Telling | Kind::Mute | Kind::Command, _) => {
                 if let Some(start) = program.script.start {
@@ -175,11 +165,22 @@ impl Program {
         program
     }
 
+    /// An agent that a person has started in his own shell.
+    pub(super) fn by_hand(inner: &mut Inner, session: &SessionName, account: &AccountName) -> Self {
+        let script = Script { beats: inner.script().beats, ..Script::default() };
+        let mut program = Self::new(inner, session, "", Kind::Telling, script);
+        program.account = Some(account.clone());
+        program.conversation = Some(format!("conversation-by-hand-{}", program.pid));
+        program.below_shell = Some(pid_of(inner));
+        inner.schedule(Duration::from_millis(300), Due::Ready(program.pid));
+        program
+    }
+
     pub(super) fn title(&self) -> String {
         format!("{:?}", self.state)
     }
 
-    /// First line: the state; then the input box.
+    /// First line: the state; then the words of a limit, where it shows any; then the input box.
     pub(super) fn screen(&self) -> String {
         let state = match self.state {
             State::Starting => "starting",
@@ -189,72 +190,45 @@ impl Program {
             State::Shell => "shell",
         };
         let input = if self.script.collapse && !self.input.is_empty() { "[Pasted text]" } else { &self.input };
-        format!("{state}\n> {input}")
+        let limit = self.shows.as_ref().map(super::talk::banner).unwrap_or_default();
+        format!("{state}{limit}\n> {input}")
+    }
+
+    /// Whether the process is the pane's or the agent's below it.
+    pub(super) fn is(&self, pid: u32) -> bool {
+        self.pid == pid || self.below_shell == Some(pid)
+    }
+
+    /// Whether an agent runs, and not only the shell that it leaves behind.
+    #[must_use]
+    pub fn is_agent(&self) -> bool {
+        self.exit.is_none() && self.kind != Kind::Shell
+    }
+
+    /// Whether it is in the middle of a turn.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.exit.is_none() && matches!(self.state, State::Working | State::Permission)
     }
 
     /// Whether it is in the middle of a task.
     #[must_use]
     pub fn at_work(&self) -> bool {
-        self.exit.is_none() && self.task.is_some() && matches!(self.state, State::Working | State::Permission)
+        self.is_busy() && self.task.is_some()
     }
 }
 
-fn taken(prompt: String) -> Meaning {
+fn pid_of(inner: &mut Inner) -> u32 {
+    u32::try_from(inner.number()).unwrap_or(u32::MAX)
+}
+
+pub(super) fn taken(prompt: String) -> Meaning {
     Meaning::PromptTaken { prompt: Some(prompt) }
 }
 
 impl Inner {
-    fn script(&mut self) -> Script {
-        if let Some(script) = self.scripts.pop_front() {
-            return script;
-        }
-        let mut rng = self.rng.fork();
-        let millis = Duration::from_millis;
-        let mut script = Script {
-            start: Some(millis(rng.within(50, 1500))),
-            paste: millis(rng.within(0, 60)),
-            tell: millis(rng.within(1, 300)),
-            beats: vec![Beat::Work(millis(rng.within(100, 8000)))],
-            deaf: millis(rng.within(1, 300)),
-            collapse: rng.chance(300),
-            ..Script::default()
-        };
-        if self.calm {
-            return script;
-        }
-        script.dies_on_start = rng.chance(60);
-        if rng.chance(25) {
-            script.start = None;
-        }
-        if rng.chance(250) {
-            script.swallow = u32::try_from(rng.within(1, 3)).unwrap_or(1);
-        }
-        if rng.chance(10) {
-            script.swallow = 50;
-        }
-        if rng.chance(40) {
-            script.paste = millis(rng.within(200, 12_000));
-        }
-        script.dies_on_prompt = rng.chance(60);
-        if rng.chance(60) {
-            script.deaf = millis(rng.within(1000, 20_000));
-        }
-        let work = Beat::Work(millis(rng.within(100, 20_000)));
-        match rng.below(20) {
-            0 | 1 => script.beats.extend([Beat::Permission, work]),
-            2 => script.beats.push(Beat::Background(millis(rng.within(500, 9000)))),
-            3 | 4 => script.beats.push(Beat::ServerError),
-            5 => script.beats.extend([Beat::Limit(millis(rng.within(1000, 30_000))), work]),
-            6 | 7 => script.beats.push(Beat::Die(Exit::Signal(11))),
-            8 => script.beats.push(Beat::Stall),
-            9 => script.beats = vec![Beat::Work(millis(5))],
-            _ => {}
-        }
-        script
-    }
-
     /// A pane's content may be different now.
-    fn redraw(&mut self, pid: u32) {
+    pub(super) fn redraw(&mut self, pid: u32) {
         let change = self.change();
         if let Some(pane) = self.panes.values_mut().find(|pane| pane.pid == pid) {
             pane.change = change;
@@ -262,7 +236,7 @@ impl Inner {
         self.woken.panes = true;
     }
 
-    fn signal(&mut self, pid: u32, source: Source, meaning: Meaning) {
+    pub(super) fn signal(&mut self, pid: u32, source: Source, meaning: Meaning) {
         let at = self.timestamp();
         let Some(program) = self.programs.get_mut(&pid) else { return };
         if !matches!(program.kind, Kind::Telling | Kind::Command) || program.exit.is_some() {
@@ -275,19 +249,22 @@ impl Inner {
 
     pub(super) fn happen(&mut self, due: Due) {
         let pid = match &due {
-            Due::Ready(pid) | Due::PasteShows(pid) | Due::Told(pid, ..) | Due::Recovered(pid) | Due::Exit(pid, _) => {
-                *pid
-            }
+            Due::Ready(pid) | Due::PasteShows(pid) | Due::Told(pid, ..) | Due::Recovered(pid) => *pid,
+            Due::Struck(pid) | Due::Exit(pid, _) | Due::Leave(pid, _) => *pid,
             Due::Begin { pid, .. } | Due::BeatOver { pid, .. } => *pid,
         };
         let Some(program) = self.programs.get_mut(&pid).filter(|program| program.exit.is_none()) else { return };
         match due {
             Due::Ready(_) => {
                 program.state = State::Prompt;
-                let conversation = format!("conversation-{}", program.incarnation);
+                let conversation = program.conversation.clone().unwrap_or_default();
+                let prompt = program.prompt.take();
                 self.signal(pid, Source::Hook, Meaning::Started { conversation });
                 self.signal(pid, Source::StatusFile, Meaning::Idle);
                 self.redraw(pid);
+                if let Some(text) = prompt {
+                    self.receive(pid, text);
+                }
             }
             Due::PasteShows(_) => {
                 let text = std::mem::take(&mut program.coming);
@@ -304,8 +281,27 @@ impl Inner {
             }
             Due::Begin { .. } | Due::BeatOver { .. } => {}
             Due::Recovered(_) => program.recovered = true,
+            Due::Struck(_) => self.struck(pid),
             Due::Exit(_, exit) => self.end_program(pid, exit),
+            Due::Leave(_, exit) => self.leave(pid, exit),
         }
+    }
+
+    /// An agent ends by itself; a shell that it ran below stays.
+    fn leave(&mut self, pid: u32, exit: Exit) {
+        let Some(program) = self.programs.get_mut(&pid).filter(|program| program.exit.is_none()) else { return };
+        if program.below_shell.take().is_none() {
+            return self.end_program(pid, exit);
+        }
+        let conversation = program.conversation.clone();
+        self.signal(pid, Source::Hook, Meaning::Exited { conversation });
+        let Some(program) = self.programs.get_mut(&pid) else { return };
+        program.kind = Kind::Shell;
+        program.state = State::Shell;
+        program.doing = 0;
+        (program.account, program.conversation, program.task, program.shows) = (None, None, None, None);
+        program.input.clear();
+        self.redraw(pid);
     }
 
     /// A process ends, and with it what it was doing.
@@ -362,15 +358,17 @@ impl Inner {
     }
 
     /// The agent has a prompt now: the moment that everything is about.
-    fn receive(&mut self, pid: u32, text: String) {
+    pub(super) fn receive(&mut self, pid: u32, text: String) {
         let now = self.now;
         let Some(program) = self.programs.get_mut(&pid) else { return };
         let (session, incarnation) = (program.session.clone(), program.incarnation.clone());
-        let limited = program.state == State::Limited;
+        let limited = program.state == State::Limited && program.account.is_none();
         program.state = State::Working;
-        if limited {
+        program.shows = None;
+        if limited || (text == GO_ON && program.kind != Kind::Command) {
             // A message after a limit: it goes on where it was, or is stopped again.
-            program.beat += usize::from(program.recovered);
+            program.beat += usize::from(std::mem::take(&mut program.recovered));
+            self.note(format!("  {session}: {pid} is told to go on"));
             self.signal(pid, Source::Hook, taken(text));
             self.signal(pid, Source::StatusFile, Meaning::Busy);
             self.next_beat(pid);
@@ -379,12 +377,15 @@ impl Inner {
         program.task = Some(text.clone());
         program.beat = 0;
         let (tell, dies) = (program.script.tell, program.script.dies_on_prompt);
-        self.tally.receptions += 1;
-        self.note(format!("  {session}: {pid} receives {:?}", text.chars().take(40).collect::<String>()));
-        self.watch_reception(&session, &text, pid);
-        self.receptions.push(Reception { text: text.clone(), at: now, pid, session, incarnation });
+        self.remember(pid);
+        if self.pool.contains(&session) {
+            self.tally.receptions += 1;
+            self.note(format!("  {session}: {pid} receives {:?}", text.chars().take(40).collect::<String>()));
+            self.watch_reception(&session, &text, pid);
+            self.receptions.push(Reception { text: text.clone(), at: now, pid, session, incarnation });
+        }
         if dies {
-            self.end_program(pid, Exit::Signal(11));
+            self.leave(pid, Exit::Signal(11));
             return;
         }
         self.signal(pid, Source::StatusFile, Meaning::Busy);
@@ -415,16 +416,24 @@ impl Inner {
         }
     }
 
-    fn next_beat(&mut self, pid: u32) {
+    pub(super) fn next_beat(&mut self, pid: u32) {
         let doing = self.number();
-        let Some(program) = self.programs.get_mut(&pid) else { return };
+        let Some(program) = self.programs.get_mut(&pid).filter(|program| program.exit.is_none()) else { return };
         program.doing = doing;
         program.state = State::Working;
+        program.shows = None;
+        let account = program.account.clone();
         let over = Due::BeatOver { pid, doing };
-        match program.script.beats.get(program.beat).copied() {
+        let beat = program.script.beats.get(program.beat).copied();
+        self.remember(pid);
+        if let Some(failure) = self.out(account.as_ref()) {
+            return self.stopped(pid, failure);
+        }
+        match beat {
+            Some(Beat::Work(_)) if self.now < self.storm_until => self.server_error(pid),
             Some(Beat::Work(time)) => self.schedule(time, over),
             Some(Beat::Permission) => {
-                program.state = State::Permission;
+                self.set(pid, State::Permission);
                 self.signal(pid, Source::StatusFile, Meaning::Waiting { what: WaitingFor::Permission });
             }
             Some(Beat::Background(time)) => {
@@ -432,39 +441,76 @@ impl Inner {
                 self.signal(pid, Source::Hook, Meaning::TurnEnded { message, background: 1 });
                 self.schedule(time, over);
             }
-            Some(Beat::ServerError) => self.turn_failed(pid, Failure::Server, State::Prompt),
-            Some(Beat::Limit(time)) => {
-                self.turn_failed(pid, Failure::Limit, State::Limited);
-                self.schedule(time, Due::Recovered(pid));
+            Some(Beat::Quote(time)) => {
+                self.quote(pid);
+                self.schedule(time, over);
             }
-            Some(Beat::Die(exit)) => self.end_program(pid, exit),
+            Some(Beat::ServerError) => self.server_error(pid),
+            Some(Beat::Limit(time)) => match account {
+                Some(account) => {
+                    self.pass(pid);
+                    let told = self.rng.chance(700);
+                    self.limit(&account, LimitKind::FiveHour, time, told);
+                    if let Some(failure) = self.out(Some(&account)) {
+                        self.stopped(pid, failure);
+                    }
+                }
+                None => {
+                    let limit = Limit { kind: LimitKind::FiveHour, resets_at: None };
+                    self.turn_failed(pid, Failure::Limit(limit), State::Limited);
+                    self.schedule(time, Due::Recovered(pid));
+                }
+            },
+            Some(Beat::Die(exit)) => {
+                self.pass(pid);
+                self.leave(pid, exit);
+            }
             Some(Beat::Stall) => {}
-            None if program.kind == Kind::Command => {
-                self.signal(
-                    pid,
-                    Source::Hook,
-                    Meaning::TurnEnded { message: Some("output".to_owned()), background: 0 },
-                );
-                self.schedule(Duration::from_millis(5), Due::Exit(pid, Exit::Status(0)));
-            }
-            None => {
-                program.state = State::Prompt;
-                self.signal(
-                    pid,
-                    Source::Hook,
-                    Meaning::TurnEnded { message: Some("all done".to_owned()), background: 0 },
-                );
-                self.signal(pid, Source::StatusFile, Meaning::Idle);
-            }
+            None => self.turn_over(pid),
         }
         self.redraw(pid);
     }
 
-    fn turn_failed(&mut self, pid: u32, failure: Failure, state: State) {
+    fn turn_over(&mut self, pid: u32) {
+        let Some(program) = self.programs.get(&pid) else { return };
+        let message = if program.beat % 2 == 0 { super::talk::QUOTING } else { "all done" };
+        if program.kind == Kind::Command {
+            self.signal(pid, Source::Hook, Meaning::TurnEnded { message: Some("output".to_owned()), background: 0 });
+            self.schedule(Duration::from_millis(5), Due::Exit(pid, Exit::Status(0)));
+            return;
+        }
+        if let Some(task) = program.task.clone() {
+            self.completed.insert(task);
+        }
+        self.set(pid, State::Prompt);
+        self.signal(pid, Source::Hook, Meaning::TurnEnded { message: Some(message.to_owned()), background: 0 });
+        self.signal(pid, Source::StatusFile, Meaning::Idle);
+    }
+
+    pub(super) fn set(&mut self, pid: u32, state: State) {
         if let Some(program) = self.programs.get_mut(&pid) {
             program.state = state;
         }
-        let message = format!("{failure:?}");
+    }
+
+    /// It will not come to the present beat again.
+    fn pass(&mut self, pid: u32) {
+        if let Some(program) = self.programs.get_mut(&pid) {
+            program.beat += 1;
+        }
+        self.remember(pid);
+    }
+
+    fn server_error(&mut self, pid: u32) {
+        self.turn_failed(pid, Failure::Server, State::Prompt);
+    }
+
+    pub(super) fn turn_failed(&mut self, pid: u32, failure: Failure, state: State) {
+        self.set(pid, state);
+        let message = match failure {
+            Failure::Server => "529 overloaded: this request would exceed the rate limit".to_owned(),
+            Failure::Limit(_) | Failure::Login | Failure::Request | Failure::Unknown => format!("{failure:?}"),
+        };
         self.signal(pid, Source::Hook, Meaning::TurnFailed { failure, message });
         self.signal(pid, Source::StatusFile, Meaning::Idle);
     }

@@ -10,7 +10,12 @@ use crate::{model::ids::RunId, ports::StateStore};
 #[async_trait]
 impl StateStore for FakeWorld {
     async fn load(&self) -> Result<Option<Vec<u8>>> {
-        self.see(|inner| Ok(inner.state.clone())).await
+        self.see(|inner| {
+            let state = inner.state.clone();
+            inner.watch_state(state.as_deref().unwrap_or_default());
+            Ok(state)
+        })
+        .await
     }
 
     async fn save(&self, state: &[u8]) -> Result<()> {
@@ -19,7 +24,9 @@ impl StateStore for FakeWorld {
             inner.write(|inner| {
                 inner.state = Some(state.to_vec());
                 Ok(())
-            })
+            })?;
+            inner.watch_state(state);
+            Ok(())
         })
         .await
     }

@@ -50,7 +50,13 @@ impl Inner {
         self.show(session, program, None, false)
     }
 
-    fn show(&mut self, session: &SessionName, program: Program, incarnation: Option<String>, keep_dead: bool) -> u32 {
+    pub(super) fn show(
+        &mut self,
+        session: &SessionName,
+        program: Program,
+        incarnation: Option<String>,
+        keep_dead: bool,
+    ) -> u32 {
         let pid = program.pid;
         let id = match self.panes.get(session) {
             Some(pane) => pane.id.clone(),
@@ -90,8 +96,13 @@ impl Inner {
     }
 
     fn watch_ending(&mut self, session: &SessionName, what: &str) {
-        if !self.pool.contains(session) {
-            self.violation(format!("{what} of session {session}, which is not one of the pool"));
+        if self.pool.contains(session) {
+            return;
+        }
+        let program = self.panes.get(session).and_then(|pane| self.programs.get(&pane.pid)).cloned();
+        match program.filter(|_| self.dedicated.contains(session)) {
+            Some(program) => self.watch_dedicated_end(session, &program),
+            None => self.violation(format!("{what} of session {session}, which is not one of the pool")),
         }
     }
 
@@ -108,7 +119,8 @@ impl Inner {
         if present.and_then(|pid| self.programs.get(&pid)).is_some_and(|program| program.exit.is_none()) {
             return Err(refused("a program still runs in it"));
         }
-        if !self.pool.contains(name) && (present.is_some() || !self.dedicated.contains(name)) {
+        let left = self.left.contains_key(name);
+        if !self.pool.contains(name) && (present.is_some_and(|_| !left) || !self.dedicated.contains(name)) {
             self.violation(format!("started a program in session {name}, which is not the daemon's to start"));
         }
         let chance = self.faults.open;
@@ -116,6 +128,8 @@ impl Inner {
             self.tally.faults += 1;
             return Err(refused("fork failed"));
         }
+        let request = self.launches.get(&launch.incarnation).cloned();
+        self.watch_start(launch, request.as_ref());
         let program = Program::launched(self, launch);
         self.show(name, program, Some(launch.incarnation.clone()), launch.keep_dead);
         Ok(self.pane(name).unwrap_or_else(|| unreachable!("a pane was just made")))
@@ -158,6 +172,20 @@ impl Terminal for FakeWorld {
                 // It may be that only the answer is lost.
                 inner.answers("open")?;
                 Ok(opened)
+            },
+        )
+        .await
+    }
+
+    async fn keep(&self, pane: &PaneId) -> Result<(), TerminalError> {
+        self.effect(
+            || format!("keep {}", pane.0),
+            |inner| {
+                inner.answers("keep")?;
+                if let Some(pane) = inner.panes.values_mut().find(|known| known.id == *pane) {
+                    pane.keep_dead = true;
+                }
+                Ok(())
             },
         )
         .await

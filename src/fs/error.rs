@@ -66,6 +66,7 @@ impl FsError {
                 RefusedKind::Unavailable => libc::ENXIO,
                 RefusedKind::TryAgain => libc::EAGAIN,
                 RefusedKind::Failed => libc::EIO,
+                RefusedKind::Unclean => libc::EUCLEAN,
                 RefusedKind::NotPermitted => libc::EPERM,
                 RefusedKind::Paused => libc::EROFS,
                 RefusedKind::TooLong => libc::EMSGSIZE,

@@ -3,24 +3,27 @@
 
 use std::{
     ffi::OsStr,
+    fs::File,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use fuser::{
-    CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite,
-    ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BackingId, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
+    ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::fs::{
     error::FsError,
     ops::{Attr, Caller, Kind, Ops, lock},
+    ops_dir::UNKNOWN_NUMBER,
     ops_real::SetAttr,
+    passthrough::Passthrough,
     repeat::{GHOST_HANDLE, Shows, Table, ghost_attr, is_ghost},
 };
 
@@ -36,10 +39,32 @@ const DIR_TTL: Duration = Duration::from_secs(1);
 const GENERATION: Generation = Generation(0);
 /// Largest write in one request.
 const WRITE_MAX: u32 = 1024 * 1024;
+/// The queues may lie on a file system that itself lies on another (overlayfs), as in containers.
+const STACK_MAX: u32 = 2;
+
+/// `.` and `..` in a listing with facts, of which the kernel takes the name only.
+const DOT: FileAttr = FileAttr {
+    ino: INodeNo(UNKNOWN_NUMBER),
+    size: 0,
+    blocks: 0,
+    atime: UNIX_EPOCH,
+    mtime: UNIX_EPOCH,
+    ctime: UNIX_EPOCH,
+    crtime: UNIX_EPOCH,
+    kind: FileType::Directory,
+    perm: 0,
+    nlink: 0,
+    uid: 0,
+    gid: 0,
+    rdev: 0,
+    blksize: 0,
+    flags: 0,
+};
 
 pub struct Adapter {
     ops: Arc<Ops>,
     waiters: Arc<Waiters>,
+    passthrough: Passthrough,
     repeats: Arc<Table>,
 }
 
@@ -59,7 +84,20 @@ impl Waiters {
 
 impl Adapter {
     pub fn new(ops: Arc<Ops>, waiters: Arc<Waiters>, repeats: Arc<Table>) -> Self {
-        Self { ops, waiters, repeats }
+        Self { ops, waiters, passthrough: Passthrough::default(), repeats }
+    }
+
+    /// The kernel's word for an open real file whose data it handles itself.
+    fn backing(
+        &self,
+        ino: INodeNo,
+        handle: u64,
+        ask: impl FnOnce(&File) -> io::Result<BackingId>,
+    ) -> Option<Arc<BackingId>> {
+        let real = self.ops.real_handle(handle)?;
+        let word = self.passthrough.opened(ino.0, || ask(&real.file))?;
+        real.unseen.store(true, Ordering::SeqCst);
+        Some(word)
     }
 
     /// What the repeater is to see at a name that its present call is about; `None` for everybody else.
@@ -96,6 +134,16 @@ impl Adapter {
 
 fn caller(request: &Request) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), pid: request.pid() }
+}
+
+/// fuser 0.18 takes the nanoseconds of a time before 1970 for a part of the way back (`system_time_from_time`): undone here.
+fn as_sent(at: SystemTime) -> SystemTime {
+    match UNIX_EPOCH.duration_since(at) {
+        Ok(before) => {
+            UNIX_EPOCH - Duration::from_secs(before.as_secs()) + Duration::from_nanos(before.subsec_nanos().into())
+        }
+        Err(_) => at,
+    }
 }
 
 fn file_type(kind: Kind) -> FileType {
@@ -171,7 +219,13 @@ impl Filesystem for Adapter {
         // The page cache is dropped when size or mtime change: files change behind the mount.
         let _ = config.add_capabilities(InitFlags::FUSE_AUTO_INVAL_DATA);
         let _ = config.add_capabilities(InitFlags::FUSE_PARALLEL_DIROPS);
+        // Facts come with a listing when it is followed by looks at what it lists (`ls -l`).
+        let _ = config.add_capabilities(InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_READDIRPLUS_AUTO);
         let _ = config.set_max_write(WRITE_MAX);
+        if config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok() && config.set_max_stack_depth(STACK_MAX).is_ok()
+        {
+            self.passthrough.enable();
+        }
         Ok(())
     }
 
@@ -226,7 +280,7 @@ impl Filesystem for Adapter {
         reply: ReplyAttr,
     ) {
         let time = |time: TimeOrNow| match time {
-            TimeOrNow::SpecificTime(at) => Some(at),
+            TimeOrNow::SpecificTime(at) => Some(as_sent(at)),
             TimeOrNow::Now => None,
         };
         let set = SetAttr { mode, uid, gid, size, atime: atime.map(time), mtime: mtime.map(time) };
@@ -247,13 +301,13 @@ impl Filesystem for Adapter {
         name: &OsStr,
         mode: u32,
         _umask: u32,
-        _rdev: u32,
+        rdev: u32,
         reply: ReplyEntry,
     ) {
         if let Some(kind) = self.pretends(request) {
             return entry(reply, Ok(self.repeats.ghost(kind)));
         }
-        entry(reply, self.run("mknod", |ops| ops.mknod(parent.0, name, mode, caller(request))));
+        entry(reply, self.run("mknod", |ops| ops.mknod(parent.0, name, mode, rdev, caller(request))));
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
@@ -308,7 +362,13 @@ impl Filesystem for Adapter {
             return reply.opened(FileHandle(GHOST_HANDLE), direct(true));
         }
         match self.run("open", |ops| ops.open(ino.0, flags.0, caller(request))) {
-            Ok(opened) => reply.opened(FileHandle(opened.handle), direct(opened.direct)),
+            Ok(opened) => {
+                let handle = FileHandle(opened.handle);
+                match self.backing(ino, opened.handle, |file| reply.open_backing(file)) {
+                    Some(word) => reply.opened_passthrough(handle, FopenFlags::empty(), &word),
+                    None => reply.opened(handle, direct(opened.direct)),
+                }
+            }
             Err(errno) => reply.error(errno),
         }
     }
@@ -358,7 +418,7 @@ impl Filesystem for Adapter {
     fn release(
         &self,
         _: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
@@ -368,6 +428,7 @@ impl Filesystem for Adapter {
         if fh.0 == GHOST_HANDLE {
             return reply.ok();
         }
+        self.passthrough.closed(ino.0);
         empty(reply, self.run("release", |ops| ops.release(fh.0)));
     }
 
@@ -386,6 +447,22 @@ impl Filesystem for Adapter {
         let result = self.run("readdir", |ops| {
             ops.readdir(fh.0, offset, |number, next, kind, name| {
                 reply.add(INodeNo(number), next, file_type(kind), name)
+            })
+        });
+        match result {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn readdirplus(&self, _: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+        let result = self.run("readdirplus", |ops| {
+            ops.readdir_with_facts(ino.0, fh.0, offset, |next, name, facts| match facts {
+                Some(attr) => {
+                    let facts = file_attr(attr);
+                    reply.add(facts.ino, next, name, &LOOKED_UP_TTL, &facts, GENERATION)
+                }
+                None => reply.add(DOT.ino, next, name, &TTL, &DOT, GENERATION),
             })
         });
         match result {
@@ -461,7 +538,13 @@ impl Filesystem for Adapter {
         match self.run("create", |ops| ops.create(parent.0, name, mode, flags, caller(request))) {
             Ok((attr, opened)) => {
                 let handle = FileHandle(opened.handle);
-                reply.created(&TTL, &file_attr(attr), GENERATION, handle, direct(opened.direct));
+                let facts = file_attr(attr);
+                match self.backing(facts.ino, opened.handle, |file| reply.open_backing(file)) {
+                    Some(word) => {
+                        reply.created_passthrough(&TTL, &facts, GENERATION, handle, FopenFlags::empty(), &word);
+                    }
+                    None => reply.created(&TTL, &facts, GENERATION, handle, direct(opened.direct)),
+                }
             }
             Err(errno) => reply.error(errno),
         }

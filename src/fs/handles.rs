@@ -32,8 +32,10 @@ pub struct RealFile {
     pub writable: bool,
     /// Written since it was last put on disk.
     pub dirty: AtomicBool,
-    /// Written at all.
+    /// Written since it was opened.
     pub wrote: AtomicBool,
+    /// The kernel writes past us (`passthrough`): it may be dirty at any time.
+    pub unseen: AtomicBool,
     /// Made by this open; its name is not on disk yet.
     pub name_pending: AtomicBool,
     /// Putting it on disk failed once: what the kernel then says of it can't be trusted any more.
@@ -47,7 +49,8 @@ impl RealFile {
             file,
             writable,
             dirty: AtomicBool::new(false),
-            wrote: AtomicBool::new(created),
+            wrote: AtomicBool::new(false),
+            unseen: AtomicBool::new(false),
             name_pending: AtomicBool::new(created),
             lost: AtomicBool::new(false),
         }
@@ -56,6 +59,18 @@ impl RealFile {
     pub fn mark_written(&self) {
         self.dirty.store(true, Ordering::SeqCst);
         self.wrote.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it was written through this handle; what the kernel writes past us counts, as it can't be told.
+    pub fn was_written(&self) -> bool {
+        self.wrote.load(Ordering::SeqCst) || self.writable && self.unseen.load(Ordering::SeqCst)
+    }
+
+    /// Takes the mark off. What is written unseen leaves none, but an empty file has nothing that could be lost.
+    pub fn take_dirty(&self) -> bool {
+        let unseen = self.writable && self.unseen.load(Ordering::SeqCst);
+        self.dirty.swap(false, Ordering::SeqCst)
+            || unseen && !self.file.metadata().is_ok_and(|meta| std::os::unix::fs::MetadataExt::size(&meta) == 0)
     }
 }
 

@@ -16,6 +16,7 @@ mod ops_dir;
 mod ops_file;
 mod ops_real;
 mod ops_text;
+mod passthrough;
 mod real;
 pub mod render;
 mod repeat;
@@ -87,7 +88,6 @@ pub enum Touched {
     Closed {
         at: Place,
         handle: u64,
-        wrote: bool,
     },
     /// Its size or content changed without an open of its own (`truncate`).
     Changed(Place),

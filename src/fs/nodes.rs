@@ -1,4 +1,5 @@
-//! Inode numbers: given once, never given again.
+//! Inode numbers: a real file shows its own, so that it keeps it over forgetting and remounting, and listings agree with
+//! `stat`. Everything else gets one that is never given again.
 //! In: what the kernel looked up and what it forgot. Out: what a number stands for and where it stands now. Holds no
 //! descriptor for what is merely known, so a million lookups cost memory until forgotten and nothing else.
 
@@ -51,28 +52,36 @@ pub struct Node {
 #[derive(Debug)]
 pub struct Nodes {
     next: u64,
+    /// Devices that real files were seen on, the first one's files showing their numbers as they are.
+    devices: Vec<u64>,
     by_number: HashMap<u64, Node>,
     by_key: HashMap<Key, u64>,
 }
 
-/// Longest chain of directories below a queue.
-const DEPTH_MAX: usize = 512;
+/// Numbers that are given begin here: above every real one, and small enough for programs that count in doubles.
+const GIVEN: u64 = 1 << 52;
+/// Bits of a real inode number; the ones above tell devices and the places of a directory apart.
+const REAL_BITS: u32 = 48;
 
 impl Nodes {
+    /// `devices` are those of the queues, so that numbers are the same after each mount.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(devices: Vec<u64>) -> Self {
         let root = Key::Spot(Spot::dir(Object::Root));
         let node = Node { key: root.clone(), place: None, lookups: 1, open: Vec::new() };
-        Self { next: 2, by_number: HashMap::from([(1, node)]), by_key: HashMap::from([(root, 1)]) }
+        Self { next: GIVEN, devices, by_number: HashMap::from([(1, node)]), by_key: HashMap::from([(root, 1)]) }
     }
 
     /// The number of a key, made when it is new, with one more lookup to be forgotten.
     pub fn remember(&mut self, key: Key, place: Option<Where>) -> u64 {
-        let next = self.next;
-        let number = *self.by_key.entry(key.clone()).or_insert(next);
-        if number == next {
-            self.next += 1;
-        }
+        let number = match self.by_key.get(&key) {
+            Some(number) => *number,
+            None => {
+                let number = self.number_for(&key);
+                self.by_key.insert(key.clone(), number);
+                number
+            }
+        };
         let node =
             self.by_number.entry(number).or_insert_with(|| Node { key, place: None, lookups: 0, open: Vec::new() });
         node.lookups += 1;
@@ -80,6 +89,29 @@ impl Nodes {
             node.place = place;
         }
         number
+    }
+
+    fn number_for(&mut self, key: &Key) -> u64 {
+        let own = match key {
+            Key::Spot(_) => None,
+            Key::Dir(view, id) => self.real_number(*view, id.device(), id.number()),
+            Key::File(id) => self.real_number(View::Project, id.device(), id.number()),
+        };
+        // Taken while a removed file with the same number is still open, and by the root.
+        own.filter(|own| !self.by_number.contains_key(own)).unwrap_or_else(|| {
+            self.next += 1;
+            self.next
+        })
+    }
+
+    /// The number that a real file shows unless it is taken. Files show the same one in every view.
+    pub fn real_number(&mut self, view: View, device: u64, number: u64) -> Option<u64> {
+        let known = self.devices.iter().position(|known| *known == device).unwrap_or_else(|| {
+            self.devices.push(device);
+            self.devices.len() - 1
+        });
+        let slot = known as u64 * 2 + u64::from(matches!(view, View::Root));
+        (number >> REAL_BITS == 0 && slot < GIVEN >> REAL_BITS).then_some(slot << REAL_BITS | number)
     }
 
     pub fn forget(&mut self, number: u64, lookups: u64) {
@@ -104,7 +136,8 @@ impl Nodes {
     pub fn path(&self, number: u64) -> Option<(usize, PathBuf)> {
         let mut names: Vec<&OsStr> = Vec::new();
         let mut at = number;
-        for _ in 0..DEPTH_MAX {
+        // A chain that is longer than everything known goes round in a circle.
+        for _ in 0..self.by_number.len() {
             match self.by_number.get(&at)?.place.as_ref()? {
                 Where::Base { queue, path } => {
                     let mut path = path.clone();
@@ -172,8 +205,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_never_given_twice_and_forgetting_frees() {
-        let mut nodes = Nodes::new();
+    fn a_number_that_is_given_is_never_given_twice_and_forgetting_frees() {
+        let mut nodes = Nodes::new(Vec::new());
         let key = Key::Spot(Spot::dir(Object::Sessions));
         let first = nodes.remember(key.clone(), None);
         assert_eq!(nodes.remember(key.clone(), None), first);

@@ -137,12 +137,18 @@ impl Ops {
         durable: bool,
         control_gid: Option<u32>,
     ) -> Self {
+        let mut devices = Vec::new();
+        for queue in &queues {
+            if !devices.contains(&queue.device) {
+                devices.push(queue.device);
+            }
+        }
         Self {
             backend,
             queues,
             durable,
             writing: Mutex::default(),
-            nodes: Mutex::new(Nodes::new()),
+            nodes: Mutex::new(Nodes::new(devices)),
             handles: Mutex::default(),
             next_handle: AtomicU64::new(1),
             rendered: Mutex::default(),
@@ -452,6 +458,7 @@ impl Ops {
             (Object::Session(name), What::Keys) => Scope::Keys(name.clone()),
             (Object::Session(name), What::Control) => Scope::Session(name.clone()),
             (Object::Task(_, key), What::Control) => Scope::Task(key.clone()),
+            (Object::Accounts, What::Control) => Scope::ActiveAccount,
             (_, What::Control) => Scope::Daemon,
             _ => return None,
         })

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     sync::{Mutex, PoisonError},
 };
 
@@ -12,12 +12,12 @@ use crate::fs::{
     error::FsError,
     handles::{DirEntry, Handle},
     nodes::Key,
-    ops::{Kind, Ops, RealDir, lock, row_of},
-    tree::{Object, Picture, Spot, What},
+    ops::{Attr, Kind, Ops, RealDir, lock, row_of},
+    tree::{Object, Picture, Spot, View, What},
 };
 
 /// An inode number that says "ask for it" (`FUSE_UNKNOWN_INO` of the kernel's fuse.h).
-const UNKNOWN_NUMBER: u64 = 0xffff_ffff;
+pub(super) const UNKNOWN_NUMBER: u64 = 0xffff_ffff;
 
 impl Ops {
     pub fn opendir(&self, number: u64) -> Result<u64, FsError> {
@@ -64,6 +64,28 @@ impl Ops {
             }
         }
         Ok(())
+    }
+
+    /// The same with each entry's facts, which count as one look-up of it. `None` for the two dots. What has gone since
+    /// the listing was taken is left out.
+    pub fn readdir_with_facts(
+        &self,
+        parent: u64,
+        handle: u64,
+        offset: u64,
+        mut add: impl FnMut(u64, &OsStr, Option<Attr>) -> bool,
+    ) -> Result<(), FsError> {
+        self.readdir(handle, offset, |_, next, _, name| {
+            if name == "." || name == ".." {
+                return add(next, name, None);
+            }
+            let Ok(attr) = self.lookup(parent, name) else { return false };
+            let full = add(next, name, Some(attr));
+            if full {
+                self.forget(attr.number, 1);
+            }
+            full
+        })
     }
 
     /// At the start, and after `rewinddir`, which shows what is there now.
@@ -119,6 +141,7 @@ impl Ops {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let open = nix::dir::Dir::openat(&dir.file, ".", flags, nix::sys::stat::Mode::empty());
         let mut open = open.map_err(|errno| FsError::system("list", errno))?;
+        let device = dir.file.metadata().map_err(|error| FsError::io("stat", &error))?.dev();
         let mut entries = dots();
         for found in open.iter() {
             let found = found.map_err(|errno| FsError::system("list", errno))?;
@@ -135,7 +158,9 @@ impl Ops {
                 Some(Type::BlockDevice) => Kind::Block,
                 Some(Type::File) | None => Kind::File,
             };
-            entries.push(DirEntry { number: found.ino(), kind, name: name.to_owned() });
+            let view = if kind == Kind::Dir { dir.view } else { View::Project };
+            let number = lock(&self.nodes).real_number(view, device, found.ino()).unwrap_or(UNKNOWN_NUMBER);
+            entries.push(DirEntry { number, kind, name: name.to_owned() });
         }
         if dir.path.as_os_str().is_empty()
             && let Some(queue) = self.queues.get(dir.queue)

@@ -79,6 +79,19 @@ impl Ops {
         Opened { handle, direct: false }
     }
 
+    /// The real file behind a handle.
+    pub fn real_handle(&self, handle: u64) -> Option<Arc<RealFile>> {
+        match &*self.handle(handle).ok()? {
+            Handle::Real { file, .. } => Some(Arc::clone(file)),
+            Handle::Text(_)
+            | Handle::Log { .. }
+            | Handle::Control { .. }
+            | Handle::Input { .. }
+            | Handle::Dir(_)
+            | Handle::RealDir { .. } => None,
+        }
+    }
+
     fn open_virtual(&self, spot: &Spot, write: bool, caller: Caller) -> Result<Handle, FsError> {
         let row = row_of(spot).ok_or(FsError::IsDirectory)?;
         if let What::Log = row.what
@@ -164,7 +177,7 @@ impl Ops {
         if file.lost.load(Ordering::SeqCst) {
             return Err(FsError::NotDurable { what: "the file", errno: Errno::EIO });
         }
-        if !self.durable || !(file.dirty.load(Ordering::SeqCst) || file.name_pending.load(Ordering::SeqCst)) {
+        if !self.durable || !(file.writable || file.name_pending.load(Ordering::SeqCst)) {
             return Ok(());
         }
         let Some((queue, path)) = lock(&self.nodes).path(*number) else { return Ok(()) };
@@ -172,7 +185,7 @@ impl Ops {
         if !QUEUE_DIRS.iter().any(|dir| parent.as_os_str() == *dir) {
             return Ok(());
         }
-        if file.dirty.swap(false, Ordering::SeqCst)
+        if file.take_dirty()
             && let Err(error) = file.file.sync_all()
         {
             file.lost.store(true, Ordering::SeqCst);
@@ -209,9 +222,9 @@ impl Ops {
         let Some(open) = lock(&self.handles).remove(&handle) else { return Err(FsError::BadHandle) };
         match &*open {
             Handle::Real { number, file, writer } => {
-                let wrote = file.wrote.load(Ordering::SeqCst);
+                let wrote = file.was_written();
                 if let (Some(writer), Some(at)) = (writer, self.place_of(*number)) {
-                    self.backend.touched(&Touched::Closed { at, handle, wrote }, writer);
+                    self.backend.touched(&Touched::Closed { at, handle }, writer);
                 }
                 if wrote {
                     self.tell_written(*number);

@@ -98,6 +98,7 @@ impl Ops {
             What::Control | What::Input | What::Keys => match &spot.object {
                 Object::Task(..) => render::task::control(&picture, &*task()?),
                 Object::Session(_) => render::session::control(&picture, &*session()?, row.name),
+                Object::Accounts => render::account::active(&picture),
                 _ => render::root::control(&picture),
             },
             What::Log | What::Link(_) | What::Dir(_) | What::Queue => return Err(FsError::Invalid),

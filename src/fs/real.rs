@@ -7,7 +7,7 @@ use std::{
     fs::File,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-        unix::fs::MetadataExt,
+        unix::{ffi::OsStrExt as _, fs::MetadataExt},
     },
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
@@ -25,11 +25,16 @@ use crate::{fs::error::FsError, model::ids::ProjectName};
 /// through the mount, and what happens in them is durable.
 pub const QUEUE_DIRS: [&str; 4] = ["inbox", "drafts", "done", "failed"];
 
+/// Longest path that the kernel takes at once, with its NUL (linux/limits.h).
+const PATH_MAX: usize = libc::PATH_MAX as usize;
+
 /// One project's `.agent-queue`.
 #[derive(Debug)]
 pub struct Queue {
     pub project: ProjectName,
     pub path: PathBuf,
+    /// The file system that it lies on.
+    pub device: u64,
     root: OwnedFd,
 }
 
@@ -47,6 +52,16 @@ impl FileId {
     pub fn of(meta: &std::fs::Metadata) -> Self {
         let born = meta.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         Self { dev: meta.dev(), ino: meta.ino(), born: born.map_or(0, |since| since.as_nanos()) }
+    }
+
+    #[must_use]
+    pub fn device(&self) -> u64 {
+        self.dev
+    }
+
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.ino
     }
 }
 
@@ -66,28 +81,42 @@ impl Queue {
                 Err(errno) => return Err(errno.into()),
             }
         }
-        Ok(Self { project, path, root })
+        let device = nix::sys::stat::fstat(&root)?.st_dev;
+        Ok(Self { project, path, device, root })
     }
 
     /// Opens what stands at `path` below the queue; the empty path is the queue itself. A symbolic link is opened itself.
     pub fn open_at(&self, path: &Path, flags: OFlag) -> Result<File, FsError> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let how = OpenHow::new()
-            .flags(flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-        loop {
-            match openat2(&self.root, path, how) {
-                Ok(fd) => return Ok(File::from(fd)),
-                // A rename elsewhere disturbed the walk.
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
-                Err(Errno::ENOENT) => return Err(FsError::NoEntry),
-                Err(errno) => return Err(FsError::system("open", errno)),
-            }
+        let mut rest = if path.as_os_str().is_empty() { b"." } else { path.as_os_str().as_bytes() };
+        let mut passed = None;
+        while rest.len() >= PATH_MAX
+            && let Some(cut) = rest[..PATH_MAX].iter().rposition(|byte| *byte == b'/')
+        {
+            let from = passed.as_ref().map_or(self.fd(), AsFd::as_fd);
+            passed = Some(step(from, &rest[..cut], OFlag::O_PATH | OFlag::O_DIRECTORY)?);
+            rest = &rest[cut + 1..];
         }
+        step(passed.as_ref().map_or(self.fd(), AsFd::as_fd), rest, flags)
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
+    }
+}
+
+/// Opens what stands at a path of bearable length below a directory.
+fn step(from: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> Result<File, FsError> {
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    loop {
+        match openat2(from, path, how) {
+            Ok(fd) => return Ok(File::from(fd)),
+            // A rename elsewhere disturbed the walk.
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(Errno::ENOENT) => return Err(FsError::NoEntry),
+            Err(errno) => return Err(FsError::system("open", errno)),
+        }
     }
 }
 

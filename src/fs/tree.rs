@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use crate::{
     fs::render::{account, metrics, project, readme, root, session, status, status_json, task},
     model::{
+        account::Account,
         ids::{AccountName, ProjectName, SessionName, TaskKey},
         session::Session,
-        snapshot::{Account, Project, Snapshot},
+        snapshot::{Project, Snapshot},
         task::Task,
     },
 };
@@ -150,13 +151,29 @@ pub const SESSION_ROWS: &[Row] = &[
     row("control", 0o600, "verbs for this session", What::Control),
 ];
 
-pub const ACCOUNTS_ROWS: &[Row] =
-    &[row("active", 0o444, "the active account; read-only in this version", What::Root(account::active))];
+pub const ACCOUNTS_ROWS: &[Row] = &[row(
+    "active",
+    0o644,
+    "the active account, one a line for each kind of agent; writing a name swaps",
+    What::Control,
+)];
 
 pub const ACCOUNT_ROWS: &[Row] = &[
     row("home", 0o777, "link to its home", What::Link(account::home_link)),
-    row("state", 0o444, "active available", What::Account(account::state)),
-    row("why", 0o444, "where the state comes from", What::Account(account::why)),
+    row("state", 0o444, "active available limited suspect broken", What::Account(account::state)),
+    row("why", 0o444, "where the state comes from, until when, and how much is used", What::Account(account::why)),
+    row(
+        "limits.json",
+        0o444,
+        "how much of each window is used, and the limit it is at",
+        What::Account(account::limits),
+    ),
+    row(
+        "resets-at",
+        0o444,
+        "when it is tried again; empty without a limit that ends",
+        What::Account(account::resets_at),
+    ),
     row("sessions", 0o444, "sessions that run under it, one a line", What::Account(account::sessions)),
 ];
 

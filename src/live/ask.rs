@@ -7,10 +7,12 @@ use jiff::Timestamp;
 
 use super::world::{Refusal, World};
 use crate::model::{
+    account::{self, Account, AccountEvent},
     command::{self, Action, Command, Refused, RefusedKind, Scope, TaskRef},
     event::Event,
-    ids::{SessionName, TaskKey},
+    ids::{AccountName, SessionName, TaskKey},
     session::{Role, SessionEvent, SessionPhase, SessionRefusal},
+    swap::{Cause, SwapEvent, SwapRefusal},
     task::{Phase, Status, TaskEvent},
 };
 
@@ -36,6 +38,12 @@ fn begin(world: &mut World, command: Command, now: Timestamp) -> Result<Option<u
             Ok(None)
         }
         Command::Reload => Ok(Some(request(world, Action::Reload))),
+        Command::Swap(to) => swap(world, to, now),
+        Command::ClearPartial => {
+            let none = || Refused::new(RefusedKind::NotFound, "no swap is half done");
+            let partial = world.snapshot.swaps.last.clone().ok_or_else(none)?;
+            apply(world, &Event::Swap { from: partial.from, event: SwapEvent::ClearPartial }, now).map_err(|_| none())
+        }
         Command::Cancel(task) => {
             let key = resolve(world, &task)?;
             apply(world, &Event::Task(key, TaskEvent::Cancel), now)
@@ -61,13 +69,64 @@ fn begin(world: &mut World, command: Command, now: Timestamp) -> Result<Option<u
 fn apply(world: &mut World, event: &Event, now: Timestamp) -> Result<Option<u64>, Refused> {
     world.apply(event, now).map(|()| None).map_err(|refusal| {
         let kind = match &refusal {
-            Refusal::NoTask(_) | Refusal::NoSession(_) => RefusedKind::NotFound,
+            Refusal::NoTask(_) | Refusal::NoSession(_) | Refusal::NoAccount(_) => RefusedKind::NotFound,
+            Refusal::Swap(refusal) => match refusal {
+                SwapRefusal::UnderWay { .. } | SwapRefusal::NotNow | SwapRefusal::Active(_) => RefusedKind::Busy,
+                SwapRefusal::Partial { .. } => RefusedKind::Unclean,
+                SwapRefusal::NoAccount(_) => RefusedKind::NotFound,
+            },
             Refusal::Session(_, SessionRefusal::Dedicated(_)) => RefusedKind::NotPermitted,
             Refusal::Task(..) | Refusal::Session(..) => RefusedKind::Busy,
             Refusal::Unsaved(_) | Refusal::Stopped => RefusedKind::Failed,
         };
         Refused::new(kind, refusal.to_string())
     })
+}
+
+/// Begins a swap that a person asks for. Neither cooldown nor a limit stands in a person's way; both are told of.
+fn swap(world: &mut World, to: Option<AccountName>, now: Timestamp) -> Result<Option<u64>, Refused> {
+    let accounts = world.snapshot.accounts.clone();
+    let target = match &to {
+        Some(name) => accounts.iter().find(|account| account.name == *name),
+        None => None,
+    };
+    let from = match (&to, target) {
+        (Some(name), None) => {
+            let known: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
+            let text = format!("there is no account {name}; there are: {}", known.join(", "));
+            return Err(Refused::new(RefusedKind::NotFound, text));
+        }
+        (Some(_), Some(target)) => accounts.iter().find(|account| account.active && account.is_like(target)),
+        // The accounts of the first row that has another beside it.
+        (None, _) => accounts
+            .iter()
+            .find(|one| one.active && accounts.iter().any(|other| other.name != one.name && other.is_like(one))),
+    };
+    let Some(from) = from else {
+        return Err(Refused::new(RefusedKind::NotFound, "the configuration has no second account to swap to"));
+    };
+    let target = match target {
+        Some(target) => target,
+        None => account::choose(&accounts, from, now).ok_or_else(|| nowhere_to_go(&accounts, from))?,
+    };
+    if !target.is_usable() {
+        let why = "a person asked for it".to_owned();
+        apply(world, &Event::Account(target.name.clone(), AccountEvent::Vouched { why }), now)?;
+    }
+    if target.name == from.name {
+        return Ok(None);
+    }
+    let request = request(world, Action::Swap);
+    let event = SwapEvent::Begin { to: target.name.clone(), cause: Cause::Person { request } };
+    apply(world, &Event::Swap { from: from.name.clone(), event }, now)?;
+    Ok(Some(request))
+}
+
+fn nowhere_to_go(accounts: &[Account], from: &Account) -> Refused {
+    let next =
+        accounts.iter().filter(|account| account.is_like(from)).filter_map(|a| Some((a.until()?, &a.name))).min();
+    let when = next.map(|(until, name)| format!("; {name} is tried again at {until}")).unwrap_or_default();
+    Refused::new(RefusedKind::TryAgain, format!("no other account can be used now{when}"))
 }
 
 fn resolve(world: &World, task: &TaskRef) -> Result<TaskKey, Refused> {

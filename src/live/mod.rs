@@ -2,6 +2,7 @@
 //! In: events that services propose and texts that people write. Out: the snapshot that everybody reads. Owns the
 //! world, saves it before it is shown. Never touches tmux, a queue file or an agent.
 
+mod accounts;
 mod ask;
 mod persist;
 mod world;
@@ -148,7 +149,8 @@ struct Waiting {
     requests: Vec<u64>,
     outcome: u64,
     reply: Option<oneshot::Sender<Result<(), Refused>>>,
-    failed: Option<Refused>,
+    /// What became of those that are done.
+    done: Result<Vec<String>, Refused>,
 }
 
 struct Owner {
@@ -296,7 +298,7 @@ impl Owner {
         };
         match result {
             Ok(requests) if !requests.is_empty() => {
-                self.waiting.push(Waiting { requests, outcome, reply: Some(reply), failed: None });
+                self.waiting.push(Waiting { requests, outcome, reply: Some(reply), done: Ok(Vec::new()) });
             }
             Ok(_) => {
                 let _ = reply.send(Ok(()));
@@ -313,10 +315,12 @@ impl Owner {
             let Event::RequestDone { id, result } = event else { continue };
             for waiting in self.waiting.iter_mut().filter(|waiting| waiting.requests.contains(id)) {
                 waiting.requests.retain(|request| request != id);
-                if let Err(refused) = result {
-                    waiting.failed = Some(refused.clone());
+                match (result, &mut waiting.done) {
+                    (Ok(text), Ok(texts)) => texts.push(text.clone()),
+                    (Err(refused), done) => *done = Err(refused.clone()),
+                    (Ok(_), Err(_)) => {}
                 }
-                next.outcome_done(waiting.outcome, &waiting.failed.clone().map_or(Ok(()), Err));
+                next.outcome_done(waiting.outcome, &waiting.done);
             }
         }
     }
@@ -325,7 +329,7 @@ impl Owner {
     fn reply(&mut self) {
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.requests.is_empty()) {
             if let Some(reply) = waiting.reply.take() {
-                let _ = reply.send(waiting.failed.clone().map_or(Ok(()), Err));
+                let _ = reply.send(waiting.done.clone().map(|_| ()));
             }
         }
         self.waiting.retain(|waiting| waiting.reply.is_some());

@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::world::{Override, World};
 use crate::model::{
-    ids::{SessionName, TaskKey},
-    session::{Assignment, Role, Session, SessionPhase},
-    snapshot::{Account, Project, Snapshot},
+    account::{Account, Standing},
+    ids::{AccountName, SessionName, TaskKey},
+    limit::Usage,
+    session::{Assignment, Resume, Role, Session, SessionPhase},
+    snapshot::{Project, Snapshot},
+    swap::{self, SwapRefusal, Swaps},
     task::{Ending, Filing, Origin, Phase, Run, Task, TaskSpec, TextFacts},
 };
 
@@ -28,6 +31,10 @@ struct State {
     #[serde(default)]
     request_seq: u64,
     #[serde(default)]
+    accounts: Vec<SavedAccount>,
+    #[serde(default)]
+    swaps: Swaps,
+    #[serde(default)]
     sessions: Vec<SavedSession>,
     #[serde(default)]
     runs: Vec<SavedRun>,
@@ -35,6 +42,17 @@ struct State {
     filings: Vec<SavedFiling>,
     #[serde(default)]
     overrides: Vec<(TaskKey, Override)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedAccount {
+    name: AccountName,
+    active: bool,
+    active_since: Timestamp,
+    standing: Standing,
+    believed_from: Timestamp,
+    #[serde(default)]
+    usage: Usage,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,6 +65,8 @@ struct SavedSession {
     failures: u32,
     task: Option<Assignment>,
     used: Timestamp,
+    #[serde(default)]
+    resume: Option<Resume>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -89,6 +109,15 @@ pub(super) fn render(world: &World) -> Vec<u8> {
         failures: session.failures,
         task: session.task.clone(),
         used: session.used,
+        resume: session.resume.clone(),
+    });
+    let accounts = world.snapshot.accounts.iter().map(|account| SavedAccount {
+        name: account.name.clone(),
+        active: account.active,
+        active_since: account.active_since,
+        standing: account.standing.clone(),
+        believed_from: account.believed_from,
+        usage: account.usage.clone(),
     });
     let runs = world.snapshot.tasks.values().filter_map(|task| match &task.phase {
         Phase::Working(run) => Some(SavedRun {
@@ -115,6 +144,8 @@ pub(super) fn render(world: &World) -> Vec<u8> {
         paused: world.snapshot.paused,
         event_seq: world.event_seq,
         request_seq: world.request_seq,
+        accounts: accounts.collect(),
+        swaps: (*world.snapshot.swaps).clone(),
         sessions: sessions.collect(),
         runs: runs.collect(),
         filings: filings.collect(),
@@ -122,6 +153,25 @@ pub(super) fn render(world: &World) -> Vec<u8> {
     };
     // These types always serialise: every map key is a string.
     serde_json::to_vec_pretty(&state).unwrap_or_default()
+}
+
+/// What is known of the accounts that the configuration still has. One of each kind stays the active one.
+fn restore_accounts(accounts: &mut [Account], saved: Vec<SavedAccount>) {
+    for one in saved {
+        let Some(at) = accounts.iter().position(|account| account.name == one.name) else { continue };
+        if one.active {
+            for other in 0..accounts.len() {
+                if accounts[other].is_like(&accounts[at]) {
+                    accounts[other].active = other == at;
+                }
+            }
+        }
+        let account = &mut accounts[at];
+        account.active_since = one.active_since;
+        account.standing = one.standing;
+        account.believed_from = one.believed_from;
+        account.usage = one.usage;
+    }
 }
 
 /// The world as it was saved, or a new one.
@@ -150,20 +200,9 @@ pub fn load(
     let supervisor = state.as_ref().map_or(fresh_id, |state| state.supervisor.clone());
     let snapshot = Snapshot {
         supervisor: supervisor.into(),
-        seq: 0,
-        at: now,
-        since: now,
-        paused: false,
-        rescan: 0,
         projects: Arc::new(projects),
         accounts: Arc::new(accounts),
-        tasks: imbl::OrdMap::new(),
-        sessions: imbl::OrdMap::new(),
-        requests: imbl::OrdMap::new(),
-        health: imbl::OrdMap::new(),
-        outcomes: Arc::default(),
-        recent: imbl::Vector::new(),
-        finished: [0; 3],
+        ..Snapshot::empty(now)
     };
     let Some(state) = state else { return Ok(World::new(snapshot)) };
 
@@ -172,6 +211,11 @@ pub fn load(
     world.event_seq = state.event_seq;
     world.request_seq = state.request_seq;
     world.overrides = state.overrides.into_iter().collect();
+    if let Some(partial) = &state.swaps.partial {
+        world.snapshot.health.insert(swap::HEALTH.to_owned(), SwapRefusal::from(partial).to_string());
+    }
+    world.snapshot.swaps = Arc::new(state.swaps);
+    restore_accounts(Arc::make_mut(&mut world.snapshot.accounts).as_mut_slice(), state.accounts);
     for saved in state.sessions {
         let session = Session {
             phase: saved.phase,
@@ -180,6 +224,7 @@ pub fn load(
             failures: saved.failures,
             task: saved.task,
             used: saved.used,
+            resume: saved.resume,
             ..Session::new(saved.name.clone(), saved.role, now)
         };
         world.snapshot.sessions.insert(saved.name, Arc::new(session));

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use crate::model::{
     command::{Refused, Scope, Writer},
     event::{Event, Kind, LogLine},
-    ids::{SessionName, TaskKey},
+    ids::{AccountName, SessionName, TaskKey},
     session::{self, Activity, Role, Session, SessionEvent, SessionPhase, SessionRefusal, Verdict},
     snapshot::{Outcome, RECENT_EVENTS, RECENT_FINISHED, RECENT_OUTCOMES, Snapshot},
+    swap::SwapRefusal,
     task::{self, After, Delivery, Origin, Phase, Status, Stop, Task, TaskEvent, TaskRefusal, TaskSpec},
 };
 
@@ -25,6 +26,10 @@ pub enum Refusal {
     NoTask(TaskKey),
     #[error("there is no session {0}")]
     NoSession(SessionName),
+    #[error("there is no account {0}")]
+    NoAccount(AccountName),
+    #[error(transparent)]
+    Swap(#[from] SwapRefusal),
     #[error("{0}")]
     Unsaved(String),
     #[error("the daemon is stopping")]
@@ -123,6 +128,8 @@ impl World {
                 Ok(())
             }
             Event::Session(name, event) => self.session(name, event, now),
+            Event::Account(name, event) => self.account(name, event, now),
+            Event::Swap { from, event } => self.swap(from, event, now),
             Event::Counts { project, counts } => {
                 if let Some(at) = self.snapshot.projects.iter().position(|p| p.name == *project && p.counts != *counts)
                 {
@@ -149,7 +156,7 @@ impl World {
         }
     }
 
-    fn health(&mut self, topic: &str, problem: Option<&str>, now: Timestamp) {
+    pub(super) fn health(&mut self, topic: &str, problem: Option<&str>, now: Timestamp) {
         let known = self.snapshot.health.get(topic).map(String::as_str);
         if known == problem {
             return;
@@ -206,6 +213,11 @@ impl World {
         if was_finished && phase.is_some() {
             task = Task { origin: Origin::default(), ..blank(key, now) };
         }
+        if let TaskEvent::Ended { ending, .. } = event
+            && ending.status == Status::Done
+        {
+            self.praise_account(&task, now);
+        }
         self.learn(&mut task, event);
         if let Some(phase) = phase {
             self.task_moved(&mut task, phase, event, now);
@@ -260,7 +272,7 @@ impl World {
             }
             // What the file holds was not known to be read: whatever it holds is what was cancelled.
             TaskEvent::Cancel if !matches!(task.phase, Phase::Working(_)) => task.text = None,
-            TaskEvent::TryAgain { why, .. } => task.note = Some(why.clone()),
+            TaskEvent::TryAgain { why, .. } | TaskEvent::Paused { why, .. } => task.note = Some(why.clone()),
             TaskEvent::Unclaimed { why, .. } => {
                 task.note = Some(format!("attempt {} was taken back: {why}", task.attempts))
             }
@@ -381,9 +393,14 @@ impl World {
         match event {
             SessionEvent::Opened(incarnation) => {
                 session.verdict = Verdict::unknown(now);
-                session.spent = false;
+                // What goes on with a conversation is no fresh one.
+                session.spent = session.resume.is_some();
                 session.retired = false;
                 session.used = now;
+                if session.role == Role::Dedicated {
+                    self.reopened(&mut session, incarnation, now);
+                }
+                self.runs_under(&session, incarnation.account.as_ref());
                 self.note(
                     now,
                     Kind::Session,
@@ -401,6 +418,9 @@ impl World {
                 session.failures = 0;
                 self.unsaved = true;
             }
+            SessionEvent::Resume { not_before, .. } => self.to_resume(&mut session, *not_before, now),
+            SessionEvent::Resumed { .. } => self.resumed(&mut session, now),
+            SessionEvent::Found { .. } => self.found(&mut session, &known, now),
             SessionEvent::Ready { .. } => self.health(&format!("session {name}"), None, now),
             SessionEvent::Died { exit, .. } => {
                 if let SessionPhase::Dead { incarnation, .. } = &session.phase {
@@ -427,6 +447,7 @@ impl World {
                     session.failures = 0;
                 }
                 session.task = None;
+                session.resume = None;
                 session.spent = true;
                 session.used = now;
             }
@@ -485,6 +506,7 @@ impl World {
             session.since = now;
         }
         session.verdict = verdict.clone();
+        self.blame_account(session, now);
         let incarnation = match &mut session.phase {
             SessionPhase::Starting(i) | SessionPhase::Up(i) | SessionPhase::Ending(i) => i,
             SessionPhase::Dead { incarnation, .. } => incarnation,
@@ -509,6 +531,7 @@ impl World {
     ) -> u64 {
         let file = match scope {
             Scope::Daemon => "control".to_owned(),
+            Scope::ActiveAccount => "accounts/active".to_owned(),
             Scope::Task(key) => format!("tasks/{key}/control"),
             Scope::Session(name) => format!("sessions/{name}/control"),
             Scope::Input(name) => format!("sessions/{name}/input"),
@@ -532,12 +555,14 @@ impl World {
         self.event_seq
     }
 
-    /// Corrects an outcome that was only begun when it was recorded.
-    pub(super) fn outcome_done(&mut self, seq: u64, result: &Result<(), Refused>) {
-        let Err(refused) = result else { return };
+    /// Tells what became of a write that was only begun when it was recorded.
+    pub(super) fn outcome_done(&mut self, seq: u64, result: &Result<Vec<String>, Refused>) {
         let outcomes = Arc::make_mut(&mut self.snapshot.outcomes);
         if let Some(outcome) = outcomes.iter_mut().find(|outcome| outcome.seq == seq) {
-            outcome.result = Err((refused.kind, refused.message.clone()));
+            outcome.result = match result {
+                Ok(texts) => Ok(texts.iter().filter(|text| !text.is_empty()).cloned().collect::<Vec<_>>().join("; ")),
+                Err(refused) => Err((refused.kind, refused.message.clone())),
+            };
         }
     }
 

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::ids::{SessionName, TaskKey};
+use crate::model::ids::{AccountName, SessionName, TaskKey};
 
 /// Longest write to a control file in bytes (INTERFACE 3).
 pub const CONTROL_WRITE_MAX: usize = 4096;
@@ -22,6 +22,8 @@ pub struct Writer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
     Daemon,
+    /// `accounts/active`: an account's name a line, as reading it gives.
+    ActiveAccount,
     Task(TaskKey),
     Session(SessionName),
     /// Text for an agent; the whole of it is one message.
@@ -37,6 +39,9 @@ pub enum Command {
     Resume,
     Rescan,
     Reload,
+    /// To the named account, or to the best one there is.
+    Swap(Option<AccountName>),
+    ClearPartial,
     Cancel(TaskRef),
     Retry(TaskRef),
     Hold(TaskKey),
@@ -68,6 +73,8 @@ pub enum Action {
     Keys(SessionName, Vec<String>),
     /// Put a finished task back into the inbox.
     Retry(TaskKey),
+    /// Waits for the end of a swap.
+    Swap,
     /// Read the configuration again.
     Reload,
 }
@@ -78,7 +85,7 @@ impl Action {
     pub fn session(&self) -> Option<&SessionName> {
         match self {
             Self::Interrupt(s) | Self::Exit(s) | Self::Restart(s) | Self::Input(s, _) | Self::Keys(s, _) => Some(s),
-            Self::Retry(_) | Self::Reload => None,
+            Self::Retry(_) | Self::Swap | Self::Reload => None,
         }
     }
 }
@@ -99,6 +106,8 @@ pub enum RefusedKind {
     TryAgain,
     /// EIO: tried, and undone
     Failed,
+    /// EUCLEAN: half done, and could not be undone
+    Unclean,
     /// EPERM
     NotPermitted,
     /// EROFS
@@ -137,12 +146,14 @@ const fn verb(name: &'static str, args: &'static str, help: &'static str) -> Ver
 
 /// Verbs of `control`.
 pub const DAEMON_VERBS: &[Verb] = &[
+    verb("swap", "[ACCOUNT]", "move to another account; the named one, or the best there is"),
     verb("pause", "", "dispatch nothing more; what runs goes on"),
     verb("resume", "", "dispatch again"),
     verb("rescan", "", "look at every queue directory and session now"),
     verb("reload", "", "read the configuration again; applies what can be applied live"),
     verb("cancel", "ID", "cancel a task; PROJECT:ID where an id occurs twice"),
     verb("retry", "ID", "run a failed or cancelled task again"),
+    verb("clear-partial", "", "a swap that was left half done has been put right"),
 ];
 
 /// Verbs of `tasks/<id>/control`.
@@ -187,8 +198,20 @@ pub fn parse(scope: &Scope, bytes: &[u8]) -> Result<Vec<Command>, Refused> {
     if let Scope::Keys(session) = scope {
         return parse_keys(session, text);
     }
+    if *scope == Scope::ActiveAccount {
+        return parse_account(text);
+    }
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(|line| parse_line(scope, line)).collect()
+}
+
+fn parse_account(text: &str) -> Result<Vec<Command>, Refused> {
+    let names = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let swap = |name| {
+        let name = AccountName::parse(name).map_err(|bad| Refused::new(RefusedKind::Invalid, bad.to_string()))?;
+        Ok(Command::Swap(Some(name)))
+    };
+    names.map(swap).collect()
 }
 
 fn parse_keys(session: &SessionName, text: &str) -> Result<Vec<Command>, Refused> {
@@ -234,7 +257,7 @@ fn table(scope: &Scope) -> &'static [Verb] {
         Scope::Daemon => DAEMON_VERBS,
         Scope::Task(_) => TASK_VERBS,
         Scope::Session(_) => SESSION_VERBS,
-        Scope::Input(_) | Scope::Keys(_) => &[],
+        Scope::ActiveAccount | Scope::Input(_) | Scope::Keys(_) => &[],
     }
 }
 
@@ -251,11 +274,15 @@ fn parse_line(scope: &Scope, line: &str) -> Result<Command, Refused> {
     let usage = || {
         Refused::new(RefusedKind::Invalid, format!("wrong arguments in {line:?}; usage: {} {}", verb.name, verb.args))
     };
-    if verb.args.is_empty() != rest.is_empty() {
+    let optional = verb.args.starts_with('[');
+    if !optional && verb.args.is_empty() != rest.is_empty() {
         return Err(usage());
     }
     let task = || TaskRef::Text(rest.to_owned());
     Ok(match (scope, verb.name) {
+        (Scope::Daemon, "swap") if rest.is_empty() => Command::Swap(None),
+        (Scope::Daemon, "swap") => Command::Swap(Some(AccountName::parse(rest).map_err(|_| usage())?)),
+        (Scope::Daemon, "clear-partial") => Command::ClearPartial,
         (Scope::Daemon, "pause") => Command::Pause,
         (Scope::Daemon, "resume") => Command::Resume,
         (Scope::Daemon, "rescan") => Command::Rescan,
@@ -276,7 +303,15 @@ fn parse_line(scope: &Scope, line: &str) -> Result<Command, Refused> {
         (Scope::Session(name), "restart") => Command::Restart(name.clone()),
         (Scope::Session(name), "drain") => Command::Drain(name.clone()),
         (Scope::Session(name), "undrain") => Command::Undrain(name.clone()),
-        (Scope::Daemon | Scope::Task(_) | Scope::Session(_) | Scope::Input(_) | Scope::Keys(_), _) => {
+        (
+            Scope::Daemon
+            | Scope::ActiveAccount
+            | Scope::Task(_)
+            | Scope::Session(_)
+            | Scope::Input(_)
+            | Scope::Keys(_),
+            _,
+        ) => {
             return Err(usage());
         }
     })
@@ -292,14 +327,32 @@ mod tests {
         let session = SessionName::parse("s").expect("a name");
         for scope in [Scope::Daemon, Scope::Task(key), Scope::Session(session)] {
             for verb in table(&scope) {
-                let line = match verb.args {
-                    "" => verb.name.to_owned(),
-                    "N" => format!("{} 7", verb.name),
-                    _ => format!("{} x", verb.name),
+                let bare = (verb.args.is_empty() || verb.args.starts_with('[')).then(|| verb.name.to_owned());
+                let with = match verb.args {
+                    "" => None,
+                    "N" => Some(format!("{} 7", verb.name)),
+                    _ => Some(format!("{} x", verb.name)),
                 };
-                assert_eq!(parse(&scope, line.as_bytes()).map(|c| c.len()), Ok(1), "{scope:?} {line}");
+                for line in bare.into_iter().chain(with) {
+                    assert_eq!(parse(&scope, line.as_bytes()).map(|c| c.len()), Ok(1), "{scope:?} {line}");
+                }
             }
         }
+    }
+
+    #[test]
+    fn an_account_is_named_as_it_is_read() {
+        let to = |name: &str| Command::Swap(Some(AccountName::parse(name).expect("a name")));
+        let active = |text: &str| parse(&Scope::ActiveAccount, text.as_bytes());
+        assert_eq!(active("compte2\n"), Ok(vec![to("compte2")]));
+        assert_eq!(active("compte2\noa"), Ok(vec![to("compte2"), to("oa")]), "a line for each kind of agent");
+        assert_eq!(active("\n"), Ok(vec![]));
+        for bad in ["two words", "../x", "\u{1b}[2J", "swap compte2"] {
+            assert_eq!(active(bad).map_err(|refused| refused.kind), Err(RefusedKind::Invalid), "{bad:?}");
+        }
+        assert_eq!(parse(&Scope::Daemon, b"swap"), Ok(vec![Command::Swap(None)]));
+        assert_eq!(parse(&Scope::Daemon, b"swap compte2"), Ok(vec![to("compte2")]));
+        assert!(parse(&Scope::Daemon, b"swap compte2 compte3").is_err());
     }
 
     #[test]

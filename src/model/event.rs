@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
+    account::AccountEvent,
     command::{Refused, Writer},
-    ids::{ProjectName, SessionName, TaskKey},
+    ids::{AccountName, ProjectName, SessionName, TaskKey},
     session::SessionEvent,
+    swap::SwapEvent,
     task::{Origin, TaskEvent},
 };
 
@@ -17,6 +19,12 @@ pub enum Event {
     /// Who wrote a task's file, learned at the mount.
     Origin(TaskKey, Origin),
     Session(SessionName, SessionEvent),
+    Account(AccountName, AccountEvent),
+    /// About the swap from the active account that `from` names.
+    Swap {
+        from: AccountName,
+        event: SwapEvent,
+    },
     /// How many files stand in the directories that aren't read one by one.
     Counts {
         project: ProjectName,
@@ -76,6 +84,10 @@ pub enum Kind {
     Silent,
     /// An agent stopped on a limit.
     Limit,
+    /// An account came into another standing.
+    Account,
+    /// A step of a swap.
+    Swap,
     /// A verb was carried out or refused.
     Verb,
     /// Something went wrong; the text says what to do.

@@ -5,6 +5,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::model::limit::{Limit, Usage};
+
 /// Where a signal comes from, best first: the derived order is the rank (DESIGN 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -56,6 +58,8 @@ pub enum Meaning {
     TurnFailed { failure: Failure, message: String },
     /// A person or a verb interrupted the turn.
     Interrupted,
+    /// The agent was told how much of its account's allowance is used.
+    Used { usage: Usage },
     /// The agent ended by itself and left an id to resume its conversation.
     Exited { conversation: Option<String> },
 }
@@ -70,16 +74,14 @@ pub enum WaitingFor {
     Dialog,
 }
 
-/// Why a turn failed. Only `Limit` is about an account's allowance.
+/// Why a turn failed. `Limit` and `Login` are the account's; the others say nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Failure {
-    /// A usage limit of the account.
-    Limit,
+    /// A limit of the account: usage, spending, credit.
+    Limit(Limit),
     /// The provider is overloaded, throttling or down; says nothing of the account.
     Server,
-    /// No credit or billing trouble.
-    Billing,
     /// The login is not valid.
     Login,
     /// The request itself can't be served: too long, bad model.
@@ -112,6 +114,8 @@ pub struct Look {
     pub input: Option<String>,
     /// The input box holds a collapsed paste (`[Pasted text #1 +9 lines]`).
     pub pasted: bool,
+    /// A server's error stands somewhere on the screen: a limit that only this screen shows is not believed.
+    pub server_error: bool,
     /// What title and screen mean, best first.
     pub signals: Vec<Signal>,
 }

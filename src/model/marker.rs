@@ -33,7 +33,7 @@ impl Marker {
             identity: run.text.identity.clone(),
             session: run.session.clone(),
             agent: run.agent.clone(),
-            account: run.account.clone(),
+            account: run.account().cloned(),
             attempt: run.attempt,
             since: run.claimed,
             supervisor: supervisor.to_owned(),

@@ -1,13 +1,17 @@
 //! The words of the supervisor: names, tasks, sessions, evidence, events, commands, and the step of each state machine.
 //! In: plain values, `now` as an argument. Out: plain values. No tokio, no clock, no file, no process.
 
+pub mod account;
 pub mod command;
 pub mod event;
 pub mod evidence;
 pub mod ids;
+pub mod limit;
 pub mod marker;
+pub mod reset;
 pub mod result;
 pub mod session;
 pub mod snapshot;
+pub mod swap;
 pub mod task;
 pub mod task_file;

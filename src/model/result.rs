@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::task_file::{RESULT_LINE, without_result};
 use crate::model::{
     evidence::Tokens,
-    ids::RunId,
+    ids::{AccountName, RunId},
     task::{Ending, Run},
 };
 
@@ -58,7 +58,7 @@ pub fn render(task: &[u8], run: Option<&Run>, ending: &Ending) -> Vec<u8> {
         run: run.map(|run| &run.id),
         agent: run.map(|run| run.agent.as_str()),
         session: run.map(|run| run.session.as_str()),
-        accounts: run.and_then(|run| run.account.as_ref()).map(|a| a.as_str()).into_iter().collect(),
+        accounts: run.iter().flat_map(|run| &run.accounts).map(AccountName::as_str).collect(),
         attempts: run.map_or(0, |run| run.attempt),
         started: run.map(|run| second(run.claimed)),
         finished: second(ending.at),
@@ -109,7 +109,7 @@ mod tests {
             id: RunId("r-1".into()),
             session: SessionName::parse("s-1").expect("name"),
             agent: AgentName::parse("demo").expect("name"),
-            account: None,
+            accounts: Vec::new(),
             workdir: "/p".into(),
             attempt: 2,
             attempts_allowed: 2,
@@ -118,6 +118,7 @@ mod tests {
             typed: None,
             delivery: Delivery::NotBegun,
             stop: Stop::No,
+            pauses: 0,
             text: TextFacts {
                 sha256: String::new(),
                 identity: String::new(),

@@ -65,6 +65,23 @@ pub struct Session {
     pub screen: std::sync::Arc<Screens>,
     /// Its agent was given a prompt: the next task needs a fresh conversation.
     pub spent: bool,
+    /// Its agent is to be replaced by one that goes on with the conversation.
+    pub resume: Option<Resume>,
+}
+
+/// An agent is replaced in place by a fresh one that goes on with its conversation: under another account, or under the same
+/// one after a limit. Saved before anything is ended, so that a restart goes on with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// The incarnation that ends.
+    pub from: String,
+    /// Id by which the conversation is resumed; without one nothing is started but the operator's shell.
+    pub conversation: Option<String>,
+    pub agent: AgentName,
+    pub workdir: PathBuf,
+    pub since: Timestamp,
+    /// Not before this time: the provider is given a pause.
+    pub not_before: Timestamp,
 }
 
 /// The texts of a pane, read when it changed.
@@ -131,7 +148,7 @@ pub enum Activity {
     Waiting(WaitingFor),
     /// At work by its own word, and nothing has changed for `watcher.idle_timeout`.
     Stalled,
-    /// Stopped by its account's limit.
+    /// Stopped by its account: a limit, or a login that is lost.
     Limited,
 }
 
@@ -175,6 +192,23 @@ pub enum SessionEvent {
     Drain(bool),
     /// A person asked for a start now: earlier failures no longer make it wait.
     Forgiven,
+    /// Its agent is to be replaced by one that goes on with the conversation under the account that is active then, at once or
+    /// not before a time.
+    Resume {
+        of: String,
+        not_before: Option<Timestamp>,
+    },
+    /// The fresh agent has gone on with the conversation.
+    Resumed {
+        of: String,
+    },
+    /// What runs in a dedicated session, found by looking at its processes.
+    Found {
+        of: String,
+        pid: u32,
+        account: Option<AccountName>,
+        conversation: Option<String>,
+    },
 }
 
 /// Why a session doesn't take an event; reads on after the session's name.
@@ -207,6 +241,7 @@ impl Session {
             attached: 0,
             screen: std::sync::Arc::default(),
             spent: false,
+            resume: None,
         }
     }
 
@@ -248,6 +283,13 @@ impl Session {
         let doubled = first.saturating_mul(1 << (self.failures - 1).min(16));
         let pause = SignedDuration::try_from(doubled.min(max)).unwrap_or(SignedDuration::MAX);
         self.since.saturating_add(pause).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Whether its agent is to run under the account that is active since `since`. What a person has started since then under
+    /// another one is his choice, until a limit stops it.
+    #[must_use]
+    pub fn follows(&self, incarnation: &Incarnation, since: Timestamp) -> bool {
+        self.role == Role::Pool || incarnation.started <= since || self.verdict.activity == Activity::Limited
     }
 
     /// Whether its agent stands at its prompt with nothing to do.
@@ -307,7 +349,7 @@ pub fn step(session: &Session, event: &SessionEvent, now: Timestamp) -> Result<O
             P::Ending(_) | P::Dead { .. } => Ok(None),
             P::Down => not_now(),
         },
-        E::Ending if dedicated => Err(SessionRefusal::Dedicated("ending")),
+        E::Ending if dedicated && session.resume.is_none() => Err(SessionRefusal::Dedicated("ending")),
         E::Ending => match &session.phase {
             P::Starting(incarnation) | P::Up(incarnation) | P::Dead { incarnation, .. } => {
                 Ok(Some(P::Ending(incarnation.clone())))
@@ -334,6 +376,24 @@ pub fn step(session: &Session, event: &SessionEvent, now: Timestamp) -> Result<O
         E::Freed | E::Observed { .. } | E::Screen(_) | E::Attached(_) | E::Forgiven => Ok(None),
         E::Drain(_) if dedicated => Err(SessionRefusal::Dedicated("draining")),
         E::Drain(_) => Ok(None),
+        E::Resume { .. } => match &session.phase {
+            P::Starting(_) | P::Up(_) => Ok(None),
+            P::Down | P::Ending(_) | P::Dead { .. } => not_now(),
+        },
+        E::Resumed { .. } => match &session.phase {
+            P::Up(_) => Ok(None),
+            P::Down | P::Starting(_) | P::Ending(_) | P::Dead { .. } => not_now(),
+        },
+        E::Found { pid, account, conversation, .. } => match &session.phase {
+            P::Up(incarnation) if dedicated => {
+                // What files tell of the time before is not another process's.
+                let started = if incarnation.pid == *pid { incarnation.started } else { now };
+                let (account, conversation) = (account.clone(), conversation.clone());
+                let found = Incarnation { pid: *pid, account, conversation, started, ..incarnation.clone() };
+                Ok((found != *incarnation).then_some(P::Up(found)))
+            }
+            P::Down | P::Starting(_) | P::Up(_) | P::Ending(_) | P::Dead { .. } => not_now(),
+        },
     }
 }
 
@@ -341,7 +401,13 @@ impl SessionEvent {
     /// The incarnation that the event was seen of.
     fn seen_of(&self) -> Option<&str> {
         match self {
-            Self::Ready { of } | Self::Died { of, .. } | Self::Lost { of } | Self::Observed { of, .. } => Some(of),
+            Self::Ready { of }
+            | Self::Died { of, .. }
+            | Self::Lost { of }
+            | Self::Observed { of, .. }
+            | Self::Resume { of, .. }
+            | Self::Resumed { of }
+            | Self::Found { of, .. } => Some(of),
             Self::Opened(_)
             | Self::OpenFailed(_)
             | Self::Ending
@@ -372,6 +438,9 @@ impl SessionEvent {
             Self::Attached(_) => "attached",
             Self::Drain(_) => "drain",
             Self::Forgiven => "forgiven",
+            Self::Resume { .. } => "resume",
+            Self::Resumed { .. } => "resumed",
+            Self::Found { .. } => "found",
         }
     }
 }

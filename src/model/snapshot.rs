@@ -7,10 +7,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::model::{
+    account::Account,
     command::{Action, RefusedKind, Writer},
     event::{Counts, LogLine},
     ids::{AccountName, AgentName, ProjectName, SessionName, TaskId, TaskKey},
     session::Session,
+    swap::Swaps,
     task::{Phase, Task},
 };
 
@@ -35,6 +37,9 @@ pub struct Snapshot {
     pub rescan: u64,
     pub projects: Arc<Vec<Project>>,
     pub accounts: Arc<Vec<Account>>,
+    /// The agent of tasks that name none.
+    pub pool_agent: Option<AgentName>,
+    pub swaps: Arc<Swaps>,
     pub tasks: imbl::OrdMap<TaskKey, Arc<Task>>,
     pub sessions: imbl::OrdMap<SessionName, Arc<Session>>,
     /// What was asked for and isn't carried out yet, by its rising number.
@@ -56,16 +61,6 @@ pub struct Project {
     pub counts: Counts,
 }
 
-/// An account as this version knows it: a home that sessions run under.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Account {
-    pub name: AccountName,
-    pub agent: AgentName,
-    pub home: std::path::PathBuf,
-    /// The one that new sessions of its agent run under.
-    pub active: bool,
-}
-
 /// What became of one write to a control file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -80,7 +75,76 @@ pub struct Outcome {
     pub result: Result<String, (RefusedKind, String)>,
 }
 
+/// Under which account an agent's sessions run now.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Under<'a> {
+    /// The configuration has no account for it: it uses its own home.
+    NoAccount,
+    Account(&'a Account),
+    /// Its active account can't be used, and none has taken its place yet.
+    Blocked(&'a Account),
+}
+
+impl Under<'_> {
+    /// The active account's name, usable or not.
+    #[must_use]
+    pub fn name(&self) -> Option<&AccountName> {
+        match self {
+            Self::Account(account) | Self::Blocked(account) => Some(&account.name),
+            Self::NoAccount => None,
+        }
+    }
+
+    /// The account's name; `None` where the agent has none or it can't be used.
+    #[must_use]
+    pub fn usable(&self) -> Option<&AccountName> {
+        match self {
+            Self::Account(account) => Some(&account.name),
+            Self::NoAccount | Self::Blocked(_) => None,
+        }
+    }
+}
+
 impl Snapshot {
+    /// The picture of a supervisor that knows nothing yet.
+    #[must_use]
+    pub fn empty(now: Timestamp) -> Self {
+        Self {
+            supervisor: "".into(),
+            seq: 0,
+            at: now,
+            since: now,
+            paused: false,
+            rescan: 0,
+            projects: Arc::default(),
+            accounts: Arc::default(),
+            pool_agent: None,
+            swaps: Arc::default(),
+            tasks: imbl::OrdMap::new(),
+            sessions: imbl::OrdMap::new(),
+            requests: imbl::OrdMap::new(),
+            health: imbl::OrdMap::new(),
+            outcomes: Arc::default(),
+            recent: imbl::Vector::new(),
+            finished: [0; 3],
+        }
+    }
+
+    #[must_use]
+    pub fn account(&self, name: &AccountName) -> Option<&Account> {
+        self.accounts.iter().find(|account| account.name == *name)
+    }
+
+    /// Under which account sessions of this agent run now.
+    #[must_use]
+    pub fn under(&self, agent: &AgentName) -> Under<'_> {
+        match self.accounts.iter().find(|account| account.active && account.agents.contains(agent)) {
+            None => Under::NoAccount,
+            Some(account) if account.is_usable() => Under::Account(account),
+            Some(account) => Under::Blocked(account),
+        }
+    }
+
     /// The sessions that there are, in the names' order.
     pub fn shown_sessions(&self) -> impl Iterator<Item = &Arc<Session>> {
         self.sessions.values().filter(|session| session.is_shown())

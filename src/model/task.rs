@@ -175,7 +175,9 @@ pub struct Run {
     pub id: RunId,
     pub session: SessionName,
     pub agent: AgentName,
-    pub account: Option<AccountName>,
+    /// The accounts it ran under, the present one last.
+    #[serde(default)]
+    pub accounts: Vec<AccountName>,
     /// Where the agent works; absolute.
     pub workdir: PathBuf,
     /// From 1.
@@ -190,6 +192,9 @@ pub struct Run {
     pub delivery: Delivery,
     #[serde(default)]
     pub stop: Stop,
+    /// How often it was given a pause because the provider's server failed.
+    #[serde(default)]
+    pub pauses: u32,
     pub text: TextFacts,
 }
 
@@ -300,6 +305,11 @@ pub enum TaskEvent {
         run: RunId,
         why: String,
     },
+    /// The provider's server failed; the same attempt goes on after a pause.
+    Paused {
+        run: RunId,
+        why: String,
+    },
     Ended {
         run: RunId,
         ending: Ending,
@@ -334,6 +344,19 @@ pub enum After {
 }
 
 impl Run {
+    /// The account it runs under.
+    #[must_use]
+    pub fn account(&self) -> Option<&AccountName> {
+        self.accounts.last()
+    }
+
+    /// Notes under which account its agent runs.
+    pub fn runs_under(&mut self, account: &AccountName) {
+        if self.account() != Some(account) {
+            self.accounts.push(account.clone());
+        }
+    }
+
     /// From when on the agent's words are about this run.
     #[must_use]
     pub fn heard_from(&self) -> Timestamp {
@@ -379,6 +402,7 @@ impl TaskEvent {
             Self::TypingBegun { .. } => "typing-begun",
             Self::Taken { .. } => "taken",
             Self::TryAgain { .. } => "try-again",
+            Self::Paused { .. } => "paused",
             Self::Ended { .. } => "ended",
             Self::Filed { .. } => "filed",
             Self::Cancel => "cancel",
@@ -447,6 +471,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
+            | E::Paused { .. }
             | E::Ended { .. }
             | E::Filed { .. } => not_now(),
         },
@@ -463,6 +488,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
+            | E::Paused { .. }
             | E::Ended { .. }
             | E::Filed { .. } => not_now(),
         },
@@ -480,6 +506,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
+            | E::Paused { .. }
             | E::Ended { .. }
             | E::Filed { .. }
             | E::Hold
@@ -531,6 +558,10 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
                     Stop::Cancelled | Stop::Yielded | Stop::Again => Ok(Same),
                 }
             }
+            E::Paused { run: id, .. } => {
+                same_run(run, id)?;
+                Ok(Now(Phase::Working(Run { pauses: run.pauses + 1, ..run.clone() })))
+            }
             E::Ended { run: id, ending } => {
                 same_run(run, id)?;
                 Ok(Now(Phase::Filing(Filing { run: Some(run.clone()), ending: ending.clone() })))
@@ -548,6 +579,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
+            | E::Paused { .. }
             | E::Ended { .. }
             | E::Cancel
             | E::Hold
@@ -566,6 +598,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
+            | E::Paused { .. }
             | E::Ended { .. }
             | E::Filed { .. }
             | E::Cancel

@@ -2,7 +2,7 @@
 //! In: a step of `decide`. Out: effects through the ports, each told to the owner. On an error everything done so far stays,
 //! and the next decision goes on from there.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{
     Tools,
@@ -13,7 +13,7 @@ use crate::{
         command::{Action, Refused, RefusedKind},
         event::Event,
         ids::TaskKey,
-        session::{Incarnation, Role, Session, SessionEvent, SessionPhase},
+        session::{Activity, Incarnation, Role, Session, SessionEvent, SessionPhase},
         task::{Delivery, Ending, Run, TaskEvent},
         task_file::{Reading, clean, read},
     },
@@ -36,6 +36,14 @@ impl Job {
             Step::Nothing | Step::Wait(_) => Ok(()),
             Step::Open(program) => self.open(&program, None).await,
             Step::OpenWith(program, run) => self.open(&program, Some(&run)).await,
+            Step::Resume => match self.session.phase.incarnation() {
+                Some(incarnation) => {
+                    self.tell(SessionEvent::Resume { of: incarnation.id.clone(), not_before: None }).await
+                }
+                None => Ok(()),
+            },
+            Step::Reopen(resume) => self.reopen(&resume).await,
+            Step::Continue(run) => self.go_on(&run).await,
             Step::OpenDedicated => self.open_dedicated().await,
             Step::End { why, retire } => self.end(&why, retire).await,
             Step::Deliver(run) => self.deliver(&run).await,
@@ -83,6 +91,7 @@ impl Job {
             account: program.account.clone(),
             workdir: program.workdir.clone(),
             resume: None,
+            prompt: None,
             task,
         };
         let opened = match self.tools.agents.launch(&request).await {
@@ -127,7 +136,7 @@ impl Job {
 
     /// Ends a program that was started in this pool session and never told of: the answer to the start was lost, or it could
     /// not be saved. Only a pane that carries our mark.
-    async fn end_stray(&self) -> Result<(), String> {
+    pub(super) async fn end_stray(&self) -> Result<(), String> {
         if self.session.role == Role::Dedicated || self.session.phase.incarnation().is_some() {
             return Ok(());
         }
@@ -149,33 +158,23 @@ impl Job {
         let Some(row) = row else { return Ok(()) };
         let panes = self.tools.terminal.panes().await.map_err(|e| e.to_string())?;
         let present = panes.into_iter().find(|pane| pane.session == *name);
-        let (pane, agent) = match (present, &row.agent) {
+        let (pane, agent, account, conversation) = match (present, &row.agent) {
             // The operator's own: looked at, never changed.
-            (Some(pane), agent) => (pane, agent.clone()),
+            (Some(pane), agent) => (pane, agent.clone(), None, None),
             (None, None) => {
-                let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());
-                let launch = Launch {
-                    session: name.clone(),
-                    incarnation: (self.tools.new_id)(),
-                    argv: vec![shell, "-l".to_owned()],
-                    env: Vec::new(),
-                    workdir: row.workdir.clone(),
-                    keep_dead: false,
-                };
-                (self.opened(self.tools.terminal.open(&launch).await).await?, None)
+                let launch = self.shell((self.tools.new_id)(), row.workdir.clone());
+                (self.opened(self.tools.terminal.open(&launch).await).await?, None, None, None)
             }
             (None, Some(agent)) => {
-                let account = {
-                    let snapshot = self.tools.live.snapshot();
-                    snapshot.accounts.iter().find(|a| a.agent == *agent && a.active).map(|a| a.name.clone())
-                };
+                let account = self.tools.live.snapshot().under(agent).name().cloned();
                 let request = LaunchRequest {
                     session: name.clone(),
                     incarnation: (self.tools.new_id)(),
                     agent: agent.clone(),
-                    account,
+                    account: account.clone(),
                     workdir: row.workdir.clone(),
                     resume: None,
+                    prompt: None,
                     task: None,
                 };
                 let mut plan = match self.tools.agents.launch(&request).await {
@@ -183,7 +182,8 @@ impl Job {
                     Err(error) => return self.tell(SessionEvent::OpenFailed(error.to_string())).await,
                 };
                 plan.launch.keep_dead = false;
-                (self.opened(self.tools.terminal.open(&plan.launch).await).await?, Some(agent.clone()))
+                let pane = self.opened(self.tools.terminal.open(&plan.launch).await).await?;
+                (pane, Some(agent.clone()), account, plan.conversation)
             }
         };
         let default = self.tools.config.borrow().pool.autonomous.agent.clone();
@@ -191,9 +191,9 @@ impl Job {
             id: pane.incarnation.unwrap_or_default(),
             session: name.clone(),
             agent: agent.unwrap_or(default),
-            account: None,
+            account,
             workdir: row.workdir,
-            conversation: None,
+            conversation,
             pane: pane.id,
             pid: pane.pid,
             started: self.tools.clock.now(),
@@ -201,7 +201,23 @@ impl Job {
         self.tell(SessionEvent::Opened(incarnation)).await
     }
 
-    async fn opened(&self, result: Result<crate::ports::Pane, TerminalError>) -> Result<crate::ports::Pane, String> {
+    /// A person's shell.
+    pub(super) fn shell(&self, incarnation: String, workdir: PathBuf) -> Launch {
+        let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());
+        Launch {
+            session: self.session.name.clone(),
+            incarnation,
+            argv: vec![shell, "-l".to_owned()],
+            env: Vec::new(),
+            workdir,
+            keep_dead: false,
+        }
+    }
+
+    pub(super) async fn opened(
+        &self,
+        result: Result<crate::ports::Pane, TerminalError>,
+    ) -> Result<crate::ports::Pane, String> {
         match result {
             Ok(pane) => Ok(pane),
             Err(error) => {
@@ -211,7 +227,8 @@ impl Job {
         }
     }
 
-    /// Ends the program with its whole process tree. Only a pool session's: the owner refuses `Ending` for a dedicated one.
+    /// Ends the program with its whole process tree. The owner refuses `Ending` for a dedicated session that isn't to go on with
+    /// its conversation.
     pub(super) async fn end(&self, why: &str, retire: bool) -> Result<(), String> {
         let name = &self.session.name;
         if matches!(self.session.phase, SessionPhase::Starting(_)) {
@@ -227,6 +244,10 @@ impl Job {
         self.tell(SessionEvent::Ending).await?;
         if let Some(pane) = self.pane() {
             let grace = self.tools.config.borrow().lifecycle.stop_grace;
+            if self.session.role == Role::Dedicated {
+                // Its pane would go with its program, and whoever looks at it with it.
+                self.tools.terminal.keep(&pane).await.map_err(|e| e.to_string())?;
+            }
             self.tools.terminal.terminate(&pane, grace).await.map_err(|e| e.to_string())?;
         }
         if retire {
@@ -305,6 +326,11 @@ impl Job {
             Action::Exit(_) | Action::Restart(_) if self.session.role == Role::Dedicated => {
                 Err(Refused::new(RefusedKind::NotPermitted, "a dedicated session's agent is never ended from here"))
             }
+            // An agent that its account has stopped goes on with its conversation.
+            Action::Restart(_) if self.session.task.is_some() && self.session.verdict.activity == Activity::Limited => {
+                let told = self.carry_out(Step::Resume).await;
+                told.map_err(|error| Refused::new(RefusedKind::Failed, error))
+            }
             Action::Exit(_) | Action::Restart(_) => match &self.session.phase {
                 SessionPhase::Starting(_) | SessionPhase::Up(_) => {
                     let ended = self.end("a person asked for it", false).await;
@@ -312,7 +338,7 @@ impl Job {
                 }
                 SessionPhase::Down | SessionPhase::Ending(_) | SessionPhase::Dead { .. } => Ok(()),
             },
-            Action::Retry(_) | Action::Reload => return Ok(()),
+            Action::Retry(_) | Action::Swap | Action::Reload => return Ok(()),
         };
         let result = result.map(|()| "ok".to_owned());
         self.propose(vec![Event::RequestDone { id, result }]).await
@@ -328,7 +354,7 @@ impl Job {
         self.tools.terminal.keys(&pane, &keys).await.map_err(|error| refused(&error))
     }
 
-    async fn input(&self, text: &str) -> Result<(), Refused> {
+    pub(super) async fn input(&self, text: &str) -> Result<(), Refused> {
         let (text, _) = clean(text.trim_end_matches('\n'));
         let pane = self.pane().ok_or_else(|| Refused::new(RefusedKind::Unavailable, "no agent runs there"))?;
         self.tools.terminal.paste(&pane, &text).await.map_err(|error| refused(&error))?;

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::resume::{GIVE_UP_AFTER, going_on, onward};
 use crate::{
-    config::Lifecycle,
+    config::{Lifecycle, Switcher},
     model::{
         ids::{AccountName, AgentName},
-        session::{Activity, Role, Session, SessionPhase},
+        session::{Activity, Resume, Role, Session, SessionPhase},
+        snapshot::Under,
         task::{Delivery, Ending, Phase, Run, Status, Stop, Task},
     },
     ports::PromptBy,
@@ -38,6 +40,13 @@ pub enum Wanted {
     Dedicated,
 }
 
+/// What of the configuration steps depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings<'a> {
+    pub lifecycle: &'a Lifecycle,
+    pub switcher: &'a Switcher,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     Nothing,
@@ -46,6 +55,12 @@ pub enum Step {
     Open(Program),
     /// Starts a `command` agent together with its task.
     OpenWith(Program, Run),
+    /// Notes that its conversation is to go on in a fresh program.
+    Resume,
+    /// Starts the program that goes on with a conversation.
+    Reopen(Resume),
+    /// Types the words to go on: they were not taken at the start.
+    Continue(Run),
     /// The operator's session is missing.
     OpenDedicated,
     /// Ends the program; `retire` removes the tmux session too.
@@ -75,31 +90,27 @@ pub enum Step {
 
 /// The next step. `task` is the assigned task, if there still is one.
 #[must_use]
-pub fn decide(
+pub fn decide<'a>(
     session: &Session,
     task: Option<&Task>,
     wanted: &Wanted,
+    under: impl Fn(&AgentName) -> Under<'a>,
     prompt_by: impl Fn(&AgentName) -> PromptBy,
-    lifecycle: &Lifecycle,
+    settings: &Settings<'_>,
     now: Timestamp,
 ) -> Step {
-    if session.role == Role::Dedicated {
-        return match &session.phase {
-            SessionPhase::Down => {
-                when(session.start_after(lifecycle.restart_first, lifecycle.restart_max), now, Step::OpenDedicated)
-            }
-            SessionPhase::Dead { .. } => Step::Clear,
-            SessionPhase::Starting(_) | SessionPhase::Up(_) | SessionPhase::Ending(_) => Step::Nothing,
-        };
-    }
     if let SessionPhase::Ending(_) = session.phase {
-        return Step::End { why: "going on with what was begun".to_owned(), retire: matches!(wanted, Wanted::Nothing) };
+        let retire = matches!(wanted, Wanted::Nothing) && session.resume.is_none();
+        return Step::End { why: "going on with what was begun".to_owned(), retire };
+    }
+    if session.role == Role::Dedicated {
+        return dedicated(session, under, settings, now);
     }
     match &session.task {
         Some(assignment) => match task.map(|task| &task.phase) {
             Some(Phase::Working(run)) if run.id == assignment.run => {
                 let note = task.and_then(|task| task.note.as_deref());
-                with_run(session, run, note, prompt_by, lifecycle, now)
+                with_run(session, run, note, under(&run.agent), prompt_by, settings, now)
             }
             // The queue service frees the session when the result is on disk.
             Some(Phase::Filing(filing)) if filing.run.as_ref().is_some_and(|run| run.id == assignment.run) => {
@@ -115,13 +126,57 @@ pub fn decide(
             )
             | None => Step::Free,
         },
-        None => without_task(session, wanted, lifecycle, now),
+        None => without_task(session, wanted, under, settings.lifecycle, now),
     }
 }
 
-fn without_task(session: &Session, wanted: &Wanted, lifecycle: &Lifecycle, now: Timestamp) -> Step {
+fn dedicated<'a>(
+    session: &Session,
+    under: impl Fn(&AgentName) -> Under<'a>,
+    settings: &Settings<'_>,
+    now: Timestamp,
+) -> Step {
+    if let Some(resume) = &session.resume {
+        let gives_up = session.phase == SessionPhase::Down && session.failures >= GIVE_UP_AFTER;
+        // Without a conversation it is a shell.
+        let conversation = resume.conversation.clone().filter(|_| !gives_up);
+        let resume = Resume { conversation, ..resume.clone() };
+        return going_on(session, &resume, None, under(&resume.agent), settings, now);
+    }
+    match &session.phase {
+        SessionPhase::Down => {
+            let at = session.start_after(settings.lifecycle.restart_first, settings.lifecycle.restart_max);
+            when(at, now, Step::OpenDedicated)
+        }
+        SessionPhase::Dead { .. } => Step::Clear,
+        // Only an agent whose account is known is moved; a shell, or anything that isn't known, is left alone.
+        SessionPhase::Starting(incarnation) | SessionPhase::Up(incarnation) if incarnation.account.is_some() => {
+            onward(session, incarnation, under(&incarnation.agent), settings, now).unwrap_or(Step::Nothing)
+        }
+        SessionPhase::Starting(_) | SessionPhase::Up(_) | SessionPhase::Ending(_) => Step::Nothing,
+    }
+}
+
+fn without_task<'a>(
+    session: &Session,
+    wanted: &Wanted,
+    under: impl Fn(&AgentName) -> Under<'a>,
+    lifecycle: &Lifecycle,
+    now: Timestamp,
+) -> Step {
     let retire = !matches!(wanted, Wanted::Warm(_));
     match &session.phase {
+        SessionPhase::Starting(incarnation) | SessionPhase::Up(incarnation)
+            if incarnation.account.as_ref() != under(&incarnation.agent).name() =>
+        {
+            Step::End { why: "another account is active".to_owned(), retire }
+        }
+        SessionPhase::Up(incarnation)
+            if session.verdict.activity == Activity::Limited
+                && matches!(under(&incarnation.agent), Under::Account(_)) =>
+        {
+            Step::End { why: "its limit has passed".to_owned(), retire }
+        }
         SessionPhase::Down => match wanted {
             Wanted::Warm(program) => {
                 let at = session.start_after(lifecycle.restart_first, lifecycle.restart_max);
@@ -153,11 +208,15 @@ fn with_run(
     session: &Session,
     run: &Run,
     note: Option<&str>,
+    under: Under<'_>,
     prompt_by: impl Fn(&AgentName) -> PromptBy,
-    lifecycle: &Lifecycle,
+    settings: &Settings<'_>,
     now: Timestamp,
 ) -> Step {
-    if let Some(over) = over(run, now) {
+    let lifecycle = settings.lifecycle;
+    // The time that an agent stands still for its account is not the task's.
+    let stands = session.resume.is_some() || session.verdict.activity == Activity::Limited;
+    if let Some(over) = over(run, now).filter(|over| !(stands && *over == Over::TimedOut)) {
         let ended = matches!(session.phase, SessionPhase::Down | SessionPhase::Dead { .. } | SessionPhase::Ending(_));
         if run.delivery != Delivery::NotBegun && !ended {
             return Step::End { why: over.why(run, note), retire: false };
@@ -173,9 +232,39 @@ fn with_run(
             }
         };
     }
-    let program = Program { agent: run.agent.clone(), account: run.account.clone(), workdir: run.workdir.clone() };
+    if let Some(resume) = &session.resume {
+        let why = match (&session.phase, &resume.conversation) {
+            (SessionPhase::Down, None) => "its conversation is not known, so it can't go on".to_owned(),
+            (SessionPhase::Down, Some(id)) if session.failures >= GIVE_UP_AFTER => {
+                format!("conversation {id} could not be resumed {} times in a row", session.failures)
+            }
+            (
+                SessionPhase::Down
+                | SessionPhase::Starting(_)
+                | SessionPhase::Up(_)
+                | SessionPhase::Ending(_)
+                | SessionPhase::Dead { .. },
+                _,
+            ) => return going_on(session, resume, Some(run), under, settings, now),
+        };
+        if run.attempt < run.attempts_allowed {
+            return Step::GiveBack { run: run.clone(), why: format!("{why}; tried again") };
+        }
+        return finish(run, failed(why, Some(session.screen.plain.clone()), now));
+    }
+    let program = Program { agent: run.agent.clone(), account: under.name().cloned(), workdir: run.workdir.clone() };
     let timeout = deadline(run);
     match (&session.phase, &run.delivery) {
+        (SessionPhase::Down | SessionPhase::Starting(_) | SessionPhase::Up(_), Delivery::NotBegun) if matches!(under, Under::Blocked(account) if account.is_out()) =>
+        {
+            let account = under.name().map(ToString::to_string).unwrap_or_default();
+            Step::GiveBack { run: run.clone(), why: format!("account {account} can't be used now") }
+        }
+        (SessionPhase::Down | SessionPhase::Starting(_) | SessionPhase::Up(_), Delivery::NotBegun)
+            if matches!(under, Under::Blocked(_)) =>
+        {
+            Step::Nothing
+        }
         // Only when it failed for this run too: else a claim and its return would chase each other.
         (SessionPhase::Down, Delivery::NotBegun)
             if session.failures >= GIVE_BACK_AFTER && session.since > run.claimed =>
@@ -223,7 +312,10 @@ fn with_run(
             }
         }
         (SessionPhase::Up(_), Delivery::Begun) => Step::Confirm(run.clone()),
-        (SessionPhase::Up(_), Delivery::Taken { .. }) => timeout.map_or(Step::Nothing, Step::Wait),
+        (SessionPhase::Up(incarnation), Delivery::Taken { .. }) => {
+            let timeout = timeout.filter(|_| !stands).map_or(Step::Nothing, Step::Wait);
+            onward(session, incarnation, under, settings, now).unwrap_or(timeout)
+        }
         (SessionPhase::Dead { .. }, Delivery::NotBegun) => Step::Clear,
         (SessionPhase::Dead { exit, .. }, Delivery::Begun | Delivery::Taken { .. }) => {
             let error = format!("{} ended in the middle of the task ({exit:?})", run.agent);
@@ -237,7 +329,7 @@ fn with_run(
     }
 }
 
-fn starting(session: &Session, lifecycle: &Lifecycle, now: Timestamp) -> Step {
+pub(super) fn starting(session: &Session, lifecycle: &Lifecycle, now: Timestamp) -> Step {
     // A dialog, or a person who looks at it: what is missing is an answer, not another start.
     if matches!(session.verdict.activity, Activity::Waiting(_)) || session.attached > 0 {
         return Step::Nothing;
@@ -292,10 +384,10 @@ fn finish(run: &Run, ending: Ending) -> Step {
     Step::Finish { run: run.clone(), ending }
 }
 
-fn after(at: Timestamp, wait: std::time::Duration) -> Timestamp {
+pub(super) fn after(at: Timestamp, wait: std::time::Duration) -> Timestamp {
     at.saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
 }
 
-fn when(at: Timestamp, now: Timestamp, step: Step) -> Step {
+pub(super) fn when(at: Timestamp, now: Timestamp, step: Step) -> Step {
     if at <= now { step } else { Step::Wait(at) }
 }

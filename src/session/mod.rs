@@ -5,6 +5,8 @@
 mod act;
 pub mod decide;
 mod deliver;
+mod reopen;
+pub mod resume;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,13 +20,13 @@ use tokio::{sync::watch, task::JoinSet};
 
 use self::{
     act::Job,
-    decide::{Program, Step, Wanted, decide},
+    decide::{Program, Settings, Step, Wanted, decide},
 };
 use crate::{
     config::Config,
     live::Live,
     model::{
-        ids::SessionName,
+        ids::{AgentName, SessionName},
         session::{Role, Session},
         snapshot::Snapshot,
     },
@@ -166,7 +168,9 @@ impl Sessions {
         let task = session.task.as_ref().and_then(|a| snapshot.tasks.get(&a.task));
         let wanted = self.wanted(&config, snapshot, session);
         let prompt_by = |agent: &_| self.tools.agents.prompt_by(agent);
-        decide(session, task.map(AsRef::as_ref), &wanted, prompt_by, &config.lifecycle, now)
+        let under = |agent: &AgentName| snapshot.under(agent);
+        let settings = Settings { lifecycle: &config.lifecycle, switcher: &config.switcher };
+        decide(session, task.map(AsRef::as_ref), &wanted, under, prompt_by, &settings, now)
     }
 
     /// What a session is for while it has no task.
@@ -182,7 +186,7 @@ impl Sessions {
         let Some(first) = snapshot.projects.first() else { return Wanted::Nothing };
         let known = session.phase.incarnation().map(|i| i.workdir.clone());
         let workdir = known.or_else(|| self.workdirs.get(&session.name).cloned()).unwrap_or_else(|| first.path.clone());
-        let account = snapshot.accounts.iter().find(|account| account.agent == pool.agent && account.active);
-        Wanted::Warm(Program { agent: pool.agent.clone(), account: account.map(|a| a.name.clone()), workdir })
+        let account = snapshot.under(&pool.agent).name().cloned();
+        Wanted::Warm(Program { agent: pool.agent.clone(), account, workdir })
     }
 }

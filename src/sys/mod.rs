@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod dirs;
 pub mod disk;
+pub mod homes;
 pub mod lock;
 pub mod process;
 pub mod state;

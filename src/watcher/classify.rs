@@ -2,18 +2,31 @@
 //! In: signals in the order they came, the settings, `now`. Out: a verdict with its evidence; whether a run is over. Pure.
 //!
 //! The rule: the best-ranked source that says anything decides (status file, hook, transcript, title, screen). A turn that
-//! failed on a limit outranks the idle look that follows it. A run is over when its turn ended with nothing left in the
+//! failed on a limit outranks the idle look that follows it. A limit that nothing but a screen shows is the last resort:
+//! see `shown`. A run is over when its turn ended with nothing left in the
 //! background, or failed; an idle look alone is never the end for an agent that tells when its turns end.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::model::{
-    evidence::{Failure, Look, Meaning, Signal, Source, WaitingFor},
-    session::{Activity, Verdict},
-    task::{Delivery, Run},
+use crate::{
+    model::{
+        evidence::{Failure, Look, Meaning, Signal, Source, WaitingFor},
+        session::{Activity, Verdict},
+        task::{Delivery, Run},
+    },
+    watcher::shown::{ScreenLimit, Shown, limit_of},
 };
+
+/// What the operator chose of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// `watcher.idle_timeout`.
+    pub stalled_after: Duration,
+    /// `quota.confirm`: readings of a screen after which a limit that only it shows is believed.
+    pub confirm: u32,
+}
 
 /// How long an agent that doesn't tell about its turns has to look idle before its turn counts as ended.
 const QUIET_END: Duration = Duration::from_secs(3);
@@ -45,8 +58,12 @@ pub struct History {
     was_busy: bool,
     /// Since when it is watched; what happened before was not seen.
     watched_since: Option<Timestamp>,
+    /// A prompt was taken by this incarnation.
+    prompted: bool,
     /// Since when a dialog has been on the screen; kept until something shows that it is gone.
     asked_since: Option<Timestamp>,
+    /// A limit that only the screen shows.
+    shown: Shown,
 }
 
 impl History {
@@ -64,6 +81,7 @@ impl History {
             }
             Meaning::Busy => {
                 self.states.insert(signal.source, signal.clone());
+                self.shown.works();
             }
             Meaning::PromptTaken { .. } => {
                 // A transcript is written late: its record of a prompt may come after the hook that tells of the end.
@@ -72,7 +90,11 @@ impl History {
                     self.was_busy = false;
                 }
                 self.states.insert(signal.source, signal.clone());
+                self.prompted = true;
+                self.shown.works();
             }
+            // Says nothing of what the agent does.
+            Meaning::Used { .. } => {}
             Meaning::TurnEnded { .. } | Meaning::TurnFailed { .. } | Meaning::Interrupted => {
                 // No hook tells of an interrupt, so an earlier hook's word would stand for ever.
                 if matches!(signal.meaning, Meaning::Interrupted)
@@ -103,7 +125,10 @@ impl History {
         self.forget_answered(look, now);
         let busy = look.signals.iter().any(|s| matches!(s.meaning, Meaning::Busy | Meaning::Waiting { .. }));
         self.was_busy |= busy;
-        if busy || !look.ready {
+        if look.signals.iter().any(|s| s.meaning == Meaning::Busy) {
+            self.shown.works();
+        }
+        if busy || !look.ready || limit_of(look).is_some() {
             self.idle_look_since = None;
         } else {
             self.idle_look_since.get_or_insert(now);
@@ -111,6 +136,19 @@ impl History {
         let kind = |signal: &Option<Signal>| signal.as_ref().map(|s| (s.rule.clone(), s.meaning.clone()));
         let after = (self.states.get(&Source::Title).cloned(), self.states.get(&Source::Screen).cloned());
         (kind(&before.0), kind(&before.1)) != (kind(&after.0), kind(&after.1))
+    }
+
+    /// Takes a reading of the screen as it stands now, for the limit that it may show.
+    pub fn read_limit(&mut self, look: &Look, now: Timestamp) {
+        self.shown.read(look, now);
+    }
+
+    /// What the screen alone says of a limit: nothing while anything says that the agent is at work, or when a better source
+    /// has told how the turn ended.
+    #[must_use]
+    pub fn screen_limit(&self, confirm: u32) -> Option<ScreenLimit<'_>> {
+        let at_work = self.states.values().any(|signal| signal.meaning == Meaning::Busy);
+        self.shown.limit(confirm).filter(|_| self.turn.is_none() && !at_work)
     }
 
     /// A dialog that was on the screen and is gone has been answered, though no hook and no record tells of it.
@@ -156,6 +194,12 @@ impl History {
         late || self.states.get(&Source::Transcript).is_some_and(|signal| is_end(&signal.meaning))
     }
 
+    /// Whether this incarnation has taken a prompt: by its own word, or, where it `tells` none, because it was seen at work.
+    #[must_use]
+    pub fn has_begun(&self, tells: bool) -> bool {
+        self.prompted || self.turn.is_some() || (!tells && self.was_busy)
+    }
+
     /// For an agent that tells nothing: its prompt counted as taken because its screen showed it at work.
     pub fn assume_busy(&mut self) {
         self.was_busy = true;
@@ -175,6 +219,7 @@ fn is_end(meaning: &Meaning) -> bool {
         | Meaning::Busy
         | Meaning::PromptTaken { .. }
         | Meaning::Waiting { .. }
+        | Meaning::Used { .. }
         | Meaning::Exited { .. } => false,
     }
 }
@@ -186,14 +231,22 @@ pub fn classify(
     at_task: bool,
     ready: bool,
     last_change: Timestamp,
-    stalled_after: Duration,
+    settings: Settings,
     now: Timestamp,
 ) -> Verdict {
+    let stalled_after = settings.stalled_after;
     let mut evidence = history.evidence();
-    let limit =
-        history.turn.as_ref().filter(|s| matches!(s.meaning, Meaning::TurnFailed { failure: Failure::Limit, .. }));
-    if let Some(limit) = limit {
-        evidence.retain(|signal| signal != limit);
+    let of_account = |failure: &Failure| matches!(failure, Failure::Limit(_) | Failure::Login);
+    let limit = history
+        .turn
+        .as_ref()
+        .filter(|s| matches!(&s.meaning, Meaning::TurnFailed { failure, .. } if of_account(failure)));
+    let on_screen = match history.screen_limit(settings.confirm) {
+        Some(ScreenLimit::Believed(signal)) => Some(signal),
+        Some(ScreenLimit::Suspected(_)) | None => None,
+    };
+    if let Some(limit) = limit.or(on_screen) {
+        evidence.retain(|signal| signal != limit && (on_screen.is_none() || signal.source != Source::Screen));
         evidence.insert(0, limit.clone());
         return Verdict { activity: Activity::Limited, since: limit.at, evidence, last_change };
     }
@@ -220,7 +273,7 @@ pub fn classify(
             (false, true) => Activity::Idle,
             (false, false) => Activity::Unknown,
         },
-        Meaning::Started { .. } | Meaning::Exited { .. } => Activity::Unknown,
+        Meaning::Started { .. } | Meaning::Used { .. } | Meaning::Exited { .. } => Activity::Unknown,
     };
     Verdict { activity, since, evidence, last_change }
 }
@@ -280,11 +333,9 @@ pub fn over(history: &History, run: &Run, tells: bool, now: Timestamp) -> Option
             Meaning::TurnEnded { message, background: 0 } => Some(Over::Done { message: message.clone() }),
             Meaning::TurnFailed { failure, message } => match failure {
                 // The task waits with its session: nothing about it failed.
-                Failure::Limit => None,
+                Failure::Limit(_) | Failure::Login => None,
                 Failure::Server => Some(Over::Server { error: message.clone() }),
-                Failure::Billing | Failure::Login | Failure::Request | Failure::Unknown => {
-                    Some(Over::Failed { error: message.clone() })
-                }
+                Failure::Request | Failure::Unknown => Some(Over::Failed { error: message.clone() }),
             },
             Meaning::TurnEnded { background: 1.., .. }
             | Meaning::Interrupted
@@ -293,6 +344,7 @@ pub fn over(history: &History, run: &Run, tells: bool, now: Timestamp) -> Option
             | Meaning::Busy
             | Meaning::PromptTaken { .. }
             | Meaning::Waiting { .. }
+            | Meaning::Used { .. }
             | Meaning::Exited { .. } => None,
         };
     }
@@ -311,8 +363,15 @@ mod tests {
     use super::*;
     use crate::model::{
         ids::{AgentName, RunId, SessionName},
+        limit::{Limit, LimitKind},
         task::{Stop, TextFacts},
     };
+
+    const SETTINGS: Settings = Settings { stalled_after: Duration::from_secs(100), confirm: 2 };
+
+    fn limit() -> Failure {
+        Failure::Limit(Limit { kind: LimitKind::FiveHour, resets_at: None })
+    }
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + seconds).expect("time")
@@ -327,7 +386,7 @@ mod tests {
             id: RunId("r".into()),
             session: SessionName::parse("s").expect("name"),
             agent: AgentName::parse("a").expect("name"),
-            account: None,
+            accounts: Vec::new(),
             workdir: "/".into(),
             attempt: 1,
             attempts_allowed: 1,
@@ -336,6 +395,7 @@ mod tests {
             typed: None,
             delivery: Delivery::Taken { at: at(11) },
             stop: Stop::No,
+            pauses: 0,
             text: TextFacts { sha256: String::new(), identity: String::new(), bytes: 0, modified: at(0) },
         }
     }
@@ -347,7 +407,7 @@ mod tests {
     }
 
     fn activity(signals: &[Signal]) -> Activity {
-        classify(&history(signals), true, true, at(20), Duration::from_secs(100), at(20)).activity
+        classify(&history(signals), true, true, at(20), SETTINGS, at(20)).activity
     }
 
     fn ended(background: u32) -> Meaning {
@@ -363,7 +423,7 @@ mod tests {
         let mut h = history(&[signal(Source::StatusFile, 12, Meaning::Busy)]);
         let look = Look { ready: true, signals: vec![signal(Source::Screen, 20, Meaning::Idle)], ..Look::default() };
         h.see(&look, at(20));
-        assert_eq!(classify(&h, true, true, at(20), Duration::from_secs(100), at(20)).activity, Activity::Working);
+        assert_eq!(classify(&h, true, true, at(20), SETTINGS, at(20)).activity, Activity::Working);
     }
 
     #[test]
@@ -393,7 +453,7 @@ mod tests {
 
     #[test]
     fn a_limit_parks_the_task_and_outranks_the_idle_look() {
-        let signals = [signal(Source::Hook, 12, failed(Failure::Limit)), signal(Source::StatusFile, 13, Meaning::Idle)];
+        let signals = [signal(Source::Hook, 12, failed(limit())), signal(Source::StatusFile, 13, Meaning::Idle)];
         assert_eq!(activity(&signals), Activity::Limited);
         assert_eq!(over(&history(&signals), &run(), true, at(99)), None);
     }
@@ -404,6 +464,60 @@ mod tests {
             [signal(Source::Hook, 12, failed(Failure::Server)), signal(Source::StatusFile, 13, Meaning::Idle)];
         assert_eq!(activity(&signals), Activity::Idle);
         assert_eq!(over(&history(&signals), &run(), true, at(99)), Some(Over::Server { error: "m".into() }));
+    }
+
+    /// An agent with a limit on its screen, after these signals, read three times.
+    fn with_limit_on_screen(signals: &[Signal]) -> History {
+        let mut h = history(signals);
+        let look = Look { ready: true, signals: vec![signal(Source::Screen, 20, failed(limit()))], ..Look::default() };
+        for now in 20..23 {
+            h.see(&look, at(now));
+            h.read_limit(&look, at(now));
+        }
+        h
+    }
+
+    #[test]
+    fn a_limit_that_only_the_screen_shows_counts_when_nothing_better_says_otherwise() {
+        let prompt = |source, at| signal(source, at, Meaning::PromptTaken { prompt: None });
+        let activity = |h: &History| classify(h, true, true, at(22), SETTINGS, at(22)).activity;
+        let alone = with_limit_on_screen(&[prompt(Source::Hook, 11), signal(Source::StatusFile, 13, Meaning::Idle)]);
+        let verdict = classify(&alone, true, true, at(22), SETTINGS, at(22));
+        assert_eq!((verdict.activity, verdict.evidence[0].source), (Activity::Limited, Source::Screen));
+        assert_eq!(verdict.evidence[0].at, at(20));
+        assert_eq!(over(&alone, &run(), false, at(99)), None, "the task waits with its session");
+
+        let otherwise = [
+            ("the status file says busy", signal(Source::StatusFile, 13, Meaning::Busy)),
+            ("a hook tells of a good end", signal(Source::Hook, 13, ended(0))),
+            ("a record tells of a good end", signal(Source::Transcript, 13, ended(0))),
+            ("a hook tells of a server's error", signal(Source::Hook, 13, failed(Failure::Server))),
+            ("a record tells of an interrupt", signal(Source::Transcript, 13, Meaning::Interrupted)),
+        ];
+        for (why, other) in otherwise {
+            let h = with_limit_on_screen(&[prompt(Source::Hook, 11), other]);
+            assert_ne!(activity(&h), Activity::Limited, "{why}");
+            assert_eq!(h.screen_limit(2), None, "{why}");
+        }
+        // An end before the last prompt is of another turn.
+        let h = with_limit_on_screen(&[signal(Source::Hook, 10, ended(0)), prompt(Source::Hook, 11)]);
+        assert_eq!(activity(&h), Activity::Limited);
+        // Drawn again by a resumed agent that was given nothing yet.
+        assert_eq!(activity(&with_limit_on_screen(&[signal(Source::StatusFile, 13, Meaning::Idle)])), Activity::Idle);
+    }
+
+    #[test]
+    fn a_structured_limit_counts_at_once() {
+        for source in [Source::Hook, Source::Transcript] {
+            assert_eq!(activity(&[signal(source, 12, failed(limit()))]), Activity::Limited);
+        }
+    }
+
+    #[test]
+    fn an_agent_that_goes_on_by_itself_after_its_limit_is_at_work() {
+        // Claude Code's own auto-continue tells of itself as a notice, then as a prompt.
+        let goes_on = signal(Source::Hook, 13, Meaning::PromptTaken { prompt: None });
+        assert_eq!(activity(&[signal(Source::Hook, 12, failed(limit())), goes_on]), Activity::Working);
     }
 
     #[test]
@@ -419,7 +533,7 @@ mod tests {
             signal(Source::Transcript, 11, Meaning::PromptTaken { prompt: None }),
             signal(Source::Hook, 12, asks.clone()),
         ]);
-        let activity = |h: &History, now| classify(h, true, true, at(12), Duration::from_secs(100), at(now)).activity;
+        let activity = |h: &History, now| classify(h, true, true, at(12), SETTINGS, at(now)).activity;
         assert_eq!(activity(&h, 12), Activity::Working);
         assert_eq!(activity(&h, 14), Activity::Waiting(WaitingFor::Permission));
         h.see(&Look { signals: vec![signal(Source::Screen, 12, asks)], ..Look::default() }, at(12));
@@ -460,8 +574,8 @@ mod tests {
     #[test]
     fn nothing_new_for_long_is_stalled() {
         let h = history(&[signal(Source::StatusFile, 1, Meaning::Busy)]);
-        assert_eq!(classify(&h, true, true, at(0), Duration::from_secs(100), at(99)).activity, Activity::Working);
-        assert_eq!(classify(&h, true, true, at(0), Duration::from_secs(100), at(100)).activity, Activity::Stalled);
+        assert_eq!(classify(&h, true, true, at(0), SETTINGS, at(99)).activity, Activity::Working);
+        assert_eq!(classify(&h, true, true, at(0), SETTINGS, at(100)).activity, Activity::Stalled);
     }
 
     #[test]

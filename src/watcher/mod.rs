@@ -3,19 +3,25 @@
 //! Never types, starts or ends anything.
 
 pub mod classify;
+mod dedicated;
+mod shown;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{broadcast::error::RecvError, watch};
 
-use self::classify::{History, Over, classify, over, was_taken};
+use self::{
+    classify::{History, Over, Settings, classify, over, was_taken},
+    shown::ScreenLimit,
+};
 use crate::{
     config::Config,
     live::Live,
     model::{
+        account::{Account, AccountEvent, Standing},
         event::{Event, Kind},
-        evidence::{Look, Screen},
+        evidence::{Look, Meaning, Screen, Source},
         ids::SessionName,
         session::{Activity, Incarnation, Role, Screens, Session, SessionEvent, SessionPhase, Verdict},
         snapshot::Snapshot,
@@ -61,6 +67,8 @@ struct Watched {
     look: Look,
     screen_changed: bool,
     files_read: Timestamp,
+    /// No agent was found at the last look into a person's session.
+    missing: bool,
     last_change: Timestamp,
     told_silent: bool,
     screens: Arc<Screens>,
@@ -148,7 +156,21 @@ impl Watcher {
         for (session, pane) in present {
             events.extend(self.session(&snapshot, &session, pane, files_hinted).await);
         }
+        events.extend(snapshot.accounts.iter().filter_map(|account| self.recovered(&snapshot, account)));
         self.live.report(events).await;
+    }
+
+    /// A suspicion whose screen shows something else, or is gone.
+    fn recovered(&self, snapshot: &Snapshot, account: &Account) -> Option<Event> {
+        let Standing::Suspect { session, .. } = &account.standing else { return None };
+        let incarnation = snapshot.sessions.get(session).and_then(|session| session.phase.incarnation());
+        let watched = incarnation
+            .filter(|i| i.account.as_ref() == Some(&account.name))
+            .and_then(|incarnation| self.watched.get(session).filter(|watched| watched.incarnation == incarnation.id));
+        let confirm = self.config.borrow().quota.confirm;
+        let stands = watched.is_some_and(|watched| watched.history.screen_limit(confirm).is_some());
+        let recovered = AccountEvent::Recovered { session: session.clone() };
+        (!stands).then(|| Event::Account(account.name.clone(), recovered))
     }
 
     /// Reads the screens that may have changed, all in one go.
@@ -226,9 +248,10 @@ impl Watcher {
         let now = self.clock.now();
         let name = &session.name;
         let Some(incarnation) = session.phase.incarnation() else { return Vec::new() };
-        let (stalled_after, silent_after) = {
+        let (settings, silent_after) = {
             let config = self.config.borrow();
-            (config.watcher.idle_timeout, config.watcher.silent_after)
+            let settings = Settings { stalled_after: config.watcher.idle_timeout, confirm: config.quota.confirm };
+            (settings, config.watcher.silent_after)
         };
         let of = incarnation.id.clone();
         let agents = self.agents.clone();
@@ -253,7 +276,27 @@ impl Watcher {
         let files_every = if at_rest(session) { FILES_EVERY_IDLE } else { FILES_EVERY };
         if files_hinted || moved || now.duration_since(watched.files_read) >= files_every {
             watched.files_read = now;
+            if session.role == Role::Dedicated && matches!(session.phase, SessionPhase::Up(_)) {
+                let found = agents.find(&incarnation.agent, pane.pid).await;
+                // An agent that is just starting, or a list of processes that changed while it was read.
+                let missing = std::mem::replace(&mut watched.missing, found.is_none());
+                let news = dedicated::news(session, incarnation, pane.pid, found);
+                if let Some(news) = news.filter(|_| missing || !watched.missing) {
+                    // Everything is read again of what runs there now; the hooks were its predecessor's.
+                    let cursor = Cursor { hooks: watched.cursor.hooks, ..Cursor::default() };
+                    (watched.cursor, watched.history, watched.files_read) =
+                        (cursor, History::default(), Timestamp::default());
+                    events.push(Event::Session(name.clone(), news));
+                    return events;
+                }
+            }
             for signal in agents.signals(incarnation, &mut watched.cursor).await {
+                if session.role == Role::Dedicated && signal.source == Source::Hook && signal.at < incarnation.started {
+                    continue;
+                }
+                if let (Meaning::Used { usage }, Some(account)) = (&signal.meaning, &incarnation.account) {
+                    events.push(Event::Account(account.clone(), AccountEvent::Used(usage.clone())));
+                }
                 watched.history.absorb(&signal);
                 watched.last_change = now;
             }
@@ -264,9 +307,14 @@ impl Watcher {
         }
         let look = watched.look.clone();
         watched.history.see(&look, now);
+        // A screen that moved since it was read says nothing of now.
+        if watched.pane_change == Some(pane.change) && !watched.plain_stale {
+            watched.history.read_limit(&look, now);
+        }
+        events.extend(suspicion(snapshot, session, incarnation, watched.history.screen_limit(settings.confirm)));
 
         let verdict =
-            classify(&watched.history, session.task.is_some(), look.ready, watched.last_change, stalled_after, now);
+            classify(&watched.history, session.task.is_some(), look.ready, watched.last_change, settings, now);
         let conversation = watched.history.conversation.clone();
         // Compared with what the owner shows, not with what was sent: a report may have been dropped.
         let named = conversation.is_some() && conversation != incarnation.conversation;
@@ -276,8 +324,12 @@ impl Watcher {
                 SessionEvent::Observed { of: of.clone(), verdict: verdict.clone(), conversation },
             ));
         }
-        if matches!(session.phase, SessionPhase::Starting(_)) && verdict.activity == Activity::Idle && look.ready {
+        if matches!(session.phase, SessionPhase::Starting(_)) && is_up(&verdict, &look) {
             events.push(Event::Session(name.clone(), SessionEvent::Ready { of: of.clone() }));
+        }
+        let goes_on = session.resume.as_ref().is_some_and(|resume| resume.from != incarnation.id);
+        if goes_on && is_up(&verdict, &look) && watched.history.has_begun(agents.tells_prompts(&incarnation.agent)) {
+            events.push(Event::Session(name.clone(), SessionEvent::Resumed { of: of.clone() }));
         }
         let quiet = now.duration_since(watched.last_change);
         let silent = SignedDuration::try_from(silent_after).unwrap_or(SignedDuration::MAX);
@@ -333,6 +385,9 @@ impl Watcher {
         let (status, message, error, screen) = match over {
             Over::Done { message: Some(message) } => (Status::Done, Some(message), None, None),
             Over::Done { message: None } => (Status::Done, None, None, Some(screen)),
+            Over::Server { error } if session.resume.is_some() || self.pauses(session, incarnation, run) => {
+                return self.paused(session, incarnation, run, &error, now);
+            }
             Over::Server { error } => {
                 let again = TaskEvent::TryAgain { run: run.id.clone(), why: error };
                 return vec![Event::Task(assignment.task.clone(), again)];
@@ -350,6 +405,50 @@ impl Watcher {
         };
         vec![Event::Task(assignment.task.clone(), TaskEvent::Ended { run: run.id.clone(), ending })]
     }
+}
+
+impl Watcher {
+    /// Whether an attempt that met a failing server goes on, after a pause, in the same conversation.
+    fn pauses(&self, session: &Session, incarnation: &Incarnation, run: &Run) -> bool {
+        let known = incarnation.conversation.is_some() && self.agents.resumes(&incarnation.agent);
+        known && session.role == Role::Pool && run.pauses < self.config.borrow().watcher.server_retries
+    }
+
+    fn paused(
+        &self,
+        session: &Session,
+        incarnation: &Incarnation,
+        run: &Run,
+        error: &str,
+        now: Timestamp,
+    ) -> Vec<Event> {
+        let Some(assignment) = session.task.as_ref().filter(|_| session.resume.is_none()) else { return Vec::new() };
+        let first = self.config.borrow().watcher.server_pause;
+        let pause = first.saturating_mul(1 << run.pauses.min(16));
+        let at = now.saturating_add(SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX));
+        let why = format!("the provider's server failed: {error}; goes on after {} s", pause.as_secs());
+        let resume = SessionEvent::Resume { of: incarnation.id.clone(), not_before: Some(at.unwrap_or(now)) };
+        vec![
+            Event::Session(session.name.clone(), resume),
+            Event::Task(assignment.task.clone(), TaskEvent::Paused { run: run.id.clone(), why }),
+        ]
+    }
+}
+
+/// A limit that only a screen shows and that nobody was told of yet. One that is believed is told with the verdict.
+fn suspicion(
+    snapshot: &Snapshot,
+    session: &Session,
+    incarnation: &Incarnation,
+    shown: Option<ScreenLimit<'_>>,
+) -> Option<Event> {
+    let account = snapshot.account(incarnation.account.as_ref()?)?;
+    let signal = match shown {
+        Some(ScreenLimit::Suspected(signal)) if signal.at > account.believed_from => signal.clone(),
+        Some(ScreenLimit::Suspected(_) | ScreenLimit::Believed(_)) | None => return None,
+    };
+    let suspected = AccountEvent::Suspected { session: session.name.clone(), signal };
+    (account.standing == Standing::Usable).then(|| Event::Account(account.name.clone(), suspected))
 }
 
 /// Wakes on a new picture in which a session moved; the watcher's own reports don't matter to it.
@@ -370,6 +469,15 @@ async fn moved(snapshots: &mut watch::Receiver<Arc<Snapshot>>) {
         if phases(&snapshots.borrow_and_update()) != before {
             return;
         }
+    }
+}
+
+/// Whether an agent is past its start: at its prompt, or at the one that it was started with.
+fn is_up(verdict: &Verdict, look: &Look) -> bool {
+    match verdict.activity {
+        Activity::Idle => look.ready,
+        Activity::Working | Activity::Limited => true,
+        Activity::Unknown | Activity::Waiting(_) | Activity::Stalled => false,
     }
 }
 

@@ -45,8 +45,16 @@ fn claude_goes_on_after_an_interrupt() {
 }
 
 /// Without this Claude Code tries 11 times in three minutes.
-const FEW_RETRIES: Play<'static> =
-    Play { cli: ME, args: ACCEPT, env: &[("CLAUDE_CODE_MAX_RETRIES", "1")], subscription: false, trusted: true };
+const FEW_RETRIES: Play<'static> = Play {
+    cli: ME,
+    args: ACCEPT,
+    env: &[("CLAUDE_CODE_MAX_RETRIES", "1")],
+    subscription: false,
+    trusted: true,
+    accounts: 1,
+    sessions: 1,
+    more: "watcher: {server_retries: 0}",
+};
 
 #[test]
 fn claude_is_not_limited_by_a_server_s_fault() {

@@ -43,14 +43,26 @@ fn codex_goes_on_after_an_interrupt() {
     scenario::an_interrupted_task_goes_on_by_input(ME);
 }
 
+/// The first failure of the server ends the attempt.
+const NO_PAUSES: Play<'static> = Play {
+    cli: ME,
+    args: "",
+    env: &[],
+    subscription: false,
+    trusted: true,
+    accounts: 1,
+    sessions: 1,
+    more: "watcher: {server_retries: 0}",
+};
+
 #[test]
 fn codex_is_not_limited_by_an_overloaded_server() {
-    scenario::a_server_error_is_no_limit(Play::new(ME), Mode::Overloaded);
+    scenario::a_server_error_is_no_limit(NO_PAUSES, Mode::Overloaded);
 }
 
 #[test]
 fn codex_is_not_limited_by_throttling() {
-    scenario::a_server_error_is_no_limit(Play::new(ME), Mode::RateLimit);
+    scenario::a_server_error_is_no_limit(NO_PAUSES, Mode::RateLimit);
 }
 
 #[test]

@@ -10,5 +10,6 @@ mod world;
 
 mod claude;
 mod codex;
+mod failover;
 mod scenario;
 mod stage;

@@ -6,13 +6,14 @@ use std::{
     collections::BTreeMap,
     fs,
     path::PathBuf,
+    process::Command,
     time::{Duration, Instant, SystemTime},
 };
 
 use crate::{
     cli::{self, Clis, Login},
     mock_llm::{MockLlm, Request},
-    world::{Setup, World},
+    world::{self, Setup, World},
 };
 
 /// Longest that anything here may take on a loaded machine.
@@ -27,6 +28,8 @@ pub const ACCEPT: &str = "--permission-mode, acceptEdits, --allowedTools, Bash";
 /// Codex has each conversation named by the model, with a tool like a conversation's own.
 const TITLE: &str = "Generate a concise, single-line task title";
 pub const KEY: &str = "sk-ant-dummy-dummy-dummy-dummy-0001";
+/// Names and keys of the accounts, in the configuration's order.
+pub const ACCOUNTS: [(&str, &str); 2] = [("one", KEY), ("two", "sk-ant-dummy-dummy-dummy-dummy-0002")];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cli {
@@ -54,6 +57,11 @@ pub struct Play<'a> {
     pub subscription: bool,
     /// The agent knows the project's directory.
     pub trusted: bool,
+    /// How many of `ACCOUNTS` there are.
+    pub accounts: usize,
+    pub sessions: u32,
+    /// Further lines of the configuration.
+    pub more: &'a str,
 }
 
 impl Play<'_> {
@@ -62,7 +70,12 @@ impl Play<'_> {
             Cli::Claude => ACCEPT,
             Cli::Codex => "",
         };
-        Self { cli, args, env: &[], subscription: false, trusted: true }
+        Self { cli, args, env: &[], subscription: false, trusted: true, accounts: 1, sessions: 1, more: "" }
+    }
+
+    /// Two accounts that can reach their limits.
+    pub fn failover(cli: Cli) -> Self {
+        Self { subscription: cli == Cli::Claude, accounts: 2, ..Self::new(cli) }
     }
 }
 
@@ -75,15 +88,28 @@ pub struct Stage {
 impl Stage {
     /// Starts everything and waits for the agent's prompt; `None` where the CLIs can't be installed.
     pub fn set(play: Play<'_>) -> Option<Self> {
+        Self::make(play, None)
+    }
+
+    /// The same with a session of a person's, in which the agent runs, too.
+    pub fn set_with_dedicated(play: Play<'_>, name: &str) -> Option<Self> {
+        Self::make(play, Some(name))
+    }
+
+    fn make(play: Play<'_>, dedicated: Option<&str>) -> Option<Self> {
         let clis = cli::clis()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let mock = runtime.block_on(MockLlm::start());
-        let mut setup = Setup { agent: play.cli.name().to_owned(), ..Setup::agents(1) };
+        let mut setup = Setup { agent: play.cli.name().to_owned(), ..Setup::agents(play.sessions) };
         // The directory's name is known only when the world is there, and the configuration names it.
         let mut world = World::prepare(&setup);
-        configure(&mut setup, play, &clis, &world, mock.port());
-        world.configure(&setup);
+        if let Some(name) = dedicated {
+            let (workdir, agent) = (world.path("web"), play.cli.name());
+            setup.more_pool =
+                format!("  dedicated: [{{name: {name}, workdir: {}, agent: {agent}}}]\n", workdir.display());
+        }
+        configure(&mut setup, play, &clis, &mut world, mock.port());
         let begun = Instant::now();
         world.run();
         let stage = Self { world, mock, _runtime: runtime };
@@ -182,26 +208,46 @@ fn after_tool(request: &Request) -> bool {
     text.contains("\"tool_result\"") || text.contains("_output\"")
 }
 
-fn configure(setup: &mut Setup, play: Play<'_>, clis: &Clis, world: &World, port: u16) {
-    let home = world.path("account");
-    let workdir = world.path(if play.trusted { "web" } else { "nothing" });
-    let (program, mut env) = match play.cli {
-        Cli::Claude => {
-            let login = if play.subscription { Login::Subscription { token: KEY } } else { Login::ApiKey(KEY) };
-            (&clis.claude, cli::claude_home(&home, &workdir, port, login))
-        }
-        Cli::Codex => (&clis.codex, cli::codex_home(&home, &workdir, port, KEY)),
-    };
-    env.extend(play.env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-    let env: BTreeMap<String, String> = env;
+fn configure(setup: &mut Setup, play: Play<'_>, clis: &Clis, world: &mut World, port: u16) {
     let name = play.cli.name();
+    let workdir = world.path(if play.trusted { "web" } else { "nothing" });
+    let program = match play.cli {
+        Cli::Claude => &clis.claude,
+        Cli::Codex => &clis.codex,
+    };
+    let accounts: Vec<String> = ACCOUNTS[..play.accounts]
+        .iter()
+        .map(|(account, key)| {
+            let home = world.path(&format!("account-{account}"));
+            let mut env = match play.cli {
+                Cli::Claude if play.subscription => {
+                    cli::claude_home(&home, &workdir, port, Login::Subscription { token: key })
+                }
+                Cli::Claude => cli::claude_home(&home, &workdir, port, Login::ApiKey(key)),
+                Cli::Codex => cli::codex_home(&home, &workdir, port, key),
+            };
+            env.extend(play.env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+            let env: BTreeMap<String, String> = env;
+            format!(
+                "{{name: {account}, agent: {name}, home: {}, owned: {}, env: {}}}",
+                home.display(),
+                play.trusted,
+                serde_json::to_string(&env).expect("a map of texts"),
+            )
+        })
+        .collect();
     setup.more_agents = format!(", {name}: {{kind: {name}, program: {}, args: [{}]}}", program.display(), play.args);
-    setup.more = format!(
-        "accounts: [{{name: one, agent: {name}, home: {}, owned: {}, env: {}}}]",
-        home.display(),
-        play.trusted,
-        serde_json::to_string(&env).expect("a map of texts"),
-    );
+    setup.more = format!("accounts: [{}]\n{}", accounts.join(", "), play.more);
     let home: PathBuf = world.path("home");
     setup.env = vec![("HOME".to_owned(), home.display().to_string()), ("TZ".to_owned(), "UTC".to_owned())];
+    world.configure(setup);
+    if play.accounts > 1 {
+        let fixed = Command::new(world::program())
+            .args(["check", "--fix", "--config"])
+            .arg(world.path("config.yaml"))
+            .env("HOME", &home)
+            .output()
+            .expect("check");
+        println!("{}", String::from_utf8_lossy(&fixed.stdout));
+    }
 }

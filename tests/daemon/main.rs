@@ -4,7 +4,10 @@
 #[path = "../support/daemon.rs"]
 mod world;
 
+mod dedicated;
+mod failover;
 mod hazards;
+mod homes;
 mod queue;
 mod restart;
 mod sessions;

@@ -66,13 +66,18 @@ fn a_task_that_takes_too_long_is_ended() {
 
 #[test]
 fn a_limit_parks_the_task_and_a_server_error_never_looks_like_one() {
-    let world = World::start(&Setup::agents(2));
-    world.submit("parked", "demo: limit\n");
-    world.until("a limited session", || world.status()["sessions"].to_string().contains("\"limited\""));
-    assert_eq!(world.word("tasks/parked/state"), "working");
+    let world = World::start(&Setup::agents(2).more("watcher: {server_retries: 0}"));
     world.submit("server", "---\nretries: 0\n---\ndemo: server-error\n");
     let result = world.result("failed/server.md");
     assert!(result.contains("error:"), "{result}");
+    world.submit("parked", "demo: limit\n");
+    world.until("a limited session", || world.status()["sessions"].to_string().contains("\"limited\""));
+    assert_eq!(world.word("tasks/parked/state"), "working");
+    // The agent has no account to change: what else there is waits with it.
+    world.submit("waits", "hello\n");
+    world.until("the second task", || {
+        world.mount("tasks/waits/state").exists() && world.word("tasks/waits/state") == "queued"
+    });
     assert_eq!(world.events().matches("\"kind\":\"limit\"").count(), 1, "{}", world.events());
 }
 

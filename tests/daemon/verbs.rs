@@ -79,6 +79,8 @@ fn reload_applies_what_it_can_and_says_what_it_can_not() {
     world.ok("sed -i 's/settle: 100ms/settle: 300ms/; s/100x30/120x30/' config.yaml; echo reload > $MNT/control");
     world.until("the new value", || world.read("config.yaml").is_ok_and(|text| text.contains("300ms")));
     assert!(world.events().contains("a restart is needed for changes in tmux"), "{}", world.events());
+    let control = world.read("control").expect("control");
+    assert!(control.contains(": ok: ") && control.contains("a restart is needed for changes in tmux"), "{control}");
     world.ok("echo 'nonsense: 1' >> config.yaml");
     assert!(!world.sh("echo reload > $MNT/control").status.success());
     assert!(world.read("control").expect("control").contains("nonsense"));

@@ -46,6 +46,7 @@ fn verb(path: &str, written: &str) -> Option<String> {
     let session = |name: &str| SessionName::parse(&name.replace("NAME", "n")).ok();
     let scope = match parts.as_slice() {
         ["control"] => Scope::Daemon,
+        ["accounts", "active"] => Scope::ActiveAccount,
         ["tasks", id, "control"] => Scope::Task(TaskKey::parse(&format!("web:{id}"))?),
         ["sessions", name, "control"] => Scope::Session(session(name)?),
         ["sessions", name, "keys"] => Scope::Keys(session(name)?),
@@ -157,6 +158,7 @@ fn wrong_commands_are_found() {
         "claude-failover wait task",
         "cat $MNT/sessions/ccl-auto-11/nothing",
         "echo explode > $MNT/control",
+        "echo two words > $MNT/accounts/active",
         "echo 'priority many' > $MNT/tasks/x/control",
         "cp examples/nothing.yaml x",
         "cargo run -- explode",

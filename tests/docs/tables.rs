@@ -62,6 +62,7 @@ fn kinds() -> Vec<(RefusedKind, &'static str)> {
         RefusedKind::Unavailable,
         RefusedKind::TryAgain,
         RefusedKind::Failed,
+        RefusedKind::Unclean,
         RefusedKind::NotPermitted,
         RefusedKind::Paused,
         RefusedKind::TooLong,
@@ -69,11 +70,16 @@ fn kinds() -> Vec<(RefusedKind, &'static str)> {
     ];
     let told = |kind| match kind {
         RefusedKind::Invalid => "unknown verb, wrong arguments, not UTF-8",
-        RefusedKind::NotFound => "no such task or session",
-        RefusedKind::Busy => "the state of the task or session doesn't allow it now; another text is being written",
+        RefusedKind::NotFound => "no such task, session or account",
+        RefusedKind::Busy => {
+            "a swap is under way; the state of the task or session doesn't allow it now; another text is being written"
+        }
         RefusedKind::Unavailable => "no agent runs there that could take it",
-        RefusedKind::TryAgain => "the supervisor does not answer in time; nothing is known of the outcome",
-        RefusedKind::Failed => "it was tried and failed, or the state can't be saved",
+        RefusedKind::TryAgain => {
+            "no other account can be used now; the supervisor does not answer in time; nothing is known of the outcome"
+        }
+        RefusedKind::Unclean => "a swap is half done and could not be undone: nothing swaps until `clear-partial`",
+        RefusedKind::Failed => "it was tried and failed or rolled back, or the state can't be saved",
         RefusedKind::NotPermitted => "never done to a dedicated session",
         RefusedKind::Paused => "not given in this version",
         RefusedKind::TooLong => "more bytes than one write or message may have",

@@ -33,7 +33,7 @@ fn refusals_reach_the_shell_with_their_errno() {
     }
     assert_eq!(world.calls(), "", "nothing was done");
     let control = world.ok("cat control");
-    assert!(control.contains("\"explode\\n\": EINVAL: unknown verb in \"explode\"; known: pause"), "{control}");
+    assert!(control.contains("\"explode\\n\": EINVAL: unknown verb in \"explode\"; known: swap pause"), "{control}");
     let uid = nix::unistd::geteuid();
     assert!(control.contains(&format!("(uid {uid} pid ")) && control.contains(" bash)"), "{control}");
 }
@@ -120,6 +120,7 @@ fn shared_with_others_the_permission_bits_hold_and_the_group_may_use_verbs() {
         "cat sessions/ccl-auto-11/pane",
         "cat control",
         "echo pause > control",
+        "echo compte2 > accounts/active",
         "echo hold > tasks/fix/control",
         "echo Enter > sessions/ccl-auto-11/keys",
         "echo hi > sessions/ccl-auto-11/input",
@@ -131,7 +132,9 @@ fn shared_with_others_the_permission_bits_hold_and_the_group_may_use_verbs() {
     }
     let member = other("--groups 4321", "echo pause > control");
     assert!(member.status.success(), "{}", String::from_utf8_lossy(&member.stderr));
-    assert_eq!(world.calls().matches("verb ").count(), 1);
+    let member = other("--groups 4321", "echo compte2 > accounts/active");
+    assert!(member.status.success(), "{}", String::from_utf8_lossy(&member.stderr));
+    assert_eq!(world.calls().matches("verb ").count(), 2);
 }
 
 #[test]

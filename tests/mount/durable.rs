@@ -52,14 +52,15 @@ fn in_order(trace: &[String], parts: &[&[&str]]) {
 fn what_is_saved_or_moved_into_the_inbox_is_on_disk_when_the_call_returns() {
     let world = World::new();
     world.ok("mkdir projects/web/doing && echo m > projects/web/doing/m.md");
-    let strace = Strace::attach(&world, &["-e", "trace=fsync,renameat2,pwrite64,unlinkat"]);
+    let strace = Strace::attach(&world, &["-e", "trace=fsync,renameat2,unlinkat"]);
     world.ok("echo x > inbox/x.md");
     world.ok("mv projects/web/doing/m.md inbox/");
     world.ok("mv inbox/m.md done/");
     world.ok("rm inbox/x.md");
     world.ok("echo log > projects/web/log");
     let trace = strace.end(&world);
-    in_order(&trace, &[&["pwrite64(", "x.md"], &["fsync(", "x.md"]]);
+    // An empty file is not worth one: it came after the write.
+    in_order(&trace, &[&["fsync(", "x.md"]]);
     assert!(trace.iter().any(|line| line.contains("fsync(") && line.contains("/inbox>")), "{trace:#?}");
     in_order(
         &trace,
@@ -107,4 +108,21 @@ fn a_file_whose_fsync_failed_once_is_never_called_good_again() {
     strace.end(&world);
     drop(file);
     std::fs::File::open(&path).expect("a new open").sync_all().expect("a new open is a new promise");
+}
+
+#[test]
+fn data_goes_past_the_server_where_the_kernel_lets_it() {
+    let script = "echo x > inbox/x.md && cat inbox/x.md > /dev/null && echo y >> inbox/x.md";
+    let calls = |world: &World| {
+        let strace = Strace::attach(world, &["-e", "trace=pread64,pwrite64,ioctl"]);
+        world.ok(script);
+        assert_eq!(std::fs::read(world.real("inbox/x.md")).expect("a read"), b"x\ny\n");
+        strace.end(world)
+    };
+    let trace = calls(&World::new());
+    let given = trace.iter().any(|line| line.contains("ioctl(") && !line.contains("EPERM") && !line.contains("= -1"));
+    let seen = trace.iter().any(|line| line.contains("x.md") && line.contains("64("));
+    assert!(given != seen, "either the kernel has the file or the server reads and writes it: {trace:#?}");
+    let trace = calls(&World::with(&[("MOUNT_ORDINARY", "1")]));
+    in_order(&trace, &[&["pwrite64(", "x.md"], &["pread64(", "x.md"], &["pwrite64(", "x.md"]]);
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use claude_failover::fake::{Inner, Rng};
+use claude_failover::{
+    fake::{Inner, Rng},
+    ports::QueueDir,
+};
 
 /// Where a text is, as far as people made it so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +46,11 @@ impl Jobs {
         let mut front = String::new();
         if rng.chance(500) || retries != 1 {
             front.push_str(&format!("---\nretries: {retries}\npriority: {}\n", rng.within(0, 20)));
-            match rng.below(6) {
+            match rng.below(8) {
                 0 => front.push_str("agent: mute\n"),
                 1 => front.push_str("agent: sh\n"),
                 2 => front.push_str("workdir: sub\n"),
+                3 | 4 => front.push_str("agent: typed\n"),
                 _ => {}
             }
             if rng.chance(150) {
@@ -117,6 +121,21 @@ impl Jobs {
         for job in self.all.values_mut() {
             if job.fate == Fate::Ours && !inner.violations.is_empty() {
                 job.fate = Fate::Theirs;
+            }
+        }
+    }
+
+    /// What is called done was brought to its end by an agent that tells of ends.
+    pub fn check_results(&self, inner: &mut Inner) {
+        let done: Vec<String> = (inner.disk.iter())
+            .filter(|((_, dir, _), _)| *dir == QueueDir::Done)
+            .map(|(_, file)| String::from_utf8_lossy(&file.bytes).into_owned())
+            .collect();
+        for text in done.iter().filter(|text| !text.contains("agent: mute") && !text.contains("agent: sh")) {
+            let Some(token) = Self::token(text) else { continue };
+            let task = text.contains("status: done\n");
+            if task && self.all.contains_key(token) && !inner.completed.iter().any(|task| task.contains(token)) {
+                inner.violation(format!("{token} is called done and no agent has done it"));
             }
         }
     }

@@ -3,7 +3,10 @@
 //!
 //! `SIMULATION_SEEDS=5000` runs more, `SIMULATION_SEED=17` one and prints its trace.
 
+mod calm;
 mod jobs;
+mod mischief;
+mod people;
 mod run;
 mod stories;
 
@@ -58,6 +61,19 @@ fn promises_hold_in_every_seed() {
         ("prompts received", sum(|o| o.tally.receptions)),
         ("tasks done", sum(|o| o.done)),
         ("tasks cancelled", sum(|o| o.cancelled)),
+        ("swaps done", sum(|o| o.tally.swaps)),
+        ("swaps rolled back", sum(|o| o.tally.rolled_back)),
+        ("partial swaps", sum(|o| o.tally.partial)),
+        ("swaps before the wall", sum(|o| o.tally.proactive)),
+        ("crashes during a swap", sum(|o| o.crashes_in_swap)),
+        ("sessions moved with a task", sum(|o| o.tally.moved)),
+        ("sessions moved at work", sum(|o| o.tally.moved_at_work)),
+        ("dedicated sessions moved", sum(|o| o.tally.dedicated_moved)),
+        ("accounts struck", sum(|o| o.tally.strikes)),
+        ("all accounts out", sum(|o| o.tally.all_out)),
+        ("resets waited for", sum(|o| o.tally.resets)),
+        ("texts about limits quoted", sum(|o| o.tally.quotes)),
+        ("suspicions that cleared", sum(|o| o.tally.cleared)),
     ];
     println!("{} seeds: {risks:?}", all.len());
     for (what, count) in risks {

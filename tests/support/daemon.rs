@@ -22,6 +22,8 @@ pub struct Setup {
     pub mode: String,
     /// Further lines of the configuration.
     pub more: String,
+    /// Further lines of `pool:`, indented by two.
+    pub more_pool: String,
     /// Rows of `agents:` beside `demo`.
     pub more_agents: String,
     /// Which agent the pool runs.
@@ -88,7 +90,7 @@ impl World {
              dispatcher: {{settle: {settle}}}\n\
              tmux: {{socket: {socket}, size: 100x30}}\n\
              mount: {{path: {mnt}}}\n\
-             pool:\n  autonomous: {{prefix: pool-, start_index: 11, min: {n}, max: {n}, agent: {agent}}}\n{more}\n",
+             pool:\n  autonomous: {{prefix: pool-, start_index: 11, min: {n}, max: {n}, agent: {agent}}}\n{more_pool}{more}\n",
             web = at("web"),
             api = at("api"),
             home = at("home"),
@@ -99,6 +101,7 @@ impl World {
             mnt = at("mnt"),
             n = setup.agents,
             agent = setup.agent,
+            more_pool = setup.more_pool,
             more = setup.more,
         );
         fs::write(self.path("config.yaml"), config).expect("written");
@@ -116,6 +119,8 @@ impl World {
             .args(["run", "--foreground", "--config"])
             .arg(self.path("config.yaml"))
             .env("STATE_DIRECTORY", self.path("state"))
+            // By default a link in it is turned.
+            .env("HOME", self.path("home"))
             // Never seen in a pane.
             .env("FAKE_API_KEY", "a-secret-of-the-daemon")
             .env("CLAUDE_FAILOVER_LOG", "claude_failover=debug")

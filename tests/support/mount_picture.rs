@@ -4,12 +4,15 @@ use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use claude_failover::{
     model::{
+        account::{Account, Limited, Standing},
         command::{RefusedKind, Writer},
         event::{Counts, Kind, LogLine},
-        evidence::{Meaning, Signal, Source, WaitingFor},
+        evidence::{Failure, Meaning, Signal, Source, WaitingFor},
         ids::{AccountName, AgentName, ProjectName, RunId, SessionName, TaskKey},
-        session::{Activity, Assignment, Incarnation, Role, Screens, Session, SessionPhase, Verdict},
-        snapshot::{Account, Outcome, Project, Snapshot},
+        limit::{Limit, LimitKind, Usage, Window},
+        session::{Activity, Assignment, Incarnation, Resume, Role, Screens, Session, SessionPhase, Verdict},
+        snapshot::{Outcome, Project, Snapshot},
+        swap::{Cause, Partial, Swap, SwapStep, Swapped, Swaps},
         task::{
             Delivery, Ending, Finished, Hold, Origin, Phase, Problem, Run, Status, Stop, Task, TaskSpec, TextFacts,
         },
@@ -49,7 +52,7 @@ pub fn run(session: &str) -> Run {
         id: RunId("run-1".to_owned()),
         session: session_name(session),
         agent: AgentName::parse("claude").expect("an agent name"),
-        account: AccountName::parse("compte1").ok(),
+        accounts: AccountName::parse("compte1").into_iter().collect(),
         workdir: "/tmp".into(),
         attempt: 1,
         attempts_allowed: 2,
@@ -58,6 +61,7 @@ pub fn run(session: &str) -> Run {
         typed: None,
         delivery: Delivery::Taken { at: at(6) },
         stop: Stop::No,
+        pauses: 0,
         text: facts(),
     }
 }
@@ -128,6 +132,81 @@ pub fn session(name: &str, role: Role, phase: SessionPhase) -> Session {
     }
 }
 
+pub fn limit() -> Limit {
+    Limit { kind: LimitKind::FiveHour, resets_at: Some(at(7200)) }
+}
+
+/// What a hook of `failure` says.
+pub fn stopped(failure: Failure) -> Signal {
+    Signal {
+        at: at(4),
+        source: Source::Hook,
+        rule: "stop-failure".to_owned(),
+        text: hostile(),
+        meaning: Meaning::TurnFailed { failure, message: hostile() },
+    }
+}
+
+pub fn account_name(name: &str) -> AccountName {
+    AccountName::parse(name).expect("an account name")
+}
+
+/// One account in each standing; the active one is at its limit.
+fn accounts(dir: &Path) -> Vec<Account> {
+    let (session, signal) = (session_name("ccl-auto-11"), stopped(Failure::Limit(limit())));
+    let limited = Limited {
+        limit: limit(),
+        until: Some(at(7202)),
+        since: at(4),
+        session: session.clone(),
+        signal: signal.clone(),
+    };
+    let broken = Standing::Broken { why: hostile(), since: at(4), signal: Some(stopped(Failure::Login)) };
+    let standings = [
+        ("compte1", Standing::Limited(limited)),
+        ("compte2", Standing::Usable),
+        ("compte3", broken),
+        ("compte4", Standing::Suspect { session, signal }),
+    ];
+    let account = |(name, standing): (&str, Standing)| Account {
+        name: account_name(name),
+        agent: AgentName::parse("claude").expect("an agent name"),
+        agents: vec![AgentName::parse("claude").expect("an agent name")],
+        home: dir.join(name),
+        active: name == "compte1",
+        active_since: at(0),
+        standing,
+        believed_from: at(0),
+        usage: Usage::default(),
+    };
+    let mut accounts: Vec<Account> = standings.map(account).into();
+    let window = |used_percent, resets_at| Window { used_percent, resets_at: Some(at(resets_at)), at: at(6) };
+    accounts[1].usage.0.insert(LimitKind::FiveHour, window(83, 7200));
+    accounts[1].usage.0.insert(LimitKind::Weekly, window(100, 8));
+    accounts
+}
+
+/// A swap under way, one that failed before it, and one left half done: more than there can be at once.
+fn swaps() -> Swaps {
+    let (from, to) = (account_name("compte1"), account_name("compte2"));
+    let cause = Cause::Out { why: hostile() };
+    Swaps {
+        number: 3,
+        failed: 1,
+        current: Some(Swap {
+            number: 3,
+            from: from.clone(),
+            to: to.clone(),
+            cause: cause.clone(),
+            begun: at(5),
+            step: SwapStep::Move,
+            since: at(6),
+        }),
+        last: Some(Swapped { number: 2, from, to, cause, begun: at(1), ended: at(2), error: Some(hostile()) }),
+        partial: Some(Partial { swap: 2, why: hostile(), since: at(2) }),
+    }
+}
+
 /// Two projects, `web` and `api`, whose `.agent-queue`s are below `dir`.
 pub fn picture(dir: &Path) -> Snapshot {
     let counts = Counts { drafts: 1, done: 2, failed: 3 };
@@ -146,19 +225,24 @@ pub fn picture(dir: &Path) -> Snapshot {
     .map(|(name, phase)| (key(name), task(&key(name), phase)));
     let mut working = session("ccl-auto-11", Role::Pool, SessionPhase::Up(incarnation("ccl-auto-11")));
     working.task = Some(Assignment { task: key("web:fix"), run: RunId("run-1".to_owned()) });
+    working.resume = Some(Resume {
+        from: "i".to_owned(),
+        conversation: Some(hostile()),
+        agent: AgentName::parse("claude").expect("an agent name"),
+        workdir: "/tmp".into(),
+        since: at(6),
+        not_before: at(6),
+    });
+    let mut dedicated = session("ccl-1-web", Role::Dedicated, SessionPhase::Up(incarnation("ccl-1-web")));
+    dedicated.verdict.activity = Activity::Limited;
+    dedicated.verdict.evidence = vec![stopped(Failure::Limit(limit()))];
     let sessions = [
         working,
+        dedicated,
         // One whose agent could not be started, and a name of the pool that nothing was started under yet.
         Session { failures: 1, ..session("ccl-auto-12", Role::Pool, SessionPhase::Down) },
         session("ccl-auto-13", Role::Pool, SessionPhase::Down),
-        session("ccl-1-web", Role::Dedicated, SessionPhase::Up(incarnation("ccl-1-web"))),
     ];
-    let account = |name: &str, active| Account {
-        name: AccountName::parse(name).expect("an account name"),
-        agent: AgentName::parse("claude").expect("an agent name"),
-        home: dir.join(name),
-        active,
-    };
     let line = LogLine {
         seq: 1,
         time: at(5),
@@ -176,6 +260,8 @@ pub fn picture(dir: &Path) -> Snapshot {
         result: Err((RefusedKind::Busy, hostile())),
     };
     Snapshot {
+        pool_agent: AgentName::parse("claude").ok(),
+        swaps: Arc::new(swaps()),
         supervisor: "test".into(),
         seq: 1,
         at: at(10),
@@ -183,7 +269,7 @@ pub fn picture(dir: &Path) -> Snapshot {
         paused: false,
         rescan: 0,
         projects: Arc::new(projects.into()),
-        accounts: Arc::new(vec![account("compte1", true), account("compte2", false)]),
+        accounts: Arc::new(accounts(dir)),
         tasks: tasks.into_iter().collect(),
         sessions: sessions.into_iter().map(|session| (session.name.clone(), Arc::new(session))).collect(),
         requests: imbl::OrdMap::new(),

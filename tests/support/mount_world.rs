@@ -50,6 +50,13 @@ impl FakeDaemon {
                 Verb::Cancel(TaskRef::Text(id)) if self.snapshot().find_tasks(id).is_empty() => {
                     return refused(RefusedKind::NotFound, "no such task");
                 }
+                Verb::Swap(Some(name)) if self.snapshot().account(name).is_none() => {
+                    return refused(RefusedKind::NotFound, "no such account");
+                }
+                Verb::Swap(None) => return refused(RefusedKind::TryAgain, "no other account can be used now"),
+                Verb::Swap(Some(name)) if name.as_str() == "compte3" => {
+                    return refused(RefusedKind::Unclean, "a swap is half done");
+                }
                 Verb::Resume => return refused(RefusedKind::Busy, "a swap is under way"),
                 Verb::Reload => return refused(RefusedKind::Failed, "tried and undone"),
                 Verb::Retry(_) => return refused(RefusedKind::TryAgain, "cooldown"),
@@ -76,6 +83,13 @@ impl Backend for FakeDaemon {
         let mut next = (**snapshot).clone();
         next.seq += 1;
         next.paused |= text == b"pause\n";
+        if let (Scope::ActiveAccount, Ok(()), Ok(name)) = (&scope, &result, std::str::from_utf8(text))
+            && !name.trim().is_empty()
+        {
+            for account in Arc::make_mut(&mut next.accounts) {
+                account.active = account.name.as_str() == name.trim();
+            }
+        }
         let outcome = Outcome {
             seq: 1,
             at: jiff::Timestamp::now(),
@@ -114,6 +128,9 @@ pub fn options(dir: &Path) -> Options {
 pub fn serve(dir: &Path) {
     let group = std::env::var("MOUNT_CONTROL_GROUP").ok().and_then(|group| group.parse().ok());
     let options = Options { allow_other: group.is_some(), control_gid: group, ..options(dir) };
+    if std::env::var_os("MOUNT_ORDINARY").is_some() {
+        forgo_administration();
+    }
     let mounted = Mounted::mount(&options, Arc::new(FakeDaemon::new(dir))).expect("mounted");
     std::fs::write(dir.join("ready"), "").expect("ready");
     // Each byte stands for a line that the daemon wrote to its event log.
@@ -124,6 +141,21 @@ pub fn serve(dir: &Path) {
         mounted.events_grew();
     }
     mounted.unmount().expect("unmounted");
+}
+
+/// Gives up the capabilities of root in this thread and those it starts. File data then goes the ordinary way, and
+/// mounting takes fusermount3, as for any user.
+fn forgo_administration() {
+    // The version and shape of linux/capability.h: a header, then two times effective, permitted, inheritable.
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let mut sets = [0_u32; 6];
+    // SAFETY: both arrays have the size that this version tells of and outlive the calls.
+    unsafe {
+        assert_eq!(libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()), 0);
+        // CAP_SYS_ADMIN of the effective set.
+        sets[0] &= !(1 << 21);
+        assert_eq!(libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()), 0);
+    }
 }
 
 /// A mount and the process that serves it.

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use claude_failover::ports::{Exit, Terminal, TerminalHint};
+use claude_failover::ports::{Exit, Launch, Terminal, TerminalHint};
 
-use crate::world::{World, alive, eventually, file, pane, sh};
+use crate::world::{World, alive, eventually, file, pane, session, sh, tmux_id};
 
 const GRACE: Duration = Duration::from_millis(300);
 
@@ -92,4 +92,40 @@ async fn a_death_is_hinted_at_once() {
     let hint = tokio::time::timeout(Duration::from_secs(5), hints.recv()).await.expect("a hint").expect("a hint");
     assert_eq!(hint, TerminalHint::Panes);
     assert_eq!(pane(&tmux, "a").await.expect("the pane").exit, Some(Exit::Signal(9)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_s_pane_is_kept_for_the_next_program_and_goes_with_it() {
+    let world = World::new();
+    let tmux = world.connect().await;
+    let of_person = |incarnation: &str| Launch {
+        incarnation: incarnation.into(),
+        keep_dead: false,
+        ..sh("mine", "exec sleep 1000")
+    };
+    let first = tmux.open(&of_person("i1")).await.expect("opening");
+    let mut client = world.operator(&["-C", "attach", "-t", "=mine"]);
+    let mut client =
+        client.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().expect("tmux");
+    let attached = || async { pane(&tmux, "mine").await.filter(|pane| pane.attached == 1) };
+    eventually("the client", attached).await;
+    world.says(&["resize-window", "-t", "=mine:", "-x", "77", "-y", "22"]);
+
+    tmux.keep(&first.id).await.expect("keeping");
+    tmux.terminate(&first.id, GRACE).await.expect("ending");
+    let dead = attached().await.expect("the pane and the client stay");
+    assert!(dead.exit.is_some() && dead.id == first.id);
+    let second = tmux.open(&of_person("i2")).await.expect("opening in place");
+    assert_eq!(tmux_id(&second.id), tmux_id(&first.id));
+    assert_ne!(second.pid, first.pid);
+    attached().await.expect("the client stays");
+    assert_eq!(world.says(&["display-message", "-p", "-t", "=mine:", "#{window_width}x#{window_height}"]), "77x22");
+
+    // From now on the session goes with its program again.
+    tmux.terminate(&second.id, GRACE).await.expect("ending");
+    eventually("the session is gone", || async { pane(&tmux, "mine").await.is_none().then_some(()) }).await;
+    client.kill().expect("ending the client");
+    client.wait().expect("the client");
+    tmux.keep(&second.id).await.expect("a pane that is gone is success");
+    tmux.close(&session("mine")).await.expect("so is a session");
 }

@@ -1,4 +1,4 @@
-//! Directories: projects, queues, account homes, state, mountpoint.
+//! Directories: projects, queues, state, mountpoint.
 
 use std::{
     io::ErrorKind,
@@ -12,10 +12,7 @@ use nix::{
 };
 
 use super::{Report, Scene};
-use crate::{
-    cli::mountinfo,
-    config::{self, AgentKind},
-};
+use crate::cli::mountinfo;
 
 /// The queue's directory in a project (INTERFACE 1).
 const QUEUE: &str = ".agent-queue";
@@ -114,28 +111,6 @@ fn queue(key: &str, missing: &[PathBuf], project: &str, scene: &Scene<'_>, repor
                 Ok(()) => report.ok(format!("made {}", path.display())),
                 Err(error) => report.problem(key, format!("can't make {}: {error}", path.display()), "make it by hand"),
             }
-        }
-    }
-}
-
-/// How a person makes an account's home.
-fn login(scene: &Scene<'_>, account: &config::Account) -> String {
-    let home = account.home.display();
-    match scene.config.agents.get(&account.agent).map(|agent| agent.kind) {
-        Some(AgentKind::Claude) => format!("log in once with this home: CLAUDE_CONFIG_DIR={home} claude"),
-        Some(AgentKind::Codex) => format!("log in once with this home: CODEX_HOME={home} codex login"),
-        Some(AgentKind::Demo | AgentKind::Command) | None => format!("make it: mkdir -p {home}"),
-    }
-}
-
-pub fn accounts(scene: &Scene<'_>, report: &mut Report) {
-    for (n, account) in scene.config.accounts.iter().enumerate() {
-        let key = format!("accounts[{n}].home");
-        let shown = account.home.display();
-        match look(&account.home, writable()) {
-            Dir::Usable => report.ok(format!("account {}: {shown}", account.name)),
-            Dir::Missing => report.problem(key, format!("{shown} doesn't exist"), login(scene, account)),
-            Dir::Wrong(why) => report.problem(key, format!("{shown} {why}"), "the daemon's user must own it"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `check`: everything that would keep the daemon from working, found in one go.
 //! In: the configuration and the machine. Out: problems with place and remedy. Changes nothing; with `--fix` creates queue
-//! directories, the state directory and the mountpoint where they are missing, and nothing else.
+//! directories, the shared links of homes and what they lead to, the operator's link, the state directory and the mountpoint
+//! where they are missing, and nothing else.
 
 mod dirs;
 mod report;
@@ -14,7 +15,10 @@ use super::{
     exit::{Exit, Failure},
     place,
 };
-use crate::config::{self, Config, Loaded, paths, paths::Lookup};
+use crate::{
+    config::{self, Config, Loaded, paths, paths::Lookup},
+    ports::{HomeFault, HomesReport},
+};
 
 /// What the single checks look at.
 struct Scene<'a> {
@@ -44,7 +48,7 @@ pub fn run(args: &CheckArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
     if let Some(loaded) = &loaded {
         about_file(loaded, &scene, &mut report);
         dirs::projects(&scene, &mut report);
-        dirs::accounts(&scene, &mut report);
+        accounts(&(io.homes)(config, args.fix), config, &mut report);
         tools::agents(&scene, loaded, &mut report);
     }
     dirs::state(&paths::state_dir(io.env), &scene, &mut report);
@@ -56,6 +60,20 @@ pub fn run(args: &CheckArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
     }
     report.write(loaded.as_ref(), io)?;
     Ok(if report.problems() == 0 { Exit::Ok } else { Exit::Failed })
+}
+
+fn accounts(found: &HomesReport, config: &Config, report: &mut Report) {
+    for made in &found.made {
+        report.ok(format!("made {made}"));
+    }
+    for (n, account) in config.accounts.iter().enumerate() {
+        if !found.faults.iter().any(|fault| fault.key == format!("accounts[{n}].home")) {
+            report.ok(format!("account {}: {}", account.name, account.home.display()));
+        }
+    }
+    for HomeFault { key, message, remedy, missing: _ } in &found.faults {
+        report.problem(key, message, remedy);
+    }
 }
 
 fn about_file(loaded: &Loaded, scene: &Scene<'_>, report: &mut Report) {

@@ -12,7 +12,7 @@ impl App {
         let mut footer = "  ready";
         let mut ask = None;
         match &self.phase {
-            Phase::Starting { .. } => {}
+            Phase::Starting { .. } | Phase::LimitMenu => {}
             Phase::Idle => {
                 if self.plan().spinner {
                     self.spun += 1;
@@ -39,6 +39,7 @@ impl App {
         }
         let bottom = match (&self.phase, ask) {
             (Phase::Starting { .. }, _) => Bottom::Nothing,
+            (Phase::LimitMenu, _) => Bottom::LimitMenu,
             (_, Some(ask)) => Bottom::Ask { command: &ask.command, yes: ask.yes },
             (_, None) => Bottom::Box { text: &shown, footer },
         };

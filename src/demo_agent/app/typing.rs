@@ -20,6 +20,13 @@ impl App {
             }
             return None;
         }
+        if matches!(self.phase, Phase::LimitMenu) {
+            match key {
+                Key::Enter | Key::Char('1' | '2') | Key::Escape | Key::CtrlC => self.next_prompt(),
+                Key::Char(_) | Key::Paste(_) | Key::NewLine | Key::Backspace | Key::Up | Key::Down | Key::CtrlD => {}
+            }
+            return None;
+        }
         let armed = std::mem::take(&mut self.armed);
         match key {
             Key::Char(c) => self.input.push(c),

@@ -1,8 +1,15 @@
 //! `metrics`: Prometheus text from a table of names, types and help.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
-use crate::fs::tree::Picture;
+use crate::{
+    fs::tree::Picture,
+    model::{
+        account::{self, Account},
+        limit::{LimitKind, Window},
+        session::{Activity, Session},
+    },
+};
 
 /// Labels and a value.
 type Sample = (Vec<(&'static str, String)>, f64);
@@ -48,7 +55,31 @@ pub const METRICS: &[Metric] = &[
         name: "claude_failover_account_active",
         kind: "gauge",
         help: "1 for the account that new sessions of its agent run under.",
-        samples: accounts,
+        samples: active,
+    },
+    Metric {
+        name: "claude_failover_account_state",
+        kind: "gauge",
+        help: "1 for the state that the account is in.",
+        samples: account_states,
+    },
+    Metric {
+        name: "claude_failover_account_used_percent",
+        kind: "gauge",
+        help: "How much of a window of the account is used, as its agents were told last.",
+        samples: used,
+    },
+    Metric {
+        name: "claude_failover_sessions_limited",
+        kind: "gauge",
+        help: "Sessions stopped by a limit or a lost login of their account.",
+        samples: limited,
+    },
+    Metric {
+        name: "claude_failover_swaps_total",
+        kind: "counter",
+        help: "Swaps that ended, by result; kept over restarts.",
+        samples: swaps,
     },
 ];
 
@@ -124,9 +155,41 @@ fn sessions(picture: &Picture) -> Vec<Sample> {
     by_state.into_iter().map(|(state, n)| (vec![("state", state.to_owned())], count(n))).collect()
 }
 
-fn accounts(picture: &Picture) -> Vec<Sample> {
+fn limited(picture: &Picture) -> Vec<Sample> {
+    let stands = |session: &&Arc<Session>| session.verdict.activity == Activity::Limited;
+    vec![(vec![], count(picture.snapshot.shown_sessions().filter(stands).count() as u64))]
+}
+
+fn swaps(picture: &Picture) -> Vec<Sample> {
+    let swaps = &picture.snapshot.swaps;
+    let results = [("done", swaps.done()), ("failed", swaps.failed)];
+    results.map(|(word, n)| (vec![("result", word.to_owned())], count(n))).into()
+}
+
+fn account_states(picture: &Picture) -> Vec<Sample> {
     let accounts = picture.snapshot.accounts.iter();
-    let sample = |account: &crate::model::snapshot::Account| {
+    let states = accounts.flat_map(|account| account::WORDS.map(|word| (account, word)));
+    let sample = |(account, word): (&Account, &str)| {
+        let labels = vec![("account", account.name.to_string()), ("state", word.to_owned())];
+        (labels, f64::from(u8::from(account.word() == word)))
+    };
+    states.map(sample).collect()
+}
+
+fn used(picture: &Picture) -> Vec<Sample> {
+    let accounts = picture.snapshot.accounts.iter();
+    let windows =
+        accounts.flat_map(|account| account.usage.0.iter().map(move |(kind, window)| (account, kind, window)));
+    let sample = |(account, kind, window): (&Account, &LimitKind, &Window)| {
+        let labels = vec![("account", account.name.to_string()), ("window", super::words::kebab(kind))];
+        (labels, f64::from(window.used_percent_at(picture.now)))
+    };
+    windows.map(sample).collect()
+}
+
+fn active(picture: &Picture) -> Vec<Sample> {
+    let accounts = picture.snapshot.accounts.iter();
+    let sample = |account: &Account| {
         let labels = vec![("account", account.name.to_string()), ("agent", account.agent.to_string())];
         (labels, f64::from(u8::from(account.active)))
     };

@@ -8,5 +8,6 @@ pub mod root;
 pub mod session;
 pub mod status;
 pub mod status_json;
+pub mod swap;
 pub mod task;
 mod words;

@@ -2,15 +2,20 @@
 
 use std::{fmt::Write as _, path::PathBuf};
 
+use jiff::Timestamp;
+
 use crate::{
     fs::{
         clean, clean_colour,
-        render::words,
+        render::{account, words},
         tree::{Object, Picture},
     },
     model::{
+        account as model_account,
         command::{SESSION_VERBS, Verb},
-        session::{Role, Session, SessionPhase},
+        evidence::{Failure, Meaning},
+        session::{Activity, Role, Session, SessionPhase},
+        snapshot::Under,
     },
     ports::Exit,
 };
@@ -58,6 +63,9 @@ pub fn why(picture: &Picture, session: &Session) -> String {
     for signal in evidence {
         let _ = writeln!(out, "overruled: {}", words::signal(now, signal));
     }
+    if let Some(line) = going_on(picture, session) {
+        let _ = writeln!(out, "{line}");
+    }
     let _ = writeln!(out, "last change at the agent: {} ago", words::age(now, session.verdict.last_change));
     if session.drained {
         out.push_str("drained: takes no new task; `echo undrain > control` lets it take tasks again\n");
@@ -73,6 +81,64 @@ pub fn why(picture: &Picture, session: &Session) -> String {
         let _ = writeln!(out, "people looking at it: {}", session.attached);
     }
     clean(&out)
+}
+
+/// Whether its conversation goes on in a fresh program, or waits for an account; one line.
+#[must_use]
+pub fn going_on(picture: &Picture, session: &Session) -> Option<String> {
+    let now = picture.now;
+    if let Some(resume) = &session.resume {
+        let conversation = match &resume.conversation {
+            Some(id) => format!("to go on with conversation {}", clean(id).replace('\n', " ")),
+            None => "but its conversation is not known, so it can't go on".to_owned(),
+        };
+        let pause = (resume.not_before > now).then(|| format!(", not before {}", words::second(resume.not_before)));
+        let blocked = match picture.snapshot.under(&resume.agent) {
+            Under::Blocked(account) => {
+                account::out_of_use(picture, account).map(|out| format!("; account {} {out}", account.name))
+            }
+            Under::Account(_) | Under::NoAccount => None,
+        };
+        return Some(format!(
+            "its agent is replaced {}, {conversation}{}{}",
+            words::since(now, resume.since),
+            pause.unwrap_or_default(),
+            blocked.unwrap_or_default()
+        ));
+    }
+    let incarnation = session.phase.incarnation().filter(|_| session.verdict.activity == Activity::Limited)?;
+    let person = session.role == Role::Dedicated;
+    Some(match picture.snapshot.under(&incarnation.agent) {
+        Under::Blocked(account) => {
+            let out = account::out_of_use(picture, account).unwrap_or_default();
+            format!("parked: account {} {out}, and no other has taken its place", account.name)
+        }
+        Under::Account(account) if incarnation.account.as_ref() != Some(&account.name) => {
+            format!("it moves to account {}", account.name)
+        }
+        Under::Account(account) if person => {
+            format!("account {} can be used again; it goes on when its person says so", account.name)
+        }
+        Under::Account(account) => format!("account {} can be used again; it goes on", account.name),
+        Under::NoAccount => match parked_until(picture, session) {
+            Some(until) => {
+                format!("parked: its agent has no account to swap; its limit ends {}", words::at(now, until))
+            }
+            None => "parked: its agent has no account to swap, and time alone does not help".to_owned(),
+        },
+    })
+}
+
+/// Until when a limit keeps it from going on.
+#[must_use]
+pub fn parked_until(picture: &Picture, session: &Session) -> Option<Timestamp> {
+    let incarnation = session.phase.incarnation().filter(|_| session.verdict.activity == Activity::Limited)?;
+    if let Some(account) = incarnation.account.as_ref().and_then(|name| picture.snapshot.account(name)) {
+        return account.until();
+    }
+    let signal = session.verdict.evidence.first()?;
+    let Meaning::TurnFailed { failure: Failure::Limit(limit), .. } = &signal.meaning else { return None };
+    model_account::until(limit, signal.at)
 }
 
 #[must_use]
@@ -100,7 +166,9 @@ pub fn account(_: &Picture, session: &Session) -> String {
 
 #[must_use]
 pub fn resume_id(_: &Picture, session: &Session) -> String {
-    let id = session.phase.incarnation().and_then(|inc| inc.conversation.as_ref());
+    let known = session.phase.incarnation().and_then(|inc| inc.conversation.as_ref());
+    // Between two programs, the one that the next goes on with.
+    let id = known.or_else(|| session.resume.as_ref()?.conversation.as_ref());
     id.map_or_else(String::new, |id| words::line(id))
 }
 

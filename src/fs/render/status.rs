@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::fs::{
     clean,
-    render::{account, words},
+    render::{swap, words},
     tree::Picture,
 };
 
@@ -22,6 +22,9 @@ pub fn status(picture: &Picture) -> String {
     let _ = writeln!(out, ", up {}", words::age(now, snapshot.since));
     for (topic, problem) in &snapshot.health {
         let _ = writeln!(out, "  {}", cell(&format!("{topic}: {problem}"), 200));
+    }
+    for line in swap::lines(picture) {
+        let _ = writeln!(out, "  {}", cell(&line, 200));
     }
 
     let mut rows = vec![heading(&["QUEUE", "QUEUED", "HELD", "WORKING", "REJECTED", "DONE", "FAILED", "PATH"])];
@@ -50,10 +53,16 @@ pub fn status(picture: &Picture) -> String {
     }
     section(&mut out, &rows);
 
-    let mut rows = vec![heading(&["ACCOUNT", "STATE", "AGENT", "HOME"])];
+    let mut rows = vec![heading(&["ACCOUNT", "STATE", "AGENT", "USED", "UNTIL", "HOME"])];
     for one in snapshot.accounts.iter() {
-        let home = cell(&one.home.to_string_lossy(), 200);
-        rows.push(vec![one.name.to_string(), account::word(one).to_owned(), one.agent.to_string(), home]);
+        rows.push(vec![
+            one.name.to_string(),
+            one.word().to_owned(),
+            one.agent.to_string(),
+            one.usage.used_percent(now).map_or_else(dash, |used| format!("{used}%")),
+            one.until().map_or_else(dash, |until| words::second(until).to_string()),
+            cell(&one.home.to_string_lossy(), 200),
+        ]);
     }
     section(&mut out, &rows);
     out

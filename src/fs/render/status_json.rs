@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     fs::{
         clean,
-        render::{account, task as task_files, words},
+        render::{account, swap, task as task_files, words},
         tree::Picture,
     },
     model::session::SessionPhase,
@@ -52,11 +52,13 @@ pub fn value(picture: &Picture) -> Value {
     let accounts = snapshot.accounts.iter().map(|one| {
         json!({
             "name": one.name,
-            "state": account::word(one),
+            "state": one.word(),
             "why": one_line(&account::why(picture, one)),
             "agent": one.agent,
             "home": one.home.to_string_lossy(),
             "active": one.active,
+            "used": one.usage.used_percent(picture.now),
+            "until": one.until().map(words::second),
         })
     });
     let queues = snapshot.projects.iter().map(|project| {
@@ -83,6 +85,7 @@ pub fn value(picture: &Picture) -> Value {
         "tasks": tasks.collect::<Vec<_>>(),
         "sessions": sessions.collect::<Vec<_>>(),
         "accounts": accounts.collect::<Vec<_>>(),
+        "swap": swap::value(picture),
         "queues": queues.collect::<Vec<_>>(),
     })
 }

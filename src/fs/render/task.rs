@@ -1,11 +1,17 @@
 //! `tasks/<id>/`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use crate::{
-    fs::{clean, render::words, tree::Picture},
+    fs::{
+        clean,
+        render::{account, session, words},
+        tree::Picture,
+    },
     model::{
         command::TASK_VERBS,
+        session::{Activity, Incarnation, Session},
+        snapshot::Under,
         task::{Delivery, Ending, Phase, Run, Stop, Task},
     },
 };
@@ -23,11 +29,12 @@ pub fn why(picture: &Picture, task: &Task) -> String {
         Phase::Held(hold) => {
             let _ = writeln!(out, "{hold}");
         }
-        Phase::Queued => out.push_str(if picture.snapshot.paused {
-            "ready; dispatching is paused: `echo resume > control` in the mount's top directory goes on\n"
-        } else {
-            "ready; waits for a free session\n"
-        }),
+        Phase::Queued if picture.snapshot.paused => {
+            out.push_str("ready; dispatching is paused: `echo resume > control` in the mount's top directory goes on\n")
+        }
+        Phase::Queued => {
+            let _ = writeln!(out, "ready; {}", waits_for(picture, task));
+        }
         Phase::Rejected(problem) => {
             let _ = writeln!(out, "it can't run as it is written: {problem}");
         }
@@ -59,6 +66,38 @@ pub fn why(picture: &Picture, task: &Task) -> String {
     clean(&out)
 }
 
+/// What keeps a ready task from being dispatched.
+fn waits_for(picture: &Picture, task: &Task) -> String {
+    let snapshot = picture.snapshot;
+    let Some(agent) = task.spec.agent.as_ref().or(snapshot.pool_agent.as_ref()) else {
+        return "waits for a free session".to_owned();
+    };
+    match snapshot.under(agent) {
+        Under::Blocked(account) => {
+            let out = account::out_of_use(picture, account).unwrap_or_default();
+            format!("waits for an account of agent {agent}: {} {out}, and no other has taken its place", account.name)
+        }
+        Under::Account(_) => "waits for a free session".to_owned(),
+        Under::NoAccount => {
+            let stands = |session: &&Arc<Session>| {
+                let own = |inc: &Incarnation| inc.agent == *agent && inc.account.is_none();
+                session.verdict.activity == Activity::Limited && session.phase.incarnation().is_some_and(own)
+            };
+            match snapshot.sessions.values().find(stands) {
+                None => "waits for a free session".to_owned(),
+                Some(session) => {
+                    let until = session::parked_until(picture, session);
+                    let until = until.map_or_else(
+                        || "until a person acts".to_owned(),
+                        |until| format!("until its limit ends {}", words::at(picture.now, until)),
+                    );
+                    format!("agent {agent} is stopped by a limit in session {} {until}", session.name)
+                }
+            }
+        }
+    }
+}
+
 fn working(picture: &Picture, run: &Run, out: &mut String) {
     let how_far = match &run.delivery {
         Delivery::NotBegun => "its prompt is not typed yet".to_owned(),
@@ -78,6 +117,9 @@ fn working(picture: &Picture, run: &Run, out: &mut String) {
     });
     if let Some(session) = picture.snapshot.sessions.get(&run.session) {
         let _ = writeln!(out, "the session is {}: {}", session.word(), words::short_why(picture, session));
+        if let Some(line) = session::going_on(picture, session) {
+            let _ = writeln!(out, "{line}");
+        }
     }
 }
 
@@ -103,7 +145,7 @@ pub fn run(_: &Picture, task: &Task) -> String {
     let Some(run) = task.phase.run() else { return String::new() };
     let mut out = String::new();
     let _ = writeln!(out, "run: {}\nsession: {}\nagent: {}", run.id, run.session, run.agent);
-    if let Some(account) = &run.account {
+    for account in &run.accounts {
         let _ = writeln!(out, "account: {account}");
     }
     let _ = writeln!(out, "attempt: {}\nclaimed: {}", run.attempt, run.claimed);

@@ -9,7 +9,7 @@ use crate::{
     fs::{clean, tree::Picture},
     model::{
         command::{RefusedKind, Verb},
-        evidence::{Meaning, Signal, Source},
+        evidence::{Failure, Meaning, Signal, Source},
         session::Session,
         snapshot::Outcome,
     },
@@ -41,6 +41,11 @@ pub fn since(now: Timestamp, at: Timestamp) -> String {
     format!("since {} ({})", second(at), age(now, at))
 }
 
+/// `at 2026-01-01T00:00:00Z (in 12m)`.
+pub fn at(now: Timestamp, at: Timestamp) -> String {
+    format!("at {} (in {})", second(at), age(at, now))
+}
+
 /// One signal as a sentence: source, rule, matched text, age.
 pub fn signal(now: Timestamp, signal: &Signal) -> String {
     let meaning = match &signal.meaning {
@@ -51,14 +56,25 @@ pub fn signal(now: Timestamp, signal: &Signal) -> String {
         Meaning::Waiting { what } => format!("waiting ({})", kebab(what)),
         Meaning::TurnEnded { background: 0, .. } => "turn ended".to_owned(),
         Meaning::TurnEnded { background, .. } => format!("turn ended, {background} tasks in the background"),
-        Meaning::TurnFailed { failure, message } => format!("turn failed ({}): {message}", kebab(failure)),
+        Meaning::TurnFailed { failure, message } => format!("turn failed ({}): {message}", failure_word(failure)),
         Meaning::Interrupted => "interrupted".to_owned(),
+        Meaning::Used { .. } => "usage told".to_owned(),
         Meaning::Exited { .. } => "exited".to_owned(),
     };
     let source = source(signal.source);
     let text = if signal.text.is_empty() { String::new() } else { format!(", matched {:?}", clean(&signal.text)) };
     clean(&format!("{meaning}, from {source}, rule {}{text}, {} ago", signal.rule, age(now, signal.at)))
         .replace('\n', " ")
+}
+
+fn failure_word(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Limit(limit) => limit.kind.word(),
+        Failure::Server => "the provider's server",
+        Failure::Login => "login lost",
+        Failure::Request => "request",
+        Failure::Unknown => "unknown",
+    }
 }
 
 pub fn source(source: Source) -> &'static str {
@@ -141,6 +157,7 @@ pub fn errno_name(kind: RefusedKind) -> &'static str {
         RefusedKind::Unavailable => "ENXIO",
         RefusedKind::TryAgain => "EAGAIN",
         RefusedKind::Failed => "EIO",
+        RefusedKind::Unclean => "EUCLEAN",
         RefusedKind::NotPermitted => "EPERM",
         RefusedKind::Paused => "EROFS",
         RefusedKind::TooLong => "EMSGSIZE",

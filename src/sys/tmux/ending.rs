@@ -47,6 +47,17 @@ impl Tmux {
         Ok(())
     }
 
+    pub(super) async fn keep_dead(&self, pane: &PaneId) -> Result<(), TerminalError> {
+        let what = format!("keeping pane {}", pane.0);
+        let Some(row) = self.row_of(|row| row.target.id() == *pane).await? else { return Ok(()) };
+        let of_window = |name: &str, value: &str| {
+            Command::new("set-option").args(["-q", "-w", "-t", &row.target.pane, name, value])
+        };
+        let line = of_window("remain-on-exit", "on").then(&of_window("remain-on-exit-format", ""));
+        let answer = self.ask(Some(row.target.server), &what, vec![line]).await?;
+        answer.blocks.iter().try_for_each(|block| success(&what, block).map(drop))
+    }
+
     pub(super) async fn close_session(&self, session: &SessionName) -> Result<(), TerminalError> {
         let what = format!("closing session {session}");
         let Some(row) = self.row_of(|row| row.session == *session).await? else { return Ok(()) };

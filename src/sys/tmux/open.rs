@@ -131,22 +131,26 @@ impl Tmux {
     }
 
     fn replace(&self, launch: &Launch, row: &Row, foreign: &[String]) -> Command {
+        // A person's session keeps the size and the options that he gave it.
+        let settings = if launch.keep_dead {
+            self.settings(launch, &row.target.pane, foreign)
+        } else {
+            without(launch, foreign, remain(launch, &row.target.pane))
+        };
         // Without -k, so that tmux itself refuses a program that lives.
         respawn(launch, &row.target.pane, &[])
             .then(&mark(launch, &row.target.pane))
             .then(&self.lister.of_session(&format!("={}:", launch.session)))
-            .after(&self.settings(launch, &row.target.pane, foreign))
+            .after(&settings)
     }
 
     /// Options of the one session and window.
     fn settings(&self, launch: &Launch, target: &str, foreign: &[String]) -> Command {
         let session = format!("={}:", launch.session);
-        let keep = if launch.keep_dead { "on" } else { "off" };
-        let of_window =
-            |name: &str, value: &str| Command::new("set-option").args(["-q", "-w", "-t", target, name, value]);
+        let of_window = |name, value| of_window(target, name, value);
         let of_session = |name: &str, value: &str| Command::new("set-option").args(["-q", "-t", &session, name, value]);
         let (width, height) = (self.options.width.to_string(), self.options.height.to_string());
-        let settings = of_window("remain-on-exit", keep)
+        let settings = remain(launch, target)
             // tmux's own line about the death would push the screen's first line out.
             .then(&of_window("remain-on-exit-format", ""))
             .then(&of_window("automatic-rename", "off"))
@@ -156,9 +160,23 @@ impl Tmux {
             .then(&of_session("detach-on-destroy", "on"))
             // new-session's own size is ignored while somebody is attached elsewhere; and this one stays.
             .then(&Command::new("resize-window").args(["-t", target, "-x", &width, "-y", &height]));
-        let remove = |name: &String| Command::new("set-environment").args(["-t", &session, "-r", name]);
-        foreign.iter().map(remove).fold(settings, |line, next| line.then(&next))
+        without(launch, foreign, settings)
     }
+}
+
+fn of_window(target: &str, name: &str, value: &str) -> Command {
+    Command::new("set-option").args(["-q", "-w", "-t", target, name, value])
+}
+
+fn remain(launch: &Launch, target: &str) -> Command {
+    of_window(target, "remain-on-exit", if launch.keep_dead { "on" } else { "off" })
+}
+
+/// Takes variables out of what the session passes on.
+fn without(launch: &Launch, foreign: &[String], line: Command) -> Command {
+    let session = format!("={}:", launch.session);
+    let remove = |name: &String| Command::new("set-environment").args(["-t", &session, "-r", name]);
+    foreign.iter().map(remove).fold(line, |line, next| line.then(&next))
 }
 
 fn respawn(launch: &Launch, target: &str, flags: &[&str]) -> Command {

@@ -41,6 +41,10 @@ impl Terminal for Tmux {
         opened
     }
 
+    async fn keep(&self, pane: &PaneId) -> Result<(), TerminalError> {
+        self.keep_dead(pane).await
+    }
+
     async fn capture(
         &self,
         panes: &[PaneId],

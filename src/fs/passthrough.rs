@@ -1,0 +1,73 @@
+//! File data past the daemon: the kernel itself reads, writes and maps the real file behind an open one
+//! (`FUSE_PASSTHROUGH`, Linux 6.9 and root). In: opens and closes of real files. Out: the kernel's word for the file, or
+//! nothing, and then data goes the ordinary way. Owns those words. Everything but data still comes to the daemon.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use fuser::BackingId;
+
+use crate::fs::ops::lock;
+
+/// All opens of a file at one time are alike and share one word: the kernel refuses a mixture.
+#[derive(Debug)]
+struct Shared {
+    word: Option<Arc<BackingId>>,
+    opens: usize,
+}
+
+#[derive(Debug, Default)]
+pub struct Passthrough {
+    /// Whether it is worth asking. Never on again once it is off, so a file's opens stay alike.
+    on: AtomicBool,
+    files: Mutex<HashMap<u64, Shared>>,
+}
+
+impl Passthrough {
+    /// The kernel can.
+    pub fn enable(&self) {
+        self.on.store(true, Ordering::SeqCst);
+    }
+
+    /// A real file is being opened; `ask` asks the kernel for its word.
+    pub fn opened(&self, number: u64, ask: impl FnOnce() -> io::Result<BackingId>) -> Option<Arc<BackingId>> {
+        let mut files = lock(&self.files);
+        if !self.on.load(Ordering::SeqCst) && !files.contains_key(&number) {
+            return None;
+        }
+        // Asked under the lock: two opens at once must not get two words.
+        let shared = files.entry(number).or_insert_with(|| Shared { word: self.ask(ask), opens: 0 });
+        shared.opens += 1;
+        shared.word.clone()
+    }
+
+    /// It is closed.
+    pub fn closed(&self, number: u64) {
+        let mut files = lock(&self.files);
+        let Some(shared) = files.get_mut(&number) else { return };
+        shared.opens -= 1;
+        if shared.opens == 0 {
+            files.remove(&number);
+        }
+    }
+
+    fn ask(&self, ask: impl FnOnce() -> io::Result<BackingId>) -> Option<Arc<BackingId>> {
+        match ask() {
+            Ok(word) => Some(Arc::new(word)),
+            Err(error) => {
+                // The right to it, which won't come; other reasons are one file's.
+                if error.kind() == io::ErrorKind::PermissionDenied {
+                    self.on.store(false, Ordering::SeqCst);
+                }
+                tracing::debug!(%error, "file data goes through the daemon");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! An account: one home of an agent CLI, whether it can be used now, and which one to use next.
+//! In: an account and an event. Out: its next standing. The one function that chooses an account is here. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    evidence::Signal,
+    ids::{AccountName, AgentName, SessionName},
+    limit::{Limit, LimitKind, Usage},
+};
+
+/// How long after a limit without any time of its end the account is tried again.
+pub const TRY_AGAIN_AFTER: SignedDuration = SignedDuration::from_hours(1);
+/// Added to a told reset, so that a clock a little ahead of the provider's does not ask too early.
+const RESET_MARGIN: SignedDuration = SignedDuration::from_secs(2);
+/// A reset that has passed when the limit is told is not believed; the account is tried again after this.
+const STALE_RESET_AFTER: SignedDuration = SignedDuration::from_mins(1);
+
+/// What an account whose usage nobody knows counts as, in percent: neither fresh nor full.
+const UNKNOWN_USED: u8 = 50;
+
+/// Every word that `Account::word` has.
+pub const WORDS: [&str; 5] = ["active", "available", "limited", "suspect", "broken"];
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Account {
+    pub name: AccountName,
+    /// The agent of its row in the configuration.
+    pub agent: AgentName,
+    /// The agents that can run under it. Accounts with the same list stand in for each other.
+    pub agents: Vec<AgentName>,
+    pub home: std::path::PathBuf,
+    /// The one of its like that sessions run under.
+    pub active: bool,
+    /// Since when `active` is what it is.
+    pub active_since: Timestamp,
+    pub standing: Standing,
+    /// Evidence from before this time says nothing any more: a reset passed since, or a person said so.
+    pub believed_from: Timestamp,
+    pub usage: Usage,
+}
+
+/// Whether an account can be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    Usable,
+    /// A screen shows a limit that nothing else has confirmed yet.
+    Suspect {
+        session: SessionName,
+        signal: Signal,
+    },
+    Limited(Limited),
+    /// Its login is lost or its home is not whole: a person has to do something.
+    Broken {
+        why: String,
+        since: Timestamp,
+        signal: Option<Signal>,
+    },
+}
+
+/// A limit of an account, and what says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limited {
+    pub limit: Limit,
+    /// When it is tried again; `None` waits for a person.
+    pub until: Option<Timestamp>,
+    pub since: Timestamp,
+    pub session: SessionName,
+    pub signal: Signal,
+}
+
+/// Everything that can happen to an account.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AccountEvent {
+    /// An agent was told how much is used.
+    Used(Usage),
+    /// A screen shows a limit.
+    Suspected { session: SessionName, signal: Signal },
+    /// The screen that showed a limit shows something else.
+    Recovered { session: SessionName },
+    /// A limit is certain.
+    Limited { session: SessionName, signal: Signal, limit: Limit },
+    /// It can't be used until a person does something.
+    Broken { why: String, signal: Option<Signal> },
+    /// The time that was waited for has come.
+    Reset,
+    /// A person says that it can be used, has logged in again, or an agent finished a turn under it.
+    Vouched { why: String },
+}
+
+impl Account {
+    /// The word in `accounts/<name>/state`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match (&self.standing, self.active) {
+            (Standing::Usable, true) => "active",
+            (Standing::Usable, false) => "available",
+            (Standing::Suspect { .. }, _) => "suspect",
+            (Standing::Limited(_), _) => "limited",
+            (Standing::Broken { .. }, _) => "broken",
+        }
+    }
+
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.standing == Standing::Usable
+    }
+
+    /// Whether it is certain that it can't be used.
+    #[must_use]
+    pub fn is_out(&self) -> bool {
+        match self.standing {
+            Standing::Limited(_) | Standing::Broken { .. } => true,
+            Standing::Usable | Standing::Suspect { .. } => false,
+        }
+    }
+
+    /// When it is tried again by itself.
+    #[must_use]
+    pub fn until(&self) -> Option<Timestamp> {
+        match &self.standing {
+            Standing::Limited(limited) => limited.until,
+            Standing::Usable | Standing::Suspect { .. } | Standing::Broken { .. } => None,
+        }
+    }
+
+    /// Whether one can stand in for the other.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.agents == other.agents
+    }
+}
+
+/// What an event makes of an account's standing; `None` leaves it.
+#[must_use]
+pub fn step(account: &Account, event: &AccountEvent, now: Timestamp) -> Option<Standing> {
+    use AccountEvent as E;
+    use Standing as S;
+
+    let old = |signal: &Signal| signal.at <= account.believed_from;
+    match event {
+        E::Used(_) => None,
+        E::Suspected { signal, .. } if old(signal) => None,
+        E::Suspected { session, signal } => match &account.standing {
+            S::Usable => Some(S::Suspect { session: session.clone(), signal: signal.clone() }),
+            S::Suspect { .. } | S::Limited(_) | S::Broken { .. } => None,
+        },
+        E::Recovered { session } => match &account.standing {
+            S::Suspect { session: by, .. } if by == session => Some(S::Usable),
+            S::Usable | S::Suspect { .. } | S::Limited(_) | S::Broken { .. } => None,
+        },
+        E::Limited { signal, .. } if old(signal) => None,
+        E::Limited { session, signal, limit } => {
+            let limited = || {
+                let until = until(limit, signal.at);
+                Limited { limit: *limit, until, since: signal.at, session: session.clone(), signal: signal.clone() }
+            };
+            match &account.standing {
+                S::Usable | S::Suspect { .. } => Some(S::Limited(limited())),
+                // The later word knows better, unless it knows less: two sources tell of the same.
+                S::Limited(known) if known.signal.at < signal.at => {
+                    let next = limited();
+                    let knows_less = limit.resets_at.is_none() && known.until.is_some_and(|until| until > now);
+                    (!knows_less || !limit.kind.resets()).then_some(S::Limited(next))
+                }
+                // The same event, told again by a source that knows more.
+                S::Limited(known)
+                    if known.signal.at == signal.at && known.limit != *limit && limit.resets_at.is_some() =>
+                {
+                    Some(S::Limited(limited()))
+                }
+                S::Limited(_) | S::Broken { .. } => None,
+            }
+        }
+        E::Broken { signal: Some(signal), .. } if old(signal) => None,
+        E::Broken { why, signal } => match &account.standing {
+            S::Broken { why: known, .. } if known == why => None,
+            S::Usable | S::Suspect { .. } | S::Limited(_) | S::Broken { .. } => {
+                Some(S::Broken { why: why.clone(), since: now, signal: signal.clone() })
+            }
+        },
+        E::Reset => match &account.standing {
+            S::Limited(limited) if limited.until.is_some_and(|until| until <= now) => Some(S::Usable),
+            S::Limited(_) | S::Usable | S::Suspect { .. } | S::Broken { .. } => None,
+        },
+        E::Vouched { .. } => match &account.standing {
+            S::Suspect { .. } | S::Limited(_) | S::Broken { .. } => Some(S::Usable),
+            S::Usable => None,
+        },
+    }
+}
+
+/// When an account with such a limit is tried again; `None` when time does not help.
+#[must_use]
+pub fn until(limit: &Limit, seen: Timestamp) -> Option<Timestamp> {
+    if !limit.kind.resets() {
+        return None;
+    }
+    let after = |wait: SignedDuration| seen.saturating_add(wait).unwrap_or(Timestamp::MAX);
+    Some(match limit.resets_at {
+        Some(reset) if reset > seen => reset.saturating_add(RESET_MARGIN).unwrap_or(Timestamp::MAX),
+        Some(_) => after(STALE_RESET_AFTER),
+        None => after(TRY_AGAIN_AFTER),
+    })
+}
+
+/// The account to go to from `from`: usable, the least used first, then in the configuration's order.
+#[must_use]
+pub fn choose<'a>(accounts: &'a [Account], from: &Account, now: Timestamp) -> Option<&'a Account> {
+    let others = accounts.iter().filter(|other| other.is_like(from) && other.name != from.name && other.is_usable());
+    others.min_by_key(|other| other.usage.used_percent(now).unwrap_or(UNKNOWN_USED))
+}
+
+/// Kinds of limits that leave an account unusable without being about time: worth a person's attention.
+#[must_use]
+pub fn needs_a_person(kind: LimitKind) -> bool {
+    !kind.resets()
+}

@@ -1,0 +1,318 @@
+//! What has to happen to the accounts now.
+//! In: the snapshot, the settings, `now`. Out: events to propose, and when to look again. Pure.
+//!
+//! The rule: a limit that has passed is over; an active account that is certainly out makes way for the best usable one of its
+//! like, not sooner than the cooldown after the last swap; with none left nothing moves, and what waits goes on when the
+//! first limit passes.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    config::Quota,
+    model::{
+        account::{self, Account, AccountEvent, Standing},
+        event::Event,
+        session::{Activity, SessionPhase},
+        snapshot::Snapshot,
+        swap::{Cause, SwapEvent},
+    },
+};
+
+/// What a look gives.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Decision {
+    pub events: Vec<Event>,
+    /// When time alone may bring something.
+    pub wake: Option<Timestamp>,
+}
+
+impl Decision {
+    fn at(&mut self, due: Timestamp, now: Timestamp, event: Event) {
+        if due <= now {
+            self.events.push(event);
+        } else {
+            self.wake_at(due);
+        }
+    }
+
+    fn wake_at(&mut self, at: Timestamp) {
+        self.wake = Some(self.wake.map_or(at, |known| known.min(at)));
+    }
+}
+
+#[must_use]
+pub fn decide(snapshot: &Snapshot, quota: &Quota, now: Timestamp) -> Decision {
+    let mut decision = Decision::default();
+    for account in snapshot.accounts.iter() {
+        if let Some(until) = account.until() {
+            decision.at(until, now, Event::Account(account.name.clone(), AccountEvent::Reset));
+        }
+    }
+    // What has passed changes the choice: the next picture has it.
+    if decision.events.is_empty() && snapshot.swaps.current.is_none() && snapshot.swaps.partial.is_none() {
+        for from in snapshot.accounts.iter().filter(|account| account.active) {
+            if let Some((due, event)) = swap(snapshot, from, quota, now) {
+                decision.at(due, now, event);
+            }
+        }
+        // One swap at a time; the other kind of agent has its turn after it.
+        decision.events.truncate(1);
+    }
+    decision.events.extend(health(snapshot));
+    decision
+}
+
+/// The swap away from `from` that is wanted, and when it may begin.
+fn swap(snapshot: &Snapshot, from: &Account, quota: &Quota, now: Timestamp) -> Option<(Timestamp, Event)> {
+    let to = account::choose(&snapshot.accounts, from, now)?;
+    let (cause, earliest) = match &from.standing {
+        Standing::Suspect { .. } => return None,
+        Standing::Limited(limited) => {
+            let why = format!("{} of {}: {}", limited.limit.kind.word(), from.name, limited.signal.text);
+            (Cause::Out { why }, now)
+        }
+        Standing::Broken { why, .. } => (Cause::Out { why: format!("{}: {why}", from.name) }, now),
+        Standing::Usable => {
+            let used_percent = proactive(snapshot, from, to, quota, now)?;
+            (Cause::Proactive { used_percent }, after(from.active_since, quota.min_dwell))
+        }
+    };
+    let cooled = match &snapshot.swaps.last {
+        // A target that failed is not tried again at once; another one is.
+        Some(last) if last.error.is_none() || last.to == to.name => after(last.ended, quota.reactivate_cooldown),
+        Some(_) | None => now,
+    };
+    let event = Event::Swap { from: from.name.clone(), event: SwapEvent::Begin { to: to.name.clone(), cause } };
+    Some((cooled.max(earliest), event))
+}
+
+/// How much of an account is used that should make way before it is used up, at a moment when nobody works under it.
+fn proactive(snapshot: &Snapshot, from: &Account, to: &Account, quota: &Quota, now: Timestamp) -> Option<u8> {
+    let limit = quota.proactive_percent?;
+    let used = from.usage.used_percent(now).filter(|used| u32::from(*used) >= limit)?;
+    let fuller = to.usage.used_percent(now).is_some_and(|other| u32::from(other) >= limit);
+    let quiet = snapshot.sessions.values().all(|session| match &session.phase {
+        SessionPhase::Starting(incarnation) | SessionPhase::Up(incarnation) | SessionPhase::Ending(incarnation) => {
+            let at_work = matches!(session.verdict.activity, Activity::Working | Activity::Waiting(_));
+            incarnation.account.as_ref() != Some(&from.name) || (session.task.is_none() && !at_work)
+        }
+        SessionPhase::Down | SessionPhase::Dead { .. } => true,
+    });
+    (quiet && !fuller).then_some(used)
+}
+
+/// What `health` says of accounts, where it says something else now.
+fn health(snapshot: &Snapshot) -> Vec<Event> {
+    let mut topics = Vec::new();
+    for account in snapshot.accounts.iter() {
+        let problem = match &account.standing {
+            Standing::Broken { why, .. } => Some(format!(
+                "{why}; log in or mend {}, then `echo {} > accounts/active` or `echo swap {} > control`",
+                account.home.display(),
+                account.name,
+                account.name
+            )),
+            Standing::Limited(limited) if account::needs_a_person(limited.limit.kind) => {
+                Some(format!("{}: {}; time alone does not lift it", limited.limit.kind.word(), limited.signal.text))
+            }
+            Standing::Limited(_) | Standing::Usable | Standing::Suspect { .. } => None,
+        };
+        topics.push((format!("account {}", account.name), problem));
+        if account.active {
+            topics.push((format!("accounts of {}", account.agent), all_out(snapshot, account)));
+        }
+    }
+    let news = topics.into_iter().filter(|(topic, problem)| snapshot.health.get(topic) != problem.as_ref());
+    news.map(|(topic, problem)| Event::Health { topic, problem }).collect()
+}
+
+fn all_out(snapshot: &Snapshot, active: &Account) -> Option<String> {
+    let like = || snapshot.accounts.iter().filter(|account| account.is_like(active));
+    if !like().all(Account::is_out) {
+        return None;
+    }
+    let names: Vec<String> = like().map(|account| format!("{} {}", account.name, account.word())).collect();
+    let next = like().filter_map(|account| Some((account.until()?, &account.name))).min();
+    let when = next.map_or_else(
+        || "a person has to do something".to_owned(),
+        |(until, name)| format!("{name} is tried again at {}", second(until)),
+    );
+    Some(format!("none can be used ({}): tasks and sessions wait; {when}", names.join(", ")))
+}
+
+fn second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+fn after(at: Timestamp, wait: std::time::Duration) -> Timestamp {
+    at.saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::model::{
+        account::Limited,
+        evidence::{Failure, Meaning, Signal, Source},
+        ids::{AccountName, AgentName, SessionName},
+        limit::{Limit, LimitKind, Usage, Window},
+        swap::{Partial, Swapped, Swaps},
+    };
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + seconds).expect("time")
+    }
+
+    fn account(name: &str, active: bool) -> Account {
+        Account {
+            name: AccountName::parse(name).expect("name"),
+            agent: AgentName::parse("claude").expect("name"),
+            agents: vec![AgentName::parse("claude").expect("name")],
+            home: format!("/{name}").into(),
+            active,
+            active_since: at(0),
+            standing: Standing::Usable,
+            believed_from: at(0),
+            usage: Usage::default(),
+        }
+    }
+
+    fn limited(kind: LimitKind, until: Option<Timestamp>) -> Standing {
+        let limit = Limit { kind, resets_at: until };
+        let signal = Signal {
+            at: at(1),
+            source: Source::Hook,
+            rule: "r".into(),
+            text: "t".into(),
+            meaning: Meaning::TurnFailed { failure: Failure::Limit(limit), message: "m".into() },
+        };
+        let session = SessionName::parse("s").expect("name");
+        Standing::Limited(Limited { limit, until, since: at(1), session, signal })
+    }
+
+    fn used(percent: u8) -> Usage {
+        let window = Window { used_percent: percent, resets_at: Some(at(9_000)), at: at(1) };
+        Usage([(LimitKind::FiveHour, window)].into())
+    }
+
+    fn snapshot(accounts: Vec<Account>) -> Snapshot {
+        Snapshot { accounts: Arc::new(accounts), ..Snapshot::empty(at(0)) }
+    }
+
+    fn swapped(ended: i64, to: &str, error: Option<&str>) -> Swaps {
+        let last = Swapped {
+            number: 1,
+            from: AccountName::parse("one").expect("name"),
+            to: AccountName::parse(to).expect("name"),
+            cause: Cause::Out { why: String::new() },
+            begun: at(ended),
+            ended: at(ended),
+            error: error.map(str::to_owned),
+        };
+        Swaps { number: 1, last: Some(last), ..Swaps::default() }
+    }
+
+    fn target(decision: &Decision) -> Option<String> {
+        decision.events.iter().find_map(|event| match event {
+            Event::Swap { event: SwapEvent::Begin { to, .. }, .. } => Some(to.to_string()),
+            _ => None,
+        })
+    }
+
+    fn out(accounts: &mut [Account], at: usize) {
+        accounts[at].standing = limited(LimitKind::FiveHour, Some(self::at(1000)));
+    }
+
+    #[test]
+    fn an_account_that_is_out_makes_way_for_the_least_used_one() {
+        let mut accounts = vec![account("one", true), account("two", false), account("three", false)];
+        assert_eq!(target(&decide(&snapshot(accounts.clone()), &Quota::default(), at(10))), None);
+        out(&mut accounts, 0);
+        let quota = Quota::default();
+        assert_eq!(target(&decide(&snapshot(accounts.clone()), &quota, at(10))).as_deref(), Some("two"));
+        // What nobody knows is not fresh: 30 % are better, 97 % are worse.
+        accounts[2].usage = used(30);
+        assert_eq!(target(&decide(&snapshot(accounts.clone()), &quota, at(10))).as_deref(), Some("three"));
+        accounts[2].usage = used(97);
+        assert_eq!(target(&decide(&snapshot(accounts), &quota, at(10))).as_deref(), Some("two"));
+    }
+
+    #[test]
+    fn the_cooldown_holds_for_every_automatic_swap() {
+        let mut accounts = vec![account("one", false), account("two", true), account("three", false)];
+        out(&mut accounts, 1);
+        let mut snapshot = snapshot(accounts);
+        snapshot.swaps = Arc::new(swapped(100, "two", None));
+        let quota = Quota::default();
+        let early = decide(&snapshot, &quota, at(399));
+        assert_eq!((target(&early), early.wake), (None, Some(at(400))));
+        assert_eq!(target(&decide(&snapshot, &quota, at(400))).as_deref(), Some("one"));
+        // A target that failed waits; another one doesn't.
+        snapshot.swaps = Arc::new(swapped(100, "one", Some("its home is not whole")));
+        assert_eq!(target(&decide(&snapshot, &quota, at(101))), None);
+        snapshot.swaps = Arc::new(swapped(100, "three", Some("its home is not whole")));
+        assert_eq!(target(&decide(&snapshot, &quota, at(101))).as_deref(), Some("one"));
+    }
+
+    #[test]
+    fn with_none_left_nothing_moves_until_the_first_reset() {
+        let mut accounts = vec![account("one", true), account("two", false)];
+        out(&mut accounts, 0);
+        accounts[1].standing = limited(LimitKind::Weekly, Some(at(500)));
+        let quota = Quota { reactivate_cooldown: Duration::ZERO, ..Quota::default() };
+        let waits = decide(&snapshot(accounts.clone()), &quota, at(10));
+        assert_eq!((target(&waits), waits.wake), (None, Some(at(500))));
+        let told = waits.events.iter().any(
+            |event| matches!(event, Event::Health { problem: Some(text), .. } if text.contains("two is tried again at")),
+        );
+        assert!(told, "{waits:?}");
+        let over = decide(&snapshot(accounts), &quota, at(500));
+        let name = AccountName::parse("two").expect("name");
+        assert!(over.events.contains(&Event::Account(name, AccountEvent::Reset)), "{over:?}");
+    }
+
+    #[test]
+    fn a_partial_swap_stops_every_other() {
+        let mut accounts = vec![account("one", true), account("two", false)];
+        out(&mut accounts, 0);
+        let mut snapshot = snapshot(accounts);
+        let partial = Partial { swap: 1, why: "w".into(), since: at(1) };
+        snapshot.swaps = Arc::new(Swaps { partial: Some(partial), ..Swaps::default() });
+        assert_eq!(target(&decide(&snapshot, &Quota::default(), at(10))), None);
+    }
+
+    #[test]
+    fn a_suspicion_moves_nothing() {
+        let mut accounts = vec![account("one", true), account("two", false)];
+        let Standing::Limited(Limited { session, signal, .. }) = limited(LimitKind::Unknown, None) else { return };
+        accounts[0].standing = Standing::Suspect { session, signal };
+        assert_eq!(target(&decide(&snapshot(accounts), &Quota::default(), at(10))), None);
+    }
+
+    #[test]
+    fn a_nearly_used_up_account_makes_way_at_a_quiet_moment() {
+        let mut accounts = vec![account("one", true), account("two", false)];
+        accounts[0].usage = used(91);
+        let quota = Quota { proactive_percent: Some(90), ..Quota::default() };
+        assert_eq!(target(&decide(&snapshot(accounts.clone()), &Quota::default(), at(400))), None);
+        let dwells = decide(&snapshot(accounts.clone()), &quota, at(299));
+        assert_eq!((target(&dwells), dwells.wake), (None, Some(at(300))));
+        assert_eq!(target(&decide(&snapshot(accounts.clone()), &quota, at(300))).as_deref(), Some("two"));
+        accounts[1].usage = used(95);
+        assert_eq!(target(&decide(&snapshot(accounts), &quota, at(300))), None);
+    }
+
+    #[test]
+    fn spending_and_credit_wait_for_a_person() {
+        for kind in [LimitKind::Spend, LimitKind::Credit] {
+            let limit = Limit { kind, resets_at: Some(at(5)) };
+            assert_eq!(account::until(&limit, at(1)), None);
+        }
+        let told = |resets_at| account::until(&Limit { kind: LimitKind::FiveHour, resets_at }, at(100));
+        assert_eq!(told(Some(at(200))), Some(at(202)));
+        assert_eq!(told(Some(at(50))), Some(at(160)), "a reset in the past is not believed");
+        assert_eq!(told(None), Some(at(3700)));
+    }
+}

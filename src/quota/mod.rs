@@ -1,0 +1,89 @@
+//! The quota service: watches over the accounts' standing and asks for swaps.
+//! In: the snapshot. Out: resets that have come, logins that are back, swaps to begin. Moves nothing itself.
+
+pub mod decide;
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use self::decide::decide;
+use crate::{
+    config::Config,
+    live::Live,
+    model::{
+        account::{AccountEvent, Standing},
+        event::Event,
+        snapshot::Snapshot,
+    },
+    ports::{Clock, Homes},
+};
+
+/// The longest sleep: a machine that was suspended, or a clock that was set, is noticed so late.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// Pause after a proposal that was not taken.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How often the homes of accounts with a lost login are looked at.
+const LOGINS_EVERY: Duration = Duration::from_secs(2);
+
+pub struct Quota {
+    pub live: Live,
+    pub homes: Arc<dyn Homes>,
+    pub clock: Arc<dyn Clock>,
+    pub config: watch::Receiver<Arc<Config>>,
+}
+
+impl Quota {
+    /// Works until the owner stops.
+    pub async fn run(self) {
+        let mut snapshots = self.live.watch();
+        loop {
+            let snapshot = snapshots.borrow_and_update().clone();
+            let now = self.clock.now();
+            let mut decision = decide(&snapshot, &self.config.borrow().quota, now);
+            decision.events.extend(self.logins(&snapshot).await);
+            let mut sleep = match decision.wake {
+                Some(at) => Duration::try_from(at.duration_since(now)).unwrap_or_default().min(LOOK_EVERY),
+                None => LOOK_EVERY,
+            };
+            if snapshot.accounts.iter().any(|account| lost_login(&account.standing).is_some()) {
+                sleep = sleep.min(LOGINS_EVERY);
+            }
+            for event in decision.events {
+                if let Err(refusal) = self.live.propose(vec![event]).await {
+                    tracing::info!(%refusal, "not taken; tried again");
+                    sleep = sleep.min(AGAIN_AFTER);
+                }
+            }
+            tokio::select! {
+                biased;
+                changed = snapshots.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+    }
+
+    /// Accounts whose login was lost and that somebody has logged in to since.
+    async fn logins(&self, snapshot: &Snapshot) -> Vec<Event> {
+        let mut events = Vec::new();
+        for account in snapshot.accounts.iter() {
+            let Some(lost) = lost_login(&account.standing) else { continue };
+            if self.homes.logged_in(&account.name).await.is_some_and(|at| at > lost) {
+                let why = "somebody has logged in again".to_owned();
+                events.push(Event::Account(account.name.clone(), AccountEvent::Vouched { why }));
+            }
+        }
+        events
+    }
+}
+
+/// Since when an agent says that the login is lost.
+fn lost_login(standing: &Standing) -> Option<Timestamp> {
+    match standing {
+        Standing::Broken { signal: Some(signal), .. } => Some(signal.at),
+        Standing::Broken { signal: None, .. } | Standing::Usable | Standing::Suspect { .. } | Standing::Limited(_) => {
+            None
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Whether a session's agent has to go on in a fresh program, and how far that is.
+//! In: the session, the account its agent should run under, `now`. Out: one step, or none. Pure.
+//!
+//! The rule: a session whose agent runs under another account than the active one moves to that one; one that was stopped by a
+//! limit goes on when its account can be used again. What has a conversation is resumed in the same pane; what has none is
+//! only ended. Nothing is started while no account can be used.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::decide::{Settings, Step, after, when};
+use crate::model::{
+    account,
+    evidence::{Failure, Meaning},
+    session::{Activity, Incarnation, Resume, Role, Session, SessionPhase},
+    snapshot::Under,
+    task::Run,
+};
+
+/// Failed starts of a resumed conversation after which it is given up.
+pub const GIVE_UP_AFTER: u32 = 5;
+/// How long an agent that was given its prompt at the start may stand idle before the prompt is typed.
+const TAKES_WITHIN: SignedDuration = SignedDuration::from_secs(5);
+
+/// Whether the session's agent, which is up, has to be replaced by one that goes on with its conversation.
+#[must_use]
+pub fn onward(
+    session: &Session,
+    incarnation: &Incarnation,
+    under: Under<'_>,
+    settings: &Settings<'_>,
+    now: Timestamp,
+) -> Option<Step> {
+    let limited = session.verdict.activity == Activity::Limited;
+    let due = match under {
+        Under::Blocked(_) => return None,
+        Under::Account(account) if incarnation.account.as_ref() != Some(&account.name) => {
+            let follows = session.follows(incarnation, account.active_since);
+            follows.then(|| at_rest_by(session, account.active_since, settings))?
+        }
+        // A person's session goes on by itself or by him.
+        Under::Account(_) => (limited && session.role == Role::Pool).then_some(now)?,
+        Under::NoAccount => limit_passes(session).filter(|_| session.role == Role::Pool)?,
+    };
+    Some(when(due, now, Step::Resume))
+}
+
+/// When a session may be ended: at once when its agent does nothing, else when it has had its grace.
+fn at_rest_by(session: &Session, since: Timestamp, settings: &Settings<'_>) -> Timestamp {
+    match session.verdict.activity {
+        Activity::Idle | Activity::Limited | Activity::Waiting(_) | Activity::Stalled => since,
+        Activity::Unknown | Activity::Working => after(since, settings.switcher.save_grace),
+    }
+}
+
+/// When the limit that stopped an agent without accounts has passed; `None` when only a person knows.
+fn limit_passes(session: &Session) -> Option<Timestamp> {
+    let signal = session.verdict.evidence.first().filter(|_| session.verdict.activity == Activity::Limited)?;
+    match &signal.meaning {
+        Meaning::TurnFailed { failure: Failure::Limit(limit), .. } => account::until(limit, signal.at),
+        Meaning::TurnFailed { .. }
+        | Meaning::Started { .. }
+        | Meaning::Idle
+        | Meaning::Busy
+        | Meaning::PromptTaken { .. }
+        | Meaning::Waiting { .. }
+        | Meaning::TurnEnded { .. }
+        | Meaning::Interrupted
+        | Meaning::Used { .. }
+        | Meaning::Exited { .. } => None,
+    }
+}
+
+/// The next step of a session that is to go on with its conversation.
+#[must_use]
+pub fn going_on(
+    session: &Session,
+    resume: &Resume,
+    run: Option<&Run>,
+    under: Under<'_>,
+    settings: &Settings<'_>,
+    now: Timestamp,
+) -> Step {
+    match &session.phase {
+        // A person may have sent it on meanwhile.
+        SessionPhase::Up(incarnation)
+            if incarnation.id == resume.from
+                && resume.not_before > resume.since
+                && session.verdict.activity == Activity::Working =>
+        {
+            Step::Nothing
+        }
+        SessionPhase::Starting(incarnation) | SessionPhase::Up(incarnation) if incarnation.id == resume.from => {
+            let why = "its conversation goes on in a fresh program".to_owned();
+            when(resume.not_before, now, Step::End { why, retire: false })
+        }
+        SessionPhase::Starting(incarnation) | SessionPhase::Up(incarnation) if matches!(under, Under::Account(account) if incarnation.account.as_ref() != Some(&account.name)) => {
+            Step::Resume
+        }
+        SessionPhase::Starting(_) => super::decide::starting(session, settings.lifecycle, now),
+        SessionPhase::Up(_) => match run {
+            // It was told at its start to go on, and stands at its prompt all the same.
+            Some(run) if session.verdict.activity == Activity::Idle => {
+                let due = session.since.saturating_add(TAKES_WITHIN).unwrap_or(Timestamp::MAX);
+                when(due, now, Step::Continue(run.clone()))
+            }
+            Some(_) | None => Step::Nothing,
+        },
+        SessionPhase::Down => match under {
+            Under::Blocked(_) if resume.conversation.is_some() => Step::Nothing,
+            Under::Blocked(_) | Under::NoAccount | Under::Account(_) => {
+                let at = session.start_after(settings.lifecycle.restart_first, settings.lifecycle.restart_max);
+                when(at, now, Step::Reopen(resume.clone()))
+            }
+        },
+        SessionPhase::Dead { .. } => Step::Clear,
+        SessionPhase::Ending(_) => Step::Nothing,
+    }
+}

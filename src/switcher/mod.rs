@@ -1,0 +1,125 @@
+//! The switcher: carries a swap through, one journalled step after the other, or takes it back.
+//! In: the swap in the snapshot. Out: the operator's link turned, links ensured, each told to the owner. Each step can be done
+//! again, so a restart goes on with the one that stands in the journal. Stops and starts nothing: sessions move themselves.
+
+pub mod decide;
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::SignedDuration;
+use tokio::sync::watch;
+
+use self::decide::{goes_on, left};
+use crate::{
+    live::Live,
+    model::{
+        account::AccountEvent,
+        command::{Refused, RefusedKind},
+        event::Event,
+        snapshot::Snapshot,
+        swap::{Cause, Swap, SwapEvent, SwapStep},
+    },
+    ports::{Clock, Homes},
+};
+
+/// How long sessions may take to move before the swap is told as done without them. They go on trying.
+const MOVE_WITHIN: SignedDuration = SignedDuration::from_secs(60);
+/// Pause after a step that could not be told to the owner.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+pub struct Switcher {
+    pub live: Live,
+    pub homes: Arc<dyn Homes>,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Switcher {
+    /// Works until the owner stops.
+    pub async fn run(self) {
+        let mut snapshots = self.live.watch();
+        loop {
+            let snapshot = snapshots.borrow_and_update().clone();
+            let events = match &snapshot.swaps.current {
+                Some(swap) => self.step(&snapshot, swap).await,
+                None => Vec::new(),
+            };
+            let idle = events.is_empty();
+            if !idle && let Err(refusal) = self.live.propose(events).await {
+                tracing::warn!(%refusal, "a step of the swap was not taken; done again");
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
+            if !idle {
+                continue;
+            }
+            if !self.wait(&mut snapshots, snapshot.swaps.current.is_some()).await {
+                return;
+            }
+        }
+    }
+
+    /// Waits for another picture, or for time that a swap under way may need; `false` when the owner has stopped.
+    async fn wait(&self, snapshots: &mut watch::Receiver<Arc<Snapshot>>, swapping: bool) -> bool {
+        tokio::select! {
+            biased;
+            changed = snapshots.changed() => changed.is_ok(),
+            () = tokio::time::sleep(AGAIN_AFTER), if swapping => true,
+        }
+    }
+
+    /// Does what the journal says is next; answers what to tell of it.
+    async fn step(&self, snapshot: &Snapshot, swap: &Swap) -> Vec<Event> {
+        let tell = |event| Event::Swap { from: swap.from.clone(), event };
+        match &swap.step {
+            SwapStep::Flip => match self.homes.flip(&swap.to).await {
+                Ok(()) => vec![tell(SwapEvent::Flipped)],
+                Err(error) => vec![tell(SwapEvent::Failed { why: error.to_string() })],
+            },
+            SwapStep::Ensure => match self.homes.ensure(&swap.to).await {
+                Ok(()) => vec![tell(SwapEvent::Ensured)],
+                Err(faults) => {
+                    let why = faults.to_string();
+                    let broken = AccountEvent::Broken { why: format!("its home is not whole: {why}"), signal: None };
+                    vec![tell(SwapEvent::Failed { why }), Event::Account(swap.to.clone(), broken)]
+                }
+            },
+            SwapStep::Move => {
+                let left = left(snapshot, swap);
+                let over = self.clock.now().duration_since(swap.since) >= MOVE_WITHIN || !goes_on(snapshot, swap);
+                if !left.is_empty() && !over {
+                    return Vec::new();
+                }
+                let mut events = vec![tell(SwapEvent::Moved { left })];
+                events.extend(answer(swap, Ok(format!("{} is active", swap.to))));
+                events
+            }
+            SwapStep::RollBack { why } => match self.homes.flip(&swap.from).await {
+                Ok(()) => {
+                    let refused = Refused::new(
+                        RefusedKind::Failed,
+                        format!("the swap to {} was rolled back: {why}; {} is active as before", swap.to, swap.from),
+                    );
+                    let mut events = vec![tell(SwapEvent::RolledBack)];
+                    events.extend(answer(swap, Err(refused)));
+                    events
+                }
+                Err(error) => {
+                    let refused = Refused::new(
+                        RefusedKind::Unclean,
+                        format!("the swap to {} failed ({why}) and can't be rolled back: {error}", swap.to),
+                    );
+                    let mut events = vec![tell(SwapEvent::RollBackFailed { why: error.to_string() })];
+                    events.extend(answer(swap, Err(refused)));
+                    events
+                }
+            },
+        }
+    }
+}
+
+/// The answer to the person who asked for the swap, when one did.
+fn answer(swap: &Swap, result: Result<String, Refused>) -> Option<Event> {
+    match &swap.cause {
+        Cause::Person { request } => Some(Event::RequestDone { id: *request, result }),
+        Cause::Out { .. } | Cause::Proactive { .. } => None,
+    }
+}

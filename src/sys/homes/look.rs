@@ -1,0 +1,201 @@
+//! What is wrong with a home or with the operator's link.
+//! In: what should be there, and the disk. Out: each fault with its remedy, and what to make where nothing is in the way.
+//! Changes nothing.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::{AccessFlags, access};
+
+use super::Home;
+use crate::{
+    config::{AgentKind, SharedLink},
+    ports::HomeFault,
+};
+
+/// What is missing, and only missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mend {
+    pub dir: Option<PathBuf>,
+    /// The link and where it leads.
+    pub link: Option<(PathBuf, PathBuf)>,
+}
+
+/// Something wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    pub message: String,
+    pub remedy: String,
+    /// `None` when something is in the way: then a person has to look.
+    pub mend: Option<Mend>,
+}
+
+impl Fault {
+    fn new(message: String, remedy: String) -> Self {
+        Self { message, remedy, mend: None }
+    }
+
+    fn missing(message: String, mend: Mend) -> Self {
+        Self { message, remedy: "claude-failover check --fix".to_owned(), mend: Some(mend) }
+    }
+
+    /// As told of a key of the configuration.
+    pub fn of(self, key: &str) -> HomeFault {
+        HomeFault { key: key.to_owned(), message: self.message, remedy: self.remedy, missing: self.mend.is_some() }
+    }
+}
+
+/// Where a path leads that should be a link to somewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leads {
+    There,
+    Elsewhere(PathBuf),
+    Nothing,
+    /// Something else stands in the link's place.
+    Taken(&'static str),
+    Unknown(String),
+}
+
+/// Looks at a link. Two spellings of one directory are one place.
+pub fn leads(link: &Path, wanted: &Path) -> Leads {
+    let unknown = |error: io::Error| Leads::Unknown(error.to_string());
+    let meta = match fs::symlink_metadata(link) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Leads::Nothing,
+        Err(error) => return unknown(error),
+    };
+    if !meta.is_symlink() {
+        return Leads::Taken(if meta.is_dir() { "a directory" } else { "a file" });
+    }
+    let to = match fs::read_link(link) {
+        Ok(to) => link.parent().unwrap_or(Path::new("/")).join(to),
+        Err(error) => return unknown(error),
+    };
+    let same = to == wanted || place(&to).is_some_and(|to| place(wanted) == Some(to));
+    if same { Leads::There } else { Leads::Elsewhere(to) }
+}
+
+/// Where a path really is, also while nothing stands there.
+fn place(path: &Path) -> Option<PathBuf> {
+    fs::canonicalize(path).ok().or_else(|| Some(fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?)))
+}
+
+/// Everything that is wrong with a home.
+pub fn home(home: &Home) -> Vec<Fault> {
+    let shown = home.path.display();
+    match fs::metadata(&home.path) {
+        Ok(meta) if !meta.is_dir() => {
+            let remedy = "a home is a directory: mend the path, or move that away".to_owned();
+            return vec![Fault::new(format!("{shown} isn't a directory"), remedy)];
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return vec![Fault::new(format!("{shown} doesn't exist"), login(home))];
+        }
+        Err(error) => {
+            let remedy = "mend the path, or the rights of the directories around it".to_owned();
+            return vec![Fault::new(format!("{shown} can't be looked at: {error}"), remedy)];
+        }
+    }
+    if let Err(error) = access(&home.path, AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK) {
+        let message = format!("{shown} can't be used by us: {}", error.desc());
+        return vec![Fault::new(message, "the daemon's user must own it".to_owned())];
+    }
+    home.links.iter().filter_map(shared).collect()
+}
+
+/// How a person makes an account's home.
+fn login(home: &Home) -> String {
+    let shown = home.path.display();
+    match home.kind {
+        Some(AgentKind::Claude) => format!("log in once with this home: CLAUDE_CONFIG_DIR={shown} claude"),
+        Some(AgentKind::Codex) => {
+            // Codex refuses a home that isn't there.
+            format!("log in once with this home: mkdir -p {shown} && CODEX_HOME={shown} codex login")
+        }
+        Some(AgentKind::Demo | AgentKind::Command) | None => format!("make it: mkdir -p {shown}"),
+    }
+}
+
+/// What is wrong with one shared link.
+fn shared(link: &SharedLink) -> Option<Fault> {
+    let SharedLink { path, target } = link;
+    let (shown, there) = (path.display(), target.display());
+    let again = format!("then: rm {shown} && claude-failover check --fix");
+    let made = match leads(path, target) {
+        Leads::There => None,
+        Leads::Nothing => Some((path.clone(), target.clone())),
+        Leads::Elsewhere(to) => {
+            let message = format!("{shown} leads to {}, not to {there}, which the accounts share", to.display());
+            let remedy = format!("move what is in it to {there}, or set `shared` to where it leads; {again}");
+            return Some(Fault::new(message, remedy));
+        }
+        Leads::Taken(what) => {
+            let message = format!("{shown} is {what}; a link to {there}, which the accounts share, belongs there");
+            let remedy = if what == "a directory" {
+                format!(
+                    "with no agent running, move what is in it to {there}; then: rmdir {shown} && claude-failover check --fix"
+                )
+            } else {
+                "look at what it is and move it away; then: claude-failover check --fix".to_owned()
+            };
+            return Some(Fault::new(message, remedy));
+        }
+        Leads::Unknown(why) => {
+            let remedy = "the daemon's user must own the home and all in it".to_owned();
+            return Some(Fault::new(format!("{shown} can't be looked at: {why}"), remedy));
+        }
+    };
+    let dir = match fs::metadata(target) {
+        Ok(meta) if meta.is_dir() => None,
+        Ok(_) => {
+            let remedy = "move it away; then: claude-failover check --fix".to_owned();
+            return Some(Fault::new(format!("{there} isn't a directory, and {shown} must lead to one"), remedy));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(target).is_err() => {
+            Some(target.clone())
+        }
+        Err(error) => {
+            let remedy = "see what is there; it must be a directory of the daemon's user".to_owned();
+            return Some(Fault::new(format!("{there}, to which {shown} must lead, can't be used: {error}"), remedy));
+        }
+    };
+    let message = match (&made, &dir) {
+        (None, None) => return None,
+        (Some(_), _) => format!("{shown} is missing; it must be a link to {there}"),
+        (None, Some(_)) => format!("{there} is missing; {shown} leads there"),
+    };
+    Some(Fault::missing(message, Mend { dir, link: made }))
+}
+
+/// What is wrong with the operator's link, which may lead to any of these homes.
+pub fn link(link: &Path, homes: &[&Home]) -> Option<Fault> {
+    let shown = link.display();
+    if let Some(home) = homes.iter().find(|home| home.path == link) {
+        let account = &home.account;
+        let message = format!("{shown} is the home of account {account}, so it can't be turned to another account's");
+        let remedy = format!(
+            "set `claude_link: null`; or move the home: mv {shown} {shown}-{account}, and give account {account} that home"
+        );
+        return Some(Fault::new(message, remedy));
+    }
+    let first = homes.first()?;
+    match leads(link, &first.path) {
+        Leads::There | Leads::Elsewhere(_) => None,
+        Leads::Nothing => {
+            let message = format!("{shown} is missing; it must be a link to an account's home");
+            Some(Fault::missing(message, Mend { dir: None, link: Some((link.to_owned(), first.path.clone())) }))
+        }
+        Leads::Taken(what) => {
+            let message = format!("{shown} is {what}; swaps turn a link in its place");
+            let remedy = "move it away (it may be a home of its own), or set `claude_link: null`".to_owned();
+            Some(Fault::new(message, remedy))
+        }
+        Leads::Unknown(why) => {
+            let remedy = "mend its rights, or set `claude_link: null`".to_owned();
+            Some(Fault::new(format!("{shown} can't be looked at: {why}"), remedy))
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Swaps that can't be carried through.
+
+use std::fs;
+
+use super::stage::{account, limit, linked_stage, session, swaps, until_said, went_on};
+use crate::world::World;
+
+fn leads(world: &World) -> std::path::PathBuf {
+    fs::read_link(world.path("link")).expect("a link")
+}
+
+/// A directory stands where the account's conversations should lead to what all share.
+fn break_home(world: &World, name: &str) {
+    let projects = world.path(name).join("projects");
+    fs::remove_file(&projects).expect("a link");
+    fs::create_dir(&projects).expect("made");
+}
+
+#[test]
+fn a_target_that_is_not_whole_is_rolled_back() {
+    let world = linked_stage(1, &["one", "two"], "");
+    world.submit("a", "count\ndemo: slow=6\n");
+    until_said(&world, 11, "word1");
+    break_home(&world, "two");
+    let out = world.sh("echo swap > $MNT/control");
+    let told = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!out.status.success() && told.contains("Input/output error"), "{told}");
+    assert!(world.events().contains("link turned to two"), "it was under way: {}", world.events());
+    assert!(world.events().contains("rolled back"), "{}", world.events());
+    assert_eq!((world.word("accounts/active"), leads(&world)), ("one".to_owned(), world.path("one")));
+    assert_eq!(account(&world, "two", "state"), "broken");
+    let health = world.read("health").expect("health");
+    assert!(health.contains("two/projects"), "{health}");
+    assert!(world.read("control").expect("control").contains("rolled back"), "{}", world.word("control"));
+    // Nothing was stopped for it.
+    went_on(&world, "a", 24, &["one"]);
+}
+
+#[test]
+fn a_broken_target_is_not_tried_again_and_again() {
+    let world = linked_stage(1, &["one", "two", "three"], "");
+    world.until_word("sessions/pool-11/state", "idle");
+    break_home(&world, "two");
+    world.submit("a", "count\ndemo: slow=3\n");
+    until_said(&world, 11, "word1");
+    limit(&world, "one", super::FAR);
+    went_on(&world, "a", 12, &["one", "three"]);
+    assert_eq!(swaps(&world), 2, "one to each: {}", world.events());
+    assert_eq!(leads(&world), world.path("three"));
+}
+
+#[test]
+fn a_swap_that_can_not_be_undone_stops_all_swaps_until_a_person_has_looked() {
+    let mut world = linked_stage(1, &["one", "two"], "quota: {reactivate_cooldown: 1s}");
+    world.until_word("sessions/pool-11/state", "idle");
+    // Somebody puts a file where the link was: it can be turned neither way.
+    fs::remove_file(world.path("link")).expect("removed");
+    fs::write(world.path("link"), "mine").expect("written");
+    let unclean = |world: &World, script: &str| {
+        let out = world.sh(script);
+        let told = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && told.contains("Structure needs cleaning"), "{script}: {told}");
+    };
+    unclean(&world, "echo swap > $MNT/control");
+    assert!(world.read("health").expect("health").starts_with("degraded"), "{}", world.word("health"));
+    unclean(&world, "echo two > $MNT/accounts/active");
+    assert_eq!(fs::read_to_string(world.path("link")).expect("read"), "mine", "what is no link is left alone");
+    assert_eq!(world.word("accounts/active"), "one");
+    // It is remembered, and no limit makes a swap of it.
+    world.submit("a", "count\ndemo: slow=3\n");
+    until_said(&world, 11, "word1");
+    limit(&world, "one", super::FAR);
+    world.until_word("sessions/pool-11/state", "limited");
+    fs::remove_file(world.path("link")).expect("removed");
+    std::os::unix::fs::symlink(world.path("one"), world.path("link")).expect("made");
+    world.kill_daemon();
+    world.run();
+    unclean(&world, "echo swap > $MNT/control");
+    assert_eq!(swaps(&world), 1, "{}", world.events());
+    assert_eq!(session(&world, 11, "account"), "one");
+    world.ok("echo clear-partial > $MNT/control");
+    went_on(&world, "a", 12, &["one", "two"]);
+    assert_eq!(leads(&world), world.path("two"));
+    world.until_word("health", "ok");
+}
