@@ -26,7 +26,7 @@ use proptest::{
 use crate::world::World;
 
 /// Cases served by one mount, well within its watchdog's time.
-const CASES_A_WORLD: u32 = 200;
+const CASES_A_WORLD: u32 = 25;
 
 #[derive(Debug, Clone)]
 enum Op {
