@@ -1,6 +1,8 @@
 //! The daemon as a whole: the real program, real tmux, a real mount, the built-in agent.
 //! Every test has a world of its own.
 
+#[path = "../support/tracer.rs"]
+mod tracer;
 #[path = "../support/daemon.rs"]
 mod world;
 
@@ -8,6 +10,7 @@ mod dedicated;
 mod failover;
 mod hazards;
 mod homes;
+mod killed;
 mod queue;
 mod restart;
 mod sessions;

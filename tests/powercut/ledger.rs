@@ -45,6 +45,7 @@ impl Ledger {
             }
             match places.iter().map(|(dir, _)| *dir).collect::<Vec<_>>().as_slice() {
                 [] => losses.push(format!("{id} is lost")),
+                ["drafts"] => losses.push(format!("{id} was sent, and is back in drafts/")),
                 [_] => {}
                 // A result comes before its task goes; the marker and the result then name the same run.
                 ["inbox", "done" | "failed"] if !self.results.contains_key(id) => {}

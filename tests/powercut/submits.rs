@@ -32,13 +32,13 @@ const WAYS: [(&str, &str); 7] = [
 /// Those whose last step is a rename: without an fsync of the directory it is lost.
 const RENAMES: [usize; 3] = [3, 4, 5];
 
-/// A machine without agents: nothing but submits touches its disks.
+/// A machine without agents, its state on another disk: nothing but a submit itself puts a submit on disk.
 fn quiet(durable: bool) -> Machine {
     let mut setup = Setup::agents(0);
     if !durable {
         setup.more_mount = ", durable: false".to_owned();
     }
-    Machine::start(&setup, Disks::One)
+    Machine::start(&setup, Disks::Two)
 }
 
 /// Submits some tasks in some of the ways, each acknowledged when its program has ended well.

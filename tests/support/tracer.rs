@@ -6,7 +6,7 @@ use std::{
     ffi::c_void,
     fs,
     os::unix::fs::FileExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -25,7 +25,7 @@ enum By {
     Open,
 }
 
-const CHANGING: [(c_long, &str, By); 14] = [
+const CHANGING: [(c_long, &str, By); 15] = [
     (libc::SYS_openat, "openat", By::Open),
     (libc::SYS_write, "write", By::Descriptor),
     (libc::SYS_pwrite64, "pwrite64", By::Descriptor),
@@ -33,6 +33,8 @@ const CHANGING: [(c_long, &str, By); 14] = [
     (libc::SYS_fsync, "fsync", By::Descriptor),
     (libc::SYS_fdatasync, "fdatasync", By::Descriptor),
     (libc::SYS_ftruncate, "ftruncate", By::Descriptor),
+    // What the C library makes of a renameat2 without flags.
+    (libc::SYS_renameat, "renameat", By::Name),
     (libc::SYS_renameat2, "renameat2", By::Name),
     (libc::SYS_linkat, "linkat", By::Name),
     (libc::SYS_unlinkat, "unlinkat", By::Name),
@@ -56,17 +58,17 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// Counts calls on what lies below `root`, and kills at the `kill_at`th, from 1.
-    pub fn attach(pid: u32, root: &Path, kill_at: Option<usize>) -> Self {
+    /// Counts calls on what lies below the directories `roots`, and kills at the `kill_at`th, from 1.
+    pub fn attach(pid: u32, roots: &[PathBuf], kill_at: Option<usize>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (attached, is_attached) = mpsc::channel();
-        let (end, root) = (stop.clone(), root.to_owned());
+        let (end, roots) = (stop.clone(), roots.to_owned());
         let pid = pid_t::try_from(pid).expect("a pid");
         // Every ptrace(2) request has to come from the thread that attached.
         let thread = std::thread::spawn(move || {
             let mut work = Work {
                 pid,
-                root,
+                roots,
                 kill_at,
                 watched: Watched { calls: Vec::new(), killed: false },
                 threads: BTreeSet::new(),
@@ -94,7 +96,7 @@ impl Tracer {
 
 struct Work {
     pid: pid_t,
-    root: PathBuf,
+    roots: Vec<PathBuf>,
     kill_at: Option<usize>,
     watched: Watched,
     threads: BTreeSet<pid_t>,
@@ -194,7 +196,8 @@ impl Work {
             By::Descriptor => open,
             By::Name | By::Open => open.join(self.text_at(entry.args[1])),
         };
-        let Ok(below) = path.strip_prefix(&self.root) else { return };
+        let Some(root) = self.roots.iter().find(|root| path.starts_with(root)) else { return };
+        let below = root.parent().and_then(|above| path.strip_prefix(above).ok()).unwrap_or(&path);
         self.watched.calls.push(format!("{name} {}", below.display()));
         if self.kill_at == Some(self.watched.calls.len()) {
             self.watched.killed = true;
