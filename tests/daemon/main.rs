@@ -7,10 +7,11 @@ mod tracer;
 mod world;
 
 mod dedicated;
+mod every_call;
 mod failover;
 mod hazards;
 mod homes;
-mod killed;
+
 mod queue;
 mod restart;
 mod sessions;

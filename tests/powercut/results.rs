@@ -73,13 +73,18 @@ fn rounds_on(which: Disks, seeds: impl Iterator<Item = u64>) {
         machine.world.until("all tasks to end", || machine.world.inbox_is_empty());
         nothing_is_lost(&ledger, &machine, &format!("{which:?}, round {round}, after the next start"));
         for id in ledger.tasks.keys() {
-            let (done, failed) = ["done", "failed"].map(|dir| machine.world.queue(&format!("{dir}/{id}.md")).exists()).into();
+            let (done, failed) =
+                ["done", "failed"].map(|dir| machine.world.queue(&format!("{dir}/{id}.md")).exists()).into();
             let times = receptions(&machine, id);
             assert!(done != failed, "{id} is in one place: done {done}, failed {failed}");
             assert!(times <= 1 && (failed || times == 1), "{id} was given to an agent {times} times; failed: {failed}");
         }
     }
-    println!("{which:?}: {} tasks, {} results seen, {at_work} at work in a cut", ledger.tasks.len(), ledger.results.len());
+    println!(
+        "{which:?}: {} tasks, {} results seen, {at_work} at work in a cut",
+        ledger.tasks.len(),
+        ledger.results.len()
+    );
     assert!(at_work > 0, "no task was at risk");
 }
 

@@ -1,8 +1,9 @@
-//! Kills a process at the Nth of its calls that change a file, before that call is made. Counts over all its threads, which
-//! strace's `when=` does not.
+//! Does something to a process at the Nth of its calls that change a file: kills it before that call is made, or has the call
+//! fail. Counts over all its threads, which strace's `when=` does not.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ffi::c_void,
     fs,
     os::unix::fs::FileExt as _,
@@ -44,12 +45,29 @@ const CHANGING: [(c_long, &str, By); 15] = [
     (libc::SYS_utimensat, "utimensat", By::Name),
 ];
 
+/// What is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    Kill,
+    /// The call isn't made and fails with this errno.
+    Error(i32),
+    /// The same, and every later one.
+    ErrorsFrom(i32),
+    /// A write takes half of its bytes; other calls pass.
+    Short,
+}
+
+/// Whether calls can be changed here: that needs the names of this machine's registers.
+pub const CAN_CHANGE_CALLS: bool = cfg!(target_arch = "x86_64");
+
 /// What happened while it was watched.
 #[derive(Debug)]
 pub struct Watched {
     /// Every call so far, the last one not made if it was killed there.
     pub calls: Vec<String>,
     pub killed: bool,
+    /// Those that something was done to.
+    pub hit: Vec<String>,
 }
 
 pub struct Tracer {
@@ -58,8 +76,8 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// Counts calls on what lies below the directories `roots`, and kills at the `kill_at`th, from 1.
-    pub fn attach(pid: u32, roots: &[PathBuf], kill_at: Option<usize>) -> Self {
+    /// Counts calls on what lies below the directories `roots`, and does `what` at the given one, from 1.
+    pub fn attach(pid: u32, roots: &[PathBuf], what: Option<(usize, Fault)>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (attached, is_attached) = mpsc::channel();
         let (end, roots) = (stop.clone(), roots.to_owned());
@@ -69,9 +87,10 @@ impl Tracer {
             let mut work = Work {
                 pid,
                 roots,
-                kill_at,
-                watched: Watched { calls: Vec::new(), killed: false },
+                what,
+                watched: Watched { calls: Vec::new(), killed: false, hit: Vec::new() },
                 threads: BTreeSet::new(),
+                failing: BTreeMap::new(),
             };
             work.attach();
             attached.send(()).expect("somebody waits");
@@ -97,9 +116,11 @@ impl Tracer {
 struct Work {
     pid: pid_t,
     roots: Vec<PathBuf>,
-    kill_at: Option<usize>,
+    what: Option<(usize, Fault)>,
     watched: Watched,
     threads: BTreeSet<pid_t>,
+    /// Threads in a call that is to fail, with its errno.
+    failing: BTreeMap<pid_t, i32>,
 }
 
 fn ptrace(request: libc::c_uint, thread: pid_t, data: usize) -> bool {
@@ -176,6 +197,9 @@ impl Work {
         let got = unsafe {
             libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, thread, size as *mut c_void, (&raw mut info).cast::<c_void>())
         };
+        if let Some(errno) = self.failing.remove(&thread) {
+            return set(thread, Register::Result, -i64::from(errno));
+        }
         if got <= 0 || info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
             return;
         }
@@ -199,11 +223,27 @@ impl Work {
         let Some(root) = self.roots.iter().find(|root| path.starts_with(root)) else { return };
         let below = root.parent().and_then(|above| path.strip_prefix(above).ok()).unwrap_or(&path);
         self.watched.calls.push(format!("{name} {}", below.display()));
-        if self.kill_at == Some(self.watched.calls.len()) {
-            self.watched.killed = true;
-            // SAFETY: a signal to a process of this test.
-            unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        let n = self.watched.calls.len();
+        match self.what {
+            Some((at, Fault::Kill)) if n == at => {
+                self.watched.killed = true;
+                // SAFETY: a signal to a process of this test.
+                unsafe { libc::kill(self.pid, libc::SIGKILL) };
+            }
+            Some((at, Fault::Error(errno))) if n == at => self.fail(thread, errno),
+            Some((at, Fault::ErrorsFrom(errno))) if n >= at => self.fail(thread, errno),
+            Some((at, Fault::Short)) if n == at && name.contains("write") && entry.args[2] > 1 => {
+                set(thread, Register::Count, i64::try_from(entry.args[2] / 2).unwrap_or(1));
+            }
+            Some(_) | None => return,
         }
+        self.watched.hit.extend(self.watched.calls.last().cloned());
+    }
+
+    /// The call becomes one that there isn't; at its return it gets its errno.
+    fn fail(&mut self, thread: pid_t, errno: i32) {
+        set(thread, Register::Number, -1);
+        self.failing.insert(thread, errno);
     }
 
     fn text_at(&self, at: u64) -> String {
@@ -213,4 +253,29 @@ impl Work {
         let end = bytes[..read].iter().position(|byte| *byte == 0).unwrap_or(read);
         String::from_utf8_lossy(&bytes[..end]).into_owned()
     }
+}
+
+enum Register {
+    Number,
+    Count,
+    Result,
+}
+
+/// Changes a register of a stopped thread.
+#[cfg(target_arch = "x86_64")]
+fn set(thread: pid_t, register: Register, value: i64) {
+    let at = match register {
+        Register::Number => libc::ORIG_RAX,
+        Register::Count => libc::RDX,
+        Register::Result => libc::RAX,
+    };
+    let offset = usize::try_from(at).unwrap_or(0) * std::mem::size_of::<libc::c_ulong>();
+    // SAFETY: plain numbers; the registers are another process's.
+    let done = unsafe { libc::ptrace(libc::PTRACE_POKEUSER, thread, offset as *mut c_void, value as *mut c_void) };
+    assert_eq!(done, 0, "a register could not be set");
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn set(_: pid_t, _: Register, _: i64) {
+    panic!("see CAN_CHANGE_CALLS");
 }
