@@ -24,12 +24,17 @@ const SCRIPT: &str = r#"trap 'sleep 0.2' EXIT; cd -- "$0" && exec "$@""#;
 /// would keep the program's variables for every later window.
 const PLACEHOLDER: [&str; 2] = ["sleep", "2147483647"];
 
+/// The name of a window that we make.
+const NAME: &str = "agent";
+
 /// What is known of the server and the session before it is touched.
 struct Before {
     row: Option<Row>,
     /// Variables that tmux would pass on and that aren't ours to pass on.
     foreign: Vec<String>,
     window_size: String,
+    /// Somebody else's control client takes the panes' output.
+    output_taken: bool,
 }
 
 impl Tmux {
@@ -45,11 +50,11 @@ impl Tmux {
         let server = Some(self.server_pid().ok_or_else(|| self.down(&what))?);
         let before = self.before(server, launch, &what).await?;
         let line = match &before.row {
-            Some(row) if row.dead => self.replace(launch, row, &before.foreign),
+            Some(row) if row.dead => self.again(launch, row, server, &before, &what).await?,
             Some(row) if self.deaths.ended(&row.target.id(), row.pid) => {
                 // tmux missed the death; the list reminds it.
                 self.rows().await?;
-                self.replace(launch, row, &before.foreign)
+                self.again(launch, row, server, &before, &what).await?
             }
             Some(row) => return Err(refused(&what, format!("the program in pane {} still runs", row.target))),
             None => {
@@ -83,12 +88,13 @@ impl Tmux {
             Command::new("show-environment").arg("-g"),
             self.lister.of_session(&session),
             Command::new("show-environment").arg("-t").arg(&session),
+            Command::new("list-clients").arg("-F").arg("#{client_flags}"),
         ];
         let answer = self.ask(server, what, questions).await?;
-        let [window_size, global, panes, own] = answer.blocks.as_slice() else {
+        let [window_size, global, panes, own, clients] = answer.blocks.as_slice() else {
             return Err(TerminalError::Down {
                 what: what.to_owned(),
-                message: format!("{} answers to 4 questions", answer.blocks.len()),
+                message: format!("{} answers to 5 questions", answer.blocks.len()),
             });
         };
         let row = match success(what, panes) {
@@ -102,10 +108,30 @@ impl Tmux {
         foreign.retain(|name| !inherited(name));
         foreign.sort_unstable();
         foreign.dedup();
-        Ok(Before { row, foreign, window_size: text(window_size) })
+        let output_taken = text(clients).lines().any(takes_output);
+        Ok(Before { row, foreign, window_size: text(window_size), output_taken })
     }
 
-    /// tmux before 3.7 crashes when a session is made while this is "manual" for all.
+    /// The line that starts the program of a session whose last one is dead.
+    async fn again(
+        &self,
+        launch: &Launch,
+        row: &Row,
+        server: Option<u32>,
+        before: &Before,
+        what: &str,
+    ) -> Result<Command, TerminalError> {
+        let replace = self.replace(launch, row, &before.foreign);
+        if !before.output_taken {
+            return Ok(replace);
+        }
+        self.guard_window_size(server, before, what).await?;
+        // A program that came to life meanwhile is not killed: then tmux refuses the other line.
+        let test = Command::new("if-shell").args(["-F", "-t", &row.target.pane, "#{pane_dead}"]);
+        Ok(test.arg(self.renew(launch, row, &before.foreign).line()).arg(replace.line()))
+    }
+
+    /// tmux before 3.7 crashes when a session or a window is made while this is "manual" for all.
     async fn guard_window_size(&self, server: Option<u32>, before: &Before, what: &str) -> Result<(), TerminalError> {
         if before.window_size != "manual" {
             return Ok(());
@@ -122,7 +148,7 @@ impl Tmux {
         let (width, height) = (self.options.width.to_string(), self.options.height.to_string());
         let session = format!("={}:", launch.session);
         Command::new("new-session")
-            .args(["-d", "-s", launch.session.as_str(), "-x", &width, "-y", &height, "-n", "agent", "-c", "/", "--"])
+            .args(["-d", "-s", launch.session.as_str(), "-x", &width, "-y", &height, "-n", NAME, "-c", "/", "--"])
             .args(PLACEHOLDER)
             .then(&self.settings(launch, &session, foreign))
             .then(&respawn(launch, &session, &["-k"]))
@@ -144,6 +170,32 @@ impl Tmux {
             .after(&settings)
     }
 
+    /// A new window in the dead pane's place. tmux up to 3.7c keeps how far control clients had read the dead program's
+    /// output, and counts it from the respawned program's first byte: it then reads past its memory, and crashes with all
+    /// sessions (tmux issue 5498). A new pane counts from nothing. What a person opened beside the dead pane stays.
+    fn renew(&self, launch: &Launch, row: &Row, foreign: &[String]) -> Command {
+        let session = format!("={}:", launch.session);
+        // With the session's name, as its window may be linked into a person's session too.
+        let place = format!("{session}{}", row.window);
+        let window = Command::new("new-window").args(["-b", "-t", &place, "-c", "/"]);
+        // The new window is now the session's current one: that is what `session` means below.
+        let (window, settings) = if launch.keep_dead {
+            (window.args(["-n", NAME]), self.settings(launch, &session, foreign))
+        } else {
+            (window, without(launch, foreign, remain(launch, &session)))
+        };
+        let started = window
+            .arg("--")
+            .args(PLACEHOLDER)
+            .then(&settings)
+            .then(&respawn(launch, &session, &["-k"]))
+            .then(&mark(launch, &session))
+            .then(&Command::new("kill-pane").args(["-t", &row.target.pane]));
+        let back = Command::new("last-window").args(["-t", &session]);
+        let started = if row.in_view { started } else { started.then(&back) };
+        started.then(&self.lister.of_session(&session))
+    }
+
     /// Options of the one session and window.
     fn settings(&self, launch: &Launch, target: &str, foreign: &[String]) -> Command {
         let session = format!("={}:", launch.session);
@@ -162,6 +214,12 @@ impl Tmux {
             .then(&Command::new("resize-window").args(["-t", target, "-x", &width, "-y", &height]));
         without(launch, foreign, settings)
     }
+}
+
+/// Whether a client with these flags is sent what programs write. Ours isn't.
+fn takes_output(flags: &str) -> bool {
+    let has = |flag| flags.split(',').any(|one| one == flag);
+    has("control-mode") && !has("no-output")
 }
 
 fn of_window(target: &str, name: &str, value: &str) -> Command {
