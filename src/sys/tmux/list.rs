@@ -17,7 +17,7 @@ use crate::{
 pub const MARK: &str = "@claude_failover";
 
 /// What is asked of each pane; `pane_title` last, because only there a separator can occur.
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 17] = [
     "pid",
     "session_name",
     "session_id",
@@ -33,8 +33,6 @@ const FIELDS: [&str; 19] = [
     "history_size",
     "history_bytes",
     "pane_in_mode",
-    "window_id",
-    "window_active",
     MARK,
     "pane_title",
 ];
@@ -52,10 +50,6 @@ pub struct Row {
     pub title: String,
     pub incarnation: Option<String>,
     pub attached: u32,
-    /// tmux's own id of its window (`@5`).
-    pub window: String,
-    /// Its window is the one that whoever is attached to the session looks at.
-    pub in_view: bool,
     /// Second of the last output, by the wall clock.
     pub activity: i64,
     pub change: u64,
@@ -159,8 +153,6 @@ impl Lister {
             lines,
             bytes,
             mode,
-            window,
-            in_view,
             mark,
             title,
         ] = fields.as_slice()
@@ -180,8 +172,6 @@ impl Lister {
             title: text::line(title),
             incarnation: mark_ok(mark).then(|| (*mark).to_owned()),
             attached: attached.parse().unwrap_or(0),
-            window: (*window).to_owned(),
-            in_view: *in_view == "1",
             activity: activity.parse().unwrap_or(i64::MAX),
             change: hasher.finish(),
         })
@@ -215,7 +205,7 @@ mod tests {
     use super::*;
 
     fn line(session: &str, pane: &str, mark: &str, title: &str) -> String {
-        format!("nonce\t77\t{session}\t$1\t{pane}\t42\t0\t\t\t1\t1000\t3\t4\t10\t99\t0\t@2\t1\t{mark}\t{title}")
+        format!("nonce\t77\t{session}\t$1\t{pane}\t42\t0\t\t\t1\t1000\t3\t4\t10\t99\t0\t{mark}\t{title}")
     }
 
     fn rows(lines: &[String]) -> Vec<Row> {

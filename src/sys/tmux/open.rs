@@ -24,9 +24,6 @@ const SCRIPT: &str = r#"trap 'sleep 0.2' EXIT; cd -- "$0" && exec "$@""#;
 /// would keep the program's variables for every later window.
 const PLACEHOLDER: [&str; 2] = ["sleep", "2147483647"];
 
-/// The name of a window that we make.
-const NAME: &str = "agent";
-
 /// What is known of the server and the session before it is touched.
 struct Before {
     row: Option<Row>,
@@ -148,7 +145,7 @@ impl Tmux {
         let (width, height) = (self.options.width.to_string(), self.options.height.to_string());
         let session = format!("={}:", launch.session);
         Command::new("new-session")
-            .args(["-d", "-s", launch.session.as_str(), "-x", &width, "-y", &height, "-n", NAME, "-c", "/", "--"])
+            .args(["-d", "-s", launch.session.as_str(), "-x", &width, "-y", &height, "-n", "agent", "-c", "/", "--"])
             .args(PLACEHOLDER)
             .then(&self.settings(launch, &session, foreign))
             .then(&respawn(launch, &session, &["-k"]))
@@ -157,43 +154,35 @@ impl Tmux {
     }
 
     fn replace(&self, launch: &Launch, row: &Row, foreign: &[String]) -> Command {
-        // A person's session keeps the size and the options that he gave it.
-        let settings = if launch.keep_dead {
-            self.settings(launch, &row.target.pane, foreign)
-        } else {
-            without(launch, foreign, remain(launch, &row.target.pane))
-        };
         // Without -k, so that tmux itself refuses a program that lives.
         respawn(launch, &row.target.pane, &[])
             .then(&mark(launch, &row.target.pane))
             .then(&self.lister.of_session(&format!("={}:", launch.session)))
-            .after(&settings)
+            .after(&self.settings_again(launch, row, foreign))
     }
 
-    /// A new window in the dead pane's place. tmux up to 3.7c keeps how far control clients had read the dead program's
-    /// output, and counts it from the respawned program's first byte: it then reads past its memory, and crashes with all
-    /// sessions (tmux issue 5498). A new pane counts from nothing. What a person opened beside the dead pane stays.
+    /// A new pane in the dead one's place; the window, whoever looks at it and what a person opened beside it stay.
+    /// tmux up to 3.7c keeps how far control clients had read the dead program's output, and counts it from the respawned
+    /// program's first byte: it then reads past its memory, and crashes with all sessions (tmux issue 5498). A new pane
+    /// counts from nothing.
     fn renew(&self, launch: &Launch, row: &Row, foreign: &[String]) -> Command {
-        let session = format!("={}:", launch.session);
-        // With the session's name, as its window may be linked into a person's session too.
-        let place = format!("{session}{}", row.window);
-        let window = Command::new("new-window").args(["-b", "-t", &place, "-c", "/"]);
-        // The new window is now the session's current one: that is what `session` means below.
-        let (window, settings) = if launch.keep_dead {
-            (window.args(["-n", NAME]), self.settings(launch, &session, foreign))
-        } else {
-            (window, without(launch, foreign, remain(launch, &session)))
-        };
-        let started = window
-            .arg("--")
-            .args(PLACEHOLDER)
-            .then(&settings)
-            .then(&respawn(launch, &session, &["-k"]))
+        let (session, dead) = (format!("={}:", launch.session), row.target.pane.as_str());
+        // The new window is the session's current one, which `session` means, until it goes with the dead pane.
+        program(launch, Command::new("new-window").args(["-t", &session]))
             .then(&mark(launch, &session))
-            .then(&Command::new("kill-pane").args(["-t", &row.target.pane]));
-        let back = Command::new("last-window").args(["-t", &session]);
-        let started = if row.in_view { started } else { started.then(&back) };
-        started.then(&self.lister.of_session(&session))
+            .then(&Command::new("swap-pane").args(["-d", "-Z", "-s", dead, "-t", &session]))
+            .then(&Command::new("kill-pane").args(["-t", dead]))
+            .then(&self.lister.of_session(&session))
+            .after(&self.settings_again(launch, row, foreign))
+    }
+
+    /// Options of a session whose last program is dead. A person's keeps the size and the options that he gave it.
+    fn settings_again(&self, launch: &Launch, row: &Row, foreign: &[String]) -> Command {
+        if launch.keep_dead {
+            self.settings(launch, &row.target.pane, foreign)
+        } else {
+            without(launch, foreign, remain(launch, &row.target.pane))
+        }
     }
 
     /// Options of the one session and window.
@@ -238,11 +227,15 @@ fn without(launch: &Launch, foreign: &[String], line: Command) -> Command {
 }
 
 fn respawn(launch: &Launch, target: &str, flags: &[&str]) -> Command {
+    program(launch, Command::new("respawn-pane").args(flags).args(["-t", target]))
+}
+
+/// Adds what runs to a command that makes a pane run.
+fn program(launch: &Launch, command: Command) -> Command {
     use std::os::unix::ffi::OsStrExt;
     let variables = launch.env.iter().flat_map(|(name, value)| ["-e".to_owned(), format!("{name}={value}")]);
-    Command::new("respawn-pane")
-        .args(flags)
-        .args(["-t", target, "-c", "/"])
+    command
+        .args(["-c", "/"])
         .args(variables)
         .args(["--", "/bin/sh", "-c", SCRIPT])
         .arg(launch.workdir.as_os_str().as_bytes())
