@@ -228,7 +228,11 @@ pub fn step(swaps: &Swaps, from: &AccountName, event: &SwapEvent, now: Timestamp
             next.failed += 1;
             next.current = None;
         }
-        (_, E::ClearPartial) if swaps.partial.is_some() => next.partial = None,
+        (_, E::ClearPartial) if swaps.partial.is_some() => {
+            next.partial = None;
+            // What is put right is no reason to wait.
+            next.last = None;
+        }
         (
             Some(S::Flip | S::Ensure | S::Move | S::RollBack { .. }) | None,
             E::Flipped

@@ -11,7 +11,7 @@ use crate::{
     config::Quota,
     model::{
         account::{self, Account, AccountEvent, Standing},
-        event::Event,
+        event::{Event, Kind},
         session::{Activity, SessionPhase},
         snapshot::Snapshot,
         swap::{Cause, SwapEvent},
@@ -84,6 +84,20 @@ fn swap(snapshot: &Snapshot, from: &Account, quota: &Quota, now: Timestamp) -> O
     };
     let event = Event::Swap { from: from.name.clone(), event: SwapEvent::Begin { to: to.name.clone(), cause } };
     Some((cooled.max(earliest), event))
+}
+
+/// A warning, when a person asked for the present swap within the cooldown.
+#[must_use]
+pub fn hasty(snapshot: &Snapshot, quota: &Quota) -> Option<Event> {
+    let swap = snapshot.swaps.current.as_ref().filter(|swap| swap.cause.is_person())?;
+    let last = snapshot.swaps.last.as_ref().filter(|last| swap.begun < after(last.ended, quota.reactivate_cooldown))?;
+    let text = format!(
+        "swap {} comes {} s after swap {}, within the cooldown (quota.reactivate_cooldown): a person asked for it, so it goes on",
+        swap.number,
+        swap.begun.duration_since(last.ended).as_secs(),
+        last.number
+    );
+    Some(Event::Note { kind: Kind::Swap, object: "swap".to_owned(), text })
 }
 
 /// How much of an account is used that should make way before it is used up, at a moment when nobody works under it.

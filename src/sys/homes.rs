@@ -228,6 +228,11 @@ impl Homes for AccountHomes {
         tokio::task::spawn_blocking(move || homes.flip(&to)).await?
     }
 
+    async fn leads_to(&self, account: &AccountName) -> bool {
+        let (homes, account) = (self.clone(), account.clone());
+        tokio::task::spawn_blocking(move || homes.linked() == Some(account)).await.unwrap_or(false)
+    }
+
     async fn ensure(&self, account: &AccountName) -> Result<(), HomeFaults> {
         let (homes, account) = (self.0.clone(), account.clone());
         let ensured = tokio::task::spawn_blocking(move || homes.ensure(&account)).await;
