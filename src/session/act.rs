@@ -14,7 +14,7 @@ use crate::{
         event::Event,
         ids::TaskKey,
         session::{Activity, Incarnation, Role, Session, SessionEvent, SessionPhase},
-        task::{Delivery, Ending, Run, TaskEvent},
+        task::{Delivery, Ending, Run, Stop, TaskEvent},
         task_file::{Reading, clean, read},
     },
     ports::{Key, Launch, LaunchRequest, LaunchTask, PaneId, Sidecar, TerminalError},
@@ -128,6 +128,9 @@ impl Job {
                     // It was refused, so nothing of the task can have happened. Without an answer that isn't known, and
                     // the run is left begun: `decide` fails it rather than have it run twice.
                     events.extend(self.unclaim(run, &why).await?);
+                    self.propose(events).await?;
+                    let _ = self.tools.state.remove_run(&run.id).await;
+                    return Ok(());
                 }
                 self.propose(events).await
             }
@@ -263,7 +266,6 @@ impl Job {
         }
         let Some(assignment) = &self.session.task else { return Ok(Vec::new()) };
         self.remove_marker(&assignment.task).await?;
-        let _ = self.tools.state.remove_run(&run.id).await;
         Ok(vec![
             Event::Task(assignment.task.clone(), TaskEvent::Unclaimed { run: run.id.clone(), why: why.to_owned() }),
             Event::Session(self.session.name.clone(), SessionEvent::Freed),
@@ -276,8 +278,16 @@ impl Job {
     }
 
     pub(super) async fn give_back(&self, run: &Run, why: &str) -> Result<(), String> {
+        if run.stop == Stop::No {
+            // Saved before anything of it is removed: nothing may bring the run back to life half way.
+            let again = self.task_event(TaskEvent::TryAgain { run: run.id.clone(), why: why.to_owned() });
+            self.propose(again.into_iter().collect()).await?;
+        }
         let events = self.unclaim(run, why).await?;
-        self.propose(events).await
+        self.propose(events).await?;
+        // Until now its result may have been asked for.
+        let _ = self.tools.state.remove_run(&run.id).await;
+        Ok(())
     }
 
     async fn finish(&self, run: &Run, ending: Ending) -> Result<(), String> {
