@@ -23,7 +23,7 @@ fn number(name: &str) -> Option<u64> {
 fn promises_hold_in_every_seed() {
     let seeds = match number("SIMULATION_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SIMULATION_SEEDS").unwrap_or(SEEDS),
+        None => number("FROM").unwrap_or(0)..number("SIMULATION_SEEDS").unwrap_or(SEEDS),
     };
     let single = seeds.end - seeds.start == 1;
     let threads = if single { 1 } else { std::thread::available_parallelism().map_or(2, usize::from) as u64 };
