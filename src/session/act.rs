@@ -37,6 +37,7 @@ impl Job {
             Step::Open(program) => self.open(&program, None).await,
             Step::OpenWith(program, run) => self.open(&program, Some(&run)).await,
             Step::Resume => match self.session.phase.incarnation() {
+                Some(_) if !self.holds_its_agent().await? => Ok(()),
                 Some(incarnation) => {
                     self.tell(SessionEvent::Resume { of: incarnation.id.clone(), not_before: None }).await
                 }
@@ -230,6 +231,25 @@ impl Job {
         }
     }
 
+    /// Whether the agent that is to be ended still runs in a person's session: he may have quit it a moment ago, and what runs
+    /// there now is his. Then that is told instead.
+    async fn holds_its_agent(&self) -> Result<bool, String> {
+        let Some(incarnation) = self.session.phase.incarnation().filter(|_| self.session.role == Role::Dedicated)
+        else {
+            return Ok(true);
+        };
+        let panes = self.tools.terminal.panes().await.map_err(|error| error.to_string())?;
+        let pane = panes.iter().find(|pane| pane.id == incarnation.pane && pane.exit.is_none());
+        // We started it ourselves with no shell around it: it is what the pane holds.
+        let Some(pane) = pane.filter(|pane| pane.pid != incarnation.pid || self.session.spent) else { return Ok(true) };
+        if self.tools.agents.find(&incarnation.agent, pane.pid).await.is_some() {
+            return Ok(true);
+        }
+        let of = incarnation.id.clone();
+        self.tell(SessionEvent::Found { of, pid: pane.pid, account: None, conversation: None }).await?;
+        Ok(false)
+    }
+
     /// Ends the program with its whole process tree. The owner refuses `Ending` for a dedicated session that isn't to go on with
     /// its conversation.
     pub(super) async fn end(&self, why: &str, retire: bool) -> Result<(), String> {
@@ -242,6 +262,9 @@ impl Job {
                 text: format!("ended while starting: {why}"),
             };
             self.propose(vec![failed]).await?;
+        }
+        if !matches!(self.session.phase, SessionPhase::Ending(_)) && !self.holds_its_agent().await? {
+            return Ok(());
         }
         tracing::info!(session = %name, why, "ending the agent");
         self.tell(SessionEvent::Ending).await?;
