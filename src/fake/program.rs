@@ -482,8 +482,12 @@ impl Inner {
             self.schedule(Duration::from_millis(5), Due::Exit(pid, Exit::Status(0)));
             return;
         }
+        let account = program.account.is_some();
         if let Some(task) = program.task.clone() {
             self.completed.insert(task);
+        }
+        if account && self.rng.chance(300) {
+            self.tell_usage(pid);
         }
         self.set(pid, State::Prompt);
         self.signal(pid, Source::Hook, Meaning::TurnEnded { message: Some(message.to_owned()), background: 0 });

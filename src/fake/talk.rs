@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use super::{
     Beat, Inner,
     program::{Kind, Program, State},
@@ -10,7 +12,7 @@ use crate::{
     model::{
         evidence::{Failure, Meaning, Source},
         ids::{AccountName, SessionName},
-        limit::{Limit, LimitKind},
+        limit::{Limit, LimitKind, Usage, Window},
     },
     ports::Found,
 };
@@ -120,6 +122,15 @@ impl Inner {
         if time < APART {
             self.signal(pid, Source::StatusFile, Meaning::Idle);
         }
+    }
+
+    /// The agent is told how much of its account's allowance is used.
+    pub(super) fn tell_usage(&mut self, pid: u32) {
+        let at = self.timestamp();
+        let used_percent = u8::try_from(self.rng.within(40, 99)).unwrap_or(99);
+        let resets_at = at.saturating_add(SignedDuration::from_hours(1)).ok();
+        let usage = Usage([(LimitKind::FiveHour, Window { used_percent, resets_at, at })].into());
+        self.signal(pid, Source::Transcript, Meaning::Used { usage });
     }
 
     /// A person starts an agent in a shell of his own.

@@ -34,6 +34,7 @@ pub struct Saved {
     pub sessions: Vec<SavedSession>,
 }
 
+/// An account as it was saved.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SavedAccount {
     pub name: AccountName,
@@ -42,6 +43,7 @@ pub struct SavedAccount {
     pub usage: Usage,
 }
 
+/// What is noted of a session.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SavedSession {
     pub name: SessionName,
