@@ -142,6 +142,11 @@ impl History {
         (kind(&before.0), kind(&before.1)) != (kind(&after.0), kind(&after.1))
     }
 
+    /// The owner knows that this incarnation took a prompt: an agent that tells nothing may have been stopped before it was watched.
+    pub fn had_prompt(&mut self) {
+        self.shown.began();
+    }
+
     /// Takes a reading of the screen as it stands now, for the limit that it may show.
     pub fn read_limit(&mut self, look: &Look, now: Timestamp) {
         self.shown.read(look, now);

@@ -44,6 +44,11 @@ impl Shown {
         *self = Self { begun: true, limit: None };
     }
 
+    /// It is known from elsewhere that this start took a prompt.
+    pub(super) fn began(&mut self) {
+        self.begun = true;
+    }
+
     /// Takes a reading of the screen as it stands at `now`.
     pub(super) fn read(&mut self, look: &Look, now: Timestamp) {
         let Some(signal) = limit_of(look).filter(|_| self.begun && !look.server_error) else {
