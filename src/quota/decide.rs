@@ -93,12 +93,12 @@ fn swap(snapshot: &Snapshot, from: &Account, quota: &Quota, now: Timestamp) -> O
 #[must_use]
 pub fn hasty(snapshot: &Snapshot, quota: &Quota) -> Option<Event> {
     let swap = snapshot.swaps.current.as_ref().filter(|swap| swap.cause.is_person())?;
-    let last = snapshot.swaps.last.as_ref().filter(|last| swap.begun < after(last.ended, quota.reactivate_cooldown))?;
+    let last = snapshot.swaps.carried_through.filter(|end| swap.begun < after(*end, quota.reactivate_cooldown))?;
     let text = format!(
-        "swap {} comes {} s after swap {}, within the cooldown (quota.reactivate_cooldown): a person asked for it, so it goes on",
+        "swap {} comes {} s after the one before, within the cooldown (quota.reactivate_cooldown): a person asked for it, so it \
+         goes on",
         swap.number,
-        swap.begun.duration_since(last.ended).as_secs(),
-        last.number
+        swap.begun.duration_since(last).as_secs(),
     );
     Some(Event::Note { kind: Kind::Swap, object: "swap".to_owned(), text })
 }
