@@ -266,8 +266,8 @@ pub struct ScreenRules {
     pub input: Option<InputBox>,
     /// Lines above the input box that belong to the frame, not to the conversation.
     pub notice: Option<Pattern>,
-    /// A last block that belongs to the one above it; both together are the last block then.
-    pub tail: Option<Pattern>,
+    /// A last block that only says that the turn is over.
+    pub done: Option<Pattern>,
     /// A server's error, looked for on the whole screen: it can only take belief away.
     pub server_error: Option<Pattern>,
     pub rules: Vec<ScreenRule>,
@@ -323,6 +323,8 @@ pub enum Region {
     Title,
     /// The last block of the conversation: nothing but the input box or a dialog comes after it.
     Last,
+    /// The same with the block above it, when the last one only says that the turn is over.
+    Turn,
     /// Below the input box.
     Footer,
     /// The dialog that stands instead of the input box.

@@ -18,6 +18,7 @@ use crate::{
 struct Regions {
     input: Option<String>,
     last: String,
+    turn: String,
     footer: String,
     dialog: String,
     end: String,
@@ -42,6 +43,7 @@ pub fn look(rules: &ScreenRules, limits: Limits<'_>, screen: &Screen, now: Times
         let text = match rule.region {
             Region::Title => &screen.title,
             Region::Last => &regions.last,
+            Region::Turn => &regions.turn,
             Region::Footer => &regions.footer,
             Region::Dialog => &regions.dialog,
             Region::End => &regions.end,
@@ -118,11 +120,8 @@ fn cut(rules: &ScreenRules, plain: &str) -> Regions {
     };
     if lines.last().is_some_and(|line| rule.dialog_end.0.is_match(line)) {
         let start = dialog_start(rule, lines);
-        return Regions {
-            last: last_block(rules, &lines[..start.saturating_sub(1)]),
-            dialog: spaces(&lines[start..]),
-            ..Regions::default()
-        };
+        let (last, turn) = last_blocks(rules, &lines[..start.saturating_sub(1)]);
+        return Regions { last, turn, dialog: spaces(&lines[start..]), ..Regions::default() };
     }
     let found = match rule.shape {
         BoxShape::BetweenLines => between_lines(rule, lines),
@@ -141,9 +140,11 @@ fn cut(rules: &ScreenRules, plain: &str) -> Regions {
                 // Below the bar are the agent's line and the frame.
                 BoxShape::BesideBar => (first, last + 2),
             };
+            let (last_block, turn) = last_blocks(rules, &lines[..above]);
             Regions {
                 input: Some(input_text(rule, &lines[first..last])),
-                last: last_block(rules, &lines[..above]),
+                last: last_block,
+                turn,
                 footer: spaces(&lines[below..]),
                 ..Regions::default()
             }
@@ -211,20 +212,21 @@ fn dialog_start(rule: &InputBox, lines: &[&str]) -> usize {
     gap.map_or(below, |i| below + i)
 }
 
-/// The last lines without an empty one between them, frame notices left out.
-fn last_block(rules: &ScreenRules, lines: &[&str]) -> String {
-    let framing = |l: &&str| l.is_empty() || rules.notice.as_ref().is_some_and(|n| n.0.is_match(l));
-    let block = |lines: &[&str]| {
-        let end = lines.iter().rposition(|l| !framing(l)).map_or(0, |i| i + 1);
-        (lines[..end].iter().rposition(|l| l.is_empty()).map_or(0, |i| i + 1), end)
-    };
-    let (start, end) = block(lines);
+/// The last block, and the turn: the same, with the block above when the last one only says that the turn is over.
+fn last_blocks(rules: &ScreenRules, lines: &[&str]) -> (String, String) {
+    let (start, end) = last_block(rules, lines);
     let last = spaces(&lines[start..end]);
-    if rules.tail.as_ref().is_none_or(|tail| !tail.0.is_match(&last)) {
-        return last;
-    }
-    let (start, end) = block(&lines[..start]);
-    format!("{}\n{last}", spaces(&lines[start..end]))
+    let is_done = rules.done.as_ref().is_some_and(|done| done.0.is_match(&last));
+    let (first, _) = if is_done { last_block(rules, &lines[..start]) } else { (start, end) };
+    (last, spaces(&lines[first..end]))
+}
+
+/// The last lines without an empty one between them, frame notices left out, as a range.
+fn last_block(rules: &ScreenRules, lines: &[&str]) -> (usize, usize) {
+    let framing = |l: &&str| l.is_empty() || rules.notice.as_ref().is_some_and(|n| n.0.is_match(l));
+    let end = lines.iter().rposition(|l| !framing(l)).map_or(0, |i| i + 1);
+    let start = lines[..end].iter().rposition(|l| l.is_empty()).map_or(0, |i| i + 1);
+    (start, end)
 }
 
 /// Joined, with plain spaces: the agents set no-break spaces behind their marks.

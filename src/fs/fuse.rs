@@ -397,15 +397,17 @@ impl Filesystem for Adapter {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
-        _flags: OpenFlags,
+        write_flags: WriteFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         if fh.0 == GHOST_HANDLE {
             return reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX));
         }
-        match self.run("write", |ops| ops.write(fh.0, offset, data, caller(request))) {
+        // A mapped page has its place, whatever the file was opened with.
+        let append = flags.0 & libc::O_APPEND != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        match self.run("write", |ops| ops.write(fh.0, offset, data, append, caller(request))) {
             Ok(written) => reply.written(u32::try_from(written).unwrap_or(u32::MAX)),
             Err(errno) => reply.error(errno),
         }

@@ -23,7 +23,7 @@ use crate::{
         nodes::{Key, Where},
         ops::{Caller, Ops, lock, row_of},
         ops_dir::sync_dir,
-        real::{QUEUE_DIRS, copy_range},
+        real::{QUEUE_DIRS, append_to, copy_range},
         repeat::{At, Change},
         tree::{Object, Spot, What},
     },
@@ -55,7 +55,8 @@ impl Ops {
             }
             Key::Dir(..) => Err(FsError::IsDirectory),
             Key::File(_) => {
-                let keep = libc::O_ACCMODE | libc::O_APPEND | libc::O_NOATIME | libc::O_SYNC | libc::O_DSYNC;
+                // Not O_APPEND: a mapped page would be appended too. Each write tells whether it appends.
+                let keep = libc::O_ACCMODE | libc::O_NOATIME | libc::O_SYNC | libc::O_DSYNC;
                 // O_NONBLOCK: should a fifo take the name's place at this moment, opening it must not wait.
                 let open = OFlag::from_bits_truncate(flags & keep) | OFlag::O_NONBLOCK;
                 let file = self.real_file(number, open)?;
@@ -149,7 +150,8 @@ impl Ops {
         }
     }
 
-    pub fn write(&self, handle: u64, offset: u64, data: &[u8], caller: Caller) -> Result<usize, FsError> {
+    /// `append`: at the end of a real file, wherever that is by now.
+    pub fn write(&self, handle: u64, offset: u64, data: &[u8], append: bool, caller: Caller) -> Result<usize, FsError> {
         match &*self.handle(handle)? {
             Handle::Control { scope, .. } => {
                 self.backend.control(scope.clone(), data, &caller.writer()).map_err(FsError::Refused)?;
@@ -162,7 +164,8 @@ impl Ops {
             }
             Handle::Real { file, .. } => {
                 file.mark_written();
-                file.file.write_at(data, offset).map_err(|error| FsError::io("write", &error))
+                let written = if append { append_to(&file.file, data) } else { file.file.write_at(data, offset) };
+                written.map_err(|error| FsError::io("write", &error))
             }
             Handle::Text(_) | Handle::Log { .. } => Err(FsError::ReadOnly),
             Handle::Dir(_) | Handle::RealDir { .. } => Err(FsError::IsDirectory),

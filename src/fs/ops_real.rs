@@ -5,7 +5,7 @@ use std::{
     ffi::OsStr,
     fs::File,
     io::Read as _,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -70,7 +70,7 @@ impl Ops {
         let dir = self.real_dir(parent)?;
         self.may_change(&dir, name)?;
         self.may_come(&dir, name)?;
-        let keep = libc::O_ACCMODE | libc::O_APPEND | libc::O_TRUNC | libc::O_SYNC | libc::O_DSYNC;
+        let keep = libc::O_ACCMODE | libc::O_TRUNC | libc::O_SYNC | libc::O_DSYNC;
         let flags = OFlag::from_bits_truncate(flags & (keep | libc::O_EXCL));
         let base = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fresh = base | OFlag::O_CREAT | OFlag::O_EXCL;
@@ -84,8 +84,7 @@ impl Ops {
         };
         let file = File::from(fd);
         if created {
-            let _ = file.set_permissions(std::fs::Permissions::from_mode(mode & 0o7777));
-            give(&file, caller);
+            settle(&dir, &file, Some(mode & 0o7777), caller);
         }
         let meta = file.metadata().map_err(|error| FsError::io("stat", &error))?;
         if !meta.is_file() {
@@ -286,12 +285,7 @@ impl Ops {
     fn made(&self, dir: &RealDir, name: &OsStr, mode: Option<u32>, caller: Caller) -> Result<Attr, FsError> {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         if let Ok(fd) = nix::fcntl::openat(&dir.file, name, flags, Mode::empty()) {
-            let file = File::from(fd);
-            // Our umask was applied on top of the caller's; the mode that the kernel asked for is the right one.
-            if let Some(mode) = mode {
-                let _ = std::fs::set_permissions(proc_path(&file), std::fs::Permissions::from_mode(mode));
-            }
-            give(&file, caller);
+            settle(dir, &File::from(fd), mode, caller);
         }
         self.sync_after(&[dir])?;
         self.touch(caller, self.place(dir, name).map(Touched::Created));
@@ -389,14 +383,23 @@ fn child(dir: &RealDir, name: &OsStr) -> Where {
     Where::Child { parent: dir.number, name: name.to_owned() }
 }
 
-/// With `allow_other`, what somebody made is theirs. Only root can give, and only then can there be somebody else.
-fn give(file: &File, caller: Caller) {
-    let own = nix::unistd::geteuid();
-    if own.is_root() && caller.uid != own.as_raw() {
-        let (uid, gid) = (Uid::from_raw(caller.uid), Gid::from_raw(caller.gid));
-        if let Err(errno) = fchownat(file, "", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH) {
-            tracing::warn!(uid = caller.uid, %errno, "a new file could not be given to its maker");
-        }
+/// What somebody made is theirs, with the mode that the kernel asked for: our umask was applied on top of the caller's.
+/// In a set-group-ID directory the group is the directory's, and a directory made there is another such one.
+fn settle(dir: &RealDir, file: &File, mode: Option<u32>, caller: Caller) {
+    let inherits = dir.file.metadata().is_ok_and(|meta| meta.mode() & libc::S_ISGID != 0);
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    // Only root can give to others; a group of one's own can be given by anyone.
+    let to = (uid.is_root() && caller.uid != uid.as_raw()).then(|| Uid::from_raw(caller.uid));
+    let group = (!inherits && caller.gid != gid.as_raw()).then(|| Gid::from_raw(caller.gid));
+    if (to.is_some() || group.is_some())
+        && let Err(errno) = fchownat(file, "", to, group, AtFlags::AT_EMPTY_PATH)
+    {
+        tracing::warn!(uid = caller.uid, gid = caller.gid, %errno, "a new file could not be given to its maker");
+    }
+    // After the owner, whose change takes set-user-ID away.
+    if let Some(mode) = mode {
+        let more = if inherits && file.metadata().is_ok_and(|meta| meta.is_dir()) { libc::S_ISGID } else { 0 };
+        let _ = std::fs::set_permissions(proc_path(file), std::fs::Permissions::from_mode(mode | more));
     }
 }
 

@@ -124,7 +124,7 @@ impl World {
         }
     }
 
-    pub(super) fn to_resume(&mut self, session: &mut Session, not_before: Option<Timestamp>, now: Timestamp) {
+    pub(super) fn note_resume(&mut self, session: &mut Session, not_before: Option<Timestamp>, now: Timestamp) {
         let Some(incarnation) = session.phase.incarnation() else { return };
         if session.resume.as_ref().is_some_and(|known| known.from == incarnation.id) {
             return;

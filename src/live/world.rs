@@ -418,7 +418,7 @@ impl World {
                 session.failures = 0;
                 self.unsaved = true;
             }
-            SessionEvent::Resume { not_before, .. } => self.to_resume(&mut session, *not_before, now),
+            SessionEvent::Resume { not_before, .. } => self.note_resume(&mut session, *not_before, now),
             SessionEvent::Resumed { .. } => self.resumed(&mut session, now),
             SessionEvent::Found { .. } => self.found(&mut session, &known, now),
             SessionEvent::Ready { .. } => self.health(&format!("session {name}"), None, now),

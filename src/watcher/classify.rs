@@ -16,7 +16,7 @@ use crate::{
         session::{Activity, Verdict},
         task::{Delivery, Run},
     },
-    watcher::shown::{ScreenLimit, Shown, limit_of},
+    watcher::shown::{ScreenLimit, Shown, is_limit, limit_of},
 };
 
 /// What the operator chose of it.
@@ -102,9 +102,13 @@ impl History {
                 {
                     self.states.remove(&Source::Hook);
                 }
-                // Two sources tell of the same end: the better one's word stays.
-                let better =
-                    self.turn.as_ref().is_some_and(|known| known.source < signal.source && is_end(&known.meaning));
+                // Two sources tell of the same end: the better one's word stays. But Claude Code 2.0.76 runs its hook for an
+                // end on a limit, too, and only its record says on what.
+                let better = self.turn.as_ref().is_some_and(|known| match (&known.meaning, &signal.meaning) {
+                    (Meaning::TurnEnded { .. }, failed) if is_limit(failed) && is_record_of(signal, known) => false,
+                    (failed, Meaning::TurnEnded { .. }) if is_limit(failed) && is_record_of(known, signal) => true,
+                    (known_end, _) => known.source < signal.source && is_end(known_end),
+                });
                 if !better {
                     self.turn = Some(signal.clone());
                 }
@@ -213,6 +217,13 @@ impl History {
     fn evidence(&self) -> Vec<Signal> {
         self.states.values().cloned().collect()
     }
+}
+
+/// Whether a record is of the end that a hook tells of.
+fn is_record_of(record: &Signal, hook: &Signal) -> bool {
+    let apart = hook.at.duration_since(record.at).abs();
+    let near = apart <= SignedDuration::try_from(RECORDED_WITHIN).unwrap_or_default();
+    near && (record.source, hook.source) == (Source::Transcript, Source::Hook)
 }
 
 fn is_end(meaning: &Meaning) -> bool {
@@ -537,6 +548,18 @@ mod tests {
         for source in [Source::Hook, Source::Transcript] {
             assert_eq!(activity(&[signal(source, 12, failed(limit()))]), Activity::Limited);
         }
+    }
+
+    #[test]
+    fn a_record_of_a_limit_outranks_a_hook_that_tells_of_an_end_only() {
+        let prompt = signal(Source::Hook, 11, Meaning::PromptTaken { prompt: None });
+        let (record, stop) = (signal(Source::Transcript, 12, failed(limit())), signal(Source::Hook, 13, ended(0)));
+        for signals in [[prompt.clone(), stop.clone(), record.clone()], [prompt, record.clone(), stop.clone()]] {
+            assert_eq!(activity(&signals), Activity::Limited);
+        }
+        // Read late: the record of a turn before the last prompt.
+        let next = signal(Source::Hook, 13, Meaning::PromptTaken { prompt: None });
+        assert_eq!(activity(&[next, signal(Source::Hook, 14, ended(0)), record]), Activity::Idle);
     }
 
     #[test]

@@ -70,9 +70,13 @@ impl Shown {
     }
 }
 
+/// Whether a turn ended on a limit of the account.
+pub(super) fn is_limit(meaning: &Meaning) -> bool {
+    matches!(meaning, Meaning::TurnFailed { failure: Failure::Limit(_), .. })
+}
+
 /// The limit that a screen shows, if any.
 pub(super) fn limit_of(look: &Look) -> Option<&Signal> {
-    let is_limit = |meaning: &Meaning| matches!(meaning, Meaning::TurnFailed { failure: Failure::Limit(_), .. });
     look.signals.iter().find(|signal| signal.source == Source::Screen && is_limit(&signal.meaning))
 }
 

@@ -1,6 +1,7 @@
 //! Accounts run out, break or are changed by a person; the work goes on in the same conversation.
 
 mod faults;
+mod journey;
 mod kills;
 mod stage;
 

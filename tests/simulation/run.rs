@@ -63,11 +63,8 @@ pub fn config(accounts: usize, mute: bool) -> Config {
     let mut config = Config { projects, ..Config::default() };
     config.pool.autonomous.min = 2;
     config.pool.autonomous.max = 3;
-    let own = |name: &str, of: Option<&str>| Dedicated {
-        name: session(name),
-        workdir: "/web".into(),
-        agent: of.map(agent),
-    };
+    let own =
+        |name: &str, of: Option<&str>| Dedicated { name: session(name), workdir: "/web".into(), agent: of.map(agent) };
     config.pool.dedicated = vec![own(DEDICATED[0], None), own(DEDICATED[1], Some("claude")), own(DEDICATED[2], None)];
     for (name, kind) in [("mute", AgentKind::Demo), ("sh", AgentKind::Command), ("typed", AgentKind::Claude)] {
         config.agents.insert(agent(name), Agent::new(kind));
@@ -113,10 +110,8 @@ pub fn furnish(inner: &mut Inner, config: &Config) {
     inner.dedicated = config.pool.dedicated.iter().map(|row| row.name.clone()).collect();
     inner.accounts = config.accounts.iter().map(|row| (row.name.clone(), FakeAccount::default())).collect();
     inner.link = config.accounts.first().map(|row| row.name.clone());
-    inner.promises = Promises {
-        cooldown: config.quota.reactivate_cooldown,
-        proactive_percent: config.quota.proactive_percent,
-    };
+    inner.promises =
+        Promises { cooldown: config.quota.reactivate_cooldown, proactive_percent: config.quota.proactive_percent };
 }
 
 /// Starts the daemon's services on the world, as the daemon does.
