@@ -266,6 +266,8 @@ pub struct ScreenRules {
     pub input: Option<InputBox>,
     /// Lines above the input box that belong to the frame, not to the conversation.
     pub notice: Option<Pattern>,
+    /// What stands right of the conversation; the first group stays.
+    pub aside: Option<Pattern>,
     /// A last block that only says that the turn is over.
     pub done: Option<Pattern>,
     /// A server's error, looked for on the whole screen: it can only take belief away.

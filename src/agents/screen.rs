@@ -112,7 +112,11 @@ fn weight(meaning: &Meaning) -> u8 {
 }
 
 fn cut(rules: &ScreenRules, plain: &str) -> Regions {
-    let lines: Vec<&str> = plain.lines().map(str::trim_end).collect();
+    let plain: Vec<_> = match &rules.aside {
+        Some(aside) => plain.lines().map(|line| aside.0.replace(line, "$1")).collect(),
+        None => plain.lines().map(Into::into).collect(),
+    };
+    let lines: Vec<&str> = plain.iter().map(|line: &std::borrow::Cow<'_, str>| line.trim_end()).collect();
     let used = lines.iter().rposition(|l| !l.is_empty()).map_or(0, |i| i + 1);
     let lines = &lines[..used];
     let Some(rule) = &rules.input else {
