@@ -175,7 +175,7 @@ fn login_file(kind: AgentKind) -> Option<&'static str> {
     match kind {
         AgentKind::Claude | AgentKind::Demo => Some(".credentials.json"),
         AgentKind::Codex => Some("auth.json"),
-        AgentKind::Command => None,
+        AgentKind::Gemini | AgentKind::Opencode | AgentKind::Command => None,
     }
 }
 
