@@ -102,7 +102,7 @@ fn once(sessions: u32, at_task: bool) -> io::Result<()> {
         &format!("{longer:.2} (median of {} pairs)", ratios.len()),
         &wanted(&format!("≤ {TIMES_LONGER}"), longer <= TIMES_LONGER),
     );
-    row("… until each was seen to be up", &told.show(), "", "", "");
+    row("… until the swap is told as done", &told.show(), "", "", "");
     row("… CPU of the daemon a session", &ms(cpu.median() / sessions), "", "", "");
     Ok(())
 }
