@@ -22,9 +22,9 @@ use crate::{
     ports::{Capture, Exit, Key, Launch, Pane, PaneId, Terminal, TerminalError, TerminalHint},
 };
 
-/// How often tmux is reminded of a death that it hasn't told in full, and the pause between.
-const REMINDERS: u32 = 5;
-const REMINDER_PAUSE: Duration = Duration::from_millis(10);
+/// How often tmux is reminded of a death that it hasn't told in full, and the first pause, which doubles: most are told at once.
+const REMINDERS: u32 = 6;
+const REMINDER_PAUSE: Duration = Duration::from_millis(1);
 
 #[async_trait]
 impl Terminal for Tmux {
@@ -146,8 +146,8 @@ impl Tmux {
             }
             // tmux 3.3a loses SIGCHLD while its utempter helper runs; one more makes it collect all its dead.
             drop(server.process.signal(Signal::SIGCHLD));
+            tokio::time::sleep(REMINDER_PAUSE * (1 << (REMINDERS - reminders))).await;
             reminders -= 1;
-            tokio::time::sleep(REMINDER_PAUSE).await;
         }
     }
 
