@@ -45,12 +45,7 @@ type Readers = Arc<Mutex<Option<Vec<watch::Sender<Arc<Snapshot>>>>>>;
 
 enum Message {
     Change(Change),
-    Ask {
-        scope: Scope,
-        text: Vec<u8>,
-        writer: Option<Writer>,
-        reply: oneshot::Sender<Result<(), Refused>>,
-    },
+    Ask { scope: Scope, text: Vec<u8>, writer: Option<Writer>, reply: oneshot::Sender<Result<(), Refused>> },
     Stop(oneshot::Sender<()>),
 }
 
