@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::model::evidence::{Failure, Look, Meaning, Signal, Source};
 
 /// Readings that are nearer to each other are one: a screen may be caught half drawn twice.
-const APART: Duration = Duration::from_millis(700);
+pub(super) const APART: Duration = Duration::from_millis(700);
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Shown {
