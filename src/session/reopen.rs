@@ -2,27 +2,20 @@
 //! In: what is to be resumed. Out: the program in the pane, told to the owner. Gives a prompt only to a session with a task:
 //! nothing is ever said in a person's session.
 
-use std::time::Duration;
-
 use super::act::Job;
 use crate::{
     model::{
-        command::RefusedKind,
         ids::AccountName,
         session::{Incarnation, Resume, Role, SessionEvent},
-        snapshot::Snapshot,
         task::Run,
     },
-    ports::{AgentError, Launch, LaunchRequest, Pane, TerminalError},
+    ports::{AgentError, Cursor, Launch, LaunchRequest, Pane, TerminalError},
 };
 
 /// Runs the words given to it, then leaves the person at a shell, as he was before.
 const THEN_SHELL: &str = r#""$@"; exec "${SHELL:-/bin/sh}" -l"#;
 /// Without a conversation there is nothing to run first.
 const ONLY_SHELL: &str = r#"exec "${SHELL:-/bin/sh}" -l"#;
-
-/// How long an agent may take to say that it has the words to go on.
-const SEEN_WITHIN: Duration = Duration::from_secs(30);
 
 impl Job {
     pub(super) async fn reopen(&self, resume: &Resume) -> Result<(), String> {
@@ -115,25 +108,15 @@ impl Job {
 
     /// Types the words to go on into an agent that did not take them at its start.
     pub(super) async fn go_on(&self, run: &Run) -> Result<(), String> {
-        let text = self.tools.config.borrow().switcher.resume_text.clone();
-        match self.input(&self.tools.agents.as_prompt(&run.agent, text)).await {
-            Ok(()) => {
-                self.seen_at_work().await;
-                Ok(())
-            }
-            Err(refused) if refused.kind == RefusedKind::Unavailable => Ok(()),
-            Err(refused) => Err(refused.to_string()),
+        let Some(incarnation) = self.session.phase.incarnation() else { return Ok(()) };
+        let since = |at| Run { typed: Some(at), ..run.clone() };
+        if !self.was_taken(incarnation, &since(incarnation.started), &mut Cursor::default()).await {
+            let text = self.tools.config.borrow().switcher.resume_text.clone();
+            let text = self.tools.agents.as_prompt(&run.agent, text);
+            let now = self.tools.clock.now();
+            self.put_into_box(incarnation, &text).await?;
+            self.sent(incarnation, &since(now), &text).await?;
         }
-    }
-
-    /// Waits until the picture shows that the words were taken: from an older one they would be typed again.
-    async fn seen_at_work(&self) {
-        let mut pictures = self.tools.live.watch();
-        let idle = |snapshot: &Snapshot| {
-            let session = snapshot.sessions.get(&self.session.name);
-            session.is_some_and(|session| session.resume.is_some() && session.is_idle())
-        };
-        let seen = async { while idle(&pictures.borrow_and_update()) && pictures.changed().await.is_ok() {} };
-        let _ = tokio::time::timeout(SEEN_WITHIN, seen).await;
+        self.tell(SessionEvent::Resumed { of: incarnation.id.clone() }).await
     }
 }
