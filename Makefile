@@ -1,6 +1,6 @@
 # Every target does its own set-up: scripts/setup installs what is missing, cargo fetches the crates.
 
-.PHONY: demo test lint doc bench build
+.PHONY: demo test lint doc bench conformance build
 .DEFAULT_GOAL := build
 
 build:
@@ -30,3 +30,9 @@ bench:
 	scripts/setup test
 	cargo build --release --bins --examples
 	cargo run --release --example bench
+
+# Public file system suites on a mounted queue and on the file system behind it (doc/CONFORMANCE.md).
+conformance:
+	scripts/setup conformance
+	cargo build --release
+	tests/conformance/run target/release/claude-failover

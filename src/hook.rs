@@ -2,7 +2,10 @@
 //!
 //! In: one JSON object on stdin. Out: exactly one line appended to the session's hook log.
 //! It owns nothing. It never fails the agent (the exit status is 0 whatever happens; 2 would block the agent's turn), never writes to
-//! stdout (agents feed a hook's stdout to the model) and never takes longer than [`LIMIT`].
+//! stdout (agents feed a hook's stdout to the model) and never takes longer than [`LIMIT`]. As a status line
+//! ([`status_line`]) it prints what the person's own one would.
+
+mod status_line;
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -44,6 +47,9 @@ struct Args {
     /// The session's name, copied into the line
     #[arg(long, value_name = "NAME")]
     session: Option<String>,
+    /// Be a status line: log what is used of the account, then go on as the one of this settings file
+    #[arg(long, value_name = "FILE")]
+    status_line: Option<PathBuf>,
 }
 
 /// Runs the command with the arguments after its name. Always succeeds; faults go to stderr only.
@@ -61,6 +67,13 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         std::process::exit(0);
     });
     let input = read_input(io::stdin(), Instant::now() + READ_LIMIT);
+    if let Some(settings) = &args.status_line {
+        let noted = status_line::note(&args.log, args.session.as_deref(), &input.bytes);
+        if let Err(error) = noted.and_then(|()| status_line::go_on(settings, &input.bytes)) {
+            let _ = writeln!(io::stderr(), "claude-failover hook: the status line failed: {error}");
+        }
+        return ExitCode::SUCCESS;
+    }
     let (event, data) = parse(&input);
     if let Err(error) = append(&args.log, args.session.as_deref(), &event, &data) {
         let _ = writeln!(

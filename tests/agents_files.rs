@@ -30,7 +30,7 @@ impl World {
         let dir = tempfile::tempdir().expect("a directory");
         let at = |name: &str| dir.path().join(name);
         let mut agents: BTreeMap<AgentName, AgentConfig> = BTreeMap::new();
-        for kind in [Kind::Claude, Kind::Codex, Kind::Demo, Kind::Command] {
+        for kind in [Kind::Claude, Kind::Codex, Kind::Gemini, Kind::Opencode, Kind::Demo, Kind::Command] {
             let mut config = AgentConfig::new(kind);
             config.env.insert("MINE".to_owned(), "{session}".to_owned());
             config.args = if kind == Kind::Command { Vec::new() } else { vec!["--operators".to_owned()] };
@@ -46,9 +46,14 @@ impl World {
         fs::create_dir_all(&own.home).expect("a home");
         let homes = homes.into_iter().chain([(AccountName::parse("own").expect("a name"), own)]);
         let person = person.to_string_lossy().into_owned();
-        let base_env =
-            [("PATH", "/bin"), ("HOME", person.as_str()), ("LC_ALL", "C"), ("ANTHROPIC_API_KEY", "daemon's secret")]
-                .map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let base_env = [
+            ("PATH", "/bin"),
+            ("HOME", person.as_str()),
+            ("LC_ALL", "C"),
+            ("TZ", "UTC"),
+            ("ANTHROPIC_API_KEY", "daemon's secret"),
+        ]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()));
         let book = AgentBook::new(AgentBookOptions {
             agents,
             homes: homes.collect(),
@@ -122,6 +127,38 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
+async fn gemini_cli_keeps_its_conversation_under_the_id_that_it_is_given() {
+    let world = World::new();
+    let plan = world.launch("gemini", Some("a"), None).await;
+    let id = plan.conversation.clone().expect("an id");
+    assert_eq!(plan.launch.argv, ["gemini", "--operators", "--session-id", &id]);
+    let home = world.dir.path().join("a").to_string_lossy().into_owned();
+    assert!(plan.launch.env.contains(&("GEMINI_CLI_HOME".to_owned(), home)), "{:?}", plan.launch.env);
+    let resumed = world.launch("gemini", Some("a"), Some(CONVERSATION)).await;
+    assert_eq!(resumed.launch.argv, ["gemini", "--operators", "--resume", CONVERSATION]);
+    // An answer is written again when its tools have run.
+    let chats = world.dir.path().join("a/.gemini/tmp/web/chats");
+    let answer = |id: &str| {
+        let tokens = json!({"input": 3045, "output": 50, "cached": 2000, "thoughts": 8, "tool": 0, "total": 3095});
+        json!({"id": id, "timestamp": "2026-11-21T05:00:01Z", "type": "gemini", "content": "ok", "tokens": tokens})
+    };
+    let lines = format!("{}\n{}\n{}\n", answer("1"), answer("1"), answer("2"));
+    append(&chats.join(format!("session-2026-11-21T05-00-{}.jsonl", &CONVERSATION[..8])), &lines);
+    append(&chats.join("session-2026-11-21T06-00-00000000.jsonl"), &format!("{}\n", answer("3")));
+    let tokens = world.book.tokens(&world.incarnation("gemini")).await;
+    assert_eq!(tokens, Some(Tokens { input: 2090, output: 100, cache_read: 4000, cache_write: 0 }));
+}
+
+#[tokio::test]
+async fn opencode_is_started_plainly_and_resumes_nothing() {
+    let world = World::new();
+    let plan = world.launch("opencode", None, None).await;
+    assert_eq!((plan.conversation, plan.launch.argv), (None, vec!["opencode".to_owned(), "--operators".to_owned()]));
+    let opencode = AgentName::parse("opencode").expect("a name");
+    assert!(!world.book.resumes(&opencode));
+}
+
+#[tokio::test]
 async fn a_start_of_claude_code_chooses_the_conversation_and_brings_its_hooks() {
     let world = World::new();
     let plan = world.launch("claude", Some("a"), None).await;
@@ -134,6 +171,17 @@ async fn a_start_of_claude_code_chooses_the_conversation_and_brings_its_hooks() 
     assert_eq!(value["autoContinueAtUsageLimit"], false);
     let command = value["hooks"]["Stop"][0]["hooks"][0]["command"].as_str().expect("a command");
     assert_eq!(command, format!("'/opt/claude failover' hook --log {} --session auto-1", world.log().display()));
+    let own = world.dir.path().join("a/settings.json");
+    assert_eq!(value["statusLine"]["command"], format!("{command} --status-line {}", own.display()));
+    assert_eq!(value["statusLine"]["type"], "command");
+    // What else the person has chosen of their status line stays.
+    let theirs = json!({"statusLine": {"type": "command", "command": "mine", "padding": 0}});
+    fs::write(&own, theirs.to_string()).expect("settings");
+    world.launch("claude", Some("a"), None).await;
+    let value: Value = serde_json::from_slice(&fs::read(settings).expect("settings")).expect("JSON");
+    let line = &value["statusLine"];
+    assert_eq!((&line["padding"], line["command"] != "mine"), (&json!(0), true));
+    assert_eq!(fs::read_to_string(&own).expect("settings"), theirs.to_string(), "theirs is only read");
     assert_eq!(mode(&world.log()), 0o600);
     // First-run answers only where the home is ours.
     assert!(world.dir.path().join("a/.claude.json").exists());
@@ -164,6 +212,7 @@ async fn a_session_gets_the_allowed_environment_and_its_own_account_only() {
         ("PATH", "/bin"),
         ("HOME", &person),
         ("LC_ALL", "C"),
+        ("TZ", "UTC"),
         ("MINE", "auto-1"),
         ("CLAUDE_CONFIG_DIR", &home),
         ("CLAUDE_FAILOVER_MOUNT", "/mnt/agents"),
@@ -231,8 +280,14 @@ async fn hooks_are_read_once_and_a_torn_line_is_left() {
 async fn only_an_accounts_own_limit_is_a_limit() {
     let world = World::new();
     let hit = "You've hit your 5-hour limit · resets 4:37am (UTC)";
+    let five_hour = limit(LimitKind::FiveHour, Some("2026-11-22T04:37:00Z"));
     let table = [
-        ("rate_limit", hit, limit(LimitKind::Unknown, None)),
+        ("rate_limit", hit, five_hour),
+        (
+            "rate_limit",
+            "API Error: Server is temporarily limiting requests (not your usage limit) · Rate limited",
+            Failure::Server,
+        ),
         (
             "rate_limit",
             "API Error: Request rejected (429) · This request would exceed your organization's",
@@ -292,11 +347,12 @@ async fn a_transcript_tells_limits_with_their_end_and_nothing_of_an_earlier_star
         json!({"type": "assistant", "timestamp": at, "requestId": id,
                "message": {"id": id, "stop_reason": "end_turn", "usage": usage, "content": [{"type": "text", "text": text}]}})
     };
-    let mut rejected = text("2026-11-21T05:00:05Z", "m3", "You've hit your 5-hour limit");
+    let mut rejected = text("2026-11-21T05:00:05Z", "m3", "You've hit your weekly limit · resets 9pm (UTC)");
     rejected["isApiErrorMessage"] = json!(true);
     rejected["error"] = json!("rate_limit");
     rejected["message"]["usage"] = json!(null);
-    rejected["quotaLimits"] = json!({"status": "rejected", "resetsAt": 1_795_235_866});
+    rejected["quotaLimits"] =
+        json!({"status": "rejected", "resetsAt": 1_795_235_866, "rateLimitType": "seven_day_opus"});
     let mut aside = text("2026-11-21T05:00:04Z", "m4", "a subagent's end");
     aside["isSidechain"] = json!(true);
     aside["message"]["usage"] = json!(null);
@@ -314,13 +370,13 @@ async fn a_transcript_tells_limits_with_their_end_and_nothing_of_an_earlier_star
         append(&path, &format!("{record}\n"));
     }
     let ended = || Meaning::TurnEnded { message: Some("done".to_owned()), background: 0 };
-    let message = "You've hit your 5-hour limit".to_owned();
+    let message = "You've hit your weekly limit · resets 9pm (UTC)".to_owned();
     let want = vec![
         Meaning::PromptTaken { prompt: Some("do it".to_owned()) },
         ended(),
         ended(),
         Meaning::Interrupted,
-        Meaning::TurnFailed { failure: limit(LimitKind::Unknown, Some("2026-11-21T04:37:46Z")), message },
+        Meaning::TurnFailed { failure: limit(LimitKind::Model, Some("2026-11-21T04:37:46Z")), message },
     ];
     let mut cursor = Cursor::default();
     assert_eq!(meanings(world.signals("claude", &mut cursor).await), want);
@@ -341,8 +397,26 @@ async fn codex_failures_come_from_its_rollout() {
     let failed = |failure, message: &str| Meaning::TurnFailed { failure, message: message.to_owned() };
     let table = [
         (
-            json!({"message": "You’ve hit it", "codex_error_info": "usage_limit_exceeded"}),
-            failed(limit(LimitKind::Unknown, None), "You’ve hit it"),
+            json!({"message": "You’ve hit your usage limit. Try again at Nov 27th, 2026 4:44 AM.", "codex_error_info": "usage_limit_exceeded"}),
+            failed(
+                limit(LimitKind::Unknown, Some("2026-11-27T04:44:00Z")),
+                "You’ve hit your usage limit. Try again at Nov 27th, 2026 4:44 AM.",
+            ),
+        ),
+        (
+            json!({"message": "You’ve hit your usage limit for gpt-6. Try again in 45 minutes.", "codex_error_info": "usage_limit_exceeded"}),
+            failed(
+                limit(LimitKind::Model, Some("2026-11-21T05:45:02Z")),
+                "You’ve hit your usage limit for gpt-6. Try again in 45 minutes.",
+            ),
+        ),
+        (
+            json!({"message": "You're out of credits. Your workspace is out of credits.", "codex_error_info": "usage_limit_exceeded"}),
+            failed(limit(LimitKind::Credit, None), "You're out of credits. Your workspace is out of credits."),
+        ),
+        (
+            json!({"message": "rate limit exceeded: Rate limit reached. Please try again in 2s.", "codex_error_info": "other"}),
+            failed(Failure::Unknown, "rate limit exceeded: Rate limit reached. Please try again in 2s."),
         ),
         (
             json!({"message": "Quota exceeded. Check it.", "codex_error_info": "usage_limit_exceeded"}),
@@ -357,6 +431,142 @@ async fn codex_failures_come_from_its_rollout() {
         append(&path, &format!("{}\n", end(error)));
         assert_eq!(meanings(world.signals("codex", &mut cursor).await), [want]);
     }
+}
+
+/// Every kind is told apart: by the record's own name where there is one, else by the words.
+#[tokio::test]
+async fn kinds_of_limits_are_told_apart() {
+    let world = World::new();
+    let reset = Some("2026-11-21T10:04:26Z");
+    let by_name = [
+        ("five_hour", LimitKind::FiveHour),
+        ("seven_day", LimitKind::Weekly),
+        ("seven_day_opus", LimitKind::Model),
+        ("seven_day_sonnet", LimitKind::Model),
+        ("seven_day_overage_included", LimitKind::Model),
+        ("overage", LimitKind::Credit),
+        ("something_new", LimitKind::Unknown),
+    ];
+    let path = world.dir.path().join(format!("a/projects/-srv-web/{CONVERSATION}.jsonl"));
+    let mut cursor = Cursor::default();
+    for (name, kind) in by_name {
+        let record = json!({
+            "type": "assistant", "timestamp": "2026-11-21T05:00:05Z", "isApiErrorMessage": true, "error": "rate_limit",
+            "quotaLimits": {"status": "rejected", "resetsAt": 1_795_255_466, "rateLimitType": name},
+            "message": {"content": [{"type": "text", "text": "hit"}]},
+        });
+        append(&path, &format!("{record}\n"));
+        let want = Meaning::TurnFailed { failure: limit(kind, reset), message: "hit".to_owned() };
+        assert_eq!(meanings(world.signals("claude", &mut cursor).await), [want], "{name}");
+    }
+    let at = |text| Some(text);
+    let by_words = [
+        ("You've hit your 5-hour limit · resets 5:28am (UTC)", LimitKind::FiveHour, at("2026-11-21T05:28:00Z")),
+        ("You've hit your session limit · resets 5:28am (UTC)", LimitKind::FiveHour, at("2026-11-21T05:28:00Z")),
+        ("You've hit your weekly limit · resets Nov 26, 2:37am (UTC)", LimitKind::Weekly, at("2026-11-26T02:37:00Z")),
+        ("You’ve hit your Opus limit · resets 9pm (Europe/Zurich)", LimitKind::Model, at("2026-11-21T20:00:00Z")),
+        ("You've hit your Sonnet limit", LimitKind::Model, None),
+        ("You've hit your monthly spend limit", LimitKind::Spend, None),
+        ("You've hit your org's monthly usage limit", LimitKind::Spend, None),
+        ("You've hit your usage credit limit", LimitKind::Credit, None),
+        ("You're out of usage credits", LimitKind::Credit, None),
+        // 2.0.76
+        ("You've hit your limit · resets 5:28am (UTC)", LimitKind::Unknown, at("2026-11-21T05:28:00Z")),
+    ];
+    for (message, kind, reset) in by_words {
+        let data = json!({"error": "rate_limit", "last_assistant_message": message});
+        world.hook("2026-11-21T05:00:06Z", "StopFailure", &data);
+        let want = Meaning::TurnFailed { failure: limit(kind, reset), message: message.to_owned() };
+        assert_eq!(meanings(world.signals("claude", &mut cursor).await), [want], "{message}");
+    }
+}
+
+fn used(signals: &[Signal]) -> Vec<(LimitKind, u8, i64)> {
+    let usage = signals.iter().find_map(|signal| match &signal.meaning {
+        Meaning::Used { usage } => Some(usage.clone()),
+        _ => None,
+    });
+    let windows = usage.unwrap_or_default().0;
+    windows.iter().map(|(kind, w)| (*kind, w.used_percent, w.resets_at.map_or(0, |at| at.as_second()))).collect()
+}
+
+#[tokio::test]
+async fn usage_is_told_beside_what_a_record_means() {
+    let world = World::new();
+    let mut cursor = Cursor::default();
+    let limits = json!({
+        "five_hour": {"used_percentage": 42.7, "resets_at": 1_795_237_176},
+        "seven_day": {"used_percentage": 17, "resets_at": 1_795_661_976},
+    });
+    world.hook("2026-11-21T05:00:01Z", "StatusLine", &json!({"rate_limits": limits}));
+    let signals = world.signals("claude", &mut cursor).await;
+    let want = [(LimitKind::FiveHour, 42, 1_795_237_176), (LimitKind::Weekly, 17, 1_795_661_976)];
+    assert_eq!(used(&signals), want);
+    assert_eq!((signals.len(), signals[0].text.as_str()), (1, "5-hour limit 42 %, weekly limit 17 %"));
+
+    let path = world.dir.path().join(format!("a/sessions/2026/11/21/rollout-2026-11-21T05-00-00-{CONVERSATION}.jsonl"));
+    let window =
+        |used: f64, minutes: u32, at: u32| json!({"used_percent": used, "window_minutes": minutes, "resets_at": at});
+    let count = |limits: Value| json!({"type": "event_msg", "timestamp": "2026-11-21T05:00:02Z", "payload": {"type": "token_count", "info": null, "rate_limits": limits}});
+    let weekly = window(17.0, 10080, 1_795_660_787);
+    let table = [
+        (
+            json!({"primary": window(100.0, 300, 1_795_235_987), "secondary": weekly}),
+            vec![(LimitKind::FiveHour, 100, 1_795_235_987), (LimitKind::Weekly, 17, 1_795_660_787)],
+        ),
+        (json!({"primary": weekly, "secondary": null}), vec![(LimitKind::Weekly, 17, 1_795_660_787)]),
+        (json!({"primary": window(5.0, 60, 1), "secondary": null}), vec![]),
+        (Value::Null, vec![]),
+    ];
+    let mut cursor = Cursor::default();
+    for (limits, want) in table {
+        append(&path, &format!("{}\n", count(limits.clone())));
+        assert_eq!(used(&world.signals("codex", &mut cursor).await), want, "{limits}");
+    }
+}
+
+/// A resumed conversation's file holds what an earlier start, perhaps under another account, was told.
+#[tokio::test]
+async fn records_from_before_the_start_say_nothing() {
+    let world = World::new();
+    let rollout =
+        world.dir.path().join(format!("a/sessions/2026/11/20/rollout-2026-11-20T23-00-00-{CONVERSATION}.jsonl"));
+    let event = |at: &str, payload: Value| json!({"type": "event_msg", "timestamp": at, "payload": payload});
+    let error = json!({"message": "You’ve hit your usage limit.", "codex_error_info": "usage_limit_exceeded"});
+    let limits = json!({"primary": {"used_percent": 100.0, "window_minutes": 300, "resets_at": 1_795_235_987}});
+    for at in ["2026-11-21T04:59:59.999Z", "2026-11-21T05:00:00.001Z"] {
+        append(&rollout, &format!("{}\n", event(at, json!({"type": "token_count", "rate_limits": limits}))));
+        append(&rollout, &format!("{}\n", event(at, json!({"type": "task_complete", "error": error}))));
+    }
+    append(
+        &rollout,
+        &format!("{}\n", json!({"type": "event_msg", "payload": {"type": "task_complete", "error": error}})),
+    );
+    let signals = world.signals("codex", &mut Cursor::default()).await;
+    assert_eq!(signals.len(), 2, "only what came after the start, and nothing that has no time: {signals:?}");
+    assert!(signals.iter().all(|s| s.at > "2026-11-21T05:00:00Z".parse().expect("a time")));
+
+    let transcript = world.dir.path().join(format!("a/projects/-srv-web/{CONVERSATION}.jsonl"));
+    let record = json!({
+        "type": "assistant", "timestamp": "2026-11-21T04:59:59.999Z", "isApiErrorMessage": true,
+        "quotaLimits": {"status": "rejected", "resetsAt": 1_795_255_466, "rateLimitType": "five_hour"},
+        "message": {"content": [{"type": "text", "text": "You've hit your 5-hour limit"}]},
+    });
+    append(&transcript, &format!("{record}\n"));
+    assert_eq!(world.signals("claude", &mut Cursor::default()).await, []);
+}
+
+/// Where a person has switched Claude Code's own auto-continue on, it is a prompt that was taken: nobody gives another.
+#[tokio::test]
+async fn an_auto_continue_is_a_prompt_that_was_taken() {
+    let world = World::new();
+    let mut cursor = Cursor::default();
+    let notice = json!({"notification_type": "quota_auto_resume_fired", "message": "Usage limit reset — Claude is continuing your task"});
+    world.hook("2026-11-21T05:00:01Z", "Notification", &notice);
+    let prompt = "Your claude.ai usage limit has reset. Continue the task you were working on when the limit was reached; do not repeat work that is already complete.";
+    world.hook("2026-11-21T05:00:02Z", "UserPromptSubmit", &json!({"prompt": prompt}));
+    let want = [Meaning::PromptTaken { prompt: None }, Meaning::PromptTaken { prompt: Some(prompt.to_owned()) }];
+    assert_eq!(meanings(world.signals("claude", &mut cursor).await), want);
 }
 
 #[tokio::test]

@@ -7,7 +7,6 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -17,18 +16,8 @@ use tempfile::TempDir;
 
 const UUID: &str = "5e7a9c1e-0000-4000-8000-000000000001";
 
-/// The example program. `cargo test` builds it; a run limited to this test file may have to do so here.
 fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let path = test.parent().unwrap().parent().unwrap().join("examples/demo_agent");
-        if !path.exists() {
-            let built = Command::new(env!("CARGO")).args(["build", "--example", "demo_agent"]).status().unwrap();
-            assert!(built.success() && path.exists(), "build it with: cargo build --example demo_agent");
-        }
-        path
-    })
+    Path::new(env!("CARGO_BIN_EXE_claude-failover"))
 }
 
 #[track_caller]
@@ -95,6 +84,7 @@ impl Pane {
             work.to_str().unwrap(),
             "--",
             program().to_str().unwrap(),
+            "demo-agent",
             "--settings",
             settings.to_str().unwrap(),
         ]);
@@ -620,7 +610,8 @@ fn mode_background_stops_twice_and_stays_busy_between() {
 #[test]
 fn mode_slow_start_has_no_box_and_loses_keys() {
     let pane = Pane::start(&["--mode", "slow-start=1.5"]);
-    let raw = || fs::read_to_string(format!("/proc/{}/status", pane.pid())).ok().filter(|s| s.contains("demo_agent"));
+    let raw =
+        || fs::read_to_string(format!("/proc/{}/status", pane.pid())).ok().filter(|s| s.contains("claude-failover"));
     eventually("the program", raw, || pane.screen());
     pane.keys(&["l", "o", "s", "t"]);
     assert!(!pane.screen().contains("❯") && pane.status().is_none());
@@ -823,6 +814,52 @@ fn hooks_at_the_same_time_write_whole_lines() {
         }
     });
     assert_eq!(lines_of(&log).len(), 8);
+}
+
+/// Runs the status line over some JSON; answers what it prints.
+fn status_line(log: &Path, settings: &Path, input: &Value) -> String {
+    let mut command = Command::new(program());
+    command.args(["hook", "--session", "s1", "--log"]).arg(log).arg("--status-line").arg(settings);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_status_line_logs_usage_only_when_it_changed_and_shows_the_person_s_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, settings) = (dir.path().join("s1.jsonl"), dir.path().join("settings.json"));
+    let input = |used: u8, cost: f64| {
+        let limits = json!({"five_hour": {"used_percentage": used, "resets_at": 1_795_237_176}});
+        json!({"model": {"display_name": "Opus"}, "cost": {"total_cost_usd": cost}, "rate_limits": limits})
+    };
+    assert_eq!(status_line(&log, &settings, &json!({"model": {"display_name": "Opus"}})), "");
+    assert!(!log.exists(), "no usage, no line");
+    for (used, cost) in [(42, 0.1), (42, 0.2), (42, 0.3), (43, 0.3)] {
+        assert_eq!(status_line(&log, &settings, &input(used, cost)), "", "nothing where the person has none");
+    }
+    let lines = lines_of(&log);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!((&lines[1]["event"], &lines[1]["session"]), (&json!("StatusLine"), &json!("s1")));
+    let limits = json!({"rate_limits": {"five_hour": {"used_percentage": 43, "resets_at": 1_795_237_176}}});
+    assert_eq!(lines[1]["data"], limits, "nothing else is logged");
+
+    // The person's own gets the same on its standard input, also more than a pipe holds.
+    let theirs = json!({"statusLine": {"type": "command", "command": "printf 'mine '; wc -c"}});
+    fs::write(&settings, theirs.to_string()).unwrap();
+    let mut long = input(43, 0.4);
+    long["transcript_path"] = json!("p".repeat(300_000));
+    let printed = status_line(&log, &settings, &long);
+    assert_eq!(printed.split_whitespace().collect::<Vec<_>>(), ["mine", &long.to_string().len().to_string()]);
+    assert_eq!(lines_of(&log).len(), 2);
+
+    // A new start has a new log, and its first line.
+    fs::rename(&log, dir.path().join("s1.jsonl.1")).unwrap();
+    fs::write(&log, "").unwrap();
+    status_line(&log, &settings, &input(43, 0.5));
+    assert_eq!(lines_of(&log).len(), 1);
 }
 
 struct Run {

@@ -72,11 +72,25 @@ pub(super) fn plan(
         "--session".to_owned(),
         request.session.to_string(),
     ];
+    let places: BTreeMap<&str, String> = BTreeMap::from([
+        ("exe", options.exe.to_string_lossy().into_owned()),
+        ("mount", options.mount.to_string_lossy().into_owned()),
+        ("session", request.session.to_string()),
+        ("conversation", conversation.clone().unwrap_or_default()),
+        ("prompt", request.prompt.clone().unwrap_or_default()),
+        ("settings", settings.to_string_lossy().into_owned()),
+        ("hook_log", log.to_string_lossy().into_owned()),
+        ("task", task.to_string_lossy().into_owned()),
+        ("workdir", request.workdir.to_string_lossy().into_owned()),
+        ("home", agent.home(options, account).to_string_lossy().into_owned()),
+    ]);
     let mut hook_flags = Vec::new();
     match rules.hooks.install {
         HookInstall::None => {}
         HookInstall::SettingsFile => {
-            let text = serde_json::to_vec_pretty(&settings_file(&rules.hooks, &hook))?;
+            let own = rules.hooks.status_line.as_ref().map(|template| PathBuf::from(fill(template, &places)));
+            let line = own.map(|own| status_line(&own, &hook));
+            let text = serde_json::to_vec_pretty(&settings_file(&rules.hooks, &hook, line))?;
             write_private(&settings, &text)?;
         }
         HookInstall::CodexFlags => hook_flags = codex_flags(&rules.hooks, &hook),
@@ -91,18 +105,6 @@ pub(super) fn plan(
         home::prepare(agent.config.kind, &account.home, beside, &request.workdir, &env)?;
     }
 
-    let places: BTreeMap<&str, String> = BTreeMap::from([
-        ("exe", options.exe.to_string_lossy().into_owned()),
-        ("mount", options.mount.to_string_lossy().into_owned()),
-        ("session", request.session.to_string()),
-        ("conversation", conversation.clone().unwrap_or_default()),
-        ("prompt", request.prompt.clone().unwrap_or_default()),
-        ("settings", settings.to_string_lossy().into_owned()),
-        ("hook_log", log.to_string_lossy().into_owned()),
-        ("task", task.to_string_lossy().into_owned()),
-        ("workdir", request.workdir.to_string_lossy().into_owned()),
-        ("home", account.map(|a| a.home.to_string_lossy().into_owned()).unwrap_or_default()),
-    ]);
     let mut argv: Vec<String> = match &agent.config.program {
         Some(program) => vec![program.clone()],
         None => rules.launch.program.iter().map(|t| fill(t, &places)).collect(),
@@ -194,12 +196,23 @@ pub(super) fn fill(template: &str, places: &BTreeMap<&str, String>) -> String {
     out
 }
 
-fn settings_file(hooks: &HookRules, command: &[String]) -> Value {
+fn settings_file(hooks: &HookRules, command: &[String], status_line: Option<Value>) -> Value {
     let entry = json!([{"hooks": [{"type": "command", "command": shell_words(command), "timeout": hooks.timeout}]}]);
     let events: Map<String, Value> = hooks.events.iter().map(|e| (e.clone(), entry.clone())).collect();
     let mut settings: Map<String, Value> = hooks.settings.clone().into_iter().collect();
     settings.insert("hooks".to_owned(), Value::Object(events));
+    settings.extend(status_line.map(|line| ("statusLine".to_owned(), line)));
     Value::Object(settings)
+}
+
+/// Our status line in the place of the one in a person's own settings, whose other keys (`padding`) stay.
+fn status_line(own: &Path, hook: &[String]) -> Value {
+    let theirs: Value = fs::read(own).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let mut line = theirs.get("statusLine").and_then(Value::as_object).cloned().unwrap_or_default();
+    let ours = ["--status-line".to_owned(), own.to_string_lossy().into_owned()];
+    line.insert("type".to_owned(), json!("command"));
+    line.insert("command".to_owned(), json!(shell_words(&[hook, &ours].concat())));
+    Value::Object(line)
 }
 
 /// Hooks as `-c` overrides. Codex runs a hook only when its hash is trusted; trust for hooks of the command line is taken
@@ -316,6 +329,15 @@ mod tests {
         let flags = codex_flags(&hooks, &["/tmp/ag/hook.sh".to_owned(), "Stop".to_owned()]);
         let want = "sha256:59d6ecdc262ed576b20ac425c2287d797412909ad866b1952749544b53dd7483";
         assert!(flags.last().expect("flags").contains(want), "{flags:?}");
+    }
+
+    #[test]
+    fn a_conversation_s_id_can_be_no_option_and_no_search_word() {
+        assert!(is_conversation("0199f3b1-1111-7000-8000-00000000abcd"));
+        for id in ["", "yesterday", "--dangerously-skip-permissions", "0199f3b1-1111-7000-8000-00000000abcd\n"] {
+            assert!(!is_conversation(id), "{id}");
+        }
+        assert!(!is_conversation(&"/".repeat(CONVERSATION_LENGTH)));
     }
 
     #[test]

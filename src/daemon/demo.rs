@@ -1,11 +1,11 @@
 //! `claude-failover demo`: the whole thing in a temporary directory with the built-in agent.
-//! In: how many agents. Out: what a person would see who typed the commands. It is a user of the mount like any other: the
+//! In: how many agents, which run under two accounts. Out: what a person would see who typed the commands. It is a user of the mount like any other: the
 //! daemon is a child process, and everything goes through files.
 
 use std::{
     fs,
     io::{self, IsTerminal, Write},
-    os::unix::process::CommandExt,
+    os::unix::{fs::DirBuilderExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -21,7 +21,7 @@ use crate::cli::{DemoArgs, Exit};
 
 /// How long the daemon may take to answer on the mount.
 const READY_WITHIN: Duration = Duration::from_secs(20);
-/// How long the five tasks may take.
+/// How long the five tasks may take, and the one whose account runs out.
 const DONE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Runs the demonstration.
@@ -124,24 +124,53 @@ impl Demo {
             say(&format!("--- {path}"));
             say(&indent(&self.read(&path)?));
         }
+        self.fail_over()
+    }
+
+    /// The active account runs out in the middle of a task.
+    fn fail_over(&mut self) -> Result<(), String> {
+        let mount = self.mount();
+        let read = |path: &str| fs::read_to_string(mount.join(path)).unwrap_or_default();
+        let say_and_do = |demo: &Self, script: &str| {
+            say(&format!("  $ {}", script.replace("$MNT", "MNT")));
+            demo.shell(script)
+        };
+        say("\nA task, and a limit of its account in the middle of it:");
+        say_and_do(self, "cp counted.md $MNT/inbox/")?;
+        let session = || read("tasks/counted/session").trim_end().to_owned();
+        self.until(DONE_WITHIN, "an agent at work", || {
+            read(&format!("sessions/{}/pane", session())).contains("word3")
+        })?;
+        say_and_do(self, "date +%s -d '10 seconds' > $(cat $MNT/accounts/active)/limit")?;
+        self.until(DONE_WITHIN, "the task", || mount.join("done/counted.md").exists())?;
+        say("  $ grep swap MNT/events");
+        let events = read("events");
+        say(&indent(&events.lines().filter(|line| line.contains("swap")).collect::<Vec<_>>().join("\n")));
+        say("  $ cat MNT/done/counted.md");
+        say(&indent(&self.read("done/counted.md")?));
         Ok(())
     }
 
     fn prepare(&self) -> io::Result<()> {
-        for dir in ["api", "web", "home", "mnt", "state"] {
-            fs::create_dir(self.dir.join(dir))?;
+        for dir in ["api", "web", "one", "two", "mnt", "state"] {
+            fs::DirBuilder::new().mode(0o700).create(self.dir.join(dir))?;
         }
         let at = |name: &str| self.dir.join(name).display().to_string();
         let config = format!(
             "projects: [{{name: api, path: {api}}}, {{name: web, path: {web}}}]\n\
              pool: {{autonomous: {{prefix: demo-, start_index: 1, min: {n}, max: {n}, agent: demo}}}}\n\
-             agents: {{demo: {{kind: demo, env: {{DEMO_AGENT_HOME: {home}}}}}}}\n\
+             agents: {{demo: {{kind: demo}}}}\n\
+             accounts: [{{name: one, home: {one}, agent: demo}}, {{name: two, home: {two}, agent: demo}}]\n\
+             shared: {{root: {dir}}}\n\
+             quota: {{reactivate_cooldown: 1s}}\n\
              dispatcher: {{settle: 200ms}}\n\
              tmux: {{socket: {socket}, size: 100x30}}\n\
              mount: {{path: {mount}}}\n",
             api = at("api"),
             web = at("web"),
-            home = at("home"),
+            one = at("one"),
+            two = at("two"),
+            dir = self.dir.display(),
             socket = at("tmux.sock"),
             mount = at("mnt"),
             n = self.agents,
@@ -154,10 +183,13 @@ impl Demo {
             "edited",
             "Say who you are.\n\n```sh\nsleep 1\necho \"I work in session $CLAUDE_FAILOVER_SESSION\"\n```\n",
         )?;
+        task("counted", "Say twenty words.\n\ndemo: slow=5\n")?;
         task("plain", "---\ntimeout: 1m\n---\n```sh\nsleep 1\ndate -u +%Y\n```\n")
     }
 
     fn start(&mut self) -> Result<(), String> {
+        // Makes what both accounts' homes share.
+        self.shell("STATE_DIRECTORY=$PWD/state \"$EXE\" check --fix --config config.yaml")?;
         let log = fs::File::create(self.dir.join("daemon.log")).map_err(|error| format!("no log file: {error}"))?;
         let mut command = Command::new(&self.exe);
         command
@@ -195,12 +227,14 @@ impl Demo {
             .current_dir(&self.dir)
             .env("MNT", self.mount())
             .env("WEB", self.dir.join("web"))
+            .env("EXE", &self.exe)
             .output()
             .map_err(|error| format!("sh can't be started: {error}"))?;
         if done.status.success() {
             return Ok(());
         }
-        Err(format!("`{script}` failed: {}", String::from_utf8_lossy(&done.stderr).trim()))
+        let told = [done.stdout, done.stderr].concat();
+        Err(format!("`{script}` failed: {}", String::from_utf8_lossy(&told).trim()))
     }
 
     /// Shows the mount's `status` while the tasks run.
@@ -236,9 +270,10 @@ impl Demo {
         let dir = self.dir.display();
         say(&format!(
             "\nIt goes on running. Type next:\n\
-             \n  MNT={dir}/mnt\
+             \n  cd {dir}; MNT={dir}/mnt\
              \n  echo 'Tell me a joke' > $MNT/inbox/joke.md && cat $MNT/tasks/joke/why\
              \n  cat $MNT/sessions/demo-1/pane        # what an agent shows\
+             \n  date +%s -d '5 minutes' > $(cat $MNT/accounts/active)/limit    # its account is at its limit till then\
              \n  tail -f $MNT/events                  # what happens\
              \n  echo pause > $MNT/control            # and `cat $MNT/README` for all of it\
              \n  tmux -S {dir}/tmux.sock attach -t demo-1\

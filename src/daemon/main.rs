@@ -66,7 +66,9 @@ fn complain(text: &str) -> Exit {
 
 fn log(for_people: bool) {
     let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that can't be written (a full disk) is lost; complaining of it on the same stream would end the thread.
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     if for_people {
         builder.compact().with_target(false).init();
     } else {

@@ -19,11 +19,12 @@ use crate::{
     fs::{
         Touched,
         error::FsError,
-        handles::{Handle, Message, RealFile},
+        handles::{Handle, Message, RealFile, Shown},
         nodes::{Key, Where},
         ops::{Caller, Ops, lock, row_of},
         ops_dir::sync_dir,
-        real::{QUEUE_DIRS, copy_range},
+        ops_text::Text,
+        real::{QUEUE_DIRS, append_to, copy_range},
         repeat::{At, Change},
         tree::{Object, Spot, What},
     },
@@ -55,7 +56,8 @@ impl Ops {
             }
             Key::Dir(..) => Err(FsError::IsDirectory),
             Key::File(_) => {
-                let keep = libc::O_ACCMODE | libc::O_APPEND | libc::O_NOATIME | libc::O_SYNC | libc::O_DSYNC;
+                // Not O_APPEND: a mapped page would be appended too. Each write tells whether it appends.
+                let keep = libc::O_ACCMODE | libc::O_NOATIME | libc::O_SYNC | libc::O_DSYNC;
                 // O_NONBLOCK: should a fifo take the name's place at this moment, opening it must not wait.
                 let open = OFlag::from_bits_truncate(flags & keep) | OFlag::O_NONBLOCK;
                 let file = self.real_file(number, open)?;
@@ -98,7 +100,7 @@ impl Ops {
             && !write
         {
             let log = self.open_log().map(|file| Handle::Log { file, read_to: AtomicU64::new(0) });
-            return Ok(log.unwrap_or_else(|| Handle::Text(Arc::from([]))));
+            return Ok(log.unwrap_or_else(|| Handle::Text(Shown::new(spot.clone(), Text::empty()))));
         }
         let scope = Self::scope(spot);
         if write && scope.is_none() {
@@ -113,10 +115,10 @@ impl Ops {
                     return Err(FsError::Refused(Refused::new(RefusedKind::Busy, sentence)));
                 }
                 let message = Message { session, text: Mutex::default(), writer: caller.writer() };
-                Ok(Handle::Input { message, text })
+                Ok(Handle::Input { message, text: text.bytes })
             }
-            Some(scope) if write => Ok(Handle::Control { scope, text }),
-            Some(_) | None => Ok(Handle::Text(text)),
+            Some(scope) if write => Ok(Handle::Control { scope, shown: Shown::new(spot.clone(), text) }),
+            Some(_) | None => Ok(Handle::Text(Shown::new(spot.clone(), text))),
         }
     }
 
@@ -135,10 +137,16 @@ impl Ops {
 
     pub fn read(&self, handle: u64, offset: u64, size: usize) -> Result<Vec<u8>, FsError> {
         match &*self.handle(handle)? {
-            Handle::Text(text) | Handle::Control { text, .. } | Handle::Input { text, .. } => {
-                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
-                Ok(text[from..text.len().min(from.saturating_add(size))].to_vec())
+            Handle::Text(shown) | Handle::Control { shown, .. } => {
+                if offset == 0 {
+                    self.renew(shown)?;
+                }
+                let mut text = lock(&shown.text);
+                let part = part(&text.bytes, offset, size);
+                text.read_to = text.read_to.max(usize::try_from(offset).unwrap_or(usize::MAX).saturating_add(part.len()));
+                Ok(part)
             }
+            Handle::Input { text, .. } => Ok(part(text, offset, size)),
             Handle::Log { file, read_to } => {
                 let bytes = read_at(file, offset, size)?;
                 read_to.store(offset + bytes.len() as u64, Ordering::SeqCst);
@@ -149,7 +157,8 @@ impl Ops {
         }
     }
 
-    pub fn write(&self, handle: u64, offset: u64, data: &[u8], caller: Caller) -> Result<usize, FsError> {
+    /// `append`: at the end of a real file, wherever that is by now.
+    pub fn write(&self, handle: u64, offset: u64, data: &[u8], append: bool, caller: Caller) -> Result<usize, FsError> {
         match &*self.handle(handle)? {
             Handle::Control { scope, .. } => {
                 self.backend.control(scope.clone(), data, &caller.writer()).map_err(FsError::Refused)?;
@@ -162,7 +171,8 @@ impl Ops {
             }
             Handle::Real { file, .. } => {
                 file.mark_written();
-                file.file.write_at(data, offset).map_err(|error| FsError::io("write", &error))
+                let written = if append { append_to(&file.file, data) } else { file.file.write_at(data, offset) };
+                written.map_err(|error| FsError::io("write", &error))
             }
             Handle::Text(_) | Handle::Log { .. } => Err(FsError::ReadOnly),
             Handle::Dir(_) | Handle::RealDir { .. } => Err(FsError::IsDirectory),
@@ -259,22 +269,6 @@ impl Ops {
         }
     }
 
-    /// Whether a reader of the event log would get something now. Everything else is always ready.
-    pub fn is_ready(&self, handle: u64) -> Result<bool, FsError> {
-        match &*self.handle(handle)? {
-            Handle::Log { file, read_to } => {
-                let length = file.metadata().map_err(|error| FsError::io("stat", &error))?.len();
-                Ok(length > read_to.load(Ordering::SeqCst))
-            }
-            Handle::Text(_)
-            | Handle::Control { .. }
-            | Handle::Input { .. }
-            | Handle::Real { .. }
-            | Handle::Dir(_)
-            | Handle::RealDir { .. } => Ok(true),
-        }
-    }
-
     pub fn lseek(&self, handle: u64, offset: i64, whence: i32) -> Result<i64, FsError> {
         let Handle::Real { file, .. } = &*self.handle(handle)? else { return Err(FsError::Invalid) };
         let whence = match whence {
@@ -318,6 +312,11 @@ impl Ops {
             Err(FsError::ReadOnly)
         }
     }
+}
+
+fn part(bytes: &[u8], offset: u64, size: usize) -> Vec<u8> {
+    let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    bytes[from..bytes.len().min(from.saturating_add(size))].to_vec()
 }
 
 fn add_to_message(message: &Message, data: &[u8]) -> Result<(), FsError> {

@@ -5,7 +5,7 @@ use std::{
     ffi::OsStr,
     fs::File,
     io::Read as _,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -70,7 +70,7 @@ impl Ops {
         let dir = self.real_dir(parent)?;
         self.may_change(&dir, name)?;
         self.may_come(&dir, name)?;
-        let keep = libc::O_ACCMODE | libc::O_APPEND | libc::O_TRUNC | libc::O_SYNC | libc::O_DSYNC;
+        let keep = libc::O_ACCMODE | libc::O_TRUNC | libc::O_SYNC | libc::O_DSYNC;
         let flags = OFlag::from_bits_truncate(flags & (keep | libc::O_EXCL));
         let base = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fresh = base | OFlag::O_CREAT | OFlag::O_EXCL;
@@ -84,8 +84,7 @@ impl Ops {
         };
         let file = File::from(fd);
         if created {
-            let _ = file.set_permissions(std::fs::Permissions::from_mode(mode & 0o7777));
-            give(&file, caller);
+            settle(&dir, &file, Some(mode & 0o7777), caller);
         }
         let meta = file.metadata().map_err(|error| FsError::io("stat", &error))?;
         if !meta.is_file() {
@@ -182,15 +181,21 @@ impl Ops {
         if self.is_durable(&target) {
             self.sync_name(&source, from.1)?;
         }
-        let leaves = leaves_inbox(&source, &target);
-        if leaves {
-            self.may_leave(&source, from.1)?;
-        }
+        // Of an exchange both sides move.
+        let leaves = leaves_inbox((&source, from.1), (&target, to.1));
+        let also_leaves = exchange && leaves_inbox((&target, to.1), (&source, from.1));
+        let may_leave = || {
+            if leaves {
+                self.may_leave(&source, from.1)?;
+            }
+            if also_leaves { self.may_leave(&target, to.1) } else { Ok(()) }
+        };
+        may_leave()?;
         nix::fcntl::renameat2(&source.file, from.1, &target.file, to.1, flags).map_err(|errno| match errno {
             Errno::ENOENT => FsError::NoEntry,
             errno => FsError::system("rename", errno),
         })?;
-        if leaves && let Err(refused) = self.may_leave(&source, from.1) {
+        if let Err(refused) = may_leave() {
             // The supervisor claimed it between the look and the move: one of the two must have it, and it may be at work.
             let back = nix::fcntl::renameat2(
                 &target.file,
@@ -286,12 +291,7 @@ impl Ops {
     fn made(&self, dir: &RealDir, name: &OsStr, mode: Option<u32>, caller: Caller) -> Result<Attr, FsError> {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         if let Ok(fd) = nix::fcntl::openat(&dir.file, name, flags, Mode::empty()) {
-            let file = File::from(fd);
-            // Our umask was applied on top of the caller's; the mode that the kernel asked for is the right one.
-            if let Some(mode) = mode {
-                let _ = std::fs::set_permissions(proc_path(&file), std::fs::Permissions::from_mode(mode));
-            }
-            give(&file, caller);
+            settle(dir, &File::from(fd), mode, caller);
         }
         self.sync_after(&[dir])?;
         self.touch(caller, self.place(dir, name).map(Touched::Created));
@@ -373,9 +373,12 @@ impl Ops {
     }
 }
 
-/// Whether a move takes a name out of an inbox; one within it may be an editor that saves.
-fn leaves_inbox(source: &RealDir, target: &RealDir) -> bool {
-    source.path.as_os_str() == "inbox" && (source.queue, &source.path) != (target.queue, &target.path)
+/// Whether a move takes a name out of an inbox, or makes another task of it. Any other one within the inbox may be an editor
+/// that saves.
+fn leaves_inbox(from: (&RealDir, &OsStr), to: (&RealDir, &OsStr)) -> bool {
+    let elsewhere = (from.0.queue, &from.0.path) != (to.0.queue, &to.0.path);
+    let renamed = from.1 != to.1 && to.1.to_str().and_then(TaskId::from_file_name).is_some();
+    from.0.path.as_os_str() == "inbox" && (elsewhere || renamed)
 }
 
 fn sync_regular(file: &File) -> Result<(), FsError> {
@@ -389,14 +392,23 @@ fn child(dir: &RealDir, name: &OsStr) -> Where {
     Where::Child { parent: dir.number, name: name.to_owned() }
 }
 
-/// With `allow_other`, what somebody made is theirs. Only root can give, and only then can there be somebody else.
-fn give(file: &File, caller: Caller) {
-    let own = nix::unistd::geteuid();
-    if own.is_root() && caller.uid != own.as_raw() {
-        let (uid, gid) = (Uid::from_raw(caller.uid), Gid::from_raw(caller.gid));
-        if let Err(errno) = fchownat(file, "", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH) {
-            tracing::warn!(uid = caller.uid, %errno, "a new file could not be given to its maker");
-        }
+/// What somebody made is theirs, with the mode that the kernel asked for: our umask was applied on top of the caller's.
+/// In a set-group-ID directory the group is the directory's, and a directory made there is another such one.
+fn settle(dir: &RealDir, file: &File, mode: Option<u32>, caller: Caller) {
+    let inherits = dir.file.metadata().is_ok_and(|meta| meta.mode() & libc::S_ISGID != 0);
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    // Only root can give to others; a group of one's own can be given by anyone.
+    let to = (uid.is_root() && caller.uid != uid.as_raw()).then(|| Uid::from_raw(caller.uid));
+    let group = (!inherits && caller.gid != gid.as_raw()).then(|| Gid::from_raw(caller.gid));
+    if (to.is_some() || group.is_some())
+        && let Err(errno) = fchownat(file, "", to, group, AtFlags::AT_EMPTY_PATH)
+    {
+        tracing::warn!(uid = caller.uid, gid = caller.gid, %errno, "a new file could not be given to its maker");
+    }
+    // After the owner, whose change takes set-user-ID away.
+    if let Some(mode) = mode {
+        let more = if inherits && file.metadata().is_ok_and(|meta| meta.is_dir()) { libc::S_ISGID } else { 0 };
+        let _ = std::fs::set_permissions(proc_path(file), std::fs::Permissions::from_mode(mode | more));
     }
 }
 

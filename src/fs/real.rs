@@ -140,3 +140,11 @@ pub fn copy_range(from: &File, mut at: i64, to: &File, mut into: i64, length: us
         unsafe { libc::copy_file_range(from.as_raw_fd(), &raw mut at, to.as_raw_fd(), &raw mut into, length, 0) };
     usize::try_from(copied).map_err(|_| Errno::last())
 }
+
+/// Writes at the end of the file as it is at that moment.
+pub fn append_to(file: &File, data: &[u8]) -> std::io::Result<usize> {
+    let part = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    // SAFETY: one part, which is read only and as long as told.
+    let written = unsafe { libc::pwritev2(file.as_raw_fd(), &raw const part, 1, 0, libc::RWF_APPEND) };
+    usize::try_from(written).map_err(|_| std::io::Error::last_os_error())
+}

@@ -112,10 +112,10 @@ impl Repeating {
             sights.push(Sight { parent, name: at.name.clone(), shows });
         }
         // A directory that somebody is in already must not be made to vanish under him.
-        if let Call::Make { at, dir: true } | Call::Move { to: at, dir: true, .. } = call {
-            if self.number(notice, view, &at.dir.join(&at.name)).is_some() {
-                return None;
-            }
+        if let Call::Make { at, dir: true } | Call::Move { to: at, dir: true, .. } = call
+            && self.number(notice, view, &at.dir.join(&at.name)).is_some()
+        {
+            return None;
         }
         Some(sights)
     }

@@ -98,7 +98,7 @@ impl World {
     /// The event lines since the last call, as JSON lines.
     pub(super) fn take_log(&mut self) -> String {
         let lines = std::mem::take(&mut self.log);
-        lines.iter().filter_map(|line| serde_json::to_string(line.as_ref()).ok()).map(|line| line + "\n").collect()
+        lines.iter().filter_map(|line| line.json()).map(|line| line + "\n").collect()
     }
 
     /// Writes a line of `events`.
@@ -418,7 +418,7 @@ impl World {
                 session.failures = 0;
                 self.unsaved = true;
             }
-            SessionEvent::Resume { not_before, .. } => self.to_resume(&mut session, *not_before, now),
+            SessionEvent::Resume { not_before, .. } => self.note_resume(&mut session, *not_before, now),
             SessionEvent::Resumed { .. } => self.resumed(&mut session, now),
             SessionEvent::Found { .. } => self.found(&mut session, &known, now),
             SessionEvent::Ready { .. } => self.health(&format!("session {name}"), None, now),

@@ -161,9 +161,8 @@ pub fn step(account: &Account, event: &AccountEvent, now: Timestamp) -> Option<S
                 S::Usable | S::Suspect { .. } => Some(S::Limited(limited())),
                 // The later word knows better, unless it knows less: two sources tell of the same.
                 S::Limited(known) if known.signal.at < signal.at => {
-                    let next = limited();
-                    let knows_less = limit.resets_at.is_none() && known.until.is_some_and(|until| until > now);
-                    (!knows_less || !limit.kind.resets()).then_some(S::Limited(next))
+                    let knows_an_end = limit.resets_at.is_some() || !limit.kind.resets();
+                    knows_an_end.then(|| S::Limited(limited()))
                 }
                 // The same event, told again by a source that knows more.
                 S::Limited(known)

@@ -1,6 +1,7 @@
 //! The session service: starts, feeds, recycles and ends the agents of the pool, and keeps the operator's sessions there.
-//! In: the snapshot. Out: programs in panes, typed prompts, session events. Owns one job a session at a time. Never ends a
-//! dedicated session, never touches a name outside the configuration, never decides what an agent is doing (`watcher`).
+//! In: the snapshot. Out: programs in panes, typed prompts, session events. Owns one job a session at a time. Ends nothing
+//! in a dedicated session but an agent that goes on under another account; never touches a name outside the configuration,
+//! never decides what an agent is doing (`watcher`).
 
 mod act;
 pub mod decide;

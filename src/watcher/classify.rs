@@ -16,7 +16,7 @@ use crate::{
         session::{Activity, Verdict},
         task::{Delivery, Run},
     },
-    watcher::shown::{ScreenLimit, Shown, limit_of},
+    watcher::shown::{ScreenLimit, Shown, is_limit, limit_of},
 };
 
 /// What the operator chose of it.
@@ -102,9 +102,13 @@ impl History {
                 {
                     self.states.remove(&Source::Hook);
                 }
-                // Two sources tell of the same end: the better one's word stays.
-                let better =
-                    self.turn.as_ref().is_some_and(|known| known.source < signal.source && is_end(&known.meaning));
+                // Two sources tell of the same end: the better one's word stays. But Claude Code 2.0.76 runs its hook for an
+                // end on a limit, too, and only its record says on what.
+                let better = self.turn.as_ref().is_some_and(|known| match (&known.meaning, &signal.meaning) {
+                    (Meaning::TurnEnded { .. }, failed) if is_limit(failed) && is_record_of(signal, known) => false,
+                    (failed, Meaning::TurnEnded { .. }) if is_limit(failed) && is_record_of(known, signal) => true,
+                    (known_end, _) => known.source < signal.source && is_end(known_end),
+                });
                 if !better {
                     self.turn = Some(signal.clone());
                 }
@@ -136,6 +140,11 @@ impl History {
         let kind = |signal: &Option<Signal>| signal.as_ref().map(|s| (s.rule.clone(), s.meaning.clone()));
         let after = (self.states.get(&Source::Title).cloned(), self.states.get(&Source::Screen).cloned());
         (kind(&before.0), kind(&before.1)) != (kind(&after.0), kind(&after.1))
+    }
+
+    /// The owner knows that this incarnation took a prompt: an agent that tells nothing may have been stopped before it was watched.
+    pub fn had_prompt(&mut self) {
+        self.shown.began();
     }
 
     /// Takes a reading of the screen as it stands now, for the limit that it may show.
@@ -205,10 +214,21 @@ impl History {
         self.was_busy = true;
     }
 
+    fn on_screen(&self) -> Option<&Meaning> {
+        self.states.get(&Source::Screen).map(|signal| &signal.meaning)
+    }
+
     /// Evidence, best first.
     fn evidence(&self) -> Vec<Signal> {
         self.states.values().cloned().collect()
     }
+}
+
+/// Whether a record is of the end that a hook tells of.
+fn is_record_of(record: &Signal, hook: &Signal) -> bool {
+    let apart = hook.at.duration_since(record.at).abs();
+    let near = apart <= SignedDuration::try_from(RECORDED_WITHIN).unwrap_or_default();
+    near && (record.source, hook.source) == (Source::Transcript, Source::Hook)
 }
 
 fn is_end(meaning: &Meaning) -> bool {
@@ -251,7 +271,8 @@ pub fn classify(
         return Verdict { activity: Activity::Limited, since: limit.at, evidence, last_change };
     }
     // Somebody stopped the turn of a task in the middle: what comes next is a person's to say.
-    let interrupted = history.turn.as_ref().is_some_and(|s| matches!(s.meaning, Meaning::Interrupted));
+    let told = history.turn.as_ref().map(|turn| &turn.meaning).or_else(|| history.on_screen());
+    let interrupted = matches!(told, Some(Meaning::Interrupted));
     let Some(best) = evidence.first() else {
         let activity = if ready { Activity::Idle } else { Activity::Unknown };
         return Verdict { activity, since: now, evidence, last_change };
@@ -355,7 +376,28 @@ pub fn over(history: &History, run: &Run, tells: bool, now: Timestamp) -> Option
     // A turn that was taken before an earlier daemon ended may be over since: no busy look will come any more.
     let unseen = history.watched_since.is_some_and(|since| since > *taken);
     let since = history.idle_look_since.filter(|_| history.was_busy || unseen)?.max(*taken);
-    (now.duration_since(since) >= quiet).then_some(Over::Done { message: None })
+    if now.duration_since(since) < quiet {
+        return None;
+    }
+    // Nothing but its screen tells how the turn of such an agent ended.
+    match history.on_screen() {
+        Some(Meaning::TurnFailed { failure: Failure::Server, message }) => {
+            Some(Over::Server { error: message.clone() })
+        }
+        Some(Meaning::TurnFailed { message, .. }) => Some(Over::Failed { error: message.clone() }),
+        Some(Meaning::Interrupted) => None,
+        Some(
+            Meaning::TurnEnded { .. }
+            | Meaning::Started { .. }
+            | Meaning::Idle
+            | Meaning::Busy
+            | Meaning::PromptTaken { .. }
+            | Meaning::Waiting { .. }
+            | Meaning::Used { .. }
+            | Meaning::Exited { .. },
+        )
+        | None => Some(Over::Done { message: None }),
+    }
 }
 
 #[cfg(test)]
@@ -514,6 +556,18 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_a_limit_outranks_a_hook_that_tells_of_an_end_only() {
+        let prompt = signal(Source::Hook, 11, Meaning::PromptTaken { prompt: None });
+        let (record, stop) = (signal(Source::Transcript, 12, failed(limit())), signal(Source::Hook, 13, ended(0)));
+        for signals in [[prompt.clone(), stop.clone(), record.clone()], [prompt, record.clone(), stop.clone()]] {
+            assert_eq!(activity(&signals), Activity::Limited);
+        }
+        // Read late: the record of a turn before the last prompt.
+        let next = signal(Source::Hook, 13, Meaning::PromptTaken { prompt: None });
+        assert_eq!(activity(&[next, signal(Source::Hook, 14, ended(0)), record]), Activity::Idle);
+    }
+
+    #[test]
     fn an_agent_that_goes_on_by_itself_after_its_limit_is_at_work() {
         // Claude Code's own auto-continue tells of itself as a notice, then as a prompt.
         let goes_on = signal(Source::Hook, 13, Meaning::PromptTaken { prompt: None });
@@ -569,6 +623,23 @@ mod tests {
         assert_eq!(over(&h, &run(), true, at(30)), None);
         assert_eq!(over(&h, &run(), false, at(14)), None);
         assert_eq!(over(&h, &run(), false, at(30)), Some(Over::Done { message: None }));
+    }
+
+    #[test]
+    fn only_the_screen_says_how_the_turn_of_an_agent_ended_that_does_not_tell() {
+        let shown = |meaning: Meaning| {
+            let look = Look { ready: true, signals: vec![signal(Source::Screen, 12, meaning)], ..Look::default() };
+            let mut h = history(&[]);
+            h.see(&Look { signals: vec![signal(Source::Screen, 11, Meaning::Busy)], ..look.clone() }, at(11));
+            h.see(&look, at(12));
+            (over(&h, &run(), false, at(30)), classify(&h, true, true, at(12), SETTINGS, at(30)).activity)
+        };
+        let failed = |failure| Meaning::TurnFailed { failure, message: "m".to_owned() };
+        assert_eq!(shown(failed(Failure::Server)).0, Some(Over::Server { error: "m".to_owned() }));
+        assert_eq!(shown(failed(Failure::Unknown)).0, Some(Over::Failed { error: "m".to_owned() }));
+        assert_eq!(shown(failed(Failure::Login)).0, Some(Over::Failed { error: "m".to_owned() }));
+        assert_eq!(shown(Meaning::Interrupted), (None, Activity::Waiting(WaitingFor::Question)));
+        assert_eq!(shown(Meaning::Idle).0, Some(Over::Done { message: None }));
     }
 
     #[test]

@@ -325,6 +325,11 @@ impl Watcher {
         }
         let look = watched.look.clone();
         watched.history.see(&look, now);
+        if run_of(snapshot, session)
+            .is_some_and(|run| matches!(run.delivery, Delivery::Taken { at } if at >= incarnation.started))
+        {
+            watched.history.had_prompt();
+        }
         // A screen that moved since it was read says nothing of now.
         if watched.pane_change == Some(pane.change) && !watched.plain_stale {
             watched.history.read_limit(&look, now);

@@ -44,6 +44,11 @@ impl Shown {
         *self = Self { begun: true, limit: None };
     }
 
+    /// It is known from elsewhere that this start took a prompt.
+    pub(super) fn began(&mut self) {
+        self.begun = true;
+    }
+
     /// Takes a reading of the screen as it stands at `now`.
     pub(super) fn read(&mut self, look: &Look, now: Timestamp) {
         let Some(signal) = limit_of(look).filter(|_| self.begun && !look.server_error) else {
@@ -70,9 +75,13 @@ impl Shown {
     }
 }
 
+/// Whether a turn ended on a limit of the account.
+pub(super) fn is_limit(meaning: &Meaning) -> bool {
+    matches!(meaning, Meaning::TurnFailed { failure: Failure::Limit(_), .. })
+}
+
 /// The limit that a screen shows, if any.
 pub(super) fn limit_of(look: &Look) -> Option<&Signal> {
-    let is_limit = |meaning: &Meaning| matches!(meaning, Meaning::TurnFailed { failure: Failure::Limit(_), .. });
     look.signals.iter().find(|signal| signal.source == Source::Screen && is_limit(&signal.meaning))
 }
 

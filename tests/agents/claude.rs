@@ -1,9 +1,11 @@
 //! Claude Code.
 
+use std::fs;
+
 use crate::{
     mock_llm::{Claim, Mode},
     scenario,
-    stage::{ACCEPT, Cli, Play, Stage},
+    stage::{ACCEPT, Cli, Play, SESSION, Stage},
 };
 
 const ME: Cli = Cli::Claude;
@@ -79,6 +81,29 @@ fn claude_s_five_hour_limit_parks_the_task() {
 #[test]
 fn claude_s_weekly_limit_parks_the_task() {
     scenario::a_limit_parks_the_task(Play { subscription: true, ..Play::new(ME) }, Claim::SevenDay);
+}
+
+/// What is used of the account comes by a status line of ours; the person's own stays in its place.
+#[test]
+fn claude_tells_what_is_used_of_its_account() {
+    let Some(stage) = Stage::set(Play { subscription: true, ..Play::new(ME) }) else { return };
+    let own = r#"{"statusLine": {"type": "command", "command": "grep -o '.session_id' | sed 's/.*/MINE/'"}}"#;
+    fs::write(stage.world.path("account/settings.json"), own).expect("the person's settings");
+    // It is told with an answer, but the agent of a task that is done is ended at once: only a second answer gives it time.
+    stage.world.submit("a", "RUN: sleep 2\n");
+    stage.until("the person's own status line", |s| s.word("pane").contains("MINE"));
+    stage.done("a");
+    let told = |stage: &Stage| {
+        let log = fs::read_to_string(stage.world.path(&format!("state/hooks/{SESSION}.jsonl"))).unwrap_or_default();
+        let before =
+            fs::read_to_string(stage.world.path(&format!("state/hooks/{SESSION}.jsonl.1"))).unwrap_or_default();
+        let lines: Vec<String> = (before + &log).lines().map(str::to_owned).collect();
+        lines.into_iter().filter(|line| line.contains("\"StatusLine\"")).collect::<Vec<_>>()
+    };
+    stage.until("the usage in the hook log", |s| told(s).iter().any(|line| line.contains("\"used_percentage\":42")));
+    // The server's reset times move with each of its answers; nothing else may add a line.
+    let answers = stage.main_requests().len();
+    assert!(told(&stage).len() <= answers, "{:#?}\n{}", told(&stage), stage.told());
 }
 
 /// A turn whose subagent still works is not over; the result is what came last.

@@ -171,9 +171,16 @@ fn a_shell_and_a_stranger_s_program_stay_and_an_unknown_conversation_ends_in_a_s
     let world = two_accounts(&["shell", "other", "unknown", "front"]);
     let shell = of_pane(&world, "shell", "#{pane_pid}");
     types(&world, "other", "exec sleep 1000");
-    // A person's agent in the background, his own program before it.
+    // A person has stopped his agent and has another program before it.
+    types(&world, "front", "exec bash --norc");
+    world.until("bash", || of_pane(&world, "front", "#{pane_current_command}") == "bash");
+    starts_agent(&world, "front");
+    let stopped = of(&world, "front", "pid");
+    world.ok(&format!("kill -STOP {stopped}"));
+    world.until("bash", || of_pane(&world, "front", "#{pane_current_command}") == "bash");
+    types(&world, "front", "sleep 1001");
+    world.until("the agent to be gone", || of(&world, "front", "account").is_empty());
     let agent = program().display().to_string();
-    types(&world, "front", &format!("({agent} demo-agent &) ; exec sleep 1001"));
     types(&world, "unknown", &format!("DEMO_AGENT_MODE=no-status {agent} demo-agent"));
     world.until("the agent to be found", || of(&world, "unknown", "account") == "one");
     let runs = |session: &str| of_pane(&world, session, "#{pane_pid} #{pane_current_command}");
@@ -191,6 +198,7 @@ fn a_shell_and_a_stranger_s_program_stay_and_an_unknown_conversation_ends_in_a_s
     assert_eq!(of(&world, "unknown", "account"), "");
     assert_eq!(of_pane(&world, "shell", "#{pane_pid}"), shell);
     assert_eq!((runs("other"), runs("front")), (other, front));
+    assert!(file_of(&stopped, "cmdline").contains(&"demo-agent".to_owned()), "the stopped agent is still there");
 }
 
 #[test]

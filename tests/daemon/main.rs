@@ -1,13 +1,17 @@
 //! The daemon as a whole: the real program, real tmux, a real mount, the built-in agent.
 //! Every test has a world of its own.
 
+#[path = "../support/tracer.rs"]
+mod tracer;
 #[path = "../support/daemon.rs"]
 mod world;
 
 mod dedicated;
+mod every_call;
 mod failover;
 mod hazards;
 mod homes;
+
 mod queue;
 mod restart;
 mod sessions;

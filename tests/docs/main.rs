@@ -10,8 +10,14 @@ use std::{fs, path::Path};
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Documents that people wrote.
-pub const DOCUMENTS: [&str; 5] =
-    ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "doc/INTERFACE.md", "doc/TROUBLESHOOTING.md"];
+pub const DOCUMENTS: [&str; 6] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "doc/INTERFACE.md",
+    "doc/CONFORMANCE.md",
+    "doc/TROUBLESHOOTING.md",
+];
 
 pub fn text(name: &str) -> String {
     fs::read_to_string(Path::new(ROOT).join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))

@@ -34,15 +34,29 @@ pub fn has(programs: &[&str]) -> bool {
 }
 
 impl Desk {
-    /// Two agents, and the settle time that users have by default.
+    /// A few agents, and the settle time that users have by default.
     pub fn new() -> Self {
-        Self::with(Setup { settle: "1s".to_owned(), ..Setup::agents(2) })
+        Self::with(Setup { settle: "1s".to_owned(), ..Setup::agents(3) })
     }
 
     pub fn with(setup: Setup) -> Self {
         let world = World::start(&setup);
         fs::create_dir(world.path("user")).expect("a home");
-        Self { world }
+        // A server that ended with one program's session could be met ending by the next program.
+        fs::write(world.path("person.conf"), "set -g exit-empty off\n").expect("written");
+        let desk = Self { world };
+        desk.until_an_agent_is_free();
+        desk
+    }
+
+    /// With nobody free to take it, it would not show that a task is handed over too early.
+    #[track_caller]
+    pub fn until_an_agent_is_free(&self) {
+        let free = |session: &String| {
+            let is = |file: &str| format!("sessions/{session}/{file}");
+            self.world.word(&is("state")) == "idle" && !self.world.mount(&is("task")).is_symlink()
+        };
+        self.world.until("an agent to be free", || names(&self.world.mount("sessions")).iter().any(free));
     }
 
     /// A shell command of a person whose working directory is the mount.

@@ -106,7 +106,10 @@ fn claude(path: &Path, text: &str) {
     fs::remove_file(beside(path, ".tmp.4711.orphan")).expect("removed");
 }
 
-const SAVES: [(&str, fn(&Path, &str)); 7] = [
+/// Saves a text under a path.
+type Save = fn(&Path, &str);
+
+const SAVES: [(&str, Save); 7] = [
     ("code", code),
     ("code-atomic", code_atomic),
     ("jetbrains", jetbrains),
@@ -120,6 +123,7 @@ const SAVES: [(&str, fn(&Path, &str)); 7] = [
 fn new_files_and_second_saves_are_one_task() {
     let desk = Desk::new();
     for (name, save) in SAVES {
+        desk.until_an_agent_is_free();
         let path = desk.world.mount(&format!("inbox/{name}.md"));
         save(&path, "a first thought");
         save(&path, &format!("{name} final\n"));

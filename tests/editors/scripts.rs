@@ -40,14 +40,16 @@ fn of_two_scripts_and_the_daemon_exactly_one_claims_a_task() {
     for mut script in scripts {
         assert!(script.wait().expect("ended").success());
     }
+    let mut winners = 0;
     let mut owners: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for place in ["done", "claimed-one", "claimed-two"] {
         let found = names(&desk.world.queue(place));
-        assert!(!found.is_empty(), "{place} won nothing, so nothing was raced for");
+        winners += usize::from(!found.is_empty());
         for name in found {
             owners.entry(name.trim_end_matches(".md").to_owned()).or_default().push(place);
         }
     }
+    assert!(winners > 1, "one has won everything, so nothing was raced for: {owners:?}");
     assert_eq!(owners.keys().collect::<Vec<_>>(), tasks.iter().collect::<Vec<_>>());
     let prompts = desk.prompts();
     for (id, owners) in owners {

@@ -27,7 +27,9 @@ pub struct Term<'a> {
 impl Desk {
     fn tmux(&self, args: &[&str]) -> String {
         let out = Command::new("tmux")
-            .args(["-f", "/dev/null", "-S"])
+            .arg("-f")
+            .arg(self.world.path("person.conf"))
+            .arg("-S")
             .arg(self.world.path("person.sock"))
             .args(args)
             .env("HOME", self.world.path("user"))
@@ -36,6 +38,7 @@ impl Desk {
             .env_remove("TMUX")
             .output()
             .expect("tmux");
+        assert!(out.status.success() || args[0] != "new-session", "{}", String::from_utf8_lossy(&out.stderr));
         String::from_utf8_lossy(&out.stdout).into_owned()
     }
 

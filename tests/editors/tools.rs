@@ -6,6 +6,7 @@ use crate::desk::{Desk, has};
 fn each_once(cases: &[(&str, &str, &str)]) {
     let desk = Desk::new();
     for (id, script, _) in cases {
+        desk.until_an_agent_is_free();
         desk.quietly(&script.replace('@', &format!("inbox/{id}.md")));
     }
     desk.once(&cases.iter().map(|(id, _, text)| (*id, *text)).collect::<Vec<_>>());

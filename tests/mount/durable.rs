@@ -114,15 +114,15 @@ fn a_file_whose_fsync_failed_once_is_never_called_good_again() {
 fn data_goes_past_the_server_where_the_kernel_lets_it() {
     let script = "echo x > inbox/x.md && cat inbox/x.md > /dev/null && echo y >> inbox/x.md";
     let calls = |world: &World| {
-        let strace = Strace::attach(world, &["-e", "trace=pread64,pwrite64,ioctl"]);
+        let strace = Strace::attach(world, &["-e", "trace=pread64,pwrite64,pwritev2,ioctl"]);
         world.ok(script);
         assert_eq!(std::fs::read(world.real("inbox/x.md")).expect("a read"), b"x\ny\n");
         strace.end(world)
     };
     let trace = calls(&World::new());
     let given = trace.iter().any(|line| line.contains("ioctl(") && !line.contains("EPERM") && !line.contains("= -1"));
-    let seen = trace.iter().any(|line| line.contains("x.md") && line.contains("64("));
+    let seen = trace.iter().any(|line| line.contains("x.md") && (line.contains("64(") || line.contains("pwritev2(")));
     assert!(given != seen, "either the kernel has the file or the server reads and writes it: {trace:#?}");
     let trace = calls(&World::with(&[("MOUNT_ORDINARY", "1")]));
-    in_order(&trace, &[&["pwrite64(", "x.md"], &["pread64(", "x.md"], &["pwrite64(", "x.md"]]);
+    in_order(&trace, &[&["pwrite64(", "x.md"], &["pread64(", "x.md"], &["pwritev2(", "x.md"]]);
 }

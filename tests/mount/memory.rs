@@ -74,7 +74,7 @@ fn a_handle_never_shows_two_pictures() {
     let reader = ops.open(number, libc::O_RDONLY, ME).expect("open");
     let before = ops.read(reader.handle, 0, 10_000).expect("a read");
     let writer = ops.open(number, libc::O_WRONLY | libc::O_APPEND, ME).expect("open");
-    assert_eq!(ops.write(writer.handle, 77, b"rescan\n", ME).expect("a verb"), 7);
+    assert_eq!(ops.write(writer.handle, 77, b"rescan\n", false, ME).expect("a verb"), 7);
     assert_eq!(ops.read(reader.handle, 0, 10_000).expect("a read"), before);
     let later = ops.open(number, libc::O_RDONLY, ME).expect("open");
     let after = ops.read(later.handle, 0, 10_000).expect("a read");
@@ -98,7 +98,7 @@ fn a_lost_write_is_told_and_stays_lost() {
         let (_, open) = ops.create(inbox, OsStr::new("big.md"), 0o644, libc::O_WRONLY, ME).expect("created");
         let mut errors = Vec::new();
         for chunk in 0..32 {
-            match ops.write(open.handle, chunk * 4096, &[b'x'; 4096], ME) {
+            match ops.write(open.handle, chunk * 4096, &[b'x'; 4096], false, ME) {
                 Ok(_) => {}
                 Err(error) => errors.push(error.errno()),
             }

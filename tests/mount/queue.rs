@@ -64,6 +64,37 @@ fn inode_numbers_are_the_real_ones_everywhere() {
 }
 
 #[test]
+fn names_are_bytes_and_the_disk_is_the_real_one() {
+    let world = World::new();
+    world.ok("for n in $'a\\xff\\xfeb.md' $'two\\nlines' ' ' -- '*' $'\\e[31m' \"$(printf 'n%.0s' {1..255})\"; do echo x > \"projects/web/$n\" && [ -e \"$REAL/$n\" ] && ln -s -- \"$n\" projects/web/l && [ \"$(cat projects/web/l)\" = x ] && rm projects/web/l \"projects/web/$n\" && [ ! -e \"$REAL/$n\" ] || exit 1; done");
+    world.fails("echo x > \"projects/web/$(printf 'n%.0s' {1..256})\"", "File name too long");
+    world.ok("[ \"$(stat -f -c '%b %c %s %l' inbox)\" = \"$(stat -f -c '%b %c %s %l' \"$REAL/inbox\")\" ]");
+    // Deeper than one path can name.
+    world.ok("cd projects/web; n=$(printf 'd%.0s' {1..200}); for i in $(seq 30); do mkdir $n && cd $n || exit 1; done; echo deep > f && [ \"$(cat f)\" = deep ] && mv f g && [ -s g ]");
+}
+
+#[test]
+fn what_is_made_belongs_where_it_is_made() {
+    // With `allow_other`: the kernel lets no other group in without it.
+    let world = World::with(&[("MOUNT_CONTROL_GROUP", "9")]);
+    world.ok("mkdir projects/web/s && chmod 2755 projects/web/s && mkdir projects/web/s/d && [ \"$(stat -c %a projects/web/s/d)\" = 2755 ]");
+    if nix::unistd::geteuid().is_root() {
+        world.ok("chgrp 7 projects/web/s && echo x > projects/web/s/f && [ \"$(stat -c %g \"$REAL/s/f\")\" = 7 ]");
+        world.ok("setpriv --regid=9 --clear-groups touch projects/web/mine projects/web/s/theirs && [ \"$(stat -c %g \"$REAL/mine\" \"$REAL/s/theirs\" | xargs)\" = '9 7' ]");
+    }
+}
+
+#[test]
+fn a_mapped_page_keeps_its_place_in_a_file_that_is_appended_to() {
+    for variables in [&[][..], &[("MOUNT_ORDINARY", "1")]] {
+        let world = World::with(variables);
+        let script = "import mmap,os\nf=os.open('inbox/m',os.O_RDWR|os.O_CREAT|os.O_APPEND)\nos.write(f,b'a'*5000)\nm=mmap.mmap(f,0)\nm[0:3]=b'map'\nm.flush()\nm.close()\nos.write(f,b'end')";
+        world.ok(&format!("python3 - <<'EOF'\n{script}\nEOF"));
+        world.ok("[ \"$(stat -c %s \"$REAL/inbox/m\")\" = 5003 ] && [ \"$(head -c 4 \"$REAL/inbox/m\")$(tail -c 4 inbox/m)\" = mapaaend ]");
+    }
+}
+
+#[test]
 fn an_open_that_must_create_fails_on_what_exists() {
     let world = World::new();
     world.fails("set -C; echo x > inbox/fix.md", "cannot overwrite");

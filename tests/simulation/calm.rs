@@ -141,7 +141,9 @@ impl Life {
                 inner.accounts.get(&known.name).is_some_and(|truth| truth.out(now).is_none() && !truth.links_broken)
             });
             let told = match &known.standing {
-                Standing::Limited(limited) => limited.until.is_some() && (self.patient || limited.limit.resets_at.is_some()),
+                Standing::Limited(limited) => {
+                    limited.until.is_some() && (self.patient || limited.limit.resets_at.is_some())
+                }
                 Standing::Broken { .. } => false,
                 Standing::Usable | Standing::Suspect { .. } => true,
             };
@@ -163,7 +165,10 @@ fn unmoved(inner: &Inner, snapshot: &Snapshot) -> Vec<String> {
         let Some(account) = &program.account else { continue };
         // What a person has started since is his choice.
         let chosen = snapshot.sessions.get(name).is_some_and(|session| {
-            let active = snapshot.accounts.iter().find(|one| one.active && snapshot.account(account).is_some_and(|a| a.is_like(one)));
+            let active = snapshot
+                .accounts
+                .iter()
+                .find(|one| one.active && snapshot.account(account).is_some_and(|a| a.is_like(one)));
             let known = session.phase.incarnation().zip(active);
             known.is_some_and(|(incarnation, active)| !session.follows(incarnation, active.active_since))
         });

@@ -63,11 +63,8 @@ pub fn config(accounts: usize, mute: bool) -> Config {
     let mut config = Config { projects, ..Config::default() };
     config.pool.autonomous.min = 2;
     config.pool.autonomous.max = 3;
-    let own = |name: &str, of: Option<&str>| Dedicated {
-        name: session(name),
-        workdir: "/web".into(),
-        agent: of.map(agent),
-    };
+    let own =
+        |name: &str, of: Option<&str>| Dedicated { name: session(name), workdir: "/web".into(), agent: of.map(agent) };
     config.pool.dedicated = vec![own(DEDICATED[0], None), own(DEDICATED[1], Some("claude")), own(DEDICATED[2], None)];
     for (name, kind) in [("mute", AgentKind::Demo), ("sh", AgentKind::Command), ("typed", AgentKind::Claude)] {
         config.agents.insert(agent(name), Agent::new(kind));
@@ -90,7 +87,7 @@ pub fn config(accounts: usize, mute: bool) -> Config {
     config.watcher.server_pause = seconds(2);
     config.watcher.server_retries = 2;
     config.quota.reactivate_cooldown = seconds(20);
-    config.quota.min_dwell = seconds(15);
+    config.quota.min_dwell = seconds(5);
     config
 }
 
@@ -113,10 +110,8 @@ pub fn furnish(inner: &mut Inner, config: &Config) {
     inner.dedicated = config.pool.dedicated.iter().map(|row| row.name.clone()).collect();
     inner.accounts = config.accounts.iter().map(|row| (row.name.clone(), FakeAccount::default())).collect();
     inner.link = config.accounts.first().map(|row| row.name.clone());
-    inner.promises = Promises {
-        cooldown: config.quota.reactivate_cooldown,
-        proactive_percent: config.quota.proactive_percent,
-    };
+    inner.promises =
+        Promises { cooldown: config.quota.reactivate_cooldown, proactive_percent: config.quota.proactive_percent };
 }
 
 /// Starts the daemon's services on the world, as the daemon does.
@@ -155,7 +150,7 @@ pub fn simulate(seed: u64) -> Outcome {
     let mut rng = Rng::new(seed ^ 0x5eed);
     let accounts = [0, 1, 2, 2, 2, 2, 3, 3, 3, 3][usize::try_from(rng.below(10)).unwrap_or(0)];
     let mut config = config(accounts, rng.chance(300));
-    config.quota.proactive_percent = rng.chance(200).then_some(80);
+    config.quota.proactive_percent = rng.chance(300).then_some(80);
     let config = Arc::new(config);
     world.with(|inner| {
         furnish(inner, &config);

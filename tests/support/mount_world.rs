@@ -138,7 +138,7 @@ pub fn serve(dir: &Path) {
         if byte.is_err() {
             break;
         }
-        mounted.events_grew();
+        mounted.changed();
     }
     mounted.unmount().expect("unmounted");
 }
