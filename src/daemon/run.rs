@@ -190,7 +190,7 @@ impl Daemon {
     }
 
     pub async fn note(&self, text: String) {
-        let note = Event::Note { kind: Kind::Daemon, object: "daemon".to_owned(), text };
+        let note = Event::Note { kind: Kind::Daemon, object: "daemon".to_owned(), text, writer: None };
         self.services.live.report(vec![note]).await;
     }
 

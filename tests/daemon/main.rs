@@ -8,6 +8,7 @@ mod dedicated;
 mod failover;
 mod hazards;
 mod homes;
+mod moves;
 mod queue;
 mod restart;
 mod sessions;
