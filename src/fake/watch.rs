@@ -116,8 +116,12 @@ impl Inner {
             }
             self.watch_begin(known, swap);
         }
-        if old.partial.is_some() && new.partial.is_none() && !std::mem::take(&mut self.clear_asked) {
-            self.violation("a half done swap is called put right and nobody said so".to_owned());
+        if old.partial.is_some() && new.partial.is_none() {
+            if !std::mem::take(&mut self.clear_asked) {
+                self.violation("a half done swap is called put right and nobody said so".to_owned());
+            }
+            // What a person has put right is no reason to wait any more.
+            self.ended.pop_if(|last| last.error.is_some());
         }
         self.tally.partial += u64::from(old.partial.is_none() && new.partial.is_some());
 

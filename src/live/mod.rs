@@ -305,10 +305,17 @@ impl Owner {
         if result.is_err() {
             next = self.world.clone();
         }
-        let outcome = next.outcome(now, scope, text, writer, &result.as_ref().map(|_| ()).map_err(Clone::clone));
+        let told = result.as_ref().map(|_| ()).map_err(Clone::clone);
+        let outcome = next.outcome(now, scope, text, writer.clone(), &told);
         let committed = self.commit(next).await;
         let result = match (result, committed) {
-            (Ok(_), Err(refusal)) => Err(Refused::new(RefusedKind::Failed, refusal.to_string())),
+            (Ok(_), Err(refusal)) => {
+                let refused = Refused::new(RefusedKind::Failed, refusal.to_string());
+                // What could not be saved is not shown; that it was refused is.
+                self.world.outcome(now, scope, text, writer, &Err(refused.clone()));
+                self.show();
+                Err(refused)
+            }
             (result, Ok(()) | Err(_)) => result,
         };
         match result {

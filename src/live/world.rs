@@ -149,8 +149,8 @@ impl World {
                 }
                 Ok(())
             }
-            Event::Note { kind, object, text } => {
-                self.note(now, *kind, object, text.clone());
+            Event::Note { kind, object, text, writer } => {
+                self.note_by(now, *kind, object, text.clone(), writer.clone());
                 Ok(())
             }
         }

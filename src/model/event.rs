@@ -45,6 +45,8 @@ pub enum Event {
         kind: Kind,
         object: String,
         text: String,
+        /// Who did it, where somebody did.
+        writer: Option<Writer>,
     },
 }
 

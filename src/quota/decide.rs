@@ -100,7 +100,7 @@ pub fn hasty(snapshot: &Snapshot, quota: &Quota) -> Option<Event> {
         swap.number,
         swap.begun.duration_since(last).as_secs(),
     );
-    Some(Event::Note { kind: Kind::Swap, object: "swap".to_owned(), text })
+    Some(Event::Note { kind: Kind::Swap, object: "swap".to_owned(), text, writer: None })
 }
 
 /// How much of an account is used that should make way before it is used up, at a moment when nobody works under it.

@@ -260,6 +260,7 @@ impl Job {
                 kind: crate::model::event::Kind::Problem,
                 object: format!("session {name}"),
                 text: format!("ended while starting: {why}"),
+                writer: None,
             };
             self.propose(vec![failed]).await?;
         }
@@ -344,6 +345,7 @@ impl Job {
                 text: format!(
                     "{dropped} control characters were taken out of its text before it was given to the agent"
                 ),
+                writer: None,
             };
             self.propose(vec![note]).await?;
         }

@@ -14,12 +14,20 @@ pub struct Shared<T> {
     last: Mutex<Option<(u64, T)>>,
 }
 
-impl<T: Clone> Shared<T> {
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Shared<T> {
     #[must_use]
     pub const fn new() -> Self {
         Self { came: AtomicU64::new(0), last: Mutex::const_new(None) }
     }
+}
 
+impl<T: Clone> Shared<T> {
     /// Asks, unless somebody else has asked since this was called.
     ///
     /// # Errors

@@ -362,7 +362,7 @@ impl Watcher {
         if verdict.activity == Activity::Working && quiet >= silent {
             if !std::mem::replace(&mut watched.told_silent, true) {
                 let text = format!("has shown nothing new for {} s (watcher.silent_after)", quiet.as_secs());
-                events.push(Event::Note { kind: Kind::Silent, object: format!("session {name}"), text });
+                events.push(Event::Note { kind: Kind::Silent, object: format!("session {name}"), text, writer: None });
             }
         } else {
             watched.told_silent = false;

@@ -82,11 +82,12 @@ impl Stage {
         self.world.submit(&id, &Self::text(&id));
         self.world.until("the agent to begin", || self.has_begun(&id));
         let tracer = self.trace(what);
+        // The run's text goes last of all. One that couldn't be removed stays until the next start.
+        let runs = || fs::read_dir(self.world.path("state/runs")).map_or(0, Iterator::count);
+        let before = runs();
         self.let_go(&id);
-        // The run's text goes last of all.
-        let runs = self.world.path("state/runs");
-        let is_over = || fs::read_dir(&runs).is_ok_and(|mut entries| entries.next().is_none());
-        self.world.until("the result, or the end", || tracer.is_over() || self.is_filed(&id) && is_over());
+        let is_over = || tracer.is_over() || self.is_filed(&id) && (tracer.has_hit() || runs() < before);
+        self.world.until("the result, or the end", is_over);
         Story { id, acknowledged: true, watched: tracer.end() }
     }
 

@@ -167,12 +167,18 @@ fn what_can_not_be_undone_stops_every_swap_also_over_a_restart() {
     scene.put("a.md", "Please do it.\n");
     scene.world.with(|inner| {
         limit_work(inner, true);
-        for truth in inner.accounts.values_mut() {
-            truth.flip_fails = true;
+        // The link can be turned to another, whose home is not whole, and not back.
+        for (name, truth) in &mut inner.accounts {
+            truth.flip_fails = *name == account("work");
+            truth.links_broken = *name != account("work");
         }
     });
     scene.daemon(|_, snapshot| snapshot.swaps.partial.is_some());
-    scene.world.with(|inner| inner.accounts.values_mut().for_each(|truth| truth.flip_fails = false));
+    scene.world.with(|inner| {
+        for truth in inner.accounts.values_mut() {
+            (truth.flip_fails, truth.links_broken) = (false, false);
+        }
+    });
     let long_after = scene.world.with(|inner| inner.timestamp()).as_second() + 200;
     scene.daemon(|inner, snapshot| {
         assert!(snapshot.swaps.partial.is_some() && snapshot.swaps.current.is_none());

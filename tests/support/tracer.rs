@@ -73,14 +73,15 @@ pub struct Watched {
 pub struct Tracer {
     thread: JoinHandle<Watched>,
     stop: Arc<AtomicBool>,
+    hit: Arc<AtomicBool>,
 }
 
 impl Tracer {
     /// Counts calls on what lies below the directories `roots`, and does `what` at the given one, from 1.
     pub fn attach(pid: u32, roots: &[PathBuf], what: Option<(usize, Fault)>) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, hit) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (attached, is_attached) = mpsc::channel();
-        let (end, roots) = (stop.clone(), roots.to_owned());
+        let (end, has_hit, roots) = (stop.clone(), hit.clone(), roots.to_owned());
         let pid = pid_t::try_from(pid).expect("a pid");
         // Every ptrace(2) request has to come from the thread that attached.
         let thread = std::thread::spawn(move || {
@@ -91,6 +92,7 @@ impl Tracer {
                 watched: Watched { calls: Vec::new(), killed: false, hit: Vec::new() },
                 threads: BTreeSet::new(),
                 failing: BTreeMap::new(),
+                has_hit,
             };
             work.attach();
             attached.send(()).expect("somebody waits");
@@ -98,7 +100,7 @@ impl Tracer {
             work.watched
         });
         is_attached.recv().expect("attached");
-        Self { thread, stop }
+        Self { thread, stop, hit }
     }
 
     /// Lets it go, if it still lives.
@@ -107,7 +109,12 @@ impl Tracer {
         self.thread.join().expect("the tracer")
     }
 
-    /// Whether it was killed.
+    /// Whether something was done.
+    pub fn has_hit(&self) -> bool {
+        self.hit.load(Ordering::SeqCst)
+    }
+
+    /// Whether nothing of it lives any more.
     pub fn is_over(&self) -> bool {
         self.thread.is_finished()
     }
@@ -121,6 +128,7 @@ struct Work {
     threads: BTreeSet<pid_t>,
     /// Threads in a call that is to fail, with its errno.
     failing: BTreeMap<pid_t, i32>,
+    has_hit: Arc<AtomicBool>,
 }
 
 fn ptrace(request: libc::c_uint, thread: pid_t, data: usize) -> bool {
@@ -237,6 +245,7 @@ impl Work {
             }
             Some(_) | None => return,
         }
+        self.has_hit.store(true, Ordering::SeqCst);
         self.watched.hit.extend(self.watched.calls.last().cloned());
     }
 
