@@ -11,8 +11,12 @@ mod accounts;
 mod control;
 #[path = "mount/durable.rs"]
 mod durable;
+#[path = "mount/hang.rs"]
+mod hang;
 #[path = "mount/life.rs"]
 mod life;
+#[path = "mount/live.rs"]
+mod live;
 #[path = "mount/memory.rs"]
 mod memory;
 #[path = "mount/model.rs"]

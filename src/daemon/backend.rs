@@ -11,7 +11,7 @@ use crate::{
     live::Live,
     model::{
         command::{Refused, RefusedKind, Scope, Writer},
-        event::Event,
+        event::{Event, Kind},
         ids::{TaskId, TaskKey},
         snapshot::Snapshot,
         task::{Origin, Phase, Task, TaskEvent},
@@ -55,6 +55,31 @@ impl DaemonBackend {
             self.tell(Event::Origin(key, origin));
         }
     }
+
+    /// Moves are verbs: who made one stands in `events`. One that an editor makes when it saves is none.
+    fn moved(&self, from: &Place, to: &Place, writer: &Writer) {
+        self.written(to, writer);
+        let (was, is) = (task_at(from), task_at(to));
+        if was == is || (was.is_none() || is.is_none()) && (&from.project, &from.dir) == (&to.project, &to.dir) {
+            return;
+        }
+        if let Some(key) = was {
+            self.note(&key, format!("moved to {}", named(to)), writer);
+        }
+        if let Some(key) = is {
+            self.note(&key, format!("moved from {}", named(from)), writer);
+        }
+    }
+
+    fn note(&self, key: &TaskKey, text: String, writer: &Writer) {
+        let object = format!("task {key}");
+        self.tell(Event::Note { kind: Kind::Verb, object, text, writer: Some(writer.clone()) });
+    }
+}
+
+/// How a place is named to people.
+fn named(place: &Place) -> String {
+    format!("{}:{}", place.project, place.dir.join(&place.name).display())
 }
 
 /// The task whose file stands there.
@@ -103,15 +128,19 @@ impl Backend for DaemonBackend {
         match change {
             // The disk's own events wake the queue; what they don't tell is who wrote, and that a removal was meant.
             // A close doesn't tell: the kernel makes it later, in nobody's name.
-            Touched::Opened { at, .. } | Touched::Renamed { to: at, .. } | Touched::Linked(at) => {
-                self.written(at, writer)
+            Touched::Opened { at, .. } | Touched::Linked(at) => self.written(at, writer),
+            Touched::Renamed { from, to } => self.moved(from, to, writer),
+            Touched::Exchanged(one, other) => {
+                self.moved(one, other, writer);
+                self.moved(other, one, writer);
             }
             Touched::Removed(place) => {
                 if let Some(key) = task_at(place) {
+                    self.note(&key, "removed from inbox".to_owned(), writer);
                     self.tell(Event::Task(key, TaskEvent::Vanished { by_verb: true }));
                 }
             }
-            Touched::Created(_) | Touched::Closed { .. } | Touched::Changed(_) | Touched::Exchanged(..) => {}
+            Touched::Created(_) | Touched::Closed { .. } | Touched::Changed(_) => {}
         }
     }
 

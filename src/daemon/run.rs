@@ -191,7 +191,7 @@ impl Daemon {
     }
 
     pub async fn note(&self, text: String) {
-        let note = Event::Note { kind: Kind::Daemon, object: "daemon".to_owned(), text };
+        let note = Event::Note { kind: Kind::Daemon, object: "daemon".to_owned(), text, writer: None };
         self.services.live.report(vec![note]).await;
     }
 
@@ -241,17 +241,14 @@ impl Daemon {
         self.services.live.report(vec![Event::Health { topic, problem: looked.unwrap_or_default() }]).await;
     }
 
-    /// Waits for news and wakes who polls `events`.
+    /// Wakes who polls, at each new picture. May be dropped at any time: it begins with a look.
     async fn wake_readers(&self) {
         let Some(mounted) = &self.mounted else { return std::future::pending().await };
-        mounted.events_grew();
         let mut snapshots = self.services.live.watch();
-        let told = snapshots.borrow_and_update().recent.last().map(|line| line.seq);
         loop {
-            match snapshots.changed().await {
-                Ok(()) if snapshots.borrow_and_update().recent.last().map(|line| line.seq) != told => return,
-                Ok(()) => {}
-                Err(_) => return std::future::pending().await,
+            mounted.changed();
+            if snapshots.changed().await.is_err() {
+                return std::future::pending().await;
             }
         }
     }

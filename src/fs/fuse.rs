@@ -7,7 +7,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -20,11 +20,13 @@ use fuser::{
 
 use crate::fs::{
     error::FsError,
-    ops::{Attr, Caller, Kind, Ops, lock},
+    ops::{Attr, Caller, Kind, Ops},
     ops_dir::UNKNOWN_NUMBER,
     ops_real::SetAttr,
     passthrough::Passthrough,
     repeat::{GHOST_HANDLE, Shows, Table, ghost_attr, is_ghost},
+    slow::{Place, Slow},
+    waiters::{Ready, Waiters},
 };
 
 /// Facts are not cached: the queue directories change behind the mount, and everything else is live.
@@ -61,30 +63,37 @@ const DOT: FileAttr = FileAttr {
     flags: 0,
 };
 
+#[derive(Clone)]
 pub struct Adapter {
     ops: Arc<Ops>,
     waiters: Arc<Waiters>,
-    passthrough: Passthrough,
+    passthrough: Arc<Passthrough>,
     repeats: Arc<Table>,
-}
-
-/// Who polls the event log and found nothing new.
-#[derive(Debug, Default)]
-pub struct Waiters(Mutex<Vec<PollNotifier>>);
-
-impl Waiters {
-    /// Wakes them all: the log has grown.
-    pub fn wake(&self) {
-        for waiter in std::mem::take(&mut *lock(&self.0)) {
-            // One that has gone meanwhile is no loss.
-            let _ = waiter.notify();
-        }
-    }
+    slow: Slow,
 }
 
 impl Adapter {
     pub fn new(ops: Arc<Ops>, waiters: Arc<Waiters>, repeats: Arc<Table>) -> Self {
-        Self { ops, waiters, passthrough: Passthrough::default(), repeats }
+        Self { ops, waiters, passthrough: Arc::default(), repeats, slow: Slow::default() }
+    }
+
+    /// Carries out and answers what may wait for the disk or a verb. A request that nobody has a place for answers EIO when
+    /// it is dropped.
+    fn slowly(&self, request: impl FnOnce(&Self) + Send + 'static) {
+        match self.slow.begin() {
+            Place::Here(_under_way) => request(self),
+            Place::Aside(under_way) => {
+                let this = self.clone();
+                let work = move || {
+                    request(&this);
+                    drop(under_way);
+                };
+                if let Err(error) = std::thread::Builder::new().name("slow".to_owned()).spawn(work) {
+                    tracing::error!(%error, "no thread for a request: its caller gets an error");
+                }
+            }
+            Place::Full => tracing::error!("too many requests wait for the disk or for verbs; one more gets an error"),
+        }
     }
 
     /// The kernel's word for an open real file whose data it handles itself.
@@ -284,7 +293,10 @@ impl Filesystem for Adapter {
             TimeOrNow::Now => None,
         };
         let set = SetAttr { mode, uid, gid, size, atime: atime.map(time), mtime: mtime.map(time) };
-        attr(reply, self.run("setattr", |ops| ops.setattr(ino.0, set, fh.map(|fh| fh.0), caller(request))));
+        let caller = caller(request);
+        self.slowly(move |this| {
+            attr(reply, this.run("setattr", |ops| ops.setattr(ino.0, set, fh.map(|fh| fh.0), caller)));
+        });
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
@@ -307,32 +319,47 @@ impl Filesystem for Adapter {
         if let Some(kind) = self.pretends(request) {
             return entry(reply, Ok(self.repeats.ghost(kind)));
         }
-        entry(reply, self.run("mknod", |ops| ops.mknod(parent.0, name, mode, rdev, caller(request))));
+        let (name, caller) = (name.to_owned(), caller(request));
+        self.slowly(move |this| {
+            entry(reply, this.run("mknod", |ops| ops.mknod(parent.0, &name, mode, rdev, caller)));
+        });
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
         if let Some(kind) = self.pretends(request) {
             return entry(reply, Ok(self.repeats.ghost(kind)));
         }
-        entry(reply, self.run("mkdir", |ops| ops.mkdir(parent.0, name, mode, caller(request))));
+        let (name, caller) = (name.to_owned(), caller(request));
+        self.slowly(move |this| {
+            entry(reply, this.run("mkdir", |ops| ops.mkdir(parent.0, &name, mode, caller)));
+        });
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         if self.pretends(request).is_some() {
             return reply.ok();
         }
-        empty(reply, self.run("unlink", |ops| ops.unlink(parent.0, name, caller(request))));
+        let (name, caller) = (name.to_owned(), caller(request));
+        self.slowly(move |this| {
+            empty(reply, this.run("unlink", |ops| ops.unlink(parent.0, &name, caller)));
+        });
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         if self.pretends(request).is_some() {
             return reply.ok();
         }
-        empty(reply, self.run("rmdir", |ops| ops.rmdir(parent.0, name, caller(request))));
+        let (name, caller) = (name.to_owned(), caller(request));
+        self.slowly(move |this| {
+            empty(reply, this.run("rmdir", |ops| ops.rmdir(parent.0, &name, caller)));
+        });
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
-        entry(reply, self.run("symlink", |ops| ops.symlink(parent.0, link_name, target, caller(request))));
+        let (name, target, caller) = (link_name.to_owned(), target.to_owned(), caller(request));
+        self.slowly(move |this| {
+            entry(reply, this.run("symlink", |ops| ops.symlink(parent.0, &name, &target, caller)));
+        });
     }
 
     fn rename(
@@ -348,13 +375,18 @@ impl Filesystem for Adapter {
         if self.pretends(request).is_some() {
             return reply.ok();
         }
-        let result = self
-            .run("rename", |ops| ops.rename((parent.0, name), (newparent.0, newname), flags.bits(), caller(request)));
-        empty(reply, result);
+        let (name, newname, caller) = (name.to_owned(), newname.to_owned(), caller(request));
+        self.slowly(move |this| {
+            let (from, to) = ((parent.0, name.as_os_str()), (newparent.0, newname.as_os_str()));
+            empty(reply, this.run("rename", |ops| ops.rename(from, to, flags.bits(), caller)));
+        });
     }
 
     fn link(&self, request: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        entry(reply, self.run("link", |ops| ops.link(ino.0, newparent.0, newname, caller(request))));
+        let (name, caller) = (newname.to_owned(), caller(request));
+        self.slowly(move |this| {
+            entry(reply, this.run("link", |ops| ops.link(ino.0, newparent.0, &name, caller)));
+        });
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -407,14 +439,17 @@ impl Filesystem for Adapter {
         }
         // A mapped page has its place, whatever the file was opened with.
         let append = flags.0 & libc::O_APPEND != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        match self.run("write", |ops| ops.write(fh.0, offset, data, append, caller(request))) {
+        let (data, caller) = (data.to_owned(), caller(request));
+        self.slowly(move |this| match this.run("write", |ops| ops.write(fh.0, offset, &data, append, caller)) {
             Ok(written) => reply.written(u32::try_from(written).unwrap_or(u32::MAX)),
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn flush(&self, _: &Request, _ino: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
-        empty(reply, self.run("flush", |ops| ops.flush(fh.0)));
+        self.slowly(move |this| {
+            empty(reply, this.run("flush", |ops| ops.flush(fh.0)));
+        });
     }
 
     fn release(
@@ -430,12 +465,17 @@ impl Filesystem for Adapter {
         if fh.0 == GHOST_HANDLE {
             return reply.ok();
         }
+        self.waiters.remove(fh.0);
         self.passthrough.closed(ino.0);
-        empty(reply, self.run("release", |ops| ops.release(fh.0)));
+        self.slowly(move |this| {
+            empty(reply, this.run("release", |ops| ops.release(fh.0)));
+        });
     }
 
     fn fsync(&self, _: &Request, _ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        empty(reply, self.run("fsync", |ops| ops.fsync(fh.0, datasync)));
+        self.slowly(move |this| {
+            empty(reply, this.run("fsync", |ops| ops.fsync(fh.0, datasync)));
+        });
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -479,7 +519,9 @@ impl Filesystem for Adapter {
     }
 
     fn fsyncdir(&self, _: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        empty(reply, self.run("fsyncdir", |ops| ops.fsyncdir(fh.0)));
+        self.slowly(move |this| {
+            empty(reply, this.run("fsyncdir", |ops| ops.fsyncdir(fh.0)));
+        });
     }
 
     fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
@@ -512,7 +554,10 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        empty(reply, self.run("setxattr", |ops| ops.setxattr(ino.0, name, value, flags)));
+        let (name, value) = (name.to_owned(), value.to_owned());
+        self.slowly(move |this| {
+            empty(reply, this.run("setxattr", |ops| ops.setxattr(ino.0, &name, &value, flags)));
+        });
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -524,7 +569,10 @@ impl Filesystem for Adapter {
     }
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, self.run("removexattr", |ops| ops.removexattr(ino.0, name)));
+        let name = name.to_owned();
+        self.slowly(move |this| {
+            empty(reply, this.run("removexattr", |ops| ops.removexattr(ino.0, &name)));
+        });
     }
 
     fn create(
@@ -537,11 +585,12 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        match self.run("create", |ops| ops.create(parent.0, name, mode, flags, caller(request))) {
+        let (name, caller) = (name.to_owned(), caller(request));
+        self.slowly(move |this| match this.run("create", |ops| ops.create(parent.0, &name, mode, flags, caller)) {
             Ok((attr, opened)) => {
                 let handle = FileHandle(opened.handle);
                 let facts = file_attr(attr);
-                match self.backing(facts.ino, opened.handle, |file| reply.open_backing(file)) {
+                match this.backing(facts.ino, opened.handle, |file| reply.open_backing(file)) {
                     Some(word) => {
                         reply.created_passthrough(&TTL, &facts, GENERATION, handle, FopenFlags::empty(), &word);
                     }
@@ -549,7 +598,7 @@ impl Filesystem for Adapter {
                 }
             }
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn poll(
@@ -563,15 +612,16 @@ impl Filesystem for Adapter {
         reply: ReplyPoll,
     ) {
         if flags.contains(PollFlags::FUSE_POLL_SCHEDULE_NOTIFY) {
-            // Before looking, so that no growth falls between the look and the wait.
-            let mut waiters = lock(&self.waiters.0);
-            waiters.retain(|waiter| waiter.handle().0 != ph.handle().0);
-            waiters.push(ph);
+            // Before looking, so that no news falls between the look and the wait.
+            self.waiters.add(fh.0, ph);
         }
+        let writable = PollEvents::POLLOUT | PollEvents::POLLWRNORM;
         let readable = PollEvents::POLLIN | PollEvents::POLLRDNORM;
         match self.run("poll", |ops| ops.is_ready(fh.0)) {
-            Ok(true) => reply.poll(events & (readable | PollEvents::POLLOUT | PollEvents::POLLWRNORM)),
-            Ok(false) => reply.poll(PollEvents::empty()),
+            Ok(Ready::Not) => reply.poll(events & writable),
+            Ok(Ready::ToRead) => reply.poll(events & (readable | writable)),
+            Ok(Ready::Changed) => reply.poll(events & (readable | writable | PollEvents::POLLPRI)),
+            Ok(Ready::Gone) => reply.poll((events & readable) | PollEvents::POLLHUP),
             Err(errno) => reply.error(errno),
         }
     }
@@ -586,7 +636,9 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        empty(reply, self.run("fallocate", |ops| ops.fallocate(fh.0, offset, length, mode)));
+        self.slowly(move |this| {
+            empty(reply, this.run("fallocate", |ops| ops.fallocate(fh.0, offset, length, mode)));
+        });
     }
 
     fn lseek(&self, _: &Request, _ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -611,9 +663,11 @@ impl Filesystem for Adapter {
     ) {
         // The answer has 32 bits; a shorter copy is a right one.
         let len = len.min(0x4000_0000);
-        match self.run("copy", |ops| ops.copy_range((fh_in.0, offset_in), (fh_out.0, offset_out), len)) {
-            Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
-            Err(errno) => reply.error(errno),
-        }
+        self.slowly(move |this| {
+            match this.run("copy", |ops| ops.copy_range((fh_in.0, offset_in), (fh_out.0, offset_out), len)) {
+                Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
+                Err(errno) => reply.error(errno),
+            }
+        });
     }
 }

@@ -9,8 +9,10 @@ use std::{
     },
 };
 
+use jiff::Timestamp;
+
 use crate::{
-    fs::ops::Kind,
+    fs::{ops::Kind, ops_text::Text, tree::Spot},
     model::{
         command::{Scope, Writer},
         ids::SessionName,
@@ -82,10 +84,44 @@ pub struct Message {
     pub writer: Writer,
 }
 
+/// A rendered file as one open of it shows it.
+#[derive(Debug)]
+pub struct Shown {
+    pub spot: Spot,
+    pub text: Mutex<ShownText>,
+}
+
+#[derive(Debug)]
+pub struct ShownText {
+    pub bytes: Arc<[u8]>,
+    /// The picture that it was found to agree with last.
+    pub seq: u64,
+    /// The time that ages in it are told from.
+    pub at: Timestamp,
+    pub read_to: usize,
+    /// A poll has told of a newer text, which the next read at offset 0 gives.
+    pub renew: bool,
+}
+
+impl Shown {
+    #[must_use]
+    pub fn new(spot: Spot, text: Text) -> Self {
+        let Text { bytes, seq, at } = text;
+        Self { spot, text: Mutex::new(ShownText { bytes, seq, at, read_to: 0, renew: false }) }
+    }
+}
+
+impl ShownText {
+    pub fn show(&mut self, text: Text) {
+        let Text { bytes, seq, at } = text;
+        *self = Self { bytes, seq, at, read_to: 0, renew: false };
+    }
+}
+
 #[derive(Debug)]
 pub enum Handle {
-    /// A rendered file; the bytes never change under a reader.
-    Text(Arc<[u8]>),
+    /// A rendered file; the bytes never change under a reader that was not told so.
+    Text(Shown),
     /// The event log, read where it stands on disk.
     Log {
         file: File,
@@ -94,7 +130,7 @@ pub enum Handle {
     /// A control file: each write is whole. Reading gives the text as rendered at open.
     Control {
         scope: Scope,
-        text: Arc<[u8]>,
+        shown: Shown,
     },
     Input {
         message: Message,

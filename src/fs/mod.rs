@@ -21,7 +21,9 @@ mod real;
 pub mod render;
 mod repeat;
 mod repeating;
+mod slow;
 pub mod tree;
+mod waiters;
 mod xattr;
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
@@ -40,6 +42,7 @@ pub use ops_file::Opened;
 pub use ops_real::SetAttr;
 pub use real::{QUEUE_DIRS, Queue};
 pub use repeat::Teller;
+pub use waiters::Ready;
 
 /// What the mount needs of the daemon.
 pub trait Backend: Send + Sync + 'static {

@@ -26,13 +26,14 @@ use nix::{
 use crate::{
     fs::{
         Backend,
-        fuse::{Adapter, Waiters},
+        fuse::Adapter,
         mount_helper,
         mount_table::{Entry, entry_at},
         ops::Ops,
         real::Queue,
         repeat::{Table, Teller},
         repeating::Repeating,
+        waiters::Waiters,
     },
     model::ids::ProjectName,
 };
@@ -86,11 +87,11 @@ pub enum MountError {
 }
 
 /// A living mount. Dropping it unmounts too, without the words of what went wrong.
-#[derive(Debug)]
 pub struct Mounted {
     path: PathBuf,
     entry: Entry,
     waiters: Arc<Waiters>,
+    ops: Arc<Ops>,
     /// Says how the serving threads ended.
     ended: Receiver<std::io::Result<()>>,
     /// Ends the repeating.
@@ -146,13 +147,13 @@ impl Mounted {
         let over = Arc::new(AtomicBool::new(false));
         if let (Some(program), Some(device)) = (options.program.clone(), entry.number()) {
             let (mountpoint, ended) = (path.clone(), Arc::clone(&over));
-            let repeating = Repeating { ops, table, program, mountpoint, device, ended };
+            let repeating = Repeating { ops: Arc::clone(&ops), table, program, mountpoint, device, ended };
             let thread = std::thread::Builder::new().name("repeat".to_owned()).spawn(move || repeating.run(&notices));
             if let Err(error) = thread {
                 tracing::warn!(%error, "no thread: watchers of the mount don't see the supervisor's changes");
             }
         }
-        Ok(Self { path, entry, waiters, ended, over, teller, unmounted: false })
+        Ok(Self { path, entry, waiters, ops, ended, over, teller, unmounted: false })
     }
 
     #[must_use]
@@ -166,9 +167,9 @@ impl Mounted {
         self.teller.clone()
     }
 
-    /// The event log has grown: wakes who polls `events`.
-    pub fn events_grew(&self) {
-        self.waiters.wake();
+    /// There is a new picture: wakes who polls a file that has changed with it.
+    pub fn changed(&self) {
+        self.waiters.wake(&self.ops);
     }
 
     /// Whether requests are still served: false after somebody else unmounted it.

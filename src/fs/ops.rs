@@ -319,7 +319,7 @@ impl Ops {
             let (size, at) = meta.map_or((0, changed.into()), |m| (m.len(), m.modified().unwrap_or(changed.into())));
             return Ok(self.virtual_attr(number, Kind::File, row.mode, size, at, 1));
         }
-        let size = self.text(spot, &snapshot)?.len() as u64;
+        let size = self.text(spot, &snapshot)?.bytes.len() as u64;
         let writable = matches!(row.what, What::Control | What::Input | What::Keys);
         let mode = if writable && self.control_gid.is_some() { row.mode | 0o060 } else { row.mode };
         let attr = self.virtual_attr(number, Kind::File, mode, size, changed.into(), 1);

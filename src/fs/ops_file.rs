@@ -20,10 +20,11 @@ use crate::{
     fs::{
         Touched,
         error::FsError,
-        handles::{Handle, Message, RealFile},
+        handles::{Handle, Message, RealFile, Shown},
         nodes::{Key, Where},
         ops::{Caller, Ops, lock, row_of},
         ops_dir::sync_dir,
+        ops_text::Text,
         real::{QUEUE_DIRS, append_to, copy_range},
         repeat::{At, Change},
         tree::{Object, Spot, What},
@@ -100,7 +101,7 @@ impl Ops {
             && !write
         {
             let log = self.open_log().map(|file| Handle::Log { file, read_to: AtomicU64::new(0) });
-            return Ok(log.unwrap_or_else(|| Handle::Text(Arc::from([]))));
+            return Ok(log.unwrap_or_else(|| Handle::Text(Shown::new(spot.clone(), Text::empty()))));
         }
         let scope = Self::scope(spot);
         if write && scope.is_none() {
@@ -115,10 +116,10 @@ impl Ops {
                     return Err(FsError::Refused(Refused::new(RefusedKind::Busy, sentence)));
                 }
                 let message = Message { session, text: Mutex::default(), writer: caller.writer() };
-                Ok(Handle::Input { message, text })
+                Ok(Handle::Input { message, text: text.bytes })
             }
-            Some(scope) if write => Ok(Handle::Control { scope, text }),
-            Some(_) | None => Ok(Handle::Text(text)),
+            Some(scope) if write => Ok(Handle::Control { scope, shown: Shown::new(spot.clone(), text) }),
+            Some(_) | None => Ok(Handle::Text(Shown::new(spot.clone(), text))),
         }
     }
 
@@ -137,10 +138,17 @@ impl Ops {
 
     pub fn read(&self, handle: u64, offset: u64, size: usize) -> Result<Vec<u8>, FsError> {
         match &*self.handle(handle)? {
-            Handle::Text(text) | Handle::Control { text, .. } | Handle::Input { text, .. } => {
-                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
-                Ok(text[from..text.len().min(from.saturating_add(size))].to_vec())
+            Handle::Text(shown) | Handle::Control { shown, .. } => {
+                if offset == 0 {
+                    self.renew(shown)?;
+                }
+                let mut text = lock(&shown.text);
+                let part = part(&text.bytes, offset, size);
+                text.read_to =
+                    text.read_to.max(usize::try_from(offset).unwrap_or(usize::MAX).saturating_add(part.len()));
+                Ok(part)
             }
+            Handle::Input { text, .. } => Ok(part(text, offset, size)),
             Handle::Log { file, read_to } => {
                 let bytes = read_at(file, offset, size)?;
                 read_to.store(offset + bytes.len() as u64, Ordering::SeqCst);
@@ -267,22 +275,6 @@ impl Ops {
         }
     }
 
-    /// Whether a reader of the event log would get something now. Everything else is always ready.
-    pub fn is_ready(&self, handle: u64) -> Result<bool, FsError> {
-        match &*self.handle(handle)? {
-            Handle::Log { file, read_to } => {
-                let length = file.metadata().map_err(|error| FsError::io("stat", &error))?.len();
-                Ok(length > read_to.load(Ordering::SeqCst))
-            }
-            Handle::Text(_)
-            | Handle::Control { .. }
-            | Handle::Input { .. }
-            | Handle::Real { .. }
-            | Handle::Dir(_)
-            | Handle::RealDir { .. } => Ok(true),
-        }
-    }
-
     pub fn lseek(&self, handle: u64, offset: i64, whence: i32) -> Result<i64, FsError> {
         let Handle::Real { file, .. } = &*self.handle(handle)? else { return Err(FsError::Invalid) };
         let whence = match whence {
@@ -326,6 +318,11 @@ impl Ops {
             Err(FsError::ReadOnly)
         }
     }
+}
+
+fn part(bytes: &[u8], offset: u64, size: usize) -> Vec<u8> {
+    let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    bytes[from..bytes.len().min(from.saturating_add(size))].to_vec()
 }
 
 fn add_to_message(message: &Message, data: &[u8]) -> Result<(), FsError> {

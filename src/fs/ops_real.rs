@@ -181,15 +181,21 @@ impl Ops {
         if self.is_durable(&target) {
             self.sync_name(&source, from.1)?;
         }
-        let leaves = leaves_inbox(&source, &target);
-        if leaves {
-            self.may_leave(&source, from.1)?;
-        }
+        // Of an exchange both sides move.
+        let leaves = leaves_inbox((&source, from.1), (&target, to.1));
+        let also_leaves = exchange && leaves_inbox((&target, to.1), (&source, from.1));
+        let may_leave = || {
+            if leaves {
+                self.may_leave(&source, from.1)?;
+            }
+            if also_leaves { self.may_leave(&target, to.1) } else { Ok(()) }
+        };
+        may_leave()?;
         nix::fcntl::renameat2(&source.file, from.1, &target.file, to.1, flags).map_err(|errno| match errno {
             Errno::ENOENT => FsError::NoEntry,
             errno => FsError::system("rename", errno),
         })?;
-        if leaves && let Err(refused) = self.may_leave(&source, from.1) {
+        if let Err(refused) = may_leave() {
             // The supervisor claimed it between the look and the move: one of the two must have it, and it may be at work.
             let back = nix::fcntl::renameat2(
                 &target.file,
@@ -374,9 +380,12 @@ impl Ops {
     }
 }
 
-/// Whether a move takes a name out of an inbox; one within it may be an editor that saves.
-fn leaves_inbox(source: &RealDir, target: &RealDir) -> bool {
-    source.path.as_os_str() == "inbox" && (source.queue, &source.path) != (target.queue, &target.path)
+/// Whether a move takes a name out of an inbox, or makes another task of it. Any other one within the inbox may be an editor
+/// that saves.
+fn leaves_inbox(from: (&RealDir, &OsStr), to: (&RealDir, &OsStr)) -> bool {
+    let elsewhere = (from.0.queue, &from.0.path) != (to.0.queue, &to.0.path);
+    let renamed = from.1 != to.1 && to.1.to_str().and_then(TaskId::from_file_name).is_some();
+    from.0.path.as_os_str() == "inbox" && (elsewhere || renamed)
 }
 
 fn sync_regular(file: &File) -> Result<(), FsError> {

@@ -31,12 +31,28 @@ const RENDERINGS_MAX: usize = 256;
 /// Largest file of a queue that `task.md` and `result.md` show.
 const SHOWN_MAX: u64 = 16 * 1024 * 1024;
 
+/// A rendered file.
+#[derive(Debug, Clone)]
+pub struct Text {
+    pub bytes: Arc<[u8]>,
+    /// The picture that it was made from.
+    pub seq: u64,
+    /// The time that ages in it are told from.
+    pub at: Timestamp,
+}
+
+impl Text {
+    /// The event log before its first line.
+    pub(super) fn empty() -> Self {
+        Self { bytes: Arc::from([]), seq: 0, at: Timestamp::UNIX_EPOCH }
+    }
+}
+
 /// A rendered file that may serve again.
 #[derive(Debug)]
 pub(super) struct Rendering {
-    seq: u64,
     made: Instant,
-    bytes: Arc<[u8]>,
+    text: Text,
 }
 
 impl Ops {
@@ -47,29 +63,38 @@ impl Ops {
     }
 
     /// The text of a virtual file, rendered now or less than a moment ago from the same picture.
-    pub(super) fn text(&self, spot: &Spot, snapshot: &Snapshot) -> Result<Arc<[u8]>, FsError> {
-        // What comes from the disk may have changed without a new picture.
-        if row_of(spot).is_some_and(|row| matches!(row.what, What::TaskText | What::TaskResult)) {
-            return Ok(self.render(spot, snapshot)?.into_bytes().into());
+    pub(super) fn text(&self, spot: &Spot, snapshot: &Snapshot) -> Result<Text, FsError> {
+        let at = Timestamp::now();
+        let render = || {
+            let bytes = self.render(spot, snapshot, at)?.into_bytes().into();
+            Ok(Text { bytes, seq: snapshot.seq, at })
+        };
+        if !Self::is_from_memory(spot) {
+            return render();
         }
         if let Some(known) = lock(&self.rendered).get(spot)
-            && known.seq == snapshot.seq
+            && known.text.seq == snapshot.seq
             && known.made.elapsed() < RENDERING_LIVES
         {
-            return Ok(Arc::clone(&known.bytes));
+            return Ok(known.text.clone());
         }
-        let bytes: Arc<[u8]> = self.render(spot, snapshot)?.into_bytes().into();
+        let text = render()?;
         let mut rendered = lock(&self.rendered);
         if rendered.len() >= RENDERINGS_MAX {
             rendered.clear();
         }
-        rendered.insert(spot.clone(), Rendering { seq: snapshot.seq, made: Instant::now(), bytes: Arc::clone(&bytes) });
-        Ok(bytes)
+        rendered.insert(spot.clone(), Rendering { made: Instant::now(), text: text.clone() });
+        Ok(text)
     }
 
-    fn render(&self, spot: &Spot, snapshot: &Snapshot) -> Result<String, FsError> {
+    /// What comes from the disk may have changed without a new picture.
+    pub(super) fn is_from_memory(spot: &Spot) -> bool {
+        !row_of(spot).is_some_and(|row| matches!(row.what, What::TaskText | What::TaskResult | What::Log))
+    }
+
+    pub(super) fn render(&self, spot: &Spot, snapshot: &Snapshot, now: Timestamp) -> Result<String, FsError> {
         let row = row_of(spot).ok_or(FsError::IsDirectory)?;
-        let picture = Picture { snapshot, now: Timestamp::now() };
+        let picture = Picture { snapshot, now };
         let task = || match &spot.object {
             Object::Task(_, key) => snapshot.tasks.get(key).cloned().ok_or(FsError::NoEntry),
             _ => Err(FsError::NoEntry),

@@ -1,4 +1,5 @@
 //! Extended attributes of real files. Only `user.` names are served: the others steer the system, not the queue.
+//! Those below `user.task.` are made from the present picture and never stored: what is known of a task, on its file.
 
 use std::{
     ffi::{CString, OsStr},
@@ -7,10 +8,28 @@ use std::{
 
 use nix::{errno::Errno, fcntl::OFlag};
 
-use crate::fs::{error::FsError, nodes::Key, ops::Ops, real::proc_path};
+use crate::{
+    fs::{
+        error::FsError,
+        nodes::Key,
+        ops::Ops,
+        real::proc_path,
+        tree::{Object, Spot, TASK_ROWS, View},
+    },
+    model::{
+        ids::{TaskId, TaskKey},
+        task::{Phase, Status},
+    },
+};
 
 /// Longest value and list that Linux has (`XATTR_SIZE_MAX`, linux/limits.h).
 const SIZE_MAX: usize = 65536;
+/// What begins so is the supervisor's.
+const TASK_PREFIX: &str = "user.task.";
+/// Files of `tasks/<id>/` that are attributes too, where they have a value.
+const TASK_ATTRIBUTES: [&str; 4] = ["state", "why", "session", "attempts"];
+/// Longest value of ours.
+const VALUE_MAX: usize = 4096;
 
 impl Ops {
     pub fn getxattr(&self, number: u64, name: &OsStr) -> Result<Vec<u8>, FsError> {
@@ -19,6 +38,9 @@ impl Ops {
             return Err(FsError::NoAttribute);
         }
         let Some(path) = self.xattr_path(number)? else { return Err(FsError::NoAttribute) };
+        if let Some(file) = ours(name) {
+            return self.task_attribute(number, &path.1, file).ok_or(FsError::NoAttribute);
+        }
         let name = c_string(name.as_bytes())?;
         let mut value = vec![0_u8; SIZE_MAX];
         // SAFETY: both strings end in NUL and `value` is as long as the call is told.
@@ -35,16 +57,26 @@ impl Ops {
         let size = unsafe { libc::listxattr(path.0.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
         match length(size) {
             Ok(size) => names.truncate(size),
-            Err(FsError::System { errno: Errno::ENOTSUP, .. }) => return Ok(Vec::new()),
+            Err(FsError::System { errno: Errno::ENOTSUP, .. }) => names.clear(),
             Err(error) => return Err(error),
         }
-        let kept = names.split_inclusive(|&byte| byte == 0).filter(|name| served(OsStr::from_bytes(name)));
-        Ok(kept.flatten().copied().collect())
+        let kept = names.split_inclusive(|&byte| byte == 0).filter(|name| {
+            let name = OsStr::from_bytes(name);
+            served(name) && ours(name).is_none()
+        });
+        let mut names: Vec<u8> = kept.flatten().copied().collect();
+        for file in TASK_ATTRIBUTES {
+            if self.task_attribute(number, &path.1, file).is_some() {
+                names.extend(TASK_PREFIX.bytes().chain(file.bytes()).chain([0]));
+            }
+        }
+        Ok(names)
     }
 
     pub fn setxattr(&self, number: u64, name: &OsStr, value: &[u8], flags: i32) -> Result<(), FsError> {
         let Some(path) = self.xattr_path(number)? else { return Err(FsError::Special) };
-        if !served(name) {
+        // The word that makes copying tools pass over it in silence: `cp -a` of a result back into an inbox is no mistake.
+        if !served(name) || ours(name).is_some() {
             return Err(FsError::NotSupported);
         }
         let name = c_string(name.as_bytes())?;
@@ -58,10 +90,38 @@ impl Ops {
         if !served(name) {
             return Err(FsError::NoAttribute);
         }
+        if ours(name).is_some() {
+            return Err(FsError::NotSupported);
+        }
         let name = c_string(name.as_bytes())?;
         // SAFETY: both strings end in NUL.
         let done = unsafe { libc::removexattr(path.0.as_ptr(), name.as_ptr()) };
         Errno::result(done).map(drop).map_err(|errno| FsError::system("remove attribute", errno))
+    }
+
+    /// What is known of the task whose file, or whose result, stands at this number.
+    fn task_attribute(&self, number: u64, file: &std::fs::File, name: &str) -> Option<Vec<u8>> {
+        let name = TASK_ATTRIBUTES.into_iter().find(|known| *known == name)?;
+        let place = self.place_of(number)?;
+        let key = TaskKey::new(&place.project, &TaskId::from_file_name(place.name.to_str()?)?);
+        let snapshot = self.backend.snapshot();
+        let stands = match &snapshot.tasks.get(&key)?.phase {
+            Phase::Held(_) | Phase::Queued | Phase::Rejected(_) | Phase::Working(_) | Phase::Filing(_) => "inbox",
+            Phase::Finished(finished) => match finished.ending.status {
+                Status::Done => "done",
+                Status::Failed | Status::Cancelled => "failed",
+            },
+        };
+        // Links and the like can't have such attributes (xattr(7)).
+        if place.dir.as_os_str() != stands || !file.metadata().is_ok_and(|meta| meta.is_file()) {
+            return None;
+        }
+        let row = TASK_ROWS.iter().position(|row| row.name == name)?;
+        let text = self.text(&Spot { object: Object::Task(View::Root, key), row: Some(row) }, &snapshot).ok()?;
+        let value = String::from_utf8_lossy(&text.bytes);
+        let value = value.trim_end();
+        let value = &value[..value.floor_char_boundary(VALUE_MAX)];
+        (!value.is_empty()).then(|| value.as_bytes().to_vec())
     }
 
     /// A path to the real file, with the descriptor that it goes through. `None` for the supervisor's own.
@@ -76,6 +136,11 @@ impl Ops {
 
 fn served(name: &OsStr) -> bool {
     name.as_bytes().starts_with(b"user.")
+}
+
+/// The rest of a name of the supervisor's own.
+fn ours(name: &OsStr) -> Option<&str> {
+    name.to_str()?.trim_end_matches('\0').strip_prefix(TASK_PREFIX)
 }
 
 fn c_string(bytes: &[u8]) -> Result<CString, FsError> {

@@ -98,7 +98,7 @@ impl World {
     /// The event lines since the last call, as JSON lines.
     pub(super) fn take_log(&mut self) -> String {
         let lines = std::mem::take(&mut self.log);
-        lines.iter().filter_map(|line| serde_json::to_string(line.as_ref()).ok()).map(|line| line + "\n").collect()
+        lines.iter().filter_map(|line| line.json()).map(|line| line + "\n").collect()
     }
 
     /// Writes a line of `events`.
@@ -149,8 +149,8 @@ impl World {
                 }
                 Ok(())
             }
-            Event::Note { kind, object, text } => {
-                self.note(now, *kind, object, text.clone());
+            Event::Note { kind, object, text, writer } => {
+                self.note_by(now, *kind, object, text.clone(), writer.clone());
                 Ok(())
             }
         }

@@ -45,6 +45,8 @@ pub enum Event {
         kind: Kind,
         object: String,
         text: String,
+        /// Who did it, where somebody did.
+        writer: Option<Writer>,
     },
 }
 
@@ -66,6 +68,23 @@ pub struct LogLine {
     pub text: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writer: Option<Writer>,
+}
+
+impl LogLine {
+    /// The line as JSON, without any control character: JSON itself escapes C0 only.
+    #[must_use]
+    pub fn json(&self) -> Option<String> {
+        let json = serde_json::to_string(self).ok()?;
+        let mut out = String::with_capacity(json.len());
+        for c in json.chars() {
+            if c.is_control() {
+                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            } else {
+                out.push(c);
+            }
+        }
+        Some(out)
+    }
 }
 
 /// Kinds of lines in `events`.

@@ -14,7 +14,7 @@ mod every_call;
 mod failover;
 mod hazards;
 mod homes;
-
+mod moves;
 mod queue;
 mod restart;
 mod sessions;

@@ -568,7 +568,7 @@ fn compare(variables: &[(&str, &str)]) {
     let outcome = TestRunner::new(config).run(&ops, |ops| {
         let mut world = world.borrow_mut();
         world.1 += 1;
-        if world.1 % CASES_A_WORLD == 0 {
+        if u32::is_multiple_of(world.1, CASES_A_WORLD) {
             world.0 = World::with(variables);
         }
         check(&world.0, &ops)

@@ -27,6 +27,7 @@ const TEST_MAX: Duration = Duration::from_secs(60);
 
 /// Stands in for the daemon. `calls` gets a line for each report and each delivered text.
 pub struct FakeDaemon {
+    dir: PathBuf,
     snapshot: Mutex<Arc<Snapshot>>,
     calls: Mutex<File>,
 }
@@ -34,7 +35,7 @@ pub struct FakeDaemon {
 impl FakeDaemon {
     pub fn new(dir: &Path) -> Self {
         let calls = OpenOptions::new().create(true).append(true).open(dir.join("calls")).expect("calls");
-        Self { snapshot: Mutex::new(Arc::new(picture::picture(dir))), calls: Mutex::new(calls) }
+        Self { dir: dir.to_owned(), snapshot: Mutex::new(Arc::new(picture::picture(dir))), calls: Mutex::new(calls) }
     }
 
     fn call(&self, line: &str) {
@@ -45,6 +46,12 @@ impl FakeDaemon {
     fn carry_out(&self, scope: &Scope, text: &[u8]) -> Result<(), Refused> {
         let refused = |kind, text: &str| Err(Refused::new(kind, text));
         assert!(!text.starts_with(b"# panic"), "asked to panic");
+        if text.starts_with(b"# wait") {
+            self.call("waiting");
+            while !self.dir.join("go").exists() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
         for verb in command::parse(scope, text)? {
             match &verb {
                 Verb::Cancel(TaskRef::Text(id)) if self.snapshot().find_tasks(id).is_empty() => {
@@ -138,7 +145,7 @@ pub fn serve(dir: &Path) {
         if byte.is_err() {
             break;
         }
-        mounted.events_grew();
+        mounted.changed();
     }
     mounted.unmount().expect("unmounted");
 }

@@ -163,9 +163,8 @@ pub fn events(picture: &Picture, task: &Task) -> String {
     let object = format!("task {}", task.key);
     let mut out = String::new();
     for line in picture.snapshot.recent.iter().filter(|line| line.object == object) {
-        // JSON escapes C0; DEL and C1 are removed.
-        if let Ok(json) = serde_json::to_string(&**line) {
-            let _ = writeln!(out, "{}", clean(&json));
+        if let Some(json) = line.json() {
+            let _ = writeln!(out, "{json}");
         }
     }
     out

@@ -1,0 +1,180 @@
+//! Nobody holds up anybody else: verbs that take their time, disks that stand still, readers that never read on.
+
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::world::World;
+
+/// More than the mount has threads.
+const MANY: usize = 24;
+
+/// Directories that the server keeps open for a while, and a few descriptors more.
+const KEPT: usize = 20;
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn bash(world: &World, script: &str) -> Child {
+    let mut command = Command::new("bash");
+    command.args(["-c", script]).current_dir(world.mnt()).env("REAL", world.real(""));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("bash")
+}
+
+fn descriptors(world: &World) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", world.server.id())).expect("the server's descriptors").count()
+}
+
+/// Everything but the second project's queue goes on: what is being written there, the kernel itself keeps from readers.
+fn all_is_well(world: &World) {
+    world.ok("timeout 10 cat status health events control sessions/*/state sessions/*/pane tasks/*/why accounts/*/why > /dev/null");
+    world.ok("timeout 10 ls -lR inbox drafts done failed tasks sessions accounts projects/web > /dev/null");
+}
+
+#[test]
+fn verbs_that_take_their_time_hold_up_nobody_else() {
+    let world = World::new();
+    // The kernel lets one at a time write a file, so as many as there are.
+    let files = world
+        .ok("ls control accounts/active tasks/*/control projects/*/tasks/*/control sessions/*/control sessions/*/keys");
+    let mut writers: Vec<Child> = files.lines().map(|file| bash(&world, &format!("echo '# wait' > {file}"))).collect();
+    assert!(writers.len() > 15, "{files}");
+    until("every writer to wait", || world.calls().matches("waiting").count() == writers.len());
+    all_is_well(&world);
+    world.ok("timeout 10 bash -c 'echo x > inbox/x.md && mv inbox/x.md drafts/ && rm drafts/x.md'");
+    // One that is killed while it waits takes nobody with it.
+    writers[0].kill().expect("killed");
+    std::fs::write(world.dir.path().join("go"), "").expect("go");
+    for mut writer in writers {
+        writer.wait().expect("ended");
+    }
+    all_is_well(&world);
+}
+
+/// A disk of its own, over the second project. Dropped, it moves again and goes.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// `None` where that isn't allowed.
+    fn over(project: &Path) -> Option<Self> {
+        let image = project.with_extension("image");
+        let (image, at) = (image.display(), project.display());
+        let made = sh(&format!("truncate -s 16M {image} && mkfs.ext4 -q {image} && mount -o loop {image} {at}"));
+        assert!(made || std::env::var("CI").as_deref() != Ok("true"), "loop devices are needed in CI");
+        made.then(|| Self(project.to_owned()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        sh(&format!("umount -l {}", self.0.display()));
+    }
+}
+
+/// Stands still until it is dropped.
+struct Frozen(PathBuf);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        assert!(sh(&format!("fsfreeze -u {}", self.0.display())), "thawed");
+    }
+}
+
+fn sh(script: &str) -> bool {
+    Command::new("sh").args(["-c", script]).status().is_ok_and(|status| status.success())
+}
+
+/// Threads of the server that wait for a disk.
+fn stuck(world: &World) -> usize {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", world.server.id())).expect("threads");
+    let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+    stats.filter(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" D"))).count()
+}
+
+#[test]
+fn a_disk_that_stands_still_holds_up_its_own_writers_only() {
+    let mut world = World::new();
+    world.server.kill().expect("killed");
+    world.server.wait().expect("ended");
+    let project = world.dir.path().join("api");
+    let disk = Disk::over(&project);
+    world.server = World::start(world.dir.path(), &[]);
+    if disk.is_none() {
+        println!("skipped: no disk of its own can be made here");
+        return;
+    }
+    // The kernel lets one at a time make something in a directory.
+    world.ok(&format!("mkdir projects/api/d{{0..{}}}", MANY - 1));
+    assert!(sh(&format!("fsfreeze -f {}", project.display())), "frozen");
+    let frozen = Frozen(project);
+    let writers: Vec<Child> = (0..MANY)
+        .map(|n| {
+            let write = ["echo one > W", "mkdir d-W && echo one > W", "echo one > t-W && mv t-W W"][n % 3];
+            bash(&world, &format!("cd projects/api/d{n}; {}", write.replace('W', "w")))
+        })
+        .collect();
+    until("the writers to stand still", || stuck(&world) >= MANY);
+    all_is_well(&world);
+    world.ok("timeout 10 bash -c 'echo x > inbox/x.md && mv inbox/x.md drafts/ && rm drafts/x.md'");
+    drop(frozen);
+    for mut writer in writers {
+        assert!(writer.wait().expect("ended").success());
+    }
+    world.ok(&format!("[ \"$(cat projects/api/d[0-9]*/w | wc -l)\" = {MANY} ]"));
+    drop(world);
+}
+
+#[test]
+fn a_thousand_readers_that_read_no_further_hold_up_nobody() {
+    let world = World::new();
+    all_is_well(&world);
+    let before = descriptors(&world);
+    let names = ["events", "status", "control", "sessions/ccl-auto-11/pane", "inbox/fix.md"];
+    let mut readers: Vec<File> = Vec::new();
+    for n in 0..1000 {
+        let mut file = File::open(world.mnt().join(names[n % names.len()])).expect("open");
+        file.read_exact(&mut [0]).expect("one byte");
+        readers.push(file);
+    }
+    all_is_well(&world);
+    world.ok("timeout 10 bash -c 'echo pause > control; echo x > inbox/x.md; rm inbox/x.md'");
+    // Every one still has what it began to read.
+    let mut rest = String::new();
+    readers[0].read_to_string(&mut rest).expect("the rest");
+    assert_eq!(rest, "\"seq\":1}\n");
+    drop(readers);
+    until("the descriptors to be given back", || descriptors(&world) <= before + KEPT);
+}
+
+#[test]
+fn readers_killed_in_the_middle_leave_nothing_behind() {
+    let world = World::new();
+    all_is_well(&world);
+    let before = descriptors(&world);
+    for _ in 0..5 {
+        let mut readers: Vec<Child> = (0..20)
+            .map(|n| {
+                let file = ["events", "status", "inbox/fix.md", "tasks/fix/why"][n % 4];
+                bash(&world, &format!("exec 5< {file}; while :; do cat {file} > /dev/null; done"))
+            })
+            .collect();
+        let poller = "import select\nf=open('events');f.read();p=select.poll();p.register(f);p.poll(60000)";
+        readers.push(bash(&world, &format!("exec python3 -c \"{poller}\"")));
+        until("the readers to be at it", || descriptors(&world) >= before + 8);
+        for reader in &mut readers {
+            reader.kill().expect("killed");
+            reader.wait().expect("ended");
+        }
+        all_is_well(&world);
+    }
+    until("the descriptors to be given back", || descriptors(&world) <= before + KEPT);
+}
