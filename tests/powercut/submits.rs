@@ -66,7 +66,7 @@ fn a_submit_that_has_returned_outlives_a_power_cut() {
     let mut machine = quiet(true);
     let mut ledger = Ledger::default();
     let mut ends = BTreeMap::<_, usize>::new();
-    for seed in 0..rounds(10, 100) {
+    for seed in 0..rounds(10, 60) {
         let mut random = fastrand::Rng::with_seed(seed);
         // Each way is the last one in turn.
         let last = usize::try_from(seed).expect("small") % WAYS.len();
