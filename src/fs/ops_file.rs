@@ -4,6 +4,7 @@
 use std::{
     fs::File,
     os::unix::fs::FileExt as _,
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -188,14 +189,10 @@ impl Ops {
         if file.lost.load(Ordering::SeqCst) {
             return Err(FsError::NotDurable { what: "the file", errno: Errno::EIO });
         }
-        if !self.durable || !(file.writable || file.name_pending.load(Ordering::SeqCst)) {
+        if !(file.writable || file.name_pending.load(Ordering::SeqCst)) {
             return Ok(());
         }
-        let Some((queue, path)) = lock(&self.nodes).path(*number) else { return Ok(()) };
-        let parent = path.parent().unwrap_or(&path).to_owned();
-        if !QUEUE_DIRS.iter().any(|dir| parent.as_os_str() == *dir) {
-            return Ok(());
-        }
+        let Some((queue, parent)) = self.durable_place(*number) else { return Ok(()) };
         if file.take_dirty()
             && let Err(error) = file.file.sync_all()
         {
@@ -213,6 +210,14 @@ impl Ops {
             synced?;
         }
         Ok(())
+    }
+
+    /// The queue directory that a file stands in, when what happens there is to be on disk.
+    pub(super) fn durable_place(&self, number: u64) -> Option<(usize, PathBuf)> {
+        let (queue, path) = lock(&self.nodes).path(number)?;
+        let parent = path.parent()?;
+        let durable = self.durable && QUEUE_DIRS.iter().any(|dir| parent.as_os_str() == *dir);
+        durable.then(|| (queue, parent.to_owned()))
     }
 
     pub fn fsync(&self, handle: u64, data_only: bool) -> Result<(), FsError> {

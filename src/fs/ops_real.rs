@@ -256,7 +256,10 @@ impl Ops {
                 _ => {
                     let target = self.real_file(number, OFlag::O_WRONLY | OFlag::O_NONBLOCK)?;
                     target.set_len(size).map_err(system)?;
-                    self.mark_open_written(number);
+                    // Nobody's close would put it on disk.
+                    if !self.mark_open_written(number) && self.durable_place(number).is_some() {
+                        sync_regular(&target)?;
+                    }
                     self.touch(caller, self.place_of(number).map(Touched::Changed));
                 }
             }
@@ -360,16 +363,20 @@ impl Ops {
         }
     }
 
-    fn mark_open_written(&self, number: u64) {
+    /// Whether anybody has the file open for writing.
+    fn mark_open_written(&self, number: u64) -> bool {
         let handles = lock(&self.handles);
+        let mut any = false;
         for handle in handles.values() {
             if let Handle::Real { number: of, file, .. } = &**handle
                 && *of == number
                 && file.writable
             {
                 file.mark_written();
+                any = true;
             }
         }
+        any
     }
 }
 

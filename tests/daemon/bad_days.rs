@@ -24,6 +24,7 @@ fn at_work(small: &str) -> World {
 fn begin(world: &World) {
     let dir = world.path("").display().to_string();
     world.submit("w", &format!("```sh\necho w >> {dir}/ran; until [ -e {dir}/go ]; do sleep 0.05; done\n```\n"));
+    world.ok("echo 'another day' > $MNT/drafts/later.md");
     world.until("the work to begin", || world.path("ran").exists());
 }
 
@@ -101,7 +102,7 @@ fn a_queue_that_can_only_be_read() {
     let world = at_work("web");
     remount(&world.path("web"), MsFlags::MS_RDONLY, "");
     refuses(&world, "echo more > $MNT/inbox/more.md", "Read-only file system");
-    refuses(&world, "mv $MNT/inbox/w.md $MNT/inbox/v.md", "Read-only file system");
+    refuses(&world, "mv $MNT/drafts/later.md $MNT/inbox/", "Read-only file system");
     refuses(&world, "rm $MNT/inbox/w.md", "Read-only file system");
     is_told(&world, "Read-only file system");
     remount(&world.path("web"), MsFlags::empty(), "");
@@ -156,7 +157,7 @@ fn disks_that_answer_nothing_but_errors() {
     begin(&world);
     let over = break_disk(&world, &["web", "state"], libc::EIO);
     refuses(&world, "cp ran $MNT/inbox/more.md", "Input/output error");
-    refuses(&world, "mv $MNT/inbox/w.md $MNT/inbox/v.md", "Input/output error");
+    refuses(&world, "mv $MNT/drafts/later.md $MNT/inbox/", "Input/output error");
     refuses(&world, "echo pause > $MNT/control", "Input/output error");
     is_told(&world, "the state file can't be written: Input/output error");
     over.end();

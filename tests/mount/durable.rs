@@ -58,6 +58,7 @@ fn what_is_saved_or_moved_into_the_inbox_is_on_disk_when_the_call_returns() {
     world.ok("mv inbox/m.md done/");
     world.ok("rm inbox/x.md");
     world.ok("echo log > projects/web/log");
+    world.ok("echo long > inbox/t.md");
     let trace = strace.end(&world);
     // An empty file is not worth one: it came after the write.
     in_order(&trace, &[&["fsync(", "x.md"]]);
@@ -76,6 +77,10 @@ fn what_is_saved_or_moved_into_the_inbox_is_on_disk_when_the_call_returns() {
         ],
     );
     assert!(!trace.iter().any(|line| line.contains("fsync(") && line.contains("/log>")), "only queues cost an fsync");
+    // Cut off without an open: no close will come.
+    let strace = Strace::attach(&world, &["-e", "trace=fsync,ftruncate"]);
+    world.ok("python3 -c \"import os;os.truncate('inbox/t.md',2)\"");
+    in_order(&strace.end(&world), &[&["ftruncate(", "t.md"], &["fsync(", "t.md"]]);
 }
 
 #[test]

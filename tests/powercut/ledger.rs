@@ -14,8 +14,8 @@ pub const DIRS: [&str; 4] = ["inbox", "drafts", "done", "failed"];
 pub struct Ledger {
     /// Each task's text, from when its writer was told that it is saved.
     pub tasks: BTreeMap<String, String>,
-    /// Results that a reader saw in done/ when the task had left inbox/.
-    pub results: BTreeMap<String, String>,
+    /// Results that a reader saw in done/ or failed/ when the task and its marker had left inbox/, with where.
+    pub results: BTreeMap<String, (&'static str, String)>,
 }
 
 /// A text with a beginning and an end, of a few bytes or several pages.
@@ -52,9 +52,9 @@ impl Ledger {
                 more => losses.push(format!("{id} is in {more:?}")),
             }
         }
-        for (id, seen) in &self.results {
-            if read("done", id).as_ref() != Some(seen) {
-                losses.push(format!("the result of {id}, which was seen, is not in done/"));
+        for (id, (dir, seen)) in &self.results {
+            if read(dir, id).as_ref() != Some(seen) {
+                losses.push(format!("the result of {id}, which was seen, is not in {dir}/"));
             }
         }
         losses

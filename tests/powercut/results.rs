@@ -11,13 +11,23 @@ use crate::{
     world::{PATIENCE, Setup},
 };
 
-/// Submits `tasks`, reads along in done/ through the mount, and cuts the power `after` so many results were seen there.
+/// Of which every task fails.
+const REFUSING: &str = "cat >> ../given; exit 1";
+
+/// Two kinds of agents: one whose tasks go to done/, one whose tasks go to failed/.
+fn setup(agents: u32) -> Setup {
+    let more_agents = format!(", refuser: {{kind: command, run: [sh, -c, '{REFUSING}']}}");
+    Setup { more_agents, ..Setup::agents(agents) }
+}
+
+/// Submits `tasks`, reads along through the mount, and cuts the power `after` so many results were seen there.
 fn work_until_the_cut(machine: &Machine, ledger: &mut Ledger, round: u64, tasks: usize, after: usize) {
     let mut random = fastrand::Rng::with_seed(round);
     let mut waiting = BTreeSet::new();
     for n in 0..tasks {
         let id = format!("r{round}-{n}-");
-        let text = text(&id, &mut random);
+        let agent = if n % 3 == 1 { "---\nagent: refuser\n---\n" } else { "" };
+        let text = format!("{agent}{}", text(&id, &mut random));
         machine.world.submit(&id, &text);
         ledger.tasks.insert(id.clone(), text);
         waiting.insert(id);
@@ -30,15 +40,17 @@ fn work_until_the_cut(machine: &Machine, ledger: &mut Ledger, round: u64, tasks:
             let entries = fs::read_dir(machine.world.mount(dir)).expect("the mount");
             entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
         };
-        // In this order: what left inbox/ before it came to done/ would be seen as a loss.
-        let (done, inbox) = (list("done"), list("inbox"));
-        let ended = waiting.iter().find(|id| {
-            let name = format!("{id}.md");
-            done.contains(&name) && !inbox.contains(&name)
+        let (ends, inbox) = (["done", "failed"].map(|dir| (dir, list(dir))), list("inbox"));
+        let ended = waiting.iter().find_map(|id| {
+            // A removal is seen before it is on disk; the marker goes when it is.
+            let (name, marker) = (format!("{id}.md"), format!("{id}.md.working"));
+            let gone = !inbox.contains(&name) && !inbox.contains(&marker);
+            let (dir, _) = ends.iter().find(|(_, names)| gone && names.contains(&name))?;
+            Some((id.clone(), *dir))
         });
-        if let Some(id) = ended.cloned() {
-            let result = machine.world.read(&format!("done/{id}.md")).expect("readable");
-            ledger.results.insert(id.clone(), result);
+        if let Some((id, dir)) = ended {
+            let result = machine.world.read(&format!("{dir}/{id}.md")).expect("readable");
+            ledger.results.insert(id.clone(), (dir, result));
             waiting.remove(&id);
             seen += 1;
         } else {
@@ -52,15 +64,17 @@ fn work_until_the_cut(machine: &Machine, ledger: &mut Ledger, round: u64, tasks:
 /// How often an agent was given this task.
 fn receptions(machine: &Machine, id: &str) -> usize {
     let transcripts = machine.world.ok("cat home/projects/*/*.jsonl");
+    let given = machine.world.ok("touch given && cat given");
     let begins = format!("task {id} begins.");
-    transcripts.lines().filter(|line| line.contains("\"type\":\"user\"") && line.contains(&begins)).count()
+    let prompts = transcripts.lines().filter(|line| line.contains("\"type\":\"user\""));
+    prompts.chain(given.lines()).filter(|line| line.contains(&begins)).count()
 }
 
 fn rounds_on(which: Disks, seeds: impl Iterator<Item = u64>) {
     if !own_namespace() || !has_loop_devices() {
         return;
     }
-    let mut machine = Machine::start(&Setup::agents(2), which);
+    let mut machine = Machine::start(&setup(2), which);
     let mut ledger = Ledger::default();
     let mut at_work = 0;
     for round in seeds {
@@ -103,7 +117,7 @@ fn control_without_the_fsync_of_the_directories_a_result_that_was_seen_is_lost()
     if !own_namespace() || !has_loop_devices() {
         return;
     }
-    let mut machine = Machine::start(&Setup::agents(1), Disks::Two);
+    let mut machine = Machine::start(&setup(1), Disks::Two);
     let mut ledger = Ledger::default();
     {
         let (inbox, done) = (machine.world.queue("inbox"), machine.world.queue("done"));
