@@ -113,6 +113,20 @@ fn places_that_can_not_be_a_mountpoint_are_refused_with_the_reason() {
     let error = mount(&options("strange"), dir.path()).expect_err("refused").to_string();
     nix::mount::umount(&strange).expect("unmounted");
     assert!(error.contains("tmpfs is mounted there"), "{error}");
+    std::fs::create_dir(dir.path().join("theirs")).expect("a directory");
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(dir.path().join("theirs"), Some(65534), None).expect("given away");
+        refused("theirs", "belongs to somebody else");
+    }
+    let below = dir.path().join("around/web/.agent-queue");
+    let queues = vec![(crate::picture::project("web"), below)];
+    let error = mount(&claude_failover::fs::Options { queues, ..options("around") }, dir.path()).expect_err("refused");
+    assert!(error.to_string().contains("would lie below it"), "{error}");
+    // One that is missing is made, with what leads to it, for its owner only.
+    mount(&options("not/there/yet"), dir.path()).expect("mounted");
+    for made in ["not", "not/there", "not/there/yet"] {
+        assert_eq!(std::fs::metadata(dir.path().join(made)).expect(made).permissions().mode() & 0o777, 0o700);
+    }
     let log_below =
         claude_failover::fs::Options { events_log: dir.path().join("a/state/events.jsonl"), ..options("a") };
     std::fs::create_dir_all(dir.path().join("a/state")).expect("directories");
