@@ -24,7 +24,7 @@ fn with_tmux_stopped_verbs_answer_in_time_and_the_mount_all_the_while() {
     let files = ["sessions/pool-11/keys", "sessions/pool-12/keys", "sessions/pool-11/control", "sessions/pool-12/control"];
     let writers: Vec<Child> = (0..20)
         .map(|n| {
-            let (file, verb) = (files[n % 4], if n % 4 < 2 { "Left" } else { "drain" });
+            let (file, verb) = (files[n % 4], if n % 4 < 2 { "Left" } else { "undrain" });
             bash(&world, &format!("timeout -k 1 40 bash -c 'echo {verb} > $MNT/{file}'"))
         })
         .collect();

@@ -71,6 +71,26 @@ fn a_killed_daemon_leaves_the_queue_and_the_next_one_mounts_again() {
 }
 
 #[test]
+fn what_was_being_written_when_the_daemon_was_killed_has_no_writer_once_it_is_closed() {
+    let mut world = World::new();
+    let file = std::fs::OpenOptions::new().append(true).open(world.mnt().join("inbox/fix.md")).expect("open");
+    // Somebody stays in the mount, so the kernel keeps it.
+    let inside = std::fs::File::open(world.mnt()).expect("the mount");
+    world.server.kill().expect("killed");
+    world.server.wait().expect("waited");
+    drop(file);
+    let real = std::fs::File::open(world.real("inbox/fix.md")).expect("the real file");
+    // SAFETY: takes numbers only.
+    let lease = || unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&real), libc::F_SETLEASE, libc::F_RDLCK) };
+    let until = Instant::now() + Duration::from_secs(10);
+    while lease() != 0 {
+        assert!(Instant::now() < until, "the dead mount still counts as a writer");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(inside);
+}
+
+#[test]
 fn a_living_or_hung_daemon_is_not_disturbed() {
     let world = World::new();
     let options = world::options(world.dir.path());
