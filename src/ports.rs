@@ -460,6 +460,8 @@ pub struct HomesReport {
 pub trait Homes: Send + Sync {
     /// Turns the operator's link to the account's home, atomically; nothing where there is no link to turn.
     async fn flip(&self, to: &AccountName) -> std::io::Result<()>;
+    /// Whether the operator's link leads to the account's home now.
+    async fn leads_to(&self, account: &AccountName) -> bool;
     /// Makes sure that the home's shared links are whole: makes missing ones, refuses what points elsewhere.
     async fn ensure(&self, account: &AccountName) -> Result<(), HomeFaults>;
     /// When somebody last logged in to the account, as its files tell.

@@ -30,7 +30,7 @@ impl World {
         let dir = tempfile::tempdir().expect("a directory");
         let at = |name: &str| dir.path().join(name);
         let mut agents: BTreeMap<AgentName, AgentConfig> = BTreeMap::new();
-        for kind in [Kind::Claude, Kind::Codex, Kind::Demo, Kind::Command] {
+        for kind in [Kind::Claude, Kind::Codex, Kind::Gemini, Kind::Opencode, Kind::Demo, Kind::Command] {
             let mut config = AgentConfig::new(kind);
             config.env.insert("MINE".to_owned(), "{session}".to_owned());
             config.args = if kind == Kind::Command { Vec::new() } else { vec!["--operators".to_owned()] };
@@ -124,6 +124,38 @@ fn limit(kind: LimitKind, resets_at: Option<&str>) -> Failure {
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("facts").permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn gemini_cli_keeps_its_conversation_under_the_id_that_it_is_given() {
+    let world = World::new();
+    let plan = world.launch("gemini", Some("a"), None).await;
+    let id = plan.conversation.clone().expect("an id");
+    assert_eq!(plan.launch.argv, ["gemini", "--operators", "--session-id", &id]);
+    let home = world.dir.path().join("a").to_string_lossy().into_owned();
+    assert!(plan.launch.env.contains(&("GEMINI_CLI_HOME".to_owned(), home)), "{:?}", plan.launch.env);
+    let resumed = world.launch("gemini", Some("a"), Some(CONVERSATION)).await;
+    assert_eq!(resumed.launch.argv, ["gemini", "--operators", "--resume", CONVERSATION]);
+    // An answer is written again when its tools have run.
+    let chats = world.dir.path().join("a/.gemini/tmp/web/chats");
+    let answer = |id: &str| {
+        let tokens = json!({"input": 3045, "output": 50, "cached": 2000, "thoughts": 8, "tool": 0, "total": 3095});
+        json!({"id": id, "timestamp": "2026-11-21T05:00:01Z", "type": "gemini", "content": "ok", "tokens": tokens})
+    };
+    let lines = format!("{}\n{}\n{}\n", answer("1"), answer("1"), answer("2"));
+    append(&chats.join(format!("session-2026-11-21T05-00-{}.jsonl", &CONVERSATION[..8])), &lines);
+    append(&chats.join("session-2026-11-21T06-00-00000000.jsonl"), &format!("{}\n", answer("3")));
+    let tokens = world.book.tokens(&world.incarnation("gemini")).await;
+    assert_eq!(tokens, Some(Tokens { input: 2090, output: 100, cache_read: 4000, cache_write: 0 }));
+}
+
+#[tokio::test]
+async fn opencode_is_started_plainly_and_resumes_nothing() {
+    let world = World::new();
+    let plan = world.launch("opencode", None, None).await;
+    assert_eq!((plan.conversation, plan.launch.argv), (None, vec!["opencode".to_owned(), "--operators".to_owned()]));
+    let opencode = AgentName::parse("opencode").expect("a name");
+    assert!(!world.book.resumes(&opencode));
 }
 
 #[tokio::test]

@@ -229,7 +229,10 @@ fn values_must_fit_together() {
     );
     refused("agents: {sh: {kind: command}}\n", &["needs `run:"]);
     refused("agents: {claude: {kind: claude, run: [x]}}\n", &["`run` is for agents of kind command"]);
-    refused("agents: {x: {kind: cladue}}\n", &["expected one of claude, codex, demo, command, found \"cladue\""]);
+    refused(
+        "agents: {x: {kind: cladue}}\n",
+        &["expected one of claude, codex, gemini, opencode, demo, command, found \"cladue\""],
+    );
     refused("lifecycle: {reconcile: 0s}\n", &["must be more than zero"]);
 }
 

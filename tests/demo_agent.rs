@@ -7,7 +7,6 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -17,18 +16,8 @@ use tempfile::TempDir;
 
 const UUID: &str = "5e7a9c1e-0000-4000-8000-000000000001";
 
-/// The example program. `cargo test` builds it; a run limited to this test file may have to do so here.
 fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let path = test.parent().unwrap().parent().unwrap().join("examples/demo_agent");
-        if !path.exists() {
-            let built = Command::new(env!("CARGO")).args(["build", "--example", "demo_agent"]).status().unwrap();
-            assert!(built.success() && path.exists(), "build it with: cargo build --example demo_agent");
-        }
-        path
-    })
+    Path::new(env!("CARGO_BIN_EXE_claude-failover"))
 }
 
 #[track_caller]
@@ -95,6 +84,7 @@ impl Pane {
             work.to_str().unwrap(),
             "--",
             program().to_str().unwrap(),
+            "demo-agent",
             "--settings",
             settings.to_str().unwrap(),
         ]);
@@ -620,7 +610,8 @@ fn mode_background_stops_twice_and_stays_busy_between() {
 #[test]
 fn mode_slow_start_has_no_box_and_loses_keys() {
     let pane = Pane::start(&["--mode", "slow-start=1.5"]);
-    let raw = || fs::read_to_string(format!("/proc/{}/status", pane.pid())).ok().filter(|s| s.contains("demo_agent"));
+    let raw =
+        || fs::read_to_string(format!("/proc/{}/status", pane.pid())).ok().filter(|s| s.contains("claude-failover"));
     eventually("the program", raw, || pane.screen());
     pane.keys(&["l", "o", "s", "t"]);
     assert!(!pane.screen().contains("❯") && pane.status().is_none());

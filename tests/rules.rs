@@ -15,7 +15,7 @@ use claude_failover::{
 use jiff::Timestamp;
 
 fn book() -> AgentBook {
-    let agents = [Kind::Claude, Kind::Codex, Kind::Demo, Kind::Command]
+    let agents = [Kind::Claude, Kind::Codex, Kind::Gemini, Kind::Opencode, Kind::Demo, Kind::Command]
         .map(|kind| (AgentName::parse(kind.name()).expect("a name"), AgentConfig::new(kind)));
     AgentBook::new(AgentBookOptions {
         agents: agents.into_iter().collect(),
@@ -191,7 +191,7 @@ fn screens_of_limits_tell_when_they_end() {
 }
 
 /// Texts about limits and errors as agents meet them in files, logs, tests and talk.
-const QUOTED: [&str; 24] = [
+const QUOTED: [&str; 30] = [
     "You've hit your 5-hour limit · resets 4:37am (UTC)",
     "You've hit your weekly limit · resets Nov 26, 2:37am (UTC)",
     "⎿  You've hit your 5-hour limit · resets 4:37am (UTC)",
@@ -208,6 +208,12 @@ const QUOTED: [&str; 24] = [
     "Credit balance is too low",
     "Automatic continue cancelled · /rate-limit-options to re-arm",
     "You're out of usage credits",
+    "Usage limit reached for gemini-3.5-flash-lite.",
+    "✕ [API Error: You have exhausted your daily quota on this model.]",
+    "✕ [API Error: {\"error\":{\"code\":403,\"message\":\"Permission denied.\"}}]",
+    "The usage limit has been reached",
+    "You exceeded your current quota, please check your plan and billing details.",
+    "Incorrect API key provided: dummy.",
     "You've hit your session limit · resets 5:28am (UTC)",
     "You've hit your org's monthly usage limit",
     "■ You're out of credits. Your workspace is out of credits.",
@@ -220,9 +226,11 @@ const QUOTED: [&str; 24] = [
 ];
 
 /// This program's own files, which say a lot about limits.
-const OWN: [&str; 5] = [
+const OWN: [&str; 7] = [
     include_str!("../src/agents/rules/claude.yaml"),
     include_str!("../src/agents/rules/codex.yaml"),
+    include_str!("../src/agents/rules/gemini.yaml"),
+    include_str!("../src/agents/rules/opencode.yaml"),
     include_str!("../src/model/reset.rs"),
     include_str!("../README.md"),
     include_str!("../doc/TROUBLESHOOTING.md"),
@@ -246,6 +254,18 @@ fn innocent(agent: &str, quoted: &str) -> Vec<(&'static str, String)> {
     let codex = |talk: &str, input: &str| {
         format!(
             "› look at the limits\n\n{talk}\n\n\n› {input}\n\n  GPT-5.5 default · /home/dev/proj\n  ? for shortcuts\n"
+        )
+    };
+    let gemini = |talk: &str, input: &str| {
+        format!(
+            " > look at the limits\n\n{talk}\n\n\n{:>120}\n{line}\n Shift+Tab to accept edits\n\n > {input}\n\n workspace (/directory)          sandbox          /model\n /home/dev/proj          no sandbox          Auto\n",
+            "? for shortcuts"
+        )
+    };
+    let opencode = |talk: &str, input: &str, footer: &str| {
+        format!(
+            "  ┃\n  ┃  look at the limits\n  ┃\n\n{talk}\n\n  ┃\n  ┃  {input}\n  ┃\n  ┃  Build · Mock Large Mock\n  ╹{}\n   {footer}        ctrl+p commands\n",
+            "▀".repeat(117)
         )
     };
     let busy = " · esc to interrupt";
@@ -290,6 +310,71 @@ fn innocent(agent: &str, quoted: &str) -> Vec<(&'static str, String)> {
                 ),
             ),
         ],
+        "gemini" => vec![
+            ("a reply", gemini(&format!("✦ {quoted}"), "  Type your message or @path/to/file")),
+            ("a reply's second block", gemini(&format!("✦ It says:\n\n  {quoted}"), "")),
+            (
+                "a reply's third block",
+                gemini(&format!("✦ It says:\n\n  {quoted}\n\n  ℹ This request failed. Press F12"), ""),
+            ),
+            (
+                "a tool's output",
+                gemini(
+                    &format!(
+                        "╭{0}╮\n│ ✓  Shell cat log  │\n│                   │\n│ {quoted} │\n╰{0}╯",
+                        "─".repeat(100)
+                    ),
+                    "",
+                ),
+            ),
+            (
+                "a prompt just sent",
+                gemini(&format!(" > why this?\n   {quoted}\n\n\n ⠋ Thinking... (esc to cancel, 0s)"), ""),
+            ),
+            ("a prompt of one line", gemini(&format!(" > {quoted}"), "")),
+            ("typed text", gemini("✦ Fine.", quoted)),
+            (
+                "a command that asks for permission",
+                format!(
+                    "✦ I will look.\n\n╭{0}╮\n│ ? Shell  grep log │\n│ ╭───╮ │\n│ │ {quoted} │ │\n│ ╰───╯ │\n│ Allow execution of [Shell]? │\n│  │\n│ ● 1. Allow once │\n│   2. No (esc) │\n╰{0}╯\n",
+                    "─".repeat(118)
+                ),
+            ),
+        ],
+        "opencode" => {
+            let done = "     ▣  Build · Mock Large · 3.1s";
+            let bar = |text: &str| format!("  ┃\n  ┃  {text}\n  ┃");
+            let quiet = "/home/dev/proj";
+            vec![
+                ("a reply", opencode(&format!("     {quoted}\n\n{done}"), "", quiet)),
+                ("a reply's second block", opencode(&format!("     It says:\n\n     {quoted}\n\n{done}"), "", quiet)),
+                (
+                    "a tool's output",
+                    opencode(&format!("  ┃\n  ┃  $ cat log\n  ┃\n  ┃  {quoted}\n  ┃\n\n{done}"), "", quiet),
+                ),
+                (
+                    "a tool's output without an answer",
+                    opencode(
+                        &format!("  ┃\n  ┃  $ cat log\n  ┃\n  ┃  {quoted}\n  ┃\n\n     ▣  Build · Mock Large"),
+                        "",
+                        quiet,
+                    ),
+                ),
+                ("a prompt just sent", opencode(&bar(quoted), "", quiet)),
+                (
+                    "a prompt at work",
+                    opencode(&format!("{}\n\n     ▣  Build · Mock Large", bar(quoted)), "", "⬝⬝■■  esc interrupt"),
+                ),
+                ("an answered prompt", opencode(&format!("{}\n\n     Fine.\n\n{done}", bar(quoted)), "", quiet)),
+                ("typed text", opencode(&format!("     Fine.\n\n{done}"), quoted, quiet)),
+                (
+                    "a command that asks for permission",
+                    format!(
+                        "     I will look.\n\n     ▣  Build · Mock Large\n\n\n\n  ┃\n  ┃  △ Permission required\n  ┃    # Shell command\n  ┃\n  ┃  $ grep '{quoted}' log\n  ┃\n  ┃   Allow once   Allow always   Reject      enter confirm\n  ┃\n"
+                    ),
+                ),
+            ]
+        }
         other => panic!("no innocent screens for {other}"),
     }
 }
@@ -297,7 +382,9 @@ fn innocent(agent: &str, quoted: &str) -> Vec<(&'static str, String)> {
 #[test]
 fn quoted_text_is_never_a_limit_nor_a_failure() {
     let mut seen = 0;
-    for (as_shown, agent) in [("claude", "claude"), ("claude", "demo"), ("codex", "codex")] {
+    for (as_shown, agent) in
+        [("claude", "claude"), ("claude", "demo"), ("codex", "codex"), ("gemini", "gemini"), ("opencode", "opencode")]
+    {
         for quoted in QUOTED.into_iter().chain(own_lines()) {
             for (where_, plain) in innocent(as_shown, quoted) {
                 let look = look(agent, "", &plain);
@@ -317,11 +404,21 @@ fn the_same_frame_with_the_agents_own_line_is_a_limit() {
     let own = [
         ("claude", "❯ look\n  ⎿\u{a0} You've hit your 5-hour limit · resets 4:37am (UTC)", "empty five-hour"),
         ("codex", "› look\n\n■ You’ve hit your usage limit. Upgrade to Pro or try again at 4:44 AM.", "empty limit"),
+        (
+            "gemini",
+            "✕ [API Error: You have exhausted your daily quota on this model.]\n\n\nℹ This request failed. Press F12",
+            "empty model",
+        ),
+        ("opencode", "  ┃\n  ┃  The usage limit has been reached\n  ┃\n\n     ▣  Build · Mock Large", "empty limit"),
     ];
     for (agent, talk, want) in own {
         let line = "─".repeat(120);
         let plain = match agent {
             "claude" => format!("{talk}\n\n{line}\n❯\u{a0}\n{line}\n  SL ok\n"),
+            "gemini" => format!("{talk}\n\n{line}\n Shift+Tab to accept edits\n\n > \n\n workspace (/directory)\n"),
+            "opencode" => {
+                format!("{talk}\n\n  ┃\n  ┃\n  ┃\n  ┃  Build · Mock Large\n  ╹{}\n   /home/dev/proj\n", "▀".repeat(117))
+            }
             _ => format!("{talk}\n\n\n› Ask Codex to do anything\n\n  GPT-5.5 default · /home/dev/proj\n"),
         };
         assert_eq!(summary(&look(agent, "", &plain)), want, "{plain}");
@@ -360,6 +457,19 @@ fn titles_speak_only_with_what_the_screen_confirms() {
     assert_eq!(waits.signals.iter().map(|s| word(&s.meaning)).collect::<Vec<_>>(), ["permission"]);
     let works = look("claude", "✳ Claude Code", &pane("claude-working.txt"));
     assert!(works.signals.iter().all(|s| s.meaning == Meaning::Busy), "{works:?}");
+    // While the menu of a quota stands, Gemini CLI's title says that it works.
+    let limited = look("gemini", "✦  Working… (proj)", &pane("gemini-err-429_sub.txt"));
+    assert_eq!(summary(&limited), "no-box model");
+    assert!(limited.signals.iter().all(|s| s.meaning != Meaning::Busy), "{limited:?}");
+    assert_eq!(
+        first(&look("gemini", "✦  Working… (proj)", &pane("gemini-working.txt"))),
+        Some((Source::Title, "busy"))
+    );
+    assert_eq!(first(&look("gemini", "◇  Ready (proj)", &pane("gemini-done.txt"))), Some((Source::Title, "idle")));
+    assert_eq!(
+        first(&look("gemini", "✋  Action Required (proj)", &pane("gemini-permission.txt"))),
+        Some((Source::Title, "permission"))
+    );
     // While Codex streams, only its title says that it works.
     assert_eq!(first(&look("codex", "⠧ proj", &pane("codex-working.txt"))), Some((Source::Title, "busy")));
     assert_eq!(
@@ -375,4 +485,6 @@ fn a_box_of_several_lines_is_read_whole() {
     assert_eq!(look.input, Some(lines.join("\n")));
     let look = self::look("codex", "", &pane("codex-paste12.txt"));
     assert_eq!(look.input, Some(lines.join("\n")));
+    let look = self::look("gemini", "", &pane("gemini-paste3.txt"));
+    assert_eq!(look.input, Some(lines[..3].join("\n")));
 }

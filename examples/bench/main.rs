@@ -6,10 +6,13 @@
 
 mod dispatch;
 mod idle;
+mod limit;
 mod measure;
 mod panes;
 mod reader;
 mod start;
+mod stub;
+mod swap;
 mod tasks;
 mod world;
 
@@ -18,13 +21,15 @@ use std::process::ExitCode;
 /// A benchmark: its name on the command line, what it measures, how.
 type Bench = (&'static str, &'static str, fn() -> std::io::Result<()>);
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 8] = [
     ("dispatch", "rename(2) into the inbox until the prompt's first byte is read by the agent", dispatch::run),
     ("panes", "reading every session's pane; memory", panes::run),
     ("idle", "CPU time while nothing happens", idle::quiet),
     ("spin", "CPU time while agents only redraw", idle::spinners),
     ("start", "start with a full queue", start::run),
     ("tasks", "tiny tasks in a row; what each costs", tasks::run),
+    ("limit", "the record of a limit until the swap is begun", limit::run),
+    ("swap", "every session moved to another account", swap::run),
 ];
 
 fn main() -> ExitCode {
@@ -34,6 +39,7 @@ fn main() -> ExitCode {
     match args.first().map(String::as_str) {
         Some(reader::READER) => return reader::start(&args[1..]),
         Some(reader::PUMP) => return reader::pump(&args[1..]),
+        Some(stub::STUB) => return stub::run(&args[1..]),
         _ => {}
     }
     if let Some(unknown) = args.iter().find(|arg| !BENCHES.iter().any(|(name, ..)| name == arg)) {

@@ -18,6 +18,14 @@ pub struct Setup {
     pub mode: &'static str,
     /// Run instead of the built-in agent, with the built-in agent's arguments.
     pub program: Option<PathBuf>,
+    /// How many accounts there are: `a0`, the active one, `a1` …
+    pub accounts: usize,
+    /// Further keys of the agent, each with its comma.
+    pub agent: String,
+    /// Further variables of the agent.
+    pub env: String,
+    /// Further keys of the configuration, a line each.
+    pub more: String,
 }
 
 pub struct World {
@@ -51,30 +59,74 @@ impl World {
 
     pub fn start(setup: &Setup) -> io::Result<Self> {
         let mut world = Self::prepare()?;
-        world.configure(setup)?;
-        world.run()?;
-        world.until("every agent to be ready", |world| world.all_idle())?;
+        world.begin(setup)?;
         Ok(world)
+    }
+
+    /// From a prepared world to agents at their prompts.
+    pub fn begin(&mut self, setup: &Setup) -> io::Result<()> {
+        self.configure(setup)?;
+        self.homes(setup)?;
+        self.run()?;
+        self.until("every agent to be ready", Self::all_idle)
     }
 
     pub fn configure(&self, setup: &Setup) -> io::Result<()> {
         let at = |name: &str| self.path(name).display().to_string();
+        let account = |n| format!("{{name: a{n}, home: {}, agent: demo}}", at(&format!("a{n}")));
+        let accounts: Vec<String> = (0..setup.accounts).map(account).collect();
         let program = setup.program.as_ref().map_or(String::new(), |p| format!("program: '{}', ", p.display()));
         let config = format!(
             "projects: [{{name: web, path: {web}}}]\n\
-             agents: {{demo: {{kind: demo, {program}env: {{DEMO_AGENT_HOME: {home}, DEMO_AGENT_MODE: '{mode}'}}}}}}\n\
+             agents: {{demo: {{kind: demo, {program}{agent}env: {{DEMO_AGENT_HOME: {home}, DEMO_AGENT_MODE: '{mode}', {env}}}}}}}\n\
              dispatcher: {{settle: 0s}}\n\
              tmux: {{socket: {socket}, size: 100x30}}\n\
              mount: {{path: {mnt}}}\n\
-             pool: {{autonomous: {{prefix: pool-, start_index: 1, min: {n}, max: {n}, agent: demo}}}}\n",
+             pool: {{autonomous: {{prefix: pool-, start_index: 1, min: {n}, max: {n}, agent: demo}}}}\n\
+             accounts: [{accounts}]\n\
+             shared: {{root: {shared}}}\n\
+             {more}",
             web = at("web"),
             home = at("home"),
             mode = setup.mode,
             socket = at("tmux.sock"),
             mnt = at("mnt"),
             n = setup.sessions,
+            agent = setup.agent,
+            env = setup.env,
+            accounts = accounts.join(", "),
+            shared = at("shared"),
+            more = setup.more,
         );
         fs::write(self.path("config.yaml"), config)
+    }
+
+    /// Makes the accounts' homes as a person does.
+    fn homes(&self, setup: &Setup) -> io::Result<()> {
+        for n in 0..setup.accounts {
+            fs::create_dir(self.path(&format!("a{n}")))?;
+        }
+        if setup.accounts == 0 {
+            return Ok(());
+        }
+        let mut check = Command::new(program()?);
+        check.args(["check", "--fix", "--config"]).arg(self.path("config.yaml"));
+        let out = check.env("STATE_DIRECTORY", self.path("state")).env("HOME", self.path("home")).output()?;
+        if out.status.success() {
+            return Ok(());
+        }
+        let told = [out.stdout, out.stderr].concat();
+        Err(io::Error::other(format!("check --fix: {}", String::from_utf8_lossy(&told))))
+    }
+
+    /// Lines of the state directory's `events`.
+    pub fn events(&self) -> String {
+        fs::read_to_string(self.path("state/events.jsonl")).unwrap_or_default()
+    }
+
+    /// What a file of the mount says, in a line.
+    pub fn word(&self, name: &str) -> String {
+        fs::read_to_string(self.mount(name)).unwrap_or_default().trim().to_owned()
     }
 
     /// Starts the daemon and waits until the mount answers; answers how long that took.
@@ -128,10 +180,7 @@ impl World {
     /// Every agent shows its prompt.
     pub fn all_idle(&self) -> bool {
         let names = self.sessions();
-        let idle = |name: &String| {
-            fs::read_to_string(self.mount(&format!("sessions/{name}/state"))).is_ok_and(|state| state.trim() == "idle")
-        };
-        !names.is_empty() && names.iter().all(idle)
+        !names.is_empty() && names.iter().all(|name| self.word(&format!("sessions/{name}/state")) == "idle")
     }
 
     pub fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) -> io::Result<()> {

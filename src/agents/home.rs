@@ -45,7 +45,7 @@ pub fn prepare(
             claude(beside.unwrap_or(home), workdir, env.get("ANTHROPIC_API_KEY").map(String::as_str))
         }
         Kind::Codex => codex(home, workdir),
-        Kind::Command => Ok(()),
+        Kind::Gemini | Kind::Opencode | Kind::Command => Ok(()),
     }
 }
 

@@ -163,10 +163,13 @@ impl Facts {
             (Some(id), _) => Some(id),
             (None, known) => known.as_deref(),
         };
-        if template.contains("{conversation}") && conversation.is_none() {
+        if template.contains("{conversation") && conversation.is_none() {
             return None;
         }
+        // Gemini CLI puts the first part of a conversation's id into its transcript's name.
+        let start = conversation.and_then(|id| id.split('-').next()).unwrap_or_default().to_owned();
         let places = BTreeMap::from([
+            ("conversation_start", start),
             ("home", self.home.to_string_lossy().into_owned()),
             ("pid", self.incarnation.pid.to_string()),
             ("conversation", conversation.unwrap_or_default().to_owned()),

@@ -19,9 +19,11 @@ use crate::{
 /// The version of the rules format that this program reads.
 pub const RULES_VERSION: u32 = 1;
 
-const BUILT_IN: [(Kind, &str); 4] = [
+const BUILT_IN: [(Kind, &str); 6] = [
     (Kind::Claude, include_str!("rules/claude.yaml")),
     (Kind::Codex, include_str!("rules/codex.yaml")),
+    (Kind::Gemini, include_str!("rules/gemini.yaml")),
+    (Kind::Opencode, include_str!("rules/opencode.yaml")),
     (Kind::Demo, include_str!("rules/demo.yaml")),
     (Kind::Command, include_str!("rules/command.yaml")),
 ];
@@ -32,6 +34,8 @@ const BUILT_IN: [(Kind, &str); 4] = [
 pub enum Kind {
     Claude,
     Codex,
+    Gemini,
+    Opencode,
     Demo,
     Command,
 }
@@ -42,6 +46,8 @@ impl Kind {
         match self {
             Self::Claude => "claude",
             Self::Codex => "codex",
+            Self::Gemini => "gemini",
+            Self::Opencode => "opencode",
             Self::Demo => "demo",
             Self::Command => "command",
         }
@@ -260,6 +266,8 @@ pub struct ScreenRules {
     pub input: Option<InputBox>,
     /// Lines above the input box that belong to the frame, not to the conversation.
     pub notice: Option<Pattern>,
+    /// What stands right of the conversation; the first group stays.
+    pub aside: Option<Pattern>,
     /// A last block that only says that the turn is over.
     pub done: Option<Pattern>,
     /// A server's error, looked for on the whole screen: it can only take belief away.
@@ -274,7 +282,7 @@ pub struct InputBox {
     pub shape: BoxShape,
     /// Start of the first line of the box; the text follows.
     pub prompt: Pattern,
-    /// A whole line that frames the box (`between-lines`), or begins a dialog.
+    /// A whole line that frames the box (its lower edge in `beside-bar`), or begins a dialog.
     pub frame: Pattern,
     /// The last line of a dialog that stands where the box would be.
     pub dialog_end: Pattern,
@@ -290,6 +298,10 @@ pub enum BoxShape {
     BetweenLines,
     /// From the last prompt mark down to the last block of the screen, which is the footer.
     AboveFooter,
+    /// From the prompt mark below the last frame line down to the last block of the screen, which is the footer.
+    BelowLine,
+    /// Right of a vertical bar (`prompt`) that stands on the last frame line; the bar's last line is the agent's.
+    BesideBar,
 }
 
 /// One thing to see on the terminal.

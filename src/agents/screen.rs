@@ -112,7 +112,11 @@ fn weight(meaning: &Meaning) -> u8 {
 }
 
 fn cut(rules: &ScreenRules, plain: &str) -> Regions {
-    let lines: Vec<&str> = plain.lines().map(str::trim_end).collect();
+    let plain: Vec<_> = match &rules.aside {
+        Some(aside) => plain.lines().map(|line| aside.0.replace(line, "$1")).collect(),
+        None => plain.lines().map(Into::into).collect(),
+    };
+    let lines: Vec<&str> = plain.iter().map(|line: &std::borrow::Cow<'_, str>| line.trim_end()).collect();
     let used = lines.iter().rposition(|l| !l.is_empty()).map_or(0, |i| i + 1);
     let lines = &lines[..used];
     let Some(rule) = &rules.input else {
@@ -126,12 +130,19 @@ fn cut(rules: &ScreenRules, plain: &str) -> Regions {
     let found = match rule.shape {
         BoxShape::BetweenLines => between_lines(rule, lines),
         BoxShape::AboveFooter => above_footer(rule, lines),
+        BoxShape::BelowLine => below_line(rule, lines),
+        BoxShape::BesideBar => beside_bar(rule, lines),
     };
     match found {
         Some((first, last)) => {
             let (above, below) = match rule.shape {
                 BoxShape::BetweenLines => (first - 1, last + 1),
                 BoxShape::AboveFooter => (first, last),
+                BoxShape::BelowLine => {
+                    (lines[..first].iter().rposition(|l| rule.frame.0.is_match(l)).unwrap_or(0), last)
+                }
+                // Below the bar are the agent's line and the frame.
+                BoxShape::BesideBar => (first, last + 2),
             };
             let (last_block, turn) = last_blocks(rules, &lines[..above]);
             Regions {
@@ -165,11 +176,30 @@ fn above_footer(rule: &InputBox, lines: &[&str]) -> Option<(usize, usize)> {
     (box_lines.iter().all(&indented) && footer.iter().all(indented)).then_some((first, blank))
 }
 
+/// The box's lines as a range: from the prompt mark below the last frame line, nothing of the conversation between them, to
+/// the blank line above the footer. Where a terminal shows all colours, edges of half blocks stand for the blank lines.
+fn below_line(rule: &InputBox, lines: &[&str]) -> Option<(usize, usize)> {
+    let frame = lines.iter().rposition(|l| rule.frame.0.is_match(l))?;
+    let blank = lines.iter().rposition(|l| l.is_empty() || l.starts_with('▀'))?;
+    let first = lines.iter().skip(frame + 1).position(|l| rule.prompt.0.is_match(l))? + frame + 1;
+    let indented = |l: &&str| l.is_empty() || l.starts_with([' ', '▄', '▀']);
+    (first < blank && lines[frame + 1..].iter().all(indented)).then_some((first, blank))
+}
+
+/// The box's lines as a range: the bar above the last frame line, without the bar's last line.
+fn beside_bar(rule: &InputBox, lines: &[&str]) -> Option<(usize, usize)> {
+    let frame = lines.iter().rposition(|l| rule.frame.0.is_match(l))?;
+    let above = lines[..frame].iter().rposition(|l| !rule.prompt.0.is_match(l)).map_or(0, |i| i + 1);
+    (above + 1 < frame).then_some((above, frame - 1))
+}
+
 fn input_text(rule: &InputBox, lines: &[&str]) -> String {
     let mut out: Vec<String> = Vec::new();
     for (i, line) in lines.iter().enumerate() {
-        let text = if i == 0 { rule.prompt.0.replace(line, "").into_owned() } else { line.to_string() };
-        out.push(text.strip_prefix("  ").filter(|_| i > 0).unwrap_or(&text).to_owned());
+        let marked = i == 0 || rule.shape == BoxShape::BesideBar;
+        let text = if marked { rule.prompt.0.replace(line, "") } else { (*line).into() };
+        let margin = if rule.shape == BoxShape::BelowLine { "   " } else { "  " };
+        out.push(text.strip_prefix(margin).filter(|_| !marked).unwrap_or(&text).to_owned());
     }
     out.join("\n").trim().to_owned()
 }

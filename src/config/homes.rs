@@ -37,7 +37,7 @@ impl Config {
             // The demo agent keeps its files as Claude Code does.
             AgentKind::Claude | AgentKind::Demo => &self.shared.entries,
             AgentKind::Codex => &self.shared.codex_entries,
-            AgentKind::Command => &[],
+            AgentKind::Gemini | AgentKind::Opencode | AgentKind::Command => &[],
         };
         let link = |entry: &String| SharedLink {
             path: account.home.join(entry),

@@ -177,10 +177,17 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
             AgentKind::Command if agent.program.is_some() || !agent.args.is_empty() => {
                 wrong(&at("run"), format!("the agent `{name}` is a command: program and arguments stand in `run`"));
             }
-            AgentKind::Claude | AgentKind::Codex | AgentKind::Demo if !agent.run.is_empty() => {
+            AgentKind::Claude | AgentKind::Codex | AgentKind::Gemini | AgentKind::Opencode | AgentKind::Demo
+                if !agent.run.is_empty() =>
+            {
                 wrong(&at("run"), format!("`run` is for agents of kind command; `{name}` has `program` and `args`"));
             }
-            AgentKind::Claude | AgentKind::Codex | AgentKind::Demo | AgentKind::Command => {}
+            AgentKind::Claude
+            | AgentKind::Codex
+            | AgentKind::Gemini
+            | AgentKind::Opencode
+            | AgentKind::Demo
+            | AgentKind::Command => {}
         }
     }
 

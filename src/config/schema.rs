@@ -134,6 +134,8 @@ row! {
 pub enum AgentKind {
     Claude,
     Codex,
+    Gemini,
+    Opencode,
     /// The agent built into this program.
     Demo,
     /// Any command that reads a task on standard input and ends.
@@ -141,13 +143,15 @@ pub enum AgentKind {
 }
 
 impl AgentKind {
-    pub const ALL: [Self; 4] = [Self::Claude, Self::Codex, Self::Demo, Self::Command];
+    pub const ALL: [Self; 6] = [Self::Claude, Self::Codex, Self::Gemini, Self::Opencode, Self::Demo, Self::Command];
 
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Claude => "claude",
             Self::Codex => "codex",
+            Self::Gemini => "gemini",
+            Self::Opencode => "opencode",
             Self::Demo => "demo",
             Self::Command => "command",
         }
@@ -156,7 +160,7 @@ impl AgentKind {
 
 impl Setting for AgentKind {
     fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
-        scalar(node, "one of claude, codex, demo, command", context, |text| {
+        scalar(node, "one of claude, codex, gemini, opencode, demo, command", context, |text| {
             Self::ALL.into_iter().find(|kind| kind.name() == text)
         })
     }
@@ -297,7 +301,9 @@ impl Agent {
     #[must_use]
     pub fn program(&self) -> Option<&str> {
         match self.kind {
-            AgentKind::Claude | AgentKind::Codex => Some(self.program.as_deref().unwrap_or(self.kind.name())),
+            AgentKind::Claude | AgentKind::Codex | AgentKind::Gemini | AgentKind::Opencode => {
+                Some(self.program.as_deref().unwrap_or(self.kind.name()))
+            }
             AgentKind::Demo => self.program.as_deref(),
             AgentKind::Command => self.run.first().map(String::as_str),
         }
@@ -317,7 +323,7 @@ impl Config {
         self.accounts.iter().filter(move |account| {
             let shares = match kind {
                 Some(AgentKind::Claude | AgentKind::Codex) => self.agents.get(&account.agent).map(|a| a.kind) == kind,
-                Some(AgentKind::Demo | AgentKind::Command) | None => false,
+                Some(AgentKind::Gemini | AgentKind::Opencode | AgentKind::Demo | AgentKind::Command) | None => false,
             };
             account.agent == *agent || shares
         })

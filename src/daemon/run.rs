@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::signal::Signal;
 use tokio::{
     runtime::Handle,
     signal::unix::{SignalKind, signal},
@@ -112,7 +113,7 @@ impl Daemon {
         if let Some(complaint) = setup::complaint(&homes.faults()) {
             return Err(Fatal(complaint));
         }
-        ignore_lease_breaks();
+        outlive_signals()?;
         let unusable = |error: std::io::Error| {
             fatal(format!("the state directory {} can't be used: {error}", place.state_dir.display()))
         };
@@ -347,8 +348,13 @@ fn gid_of(group: &str) -> Result<u32, Fatal> {
     Ok(nix::unistd::Group::from_name(group).ok().flatten().ok_or_else(missing)?.gid.as_raw())
 }
 
-/// The look for open writers takes a lease for an instant; a writer that comes just then sends SIGIO, whose default is death.
-fn ignore_lease_breaks() {
-    // SAFETY: ignoring a signal runs no code of ours in a handler.
-    let _ = unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGIO, nix::sys::signal::SigHandler::SigIgn) };
+/// Signals whose default is death and that come on ordinary days: SIGIO from a writer that comes just while the look for open
+/// writers holds its lease, SIGXFSZ from a write past a limit of the file's size, which fails by itself. They are handled, not
+/// ignored: what is started would inherit that.
+fn outlive_signals() -> Result<(), Fatal> {
+    for kind in [SignalKind::io(), SignalKind::from_raw(Signal::SIGXFSZ as i32)] {
+        // The handler stays when its stream is dropped.
+        drop(signal(kind).map_err(fatal)?);
+    }
+    Ok(())
 }

@@ -134,6 +134,8 @@ pub fn agents(
         let kind = match row.kind {
             AgentKind::Claude => Kind::Claude,
             AgentKind::Codex => Kind::Codex,
+            AgentKind::Gemini => Kind::Gemini,
+            AgentKind::Opencode => Kind::Opencode,
             AgentKind::Demo => Kind::Demo,
             AgentKind::Command => Kind::Command,
         };

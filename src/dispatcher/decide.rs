@@ -98,8 +98,10 @@ pub fn choose(snapshot: &Snapshot, config: &Config, skip: &BTreeSet<TaskKey>, no
 /// limit.
 #[must_use]
 pub fn is_out(snapshot: &Snapshot, under: &Under<'_>, agent: &AgentName) -> bool {
+    // A person's session stands at its limit until he sends it on, however long ago that has passed.
     let stands = |session: &Session| {
-        session.verdict.activity == Activity::Limited
+        session.role == Role::Pool
+            && session.verdict.activity == Activity::Limited
             && session.phase.incarnation().is_some_and(|i| i.agent == *agent && i.account.is_none())
     };
     match under {

@@ -66,6 +66,8 @@ enum NoClaim {
     Refused(#[from] crate::live::Refusal),
     #[error("the claim can't be written to disk: {0}")]
     Disk(#[from] io::Error),
+    #[error("its text can't be saved: {0}")]
+    Unsaved(io::Error),
 }
 
 impl Dispatcher {
@@ -109,15 +111,20 @@ impl Dispatcher {
         match reason {
             // The picture was a moment old.
             NoClaim::Moved | NoClaim::Refused(_) => return tokio::time::sleep(STALE_PICTURE).await,
-            NoClaim::Claimed | NoClaim::NoWorkdir(_) | NoClaim::Disk(_) => {
+            NoClaim::Claimed | NoClaim::NoWorkdir(_) | NoClaim::Disk(_) | NoClaim::Unsaved(_) => {
                 let until = SignedDuration::try_from(RETRY_CLAIM).unwrap_or_default();
                 let now = self.clock.now();
                 self.skip.insert(choice.task.clone(), now.saturating_add(until).unwrap_or(now));
             }
         }
-        if let NoClaim::Disk(error) = reason {
+        let problem = match reason {
+            NoClaim::Disk(error) => Some(("its marker can't be written beside it", error)),
+            NoClaim::Unsaved(error) => Some(("its text can't be saved in the state directory", error)),
+            NoClaim::Moved | NoClaim::Refused(_) | NoClaim::Claimed | NoClaim::NoWorkdir(_) => None,
+        };
+        if let Some((what, error)) = problem {
             let text = format!(
-                "task {} can't be claimed: its marker can't be written beside it: {error}; tried again every {} s",
+                "task {} can't be claimed: {what}: {error}; tried again every {} s",
                 choice.task,
                 RETRY_CLAIM.as_secs()
             );
@@ -161,7 +168,10 @@ impl Dispatcher {
             pauses: 0,
             text: facts.clone(),
         };
-        self.state.save_run(&run.id, &text).await?;
+        if let Err(error) = self.state.save_run(&run.id, &text).await {
+            let _ = self.state.remove_run(&run.id).await;
+            return Err(NoClaim::Unsaved(error));
+        }
         let marker = Marker::of(&run, &snapshot.supervisor).to_json();
         match self.store.write_sidecar(&key.project, &key.id, Sidecar::Working, &marker).await {
             Ok(()) => {}

@@ -134,6 +134,10 @@ impl Homes for FakeWorld {
         .await
     }
 
+    async fn leads_to(&self, account: &AccountName) -> bool {
+        self.see(|inner| inner.link.as_ref() == Some(account)).await
+    }
+
     async fn ensure(&self, account: &AccountName) -> std::result::Result<(), HomeFaults> {
         self.effect(
             || format!("ensure the links of {account}"),

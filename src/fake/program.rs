@@ -277,6 +277,9 @@ impl Inner {
             Due::Begin { doing, .. } if program.doing == doing => self.next_beat(pid),
             Due::BeatOver { doing, .. } if program.doing == doing => {
                 program.beat += 1;
+                if program.shows.is_some() {
+                    self.signal(pid, Source::StatusFile, Meaning::Busy);
+                }
                 self.next_beat(pid);
             }
             Due::Begin { .. } | Due::BeatOver { .. } => {}
@@ -365,7 +368,7 @@ impl Inner {
         let limited = program.state == State::Limited && program.account.is_none();
         program.state = State::Working;
         program.shows = None;
-        if limited || (text == GO_ON && program.kind != Kind::Command) {
+        if limited || (text.starts_with(GO_ON) && program.kind != Kind::Command) {
             // A message after a limit: it goes on where it was, or is stopped again.
             program.beat += usize::from(std::mem::take(&mut program.recovered));
             self.note(format!("  {session}: {pid} is told to go on"));
@@ -442,7 +445,7 @@ impl Inner {
                 self.schedule(time, over);
             }
             Some(Beat::Quote(time)) => {
-                self.quote(pid);
+                self.quote(pid, time);
                 self.schedule(time, over);
             }
             Some(Beat::ServerError) => self.server_error(pid),
@@ -479,8 +482,12 @@ impl Inner {
             self.schedule(Duration::from_millis(5), Due::Exit(pid, Exit::Status(0)));
             return;
         }
+        let account = program.account.is_some();
         if let Some(task) = program.task.clone() {
             self.completed.insert(task);
+        }
+        if account && self.rng.chance(300) {
+            self.tell_usage(pid);
         }
         self.set(pid, State::Prompt);
         self.signal(pid, Source::Hook, Meaning::TurnEnded { message: Some(message.to_owned()), background: 0 });

@@ -1,5 +1,9 @@
 //! Conversations, which outlive the programs that hold them, and what stops them.
 
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
 use super::{
     Beat, Inner,
     program::{Kind, Program, State},
@@ -8,7 +12,7 @@ use crate::{
     model::{
         evidence::{Failure, Meaning, Source},
         ids::{AccountName, SessionName},
-        limit::{Limit, LimitKind},
+        limit::{Limit, LimitKind, Usage, Window},
     },
     ports::Found,
 };
@@ -17,6 +21,9 @@ use crate::{
 pub(super) const GO_ON: &str = "Continue where you stopped.";
 /// What an agent may say at the end of a task about limits.
 pub(super) const QUOTING: &str = "All done. The log said: You've hit your limit · resets 3am, and API Error: 429.";
+
+/// One reading of a screen that lasts no longer is no evidence.
+const APART: Duration = Duration::from_millis(600);
 
 /// A conversation as its agent has it on disk: known from its first prompt on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,13 +112,25 @@ impl Inner {
         self.redraw(pid);
     }
 
-    /// At work, with a text about limits where a limit would be told of.
-    pub(super) fn quote(&mut self, pid: u32) {
+    /// At work, with a text about limits where a limit would be told of. For a moment it may say that it is idle.
+    pub(super) fn quote(&mut self, pid: u32, time: Duration) {
         let limit = Limit { kind: LimitKind::FiveHour, resets_at: None };
         self.tally.quotes += 1;
         if let Some(program) = self.programs.get_mut(&pid) {
             program.shows = Some(Failure::Limit(limit));
         }
+        if time < APART {
+            self.signal(pid, Source::StatusFile, Meaning::Idle);
+        }
+    }
+
+    /// The agent is told how much of its account's allowance is used.
+    pub(super) fn tell_usage(&mut self, pid: u32) {
+        let at = self.timestamp();
+        let used_percent = u8::try_from(self.rng.within(40, 99)).unwrap_or(99);
+        let resets_at = at.saturating_add(SignedDuration::from_hours(1)).ok();
+        let usage = Usage([(LimitKind::FiveHour, Window { used_percent, resets_at, at })].into());
+        self.signal(pid, Source::Transcript, Meaning::Used { usage });
     }
 
     /// A person starts an agent in a shell of his own.

@@ -13,7 +13,7 @@ use crate::{
         ids::{AccountName, SessionName},
         limit::Usage,
         session::Resume,
-        swap::{Cause, Swap, SwapStep, Swaps},
+        swap::{Cause, Swap, SwapStep, Swapped, Swaps},
     },
     ports::{Launch, LaunchRequest},
 };
@@ -34,6 +34,7 @@ pub struct Saved {
     pub sessions: Vec<SavedSession>,
 }
 
+/// An account as it was saved.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SavedAccount {
     pub name: AccountName,
@@ -42,6 +43,7 @@ pub struct SavedAccount {
     pub usage: Usage,
 }
 
+/// What is noted of a session.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SavedSession {
     pub name: SessionName,
@@ -114,8 +116,12 @@ impl Inner {
             }
             self.watch_begin(known, swap);
         }
-        if old.partial.is_some() && new.partial.is_none() && !std::mem::take(&mut self.clear_asked) {
-            self.violation("a half done swap is called put right and nobody said so".to_owned());
+        if old.partial.is_some() && new.partial.is_none() {
+            if !std::mem::take(&mut self.clear_asked) {
+                self.violation("a half done swap is called put right and nobody said so".to_owned());
+            }
+            // What a person has put right is no reason to wait any more.
+            self.ended.pop_if(|last| last.error.is_some());
         }
         self.tally.partial += u64::from(old.partial.is_none() && new.partial.is_some());
 
@@ -154,9 +160,13 @@ impl Inner {
             }
             return;
         }
-        // A target that failed says nothing of another target.
-        let stood = |last: &&crate::model::swap::Swapped| last.error.is_none() || last.to == swap.to;
-        if let Some(last) = self.ended.iter().rev().find(stood)
+        // One that failed because its target is broken says nothing of another target.
+        let broken = |name: &AccountName| {
+            let target = known.accounts.iter().find(|account| account.name == *name);
+            target.is_some_and(|target| matches!(target.standing, Standing::Broken { .. }))
+        };
+        let counts = |last: &&Swapped| last.error.is_none() || !broken(&last.to);
+        if let Some(last) = self.ended.iter().rev().find(counts)
             && swap.begun.duration_since(last.ended) < cooldown
         {
             let text = format!("swap {number} begins within the cooldown of swap {}: {swap:?}", last.number);

@@ -443,11 +443,9 @@ impl Filesystem for Adapter {
         // A mapped page has its place, whatever the file was opened with.
         let append = flags.0 & libc::O_APPEND != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let (data, caller) = (data.to_owned(), caller(request));
-        self.slowly(move |this| {
-            match this.run("write", |ops| ops.write(fh.0, offset, &data, append, caller)) {
-                Ok(written) => reply.written(u32::try_from(written).unwrap_or(u32::MAX)),
-                Err(errno) => reply.error(errno),
-            }
+        self.slowly(move |this| match this.run("write", |ops| ops.write(fh.0, offset, &data, append, caller)) {
+            Ok(written) => reply.written(u32::try_from(written).unwrap_or(u32::MAX)),
+            Err(errno) => reply.error(errno),
         });
     }
 
@@ -591,20 +589,18 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let (name, caller) = (name.to_owned(), caller(request));
-        self.slowly(move |this| {
-            match this.run("create", |ops| ops.create(parent.0, &name, mode, flags, caller)) {
-                Ok((attr, opened)) => {
-                    let handle = FileHandle(opened.handle);
-                    let facts = file_attr(attr);
-                    match this.backing(facts.ino, opened.handle, |file| reply.open_backing(file)) {
-                        Some(word) => {
-                            reply.created_passthrough(&TTL, &facts, GENERATION, handle, FopenFlags::empty(), &word);
-                        }
-                        None => reply.created(&TTL, &facts, GENERATION, handle, direct(opened.direct)),
+        self.slowly(move |this| match this.run("create", |ops| ops.create(parent.0, &name, mode, flags, caller)) {
+            Ok((attr, opened)) => {
+                let handle = FileHandle(opened.handle);
+                let facts = file_attr(attr);
+                match this.backing(facts.ino, opened.handle, |file| reply.open_backing(file)) {
+                    Some(word) => {
+                        reply.created_passthrough(&TTL, &facts, GENERATION, handle, FopenFlags::empty(), &word);
                     }
+                    None => reply.created(&TTL, &facts, GENERATION, handle, direct(opened.direct)),
                 }
-                Err(errno) => reply.error(errno),
             }
+            Err(errno) => reply.error(errno),
         });
     }
 

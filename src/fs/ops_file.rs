@@ -143,7 +143,8 @@ impl Ops {
                 }
                 let mut text = lock(&shown.text);
                 let part = part(&text.bytes, offset, size);
-                text.read_to = text.read_to.max(usize::try_from(offset).unwrap_or(usize::MAX).saturating_add(part.len()));
+                text.read_to =
+                    text.read_to.max(usize::try_from(offset).unwrap_or(usize::MAX).saturating_add(part.len()));
                 Ok(part)
             }
             Handle::Input { text, .. } => Ok(part(text, offset, size)),

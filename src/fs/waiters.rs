@@ -64,7 +64,9 @@ impl Ops {
                 let length = file.metadata().map_err(|error| FsError::io("stat", &error))?.len();
                 Ok(if length > read_to.load(Ordering::SeqCst) { Ready::ToRead } else { Ready::Not })
             }
-            Handle::Text(shown) | Handle::Control { shown, .. } if !Self::is_from_memory(&shown.spot) => Ok(Ready::ToRead),
+            Handle::Text(shown) | Handle::Control { shown, .. } if !Self::is_from_memory(&shown.spot) => {
+                Ok(Ready::ToRead)
+            }
             Handle::Text(shown) | Handle::Control { shown, .. } => {
                 let news = self.news(shown);
                 let mut text = lock(&shown.text);

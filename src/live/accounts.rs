@@ -191,6 +191,11 @@ impl World {
     /// Another process in a person's session: what was believed of the last one is over.
     pub(super) fn found(&mut self, session: &mut Session, known: &Session, now: Timestamp) {
         let (Some(before), Some(found)) = (known.phase.incarnation(), session.phase.incarnation()) else { return };
+        if found.account.is_none() && session.resume.as_ref().is_some_and(|resume| resume.from == found.id) {
+            // Nothing is left that could go on.
+            session.resume = None;
+            self.touch();
+        }
         if (before.pid, &before.account) == (found.pid, &found.account) {
             return;
         }

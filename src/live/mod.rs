@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::{
@@ -43,17 +44,16 @@ pub struct Live {
 type Readers = Arc<Mutex<Option<Vec<watch::Sender<Arc<Snapshot>>>>>>;
 
 enum Message {
+    Change(Change),
+    Ask { scope: Scope, text: Vec<u8>, writer: Option<Writer>, reply: oneshot::Sender<Result<(), Refused>> },
+    Stop(oneshot::Sender<()>),
+}
+
+enum Change {
     /// All or nothing.
     Propose(Vec<Event>, oneshot::Sender<Result<(), Refusal>>),
     /// Each for itself; refusals are only logged.
     Report(Vec<Event>, oneshot::Sender<()>),
-    Ask {
-        scope: Scope,
-        text: Vec<u8>,
-        writer: Option<Writer>,
-        reply: oneshot::Sender<Result<(), Refused>>,
-    },
-    Stop(oneshot::Sender<()>),
 }
 
 impl Live {
@@ -100,7 +100,7 @@ impl Live {
     pub async fn propose(&self, events: Vec<Event>) -> Result<(), Refusal> {
         let (reply, answer) = oneshot::channel();
         let stopped = || Refusal::Stopped;
-        self.messages.send(Message::Propose(events, reply)).await.map_err(|_| stopped())?;
+        self.messages.send(Message::Change(Change::Propose(events, reply))).await.map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
@@ -110,7 +110,7 @@ impl Live {
             return;
         }
         let (reply, answer) = oneshot::channel();
-        if self.messages.send(Message::Report(events, reply)).await.is_ok() {
+        if self.messages.send(Message::Change(Change::Report(events, reply))).await.is_ok() {
             let _ = answer.await;
         }
     }
@@ -186,15 +186,19 @@ impl Owner {
     }
 
     async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
-        while let Some(message) = inbox.recv().await {
-            match message {
-                Message::Propose(events, reply) => {
-                    let result = self.propose(events).await;
-                    let _ = reply.send(result);
-                }
-                Message::Report(events, reply) => {
-                    self.report(events).await;
-                    let _ = reply.send(());
+        let mut message = inbox.recv().await;
+        while let Some(this) = message.take() {
+            match this {
+                Message::Change(first) => {
+                    let mut changes = vec![first];
+                    message = loop {
+                        match inbox.try_recv() {
+                            Ok(Message::Change(change)) => changes.push(change),
+                            Ok(other @ (Message::Ask { .. } | Message::Stop(_))) => break Some(other),
+                            Err(_) => break None,
+                        }
+                    };
+                    self.change(changes).await;
                 }
                 Message::Ask { scope, text, writer, reply } => self.ask(&scope, &text, writer, reply).await,
                 Message::Stop(reply) => {
@@ -205,39 +209,50 @@ impl Owner {
                     return;
                 }
             }
-        }
-    }
-
-    async fn propose(&mut self, events: Vec<Event>) -> Result<(), Refusal> {
-        let now = self.clock.now();
-        let mut next = self.world.clone();
-        for event in &events {
-            next.apply(event, now)?;
-        }
-        self.answer(&mut next, &events);
-        self.commit(next).await?;
-        self.reply();
-        Ok(())
-    }
-
-    async fn report(&mut self, events: Vec<Event>) {
-        let now = self.clock.now();
-        let mut next = self.world.clone();
-        let mut taken = Vec::with_capacity(events.len());
-        for event in events {
-            let mut trial = next.clone();
-            match trial.apply(&event, now) {
-                Ok(()) => {
-                    next = trial;
-                    taken.push(event);
-                }
-                Err(refusal) => tracing::debug!(%refusal, ?event, "event not taken"),
+            if message.is_none() {
+                message = inbox.recv().await;
             }
         }
-        self.answer(&mut next, &taken);
-        match self.commit(next).await {
+    }
+
+    /// Takes changes that wait together, each for itself, and saves them together: a save costs more than they do.
+    async fn change(&mut self, changes: Vec<Change>) {
+        let now = self.clock.now();
+        let mut next = self.world.clone();
+        let (mut proposed, mut reported) = (Vec::new(), Vec::new());
+        for change in changes {
+            match change {
+                Change::Propose(events, reply) => {
+                    let mut trial = next.clone();
+                    match events.iter().try_for_each(|event| trial.apply(event, now)) {
+                        Ok(()) => {
+                            next = trial;
+                            self.answer(&mut next, &events);
+                            proposed.push(reply);
+                        }
+                        Err(refusal) => drop(reply.send(Err(refusal))),
+                    }
+                }
+                Change::Report(events, reply) => {
+                    let taken = report(&mut next, events, now);
+                    self.answer(&mut next, &taken);
+                    reported.push(reply);
+                }
+            }
+        }
+        if proposed.is_empty() && reported.is_empty() {
+            return;
+        }
+        let saved = self.commit(next).await;
+        match &saved {
             Ok(()) => self.reply(),
             Err(refusal) => tracing::warn!(%refusal, "events dropped; they will be reported again"),
+        }
+        for reply in proposed {
+            let _ = reply.send(saved.clone());
+        }
+        for reply in reported {
+            let _ = reply.send(());
         }
     }
 
@@ -290,10 +305,17 @@ impl Owner {
         if result.is_err() {
             next = self.world.clone();
         }
-        let outcome = next.outcome(now, scope, text, writer, &result.as_ref().map(|_| ()).map_err(Clone::clone));
+        let told = result.as_ref().map(|_| ()).map_err(Clone::clone);
+        let outcome = next.outcome(now, scope, text, writer.clone(), &told);
         let committed = self.commit(next).await;
         let result = match (result, committed) {
-            (Ok(_), Err(refusal)) => Err(Refused::new(RefusedKind::Failed, refusal.to_string())),
+            (Ok(_), Err(refusal)) => {
+                let refused = Refused::new(RefusedKind::Failed, refusal.to_string());
+                // What could not be saved is not shown; that it was refused is.
+                self.world.outcome(now, scope, text, writer, &Err(refused.clone()));
+                self.show();
+                Err(refused)
+            }
             (result, Ok(()) | Err(_)) => result,
         };
         match result {
@@ -334,4 +356,20 @@ impl Owner {
         }
         self.waiting.retain(|waiting| waiting.reply.is_some());
     }
+}
+
+/// Applies each event for itself; answers those that were taken.
+fn report(next: &mut World, events: Vec<Event>, now: Timestamp) -> Vec<Event> {
+    let mut taken = Vec::with_capacity(events.len());
+    for event in events {
+        let mut trial = next.clone();
+        match trial.apply(&event, now) {
+            Ok(()) => {
+                *next = trial;
+                taken.push(event);
+            }
+            Err(refusal) => tracing::debug!(%refusal, ?event, "event not taken"),
+        }
+    }
+    taken
 }

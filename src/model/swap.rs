@@ -106,6 +106,8 @@ pub struct Swaps {
     pub failed: u64,
     pub current: Option<Swap>,
     pub last: Option<Swapped>,
+    /// When the last one that was carried through ended.
+    pub carried_through: Option<Timestamp>,
     pub partial: Option<Partial>,
 }
 
@@ -214,6 +216,7 @@ pub fn step(swaps: &Swaps, from: &AccountName, event: &SwapEvent, now: Timestamp
         (Some(S::Flip | S::Ensure), E::Failed { why }) => next.current = at(&S::RollBack { why: why.clone() }),
         (Some(S::Move), E::Moved { .. }) => {
             next.last = ended(None);
+            next.carried_through = Some(now);
             next.current = None;
         }
         (Some(S::RollBack { why }), E::RolledBack) => {
@@ -228,7 +231,11 @@ pub fn step(swaps: &Swaps, from: &AccountName, event: &SwapEvent, now: Timestamp
             next.failed += 1;
             next.current = None;
         }
-        (_, E::ClearPartial) if swaps.partial.is_some() => next.partial = None,
+        (_, E::ClearPartial) if swaps.partial.is_some() => {
+            next.partial = None;
+            // What is put right is no reason to wait.
+            next.last = None;
+        }
         (
             Some(S::Flip | S::Ensure | S::Move | S::RollBack { .. }) | None,
             E::Flipped

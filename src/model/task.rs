@@ -528,7 +528,11 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             }
             E::Unclaimed { run: id, .. } => {
                 same_run(run, id)?;
-                Ok(Now(Phase::Queued))
+                match run.stop {
+                    // It came while the claim was taken back.
+                    Stop::Cancelled => not_now(),
+                    Stop::No | Stop::Yielded | Stop::Again => Ok(Now(Phase::Queued)),
+                }
             }
             E::TypingBegun { run: id } => {
                 same_run(run, id)?;

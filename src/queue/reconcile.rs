@@ -61,7 +61,9 @@ impl Queue {
         } else {
             // The owner saves a claim before anything is typed; it knows nothing of this one, so nothing was typed.
             let text = format!("claim of run {} taken back: the daemon ended before it began", marker.run);
-            self.live.report(vec![Event::Note { kind: Kind::Task, object: format!("task {key}"), text, writer: None }]).await;
+            self.live
+                .report(vec![Event::Note { kind: Kind::Task, object: format!("task {key}"), text, writer: None }])
+                .await;
         }
         let _ = self.store.remove_sidecar(&key.project, &key.id, Sidecar::Working).await;
         let _ = self.state.remove_run(&marker.run).await;

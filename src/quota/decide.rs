@@ -11,7 +11,7 @@ use crate::{
     config::Quota,
     model::{
         account::{self, Account, AccountEvent, Standing},
-        event::Event,
+        event::{Event, Kind},
         session::{Activity, SessionPhase},
         snapshot::Snapshot,
         swap::{Cause, SwapEvent},
@@ -77,13 +77,30 @@ fn swap(snapshot: &Snapshot, from: &Account, quota: &Quota, now: Timestamp) -> O
             (Cause::Proactive { used_percent }, after(from.active_since, quota.min_dwell))
         }
     };
-    let cooled = match &snapshot.swaps.last {
-        // A target that failed is not tried again at once; another one is.
-        Some(last) if last.error.is_none() || last.to == to.name => after(last.ended, quota.reactivate_cooldown),
-        Some(_) | None => now,
-    };
+    let swaps = &snapshot.swaps;
+    // One that failed because its target is broken says nothing of another target; any other failure may meet that one too.
+    let failed = swaps.last.as_ref().filter(|last| {
+        let broken = || snapshot.account(&last.to).is_some_and(|to| matches!(to.standing, Standing::Broken { .. }));
+        last.error.is_some() && !broken()
+    });
+    let ends = swaps.carried_through.into_iter().chain(failed.map(|last| last.ended));
+    let cooled = ends.map(|end| after(end, quota.reactivate_cooldown)).max().unwrap_or(now);
     let event = Event::Swap { from: from.name.clone(), event: SwapEvent::Begin { to: to.name.clone(), cause } };
     Some((cooled.max(earliest), event))
+}
+
+/// A warning, when a person asked for the present swap within the cooldown.
+#[must_use]
+pub fn hasty(snapshot: &Snapshot, quota: &Quota) -> Option<Event> {
+    let swap = snapshot.swaps.current.as_ref().filter(|swap| swap.cause.is_person())?;
+    let last = snapshot.swaps.carried_through.filter(|end| swap.begun < after(*end, quota.reactivate_cooldown))?;
+    let text = format!(
+        "swap {} comes {} s after the one before, within the cooldown (quota.reactivate_cooldown): a person asked for it, so it \
+         goes on",
+        swap.number,
+        swap.begun.duration_since(last).as_secs(),
+    );
+    Some(Event::Note { kind: Kind::Swap, object: "swap".to_owned(), text, writer: None })
 }
 
 /// How much of an account is used that should make way before it is used up, at a moment when nobody works under it.
@@ -211,7 +228,8 @@ mod tests {
             ended: at(ended),
             error: error.map(str::to_owned),
         };
-        Swaps { number: 1, last: Some(last), ..Swaps::default() }
+        let carried_through = error.is_none().then(|| at(ended));
+        Swaps { number: 1, last: Some(last), carried_through, ..Swaps::default() }
     }
 
     fn target(decision: &Decision) -> Option<String> {
@@ -249,11 +267,18 @@ mod tests {
         let early = decide(&snapshot, &quota, at(399));
         assert_eq!((target(&early), early.wake), (None, Some(at(400))));
         assert_eq!(target(&decide(&snapshot, &quota, at(400))).as_deref(), Some("one"));
-        // A target that failed waits; another one doesn't.
-        snapshot.swaps = Arc::new(swapped(100, "one", Some("its home is not whole")));
-        assert_eq!(target(&decide(&snapshot, &quota, at(101))), None);
-        snapshot.swaps = Arc::new(swapped(100, "three", Some("its home is not whole")));
-        assert_eq!(target(&decide(&snapshot, &quota, at(101))).as_deref(), Some("one"));
+        // Whatever failed may fail again at once, except that a broken target is known to be one.
+        let mut failed = swapped(100, "one", Some("the link can't be turned"));
+        snapshot.swaps = Arc::new(failed.clone());
+        assert_eq!(target(&decide(&snapshot, &quota, at(399))), None);
+        let broken = Standing::Broken { why: "its home is not whole".to_owned(), since: at(100), signal: None };
+        Arc::make_mut(&mut snapshot.accounts)[0].standing = broken;
+        assert_eq!(target(&decide(&snapshot, &quota, at(101))).as_deref(), Some("three"));
+        // The swap before the failed one is not forgotten.
+        failed.carried_through = Some(at(90));
+        snapshot.swaps = Arc::new(failed);
+        let early = decide(&snapshot, &quota, at(389));
+        assert_eq!((target(&early), early.wake), (None, Some(at(390))));
     }
 
     #[test]

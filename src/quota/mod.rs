@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use self::decide::decide;
+use self::decide::{decide, hasty};
 use crate::{
     config::Config,
     live::Live,
@@ -38,11 +38,16 @@ impl Quota {
     /// Works until the owner stops.
     pub async fn run(self) {
         let mut snapshots = self.live.watch();
+        let mut warned = self.live.snapshot().swaps.number;
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
             let now = self.clock.now();
             let mut decision = decide(&snapshot, &self.config.borrow().quota, now);
             decision.events.extend(self.logins(&snapshot).await);
+            if snapshot.swaps.number > warned {
+                warned = snapshot.swaps.number;
+                decision.events.extend(hasty(&snapshot, &self.config.borrow().quota));
+            }
             let mut sleep = match decision.wake {
                 Some(at) => Duration::try_from(at.duration_since(now)).unwrap_or_default().min(LOOK_EVERY),
                 None => LOOK_EVERY,

@@ -14,7 +14,7 @@ use crate::{
         event::Event,
         ids::TaskKey,
         session::{Activity, Incarnation, Role, Session, SessionEvent, SessionPhase},
-        task::{Delivery, Ending, Run, TaskEvent},
+        task::{Delivery, Ending, Run, Stop, TaskEvent},
         task_file::{Reading, clean, read},
     },
     ports::{Key, Launch, LaunchRequest, LaunchTask, PaneId, Sidecar, TerminalError},
@@ -37,6 +37,7 @@ impl Job {
             Step::Open(program) => self.open(&program, None).await,
             Step::OpenWith(program, run) => self.open(&program, Some(&run)).await,
             Step::Resume => match self.session.phase.incarnation() {
+                Some(_) if !self.holds_its_agent().await? => Ok(()),
                 Some(incarnation) => {
                     self.tell(SessionEvent::Resume { of: incarnation.id.clone(), not_before: None }).await
                 }
@@ -128,6 +129,9 @@ impl Job {
                     // It was refused, so nothing of the task can have happened. Without an answer that isn't known, and
                     // the run is left begun: `decide` fails it rather than have it run twice.
                     events.extend(self.unclaim(run, &why).await?);
+                    self.propose(events).await?;
+                    let _ = self.tools.state.remove_run(&run.id).await;
+                    return Ok(());
                 }
                 self.propose(events).await
             }
@@ -227,6 +231,25 @@ impl Job {
         }
     }
 
+    /// Whether the agent that is to be ended still runs in a person's session: he may have quit it a moment ago, and what runs
+    /// there now is his. Then that is told instead.
+    async fn holds_its_agent(&self) -> Result<bool, String> {
+        let Some(incarnation) = self.session.phase.incarnation().filter(|_| self.session.role == Role::Dedicated)
+        else {
+            return Ok(true);
+        };
+        let panes = self.tools.terminal.panes().await.map_err(|error| error.to_string())?;
+        let pane = panes.iter().find(|pane| pane.id == incarnation.pane && pane.exit.is_none());
+        // We started it ourselves with no shell around it: it is what the pane holds.
+        let Some(pane) = pane.filter(|pane| pane.pid != incarnation.pid || self.session.spent) else { return Ok(true) };
+        if self.tools.agents.find(&incarnation.agent, pane.pid).await.is_some() {
+            return Ok(true);
+        }
+        let of = incarnation.id.clone();
+        self.tell(SessionEvent::Found { of, pid: pane.pid, account: None, conversation: None }).await?;
+        Ok(false)
+    }
+
     /// Ends the program with its whole process tree. The owner refuses `Ending` for a dedicated session that isn't to go on with
     /// its conversation.
     pub(super) async fn end(&self, why: &str, retire: bool) -> Result<(), String> {
@@ -240,6 +263,9 @@ impl Job {
                 writer: None,
             };
             self.propose(vec![failed]).await?;
+        }
+        if !matches!(self.session.phase, SessionPhase::Ending(_)) && !self.holds_its_agent().await? {
+            return Ok(());
         }
         tracing::info!(session = %name, why, "ending the agent");
         self.tell(SessionEvent::Ending).await?;
@@ -264,7 +290,6 @@ impl Job {
         }
         let Some(assignment) = &self.session.task else { return Ok(Vec::new()) };
         self.remove_marker(&assignment.task).await?;
-        let _ = self.tools.state.remove_run(&run.id).await;
         Ok(vec![
             Event::Task(assignment.task.clone(), TaskEvent::Unclaimed { run: run.id.clone(), why: why.to_owned() }),
             Event::Session(self.session.name.clone(), SessionEvent::Freed),
@@ -277,8 +302,16 @@ impl Job {
     }
 
     pub(super) async fn give_back(&self, run: &Run, why: &str) -> Result<(), String> {
+        if run.stop == Stop::No {
+            // Saved before anything of it is removed: nothing may bring the run back to life half way.
+            let again = self.task_event(TaskEvent::TryAgain { run: run.id.clone(), why: why.to_owned() });
+            self.propose(again.into_iter().collect()).await?;
+        }
         let events = self.unclaim(run, why).await?;
-        self.propose(events).await
+        self.propose(events).await?;
+        // Until now its result may have been asked for.
+        let _ = self.tools.state.remove_run(&run.id).await;
+        Ok(())
     }
 
     async fn finish(&self, run: &Run, ending: Ending) -> Result<(), String> {

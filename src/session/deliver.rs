@@ -152,6 +152,28 @@ impl Job {
         }
     }
 
+    /// Pastes a text into an empty box; one that it holds already is left as it is.
+    pub(super) async fn put_into_box(&self, incarnation: &Incarnation, text: &str) -> Result<(), String> {
+        match self.look(&incarnation.pane, Some(&incarnation.agent)).await {
+            Some(look) if look.pasted || look.input.as_deref().is_some_and(|input| shows(input, text)) => Ok(()),
+            Some(look) if look.input.as_deref().is_some_and(|input| !input.trim().is_empty()) => {
+                Err(format!("somebody's text stands in the input box of {}", self.session.name))
+            }
+            Some(_) | None => {
+                self.tools.terminal.paste(&incarnation.pane, text).await.map_err(|error| error.to_string())?;
+                self.arrived(&incarnation.pane, Some(&incarnation.agent), text).await
+            }
+        }
+    }
+
+    /// Sends the text in the box, and waits for the agent's word that it has it.
+    pub(super) async fn sent(&self, incarnation: &Incarnation, run: &Run, text: &str) -> Result<(), String> {
+        match self.press_enter(incarnation, run, text).await {
+            Handed::Taken => Ok(()),
+            Handed::NotTaken(why) | Handed::Doubtful(why) => Err(why),
+        }
+    }
+
     async fn press_enter(&self, incarnation: &Incarnation, run: &Run, text: &str) -> Handed {
         for _ in 0..ENTERS {
             if self.is_stopped(run) {
@@ -203,7 +225,7 @@ impl Job {
     }
 
     /// Evidence from the agent itself that a prompt was taken since the claim.
-    async fn was_taken(&self, incarnation: &Incarnation, run: &Run, cursor: &mut Cursor) -> bool {
+    pub(super) async fn was_taken(&self, incarnation: &Incarnation, run: &Run, cursor: &mut Cursor) -> bool {
         let signals = self.tools.agents.signals(incarnation, cursor).await;
         let since: Timestamp = run.heard_from();
         let told = signals.iter().any(|signal| {

@@ -5,12 +5,11 @@
 use super::act::Job;
 use crate::{
     model::{
-        command::RefusedKind,
         ids::AccountName,
         session::{Incarnation, Resume, Role, SessionEvent},
         task::Run,
     },
-    ports::{AgentError, Launch, LaunchRequest, Pane, TerminalError},
+    ports::{AgentError, Cursor, Launch, LaunchRequest, Pane, TerminalError},
 };
 
 /// Runs the words given to it, then leaves the person at a shell, as he was before.
@@ -109,11 +108,15 @@ impl Job {
 
     /// Types the words to go on into an agent that did not take them at its start.
     pub(super) async fn go_on(&self, run: &Run) -> Result<(), String> {
-        let text = self.tools.config.borrow().switcher.resume_text.clone();
-        match self.input(&self.tools.agents.as_prompt(&run.agent, text)).await {
-            Ok(()) => Ok(()),
-            Err(refused) if refused.kind == RefusedKind::Unavailable => Ok(()),
-            Err(refused) => Err(refused.to_string()),
+        let Some(incarnation) = self.session.phase.incarnation() else { return Ok(()) };
+        let since = |at| Run { typed: Some(at), ..run.clone() };
+        if !self.was_taken(incarnation, &since(incarnation.started), &mut Cursor::default()).await {
+            let text = self.tools.config.borrow().switcher.resume_text.clone();
+            let text = self.tools.agents.as_prompt(&run.agent, text);
+            let now = self.tools.clock.now();
+            self.put_into_box(incarnation, &text).await?;
+            self.sent(incarnation, &since(now), &text).await?;
         }
+        self.tell(SessionEvent::Resumed { of: incarnation.id.clone() }).await
     }
 }

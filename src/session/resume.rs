@@ -2,7 +2,7 @@
 //! In: the session, the account its agent should run under, `now`. Out: one step, or none. Pure.
 //!
 //! The rule: a session whose agent runs under another account than the active one moves to that one; one that was stopped by a
-//! limit goes on when its account can be used again. What has a conversation is resumed in the same pane; what has none is
+//! limit goes on when its account can be used again. What has a conversation is resumed in the same window; what has none is
 //! only ended. Nothing is started while no account can be used.
 
 use jiff::{SignedDuration, Timestamp};

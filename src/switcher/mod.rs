@@ -57,6 +57,14 @@ impl Switcher {
         }
     }
 
+    /// Turns the link back; one that was never turned needs no turning back, whatever stands in its place.
+    async fn turn_back(&self, swap: &Swap) -> std::io::Result<()> {
+        match self.homes.flip(&swap.from).await {
+            Err(_) if !self.homes.leads_to(&swap.to).await => Ok(()),
+            flipped => flipped,
+        }
+    }
+
     /// Waits for another picture, or for time that a swap under way may need; `false` when the owner has stopped.
     async fn wait(&self, snapshots: &mut watch::Receiver<Arc<Snapshot>>, swapping: bool) -> bool {
         tokio::select! {
@@ -92,7 +100,7 @@ impl Switcher {
                 events.extend(answer(swap, Ok(format!("{} is active", swap.to))));
                 events
             }
-            SwapStep::RollBack { why } => match self.homes.flip(&swap.from).await {
+            SwapStep::RollBack { why } => match self.turn_back(swap).await {
                 Ok(()) => {
                     let refused = Refused::new(
                         RefusedKind::Failed,

@@ -175,7 +175,7 @@ fn login_file(kind: AgentKind) -> Option<&'static str> {
     match kind {
         AgentKind::Claude | AgentKind::Demo => Some(".credentials.json"),
         AgentKind::Codex => Some("auth.json"),
-        AgentKind::Command => None,
+        AgentKind::Gemini | AgentKind::Opencode | AgentKind::Command => None,
     }
 }
 
@@ -226,6 +226,11 @@ impl Homes for AccountHomes {
     async fn flip(&self, to: &AccountName) -> io::Result<()> {
         let (homes, to) = (self.0.clone(), to.clone());
         tokio::task::spawn_blocking(move || homes.flip(&to)).await?
+    }
+
+    async fn leads_to(&self, account: &AccountName) -> bool {
+        let (homes, account) = (self.clone(), account.clone());
+        tokio::task::spawn_blocking(move || homes.linked() == Some(account)).await.unwrap_or(false)
     }
 
     async fn ensure(&self, account: &AccountName) -> Result<(), HomeFaults> {

@@ -6,6 +6,7 @@ pub mod disk;
 pub mod homes;
 pub mod lock;
 pub mod process;
+pub mod shared;
 pub mod state;
 pub mod tmux;
 pub mod watch;

@@ -6,9 +6,15 @@ use std::{
     fs,
     io::{self, Read as _},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    sync::Arc,
 };
 
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    task::{JoinError, spawn_blocking},
+};
+
+use super::shared::Shared;
 
 pub mod tree;
 
@@ -140,9 +146,17 @@ impl Stat {
         })
     }
 
-    /// Every process there is.
-    #[must_use]
-    pub fn all() -> Vec<Self> {
+    /// Every process there is, as it was at some moment after the call. Reading them is a few milliseconds on a busy machine: too
+    /// long for the runtime's own threads, and for each of many callers.
+    ///
+    /// # Errors
+    /// When the runtime is going down.
+    pub async fn every() -> Result<Arc<Vec<Self>>, JoinError> {
+        static LAST: Shared<Arc<Vec<Stat>>> = Shared::new();
+        LAST.get(async { spawn_blocking(Self::all).await.map(Arc::new) }).await
+    }
+
+    fn all() -> Vec<Self> {
         let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
         let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         pids.filter_map(Self::read).collect()

@@ -142,6 +142,11 @@ impl History {
         (kind(&before.0), kind(&before.1)) != (kind(&after.0), kind(&after.1))
     }
 
+    /// The owner knows that this incarnation took a prompt: an agent that tells nothing may have been stopped before it was watched.
+    pub fn had_prompt(&mut self) {
+        self.shown.began();
+    }
+
     /// Takes a reading of the screen as it stands now, for the limit that it may show.
     pub fn read_limit(&mut self, look: &Look, now: Timestamp) {
         self.shown.read(look, now);
@@ -209,6 +214,10 @@ impl History {
         self.was_busy = true;
     }
 
+    fn on_screen(&self) -> Option<&Meaning> {
+        self.states.get(&Source::Screen).map(|signal| &signal.meaning)
+    }
+
     /// Evidence, best first.
     fn evidence(&self) -> Vec<Signal> {
         self.states.values().cloned().collect()
@@ -262,7 +271,8 @@ pub fn classify(
         return Verdict { activity: Activity::Limited, since: limit.at, evidence, last_change };
     }
     // Somebody stopped the turn of a task in the middle: what comes next is a person's to say.
-    let interrupted = history.turn.as_ref().is_some_and(|s| matches!(s.meaning, Meaning::Interrupted));
+    let told = history.turn.as_ref().map(|turn| &turn.meaning).or_else(|| history.on_screen());
+    let interrupted = matches!(told, Some(Meaning::Interrupted));
     let Some(best) = evidence.first() else {
         let activity = if ready { Activity::Idle } else { Activity::Unknown };
         return Verdict { activity, since: now, evidence, last_change };
@@ -366,7 +376,28 @@ pub fn over(history: &History, run: &Run, tells: bool, now: Timestamp) -> Option
     // A turn that was taken before an earlier daemon ended may be over since: no busy look will come any more.
     let unseen = history.watched_since.is_some_and(|since| since > *taken);
     let since = history.idle_look_since.filter(|_| history.was_busy || unseen)?.max(*taken);
-    (now.duration_since(since) >= quiet).then_some(Over::Done { message: None })
+    if now.duration_since(since) < quiet {
+        return None;
+    }
+    // Nothing but its screen tells how the turn of such an agent ended.
+    match history.on_screen() {
+        Some(Meaning::TurnFailed { failure: Failure::Server, message }) => {
+            Some(Over::Server { error: message.clone() })
+        }
+        Some(Meaning::TurnFailed { message, .. }) => Some(Over::Failed { error: message.clone() }),
+        Some(Meaning::Interrupted) => None,
+        Some(
+            Meaning::TurnEnded { .. }
+            | Meaning::Started { .. }
+            | Meaning::Idle
+            | Meaning::Busy
+            | Meaning::PromptTaken { .. }
+            | Meaning::Waiting { .. }
+            | Meaning::Used { .. }
+            | Meaning::Exited { .. },
+        )
+        | None => Some(Over::Done { message: None }),
+    }
 }
 
 #[cfg(test)]
@@ -592,6 +623,23 @@ mod tests {
         assert_eq!(over(&h, &run(), true, at(30)), None);
         assert_eq!(over(&h, &run(), false, at(14)), None);
         assert_eq!(over(&h, &run(), false, at(30)), Some(Over::Done { message: None }));
+    }
+
+    #[test]
+    fn only_the_screen_says_how_the_turn_of_an_agent_ended_that_does_not_tell() {
+        let shown = |meaning: Meaning| {
+            let look = Look { ready: true, signals: vec![signal(Source::Screen, 12, meaning)], ..Look::default() };
+            let mut h = history(&[]);
+            h.see(&Look { signals: vec![signal(Source::Screen, 11, Meaning::Busy)], ..look.clone() }, at(11));
+            h.see(&look, at(12));
+            (over(&h, &run(), false, at(30)), classify(&h, true, true, at(12), SETTINGS, at(30)).activity)
+        };
+        let failed = |failure| Meaning::TurnFailed { failure, message: "m".to_owned() };
+        assert_eq!(shown(failed(Failure::Server)).0, Some(Over::Server { error: "m".to_owned() }));
+        assert_eq!(shown(failed(Failure::Unknown)).0, Some(Over::Failed { error: "m".to_owned() }));
+        assert_eq!(shown(failed(Failure::Login)).0, Some(Over::Failed { error: "m".to_owned() }));
+        assert_eq!(shown(Meaning::Interrupted), (None, Activity::Waiting(WaitingFor::Question)));
+        assert_eq!(shown(Meaning::Idle).0, Some(Over::Done { message: None }));
     }
 
     #[test]

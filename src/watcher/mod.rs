@@ -13,7 +13,7 @@ use tokio::sync::{broadcast::error::RecvError, watch};
 
 use self::{
     classify::{History, Over, Settings, classify, over, was_taken},
-    shown::ScreenLimit,
+    shown::{APART, ScreenLimit},
 };
 use crate::{
     config::Config,
@@ -54,6 +54,8 @@ pub struct Watcher {
     down: bool,
     /// Some agent's files may have changed since the last look.
     files_hinted: bool,
+    /// At the last look a limit was suspected, or could have been told by nothing but a screen.
+    by_screen: bool,
 }
 
 /// What is remembered of one session's incarnation.
@@ -90,7 +92,17 @@ impl Watcher {
         clock: Arc<dyn Clock>,
         config: watch::Receiver<Arc<Config>>,
     ) -> Self {
-        Self { live, terminal, agents, clock, config, watched: HashMap::new(), down: false, files_hinted: true }
+        Self {
+            live,
+            terminal,
+            agents,
+            clock,
+            config,
+            watched: HashMap::new(),
+            down: false,
+            files_hinted: true,
+            by_screen: false,
+        }
     }
 
     /// Works until the owner stops.
@@ -101,7 +113,7 @@ impl Watcher {
             self.look().await;
             tokio::select! {
                 biased;
-                () = tokio::time::sleep(TICK) => {}
+                () = tokio::time::sleep(self.pause()) => {}
                 () = self.agents.changed() => {
                     self.files_hinted = true;
                     tokio::time::sleep(GATHER).await;
@@ -116,6 +128,11 @@ impl Watcher {
                 return;
             }
         }
+    }
+
+    /// Until the next look: shorter while only the screen of an agent at work can tell of a limit, which has to be read twice.
+    fn pause(&self) -> Duration {
+        if self.by_screen { APART } else { TICK }
     }
 
     /// One look at everything.
@@ -152,6 +169,7 @@ impl Watcher {
             }
         }
         self.capture(&present).await;
+        self.by_screen = false;
         let files_hinted = std::mem::take(&mut self.files_hinted);
         for (session, pane) in present {
             events.extend(self.session(&snapshot, &session, pane, files_hinted).await);
@@ -307,6 +325,11 @@ impl Watcher {
         }
         let look = watched.look.clone();
         watched.history.see(&look, now);
+        if run_of(snapshot, session)
+            .is_some_and(|run| matches!(run.delivery, Delivery::Taken { at } if at >= incarnation.started))
+        {
+            watched.history.had_prompt();
+        }
         // A screen that moved since it was read says nothing of now.
         if watched.pane_change == Some(pane.change) && !watched.plain_stale {
             watched.history.read_limit(&look, now);
@@ -315,6 +338,9 @@ impl Watcher {
 
         let verdict =
             classify(&watched.history, session.task.is_some(), look.ready, watched.last_change, settings, now);
+        let untold = !agents.tells_turns(&incarnation.agent) && verdict.activity == Activity::Working;
+        let suspected = matches!(watched.history.screen_limit(settings.confirm), Some(ScreenLimit::Suspected(_)));
+        self.by_screen |= untold || suspected;
         let conversation = watched.history.conversation.clone();
         // Compared with what the owner shows, not with what was sent: a report may have been dropped.
         let named = conversation.is_some() && conversation != incarnation.conversation;

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::model::evidence::{Failure, Look, Meaning, Signal, Source};
 
 /// Readings that are nearer to each other are one: a screen may be caught half drawn twice.
-const APART: Duration = Duration::from_millis(700);
+pub(super) const APART: Duration = Duration::from_millis(700);
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Shown {
@@ -42,6 +42,11 @@ impl Shown {
     /// A prompt was taken, or the agent was at work.
     pub(super) fn works(&mut self) {
         *self = Self { begun: true, limit: None };
+    }
+
+    /// It is known from elsewhere that this start took a prompt.
+    pub(super) fn began(&mut self) {
+        self.begun = true;
     }
 
     /// Takes a reading of the screen as it stands at `now`.

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Longest that anything here may take on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Pause between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 

@@ -140,12 +140,12 @@ fn a_person_s_agent_goes_on_in_its_conversation_under_the_other_account() {
     let id = starts_agent(&world, "mine");
     says(&world, "mine", &id, "hello there");
     let client = Client::attach(&world, "mine");
-    let pane = of_pane(&world, "mine", "#{pane_id}");
+    let window = of_pane(&world, "mine", "#{window_id}");
 
     world.ok("echo swap > $MNT/control");
     goes_on_under(&world, "mine", &id, "two");
     assert!(client.looks_at(&world, "mine"));
-    assert_eq!(of_pane(&world, "mine", "#{pane_id}"), pane);
+    assert_eq!(of_pane(&world, "mine", "#{window_id}"), window);
     assert_eq!(prompts(&world, &id), 1, "nothing is said in a person's name");
     assert!(world.word("accounts/two/sessions").contains("mine"));
 
@@ -161,8 +161,8 @@ fn a_person_s_agent_goes_on_in_its_conversation_under_the_other_account() {
     // With the shell goes the session, as ever; the supervisor makes a new one.
     types(&world, "mine", "exit");
     world.until("a new session", || {
-        let now = of_pane(&world, "mine", "#{pane_id}");
-        !now.is_empty() && now != pane
+        let now = of_pane(&world, "mine", "#{window_id}");
+        !now.is_empty() && now != window
     });
 }
 

@@ -14,8 +14,12 @@ use stage::{
 
 use crate::world::World;
 
-const ERRORS: [(&str, &str); 3] =
-    [("ENOENT", "No such file or directory"), ("EBUSY", "busy"), ("EAGAIN", "temporarily unavailable")];
+const ERRORS: [(&str, &str); 4] = [
+    ("ENOENT", "No such file or directory"),
+    ("EBUSY", "busy"),
+    ("EAGAIN", "temporarily unavailable"),
+    ("EIO", "Input/output error"),
+];
 
 /// The script fails with this errno.
 #[track_caller]
@@ -259,6 +263,7 @@ fn the_cooldown_holds_for_the_daemon_and_not_for_a_person() {
     assert_eq!(account(&world, "three", "state"), "available");
     world.ok("echo three > $MNT/accounts/active");
     went_on(&world, "a", 12, &["one", "two", "three"]);
+    assert!(world.events().contains("within the cooldown"), "a warning: {}", world.events());
 }
 
 #[test]

@@ -1,10 +1,16 @@
 //! The daemon as a whole: the real program, real tmux, a real mount, the built-in agent.
 //! Every test has a world of its own.
 
+#[path = "../support/disks.rs"]
+mod disks;
+#[path = "../support/tracer.rs"]
+mod tracer;
 #[path = "../support/daemon.rs"]
 mod world;
 
+mod bad_days;
 mod dedicated;
+mod every_call;
 mod failover;
 mod hazards;
 mod homes;

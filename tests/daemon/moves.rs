@@ -85,9 +85,12 @@ fn a_task_at_work_stays_and_every_refusal_changes_nothing() {
     let world = World::start(&Setup::agents(1));
     world.submit("work", "demo: slow=600\nat it\n");
     world.until_word("tasks/work/state", "working");
-    world.ok("echo draft > $MNT/drafts/d.md; echo other > $MNT/projects/api/drafts/d.md; mkdir $MNT/projects/web/doing");
+    world
+        .ok("echo draft > $MNT/drafts/d.md; echo other > $MNT/projects/api/drafts/d.md; mkdir $MNT/projects/web/doing");
     let exchange = |one: &str, other: &str| {
-        format!("python3 -c 'import ctypes,os,sys\nl=ctypes.CDLL(None,use_errno=True)\nr=l.renameat2(-100,sys.argv[1].encode(),-100,sys.argv[2].encode(),2)\nsys.exit(os.strerror(ctypes.get_errno()) if r else 0)' {one} {other}")
+        format!(
+            "python3 -c 'import ctypes,os,sys\nl=ctypes.CDLL(None,use_errno=True)\nr=l.renameat2(-100,sys.argv[1].encode(),-100,sys.argv[2].encode(),2)\nsys.exit(os.strerror(ctypes.get_errno()) if r else 0)' {one} {other}"
+        )
     };
     let before = world.ok("find web/.agent-queue api/.agent-queue -type f | sort | xargs sha256sum");
     let web = "$MNT/projects/web";
@@ -136,7 +139,9 @@ fn a_removed_task_is_cancelled_whatever_its_state() {
     for (id, state) in [("queued", "queued"), ("held", "held"), ("bad", "rejected"), ("there", "queued")] {
         world.until_word(&format!("tasks/{id}/state"), state);
     }
-    world.ok("rm $MNT/inbox/queued.md $MNT/projects/web/inbox/held.md $MNT/inbox/bad.md $MNT/projects/api/inbox/there.md");
+    world.ok(
+        "rm $MNT/inbox/queued.md $MNT/projects/web/inbox/held.md $MNT/inbox/bad.md $MNT/projects/api/inbox/there.md",
+    );
     for id in ["queued", "held", "bad", "there"] {
         world.until(&format!("{id} to be gone"), || !world.mount(&format!("tasks/{id}")).exists());
     }
@@ -151,7 +156,8 @@ fn a_removed_task_is_cancelled_whatever_its_state() {
 fn the_attributes_of_a_task_s_file_follow_its_task() {
     let world = paused(&["web/inbox/a"]);
     let has = |file: &str, state: &str| {
-        let out = Command::new("getfattr").args(["--only-values", "-n", "user.task.state"]).arg(world.mount(file)).output();
+        let out =
+            Command::new("getfattr").args(["--only-values", "-n", "user.task.state"]).arg(world.mount(file)).output();
         out.expect("getfattr").stdout == state.as_bytes()
     };
     world.until("it to be queued", || has("inbox/a.md", "queued"));

@@ -123,6 +123,9 @@ fn simple(line: &str) -> Option<String> {
             }
         }
         ["install", ..] => None,
+        ["unshare", "-Urm", script, ..] | [script, ..] if script.starts_with("tests/") => {
+            (!Path::new(env!("CARGO_MANIFEST_DIR")).join(script).is_file()).then(|| format!("there is no {script}"))
+        }
         [program, ..] if FOREIGN.contains(program) => None,
         [program, ..] => Some(format!("{program} is not a command that documents use")),
     }

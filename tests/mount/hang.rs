@@ -44,7 +44,8 @@ fn all_is_well(world: &World) {
 fn verbs_that_take_their_time_hold_up_nobody_else() {
     let world = World::new();
     // The kernel lets one at a time write a file, so as many as there are.
-    let files = world.ok("ls control accounts/active tasks/*/control projects/*/tasks/*/control sessions/*/control sessions/*/keys");
+    let files = world
+        .ok("ls control accounts/active tasks/*/control projects/*/tasks/*/control sessions/*/control sessions/*/keys");
     let mut writers: Vec<Child> = files.lines().map(|file| bash(&world, &format!("echo '# wait' > {file}"))).collect();
     assert!(writers.len() > 15, "{files}");
     until("every writer to wait", || world.calls().matches("waiting").count() == writers.len());

@@ -155,12 +155,17 @@ fn tools_see_ordinary_files_all_over_the_mount() {
     world.ok("mkdir \"$HOME/r\" && rsync -a tasks accounts sessions \"$HOME/r/\" && diff -r accounts/compte2 \"$HOME/r/accounts/compte2\" -x home -x why");
     world.ok("mkdir \"$HOME/t\" && tar cf - . | tar xf - -C \"$HOME/t\" && cmp README \"$HOME/t/README\" && [ -d \"$HOME/t/projects/web/inbox\" ]");
     world.ok("timeout 20 grep -rl compte1 . > \"$HOME/found\" && grep -qx ./accounts/active \"$HOME/found\"");
-    world.ok("diff status.json <(cat status.json) && diff -q tasks/fix/state tasks/api:fix/state > /dev/null; [ $? = 1 ]");
-    world.ok("touch -d '2001-01-01' \"$HOME/old\" && find . -newer \"$HOME/old\" -name state | grep -q tasks/fix/state");
+    world.ok(
+        "diff status.json <(cat status.json) && diff -q tasks/fix/state tasks/api:fix/state > /dev/null; [ $? = 1 ]",
+    );
+    world
+        .ok("touch -d '2001-01-01' \"$HOME/old\" && find . -newer \"$HOME/old\" -name state | grep -q tasks/fix/state");
     world.ok("touch -d 'tomorrow + 2000 days' \"$HOME/new\" && [ -z \"$(find tasks sessions accounts -newer \"$HOME/new\")\" ]");
     world.ok("TERM=dumb timeout 20 less -F status < /dev/null | cmp - status");
     world.ok("timeout 20 vim -R -es -u NONE status -c 'w! '\"$HOME/seen\" -c q < /dev/null; cmp \"$HOME/seen\" status && [ ! -e .status.swp ]");
-    world.ok("head -n 1 events | python3 -m json.tool > /dev/null && sort status > /dev/null && md5sum README > /dev/null");
+    world.ok(
+        "head -n 1 events | python3 -m json.tool > /dev/null && sort status > /dev/null && md5sum README > /dev/null",
+    );
     assert_eq!(world.calls(), "", "looking changes nothing");
 }
 
@@ -172,7 +177,9 @@ fn a_task_s_file_tells_of_its_task() {
         assert!(all.contains(line), "{line}: {all}");
     }
     assert!(all.contains("user.task.why="), "{all}");
-    world.ok("[ \"$(getfattr --only-values -n user.task.why inbox/fix.md | head -n 1)\" = \"$(head -n 1 tasks/fix/why)\" ]");
+    world.ok(
+        "[ \"$(getfattr --only-values -n user.task.why inbox/fix.md | head -n 1)\" = \"$(head -n 1 tasks/fix/why)\" ]",
+    );
     world.ok("[ \"$(getfattr --only-values -n user.task.state projects/web/done/old.md)\" = done ]");
     world.ok("echo x > inbox/unknown.md && [ -z \"$(getfattr -d inbox/unknown.md)\" ]");
     // The same name elsewhere is not the task.

@@ -1,4 +1,4 @@
-//! The whole daemon on a world in memory, seeded: random tasks, agents, people, faults, and a crash at any effect.
+//! The whole daemon on a world in memory, seeded: random tasks, agents, limits, people, faults, and a crash at any effect.
 //! After each step the promises hold; when the faults stop and people answer, every task comes to its end.
 //!
 //! `SIMULATION_SEEDS=5000` runs more, `SIMULATION_SEED=17` one and prints its trace.

@@ -38,7 +38,7 @@ impl Life {
             // What was written a moment ago may not have been seen yet, and is another task.
             let fresh = |inner: &mut Inner| {
                 let changed = inner.file(&key.project, QueueDir::Inbox, &name).map_or(0, |file| file.changed);
-                inner.now - changed < 1_000_000_000
+                inner.now.saturating_sub(changed) < 1_000_000_000
             };
             let before = if world.with(fresh) { None } else { world.with(text) };
             // A cancel is about the text that is being worked on, not about a newer one that waits in the file.

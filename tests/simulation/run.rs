@@ -87,7 +87,7 @@ pub fn config(accounts: usize, mute: bool) -> Config {
     config.watcher.server_pause = seconds(2);
     config.watcher.server_retries = 2;
     config.quota.reactivate_cooldown = seconds(20);
-    config.quota.min_dwell = seconds(15);
+    config.quota.min_dwell = seconds(5);
     config
 }
 
@@ -150,7 +150,7 @@ pub fn simulate(seed: u64) -> Outcome {
     let mut rng = Rng::new(seed ^ 0x5eed);
     let accounts = [0, 1, 2, 2, 2, 2, 3, 3, 3, 3][usize::try_from(rng.below(10)).unwrap_or(0)];
     let mut config = config(accounts, rng.chance(300));
-    config.quota.proactive_percent = rng.chance(200).then_some(80);
+    config.quota.proactive_percent = rng.chance(300).then_some(80);
     let config = Arc::new(config);
     world.with(|inner| {
         furnish(inner, &config);

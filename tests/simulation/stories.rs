@@ -1,57 +1,253 @@
-//! Named regressions: seeds that once broke a promise, each with what it broke.
+//! Single scenes, written out: what seeds once broke or what must be seen to work, each without chance.
 
-use crate::run::simulate;
+use std::{sync::Arc, time::Duration};
 
-fn holds(seed: u64) {
-    let outcome = simulate(seed);
-    assert!(outcome.violations.is_empty(), "seed {seed}: {}", outcome.violations.join("\n"));
+use claude_failover::{
+    config::Config,
+    fake::{Beat, FakeWorld, Inner, Script},
+    live::Live,
+    model::{
+        evidence::Failure,
+        limit::{Limit, LimitKind},
+        snapshot::Snapshot,
+    },
+    ports::QueueDir,
+};
+
+use crate::run::{DEDICATED, account, config, furnish, project, runtime, session, start};
+
+const SECOND: Duration = Duration::from_secs(1);
+const FIVE_HOURS: Duration = Duration::from_secs(5 * 3600);
+
+struct Scene {
+    world: Arc<FakeWorld>,
+    config: Arc<Config>,
+}
+
+impl Scene {
+    /// A quiet world with that many accounts, in which agents follow these scripts, one after the other.
+    fn new(accounts: usize, mute: bool, scripts: &[Script]) -> Self {
+        let world = FakeWorld::new(1);
+        let mut config = config(accounts, mute);
+        (config.pool.autonomous.min, config.pool.autonomous.max) = (1, 1);
+        config.pool.dedicated.clear();
+        world.with(|inner| {
+            furnish(inner, &config);
+            inner.calm = true;
+            inner.scripts.extend(scripts.iter().cloned());
+        });
+        Self { world, config: Arc::new(config) }
+    }
+
+    fn put(&self, name: &str, text: &str) {
+        self.world.with(|inner| inner.put(&project(), QueueDir::Inbox, name, text.as_bytes()));
+    }
+
+    /// One daemon, which ends as if killed when `until` holds.
+    fn daemon(&self, until: impl Fn(&mut Inner, &Snapshot) -> bool) {
+        self.daemon_doing(|_| {}, until);
+    }
+
+    fn daemon_doing(&self, act: impl Fn(&Live), until: impl Fn(&mut Inner, &Snapshot) -> bool) {
+        runtime().block_on(async {
+            self.world.attach(Duration::ZERO);
+            let services = start(&self.world, &self.config).await;
+            act(&services.live);
+            for _ in 0..20_000 {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                let snapshot = services.live.snapshot();
+                if self.world.with(|inner| until(inner, &snapshot)) {
+                    return;
+                }
+            }
+            let told: Vec<String> = services.live.snapshot().recent.iter().map(|line| line.text.clone()).collect();
+            panic!("it never came to it:\n{}", told.join("\n"));
+        });
+        self.world.detach();
+        let (violations, trace) = self.world.with(|inner| (inner.violations.clone(), inner.trace.join("\n")));
+        assert!(violations.is_empty(), "{violations:?}\n{trace}");
+    }
+
+    fn told(&self, words: &str) -> usize {
+        self.world.with(|inner| inner.trace.iter().filter(|line| line.contains(words)).count())
+    }
+}
+
+fn works(beats: &[Beat]) -> Script {
+    Script { beats: beats.to_vec(), ..Script::default() }
+}
+
+fn is_done(inner: &mut Inner, name: &str) -> bool {
+    let file = inner.file(&project(), QueueDir::Done, name);
+    file.is_some_and(|file| String::from_utf8_lossy(&file.bytes).contains("status: done"))
+}
+
+fn limit_work(inner: &mut Inner, told: bool) {
+    inner.limit(&account("work"), LimitKind::FiveHour, FIVE_HOURS, told);
+}
+
+fn is_active(snapshot: &Snapshot, name: &str) -> bool {
+    snapshot.account(&account(name)).is_some_and(|account| account.active)
 }
 
 #[test]
-fn a_name_that_is_gone_is_not_looked_at_for_ever() {
-    holds(1);
-    holds(14);
+fn a_task_goes_on_under_the_other_account_in_its_conversation() {
+    let beats = [Beat::Work(SECOND), Beat::Limit(FIVE_HOURS), Beat::Work(SECOND)];
+    let scene = Scene::new(2, false, &[works(&beats)]);
+    scene.put("a.md", "Please do it.\n");
+    scene.daemon(|inner, snapshot| is_done(inner, "a.md") && snapshot.swaps.current.is_none());
+    assert_eq!(scene.told("receives"), 1, "the task was given once");
+    scene.world.with(|inner| {
+        assert_eq!((inner.tally.swaps, inner.tally.moved), (1, 1));
+        assert_eq!(inner.link, Some(account("home")));
+        let result = inner.file(&project(), QueueDir::Done, "a.md").map(|file| file.bytes.clone()).unwrap_or_default();
+        let result = String::from_utf8_lossy(&result).into_owned();
+        assert!(result.contains("work") && result.contains("home"), "the result names both accounts: {result}");
+    });
 }
 
 #[test]
-fn a_marker_that_could_not_be_taken_back_is_cleared() {
-    holds(5);
-    holds(723);
+fn with_all_accounts_out_everything_waits_and_goes_on_when_the_first_limit_passes() {
+    let scene = Scene::new(2, false, &[works(&[Beat::Work(SECOND), Beat::Work(SECOND)])]);
+    scene.put("a.md", "Please do it.\n");
+    scene.world.with(|inner| {
+        inner.limit(&account("home"), LimitKind::Weekly, Duration::from_secs(900), true);
+        inner.limit(&account("work"), LimitKind::FiveHour, Duration::from_secs(90), true);
+    });
+    scene.daemon(|inner, _| is_done(inner, "a.md"));
+    scene.world.with(|inner| assert!(inner.tally.all_out > 0 && inner.tally.resets > 0, "{:?}", inner.tally));
+    assert_eq!(scene.told("receives"), 1);
+}
+
+/// The words to go on were typed once more for each swallowed Enter, and again before the agent's word of the first had come.
+#[test]
+fn the_words_to_go_on_are_typed_once() {
+    let beats = [Beat::Work(SECOND), Beat::Limit(FIVE_HOURS), Beat::Work(SECOND)];
+    // `claude` starts first and makes way for `typed`, which takes no words at its start.
+    let swallows = Script { swallow: 3, ..Script::default() };
+    let scene = Scene::new(2, false, &[Script::default(), works(&beats), swallows]);
+    scene.put("a.md", "---\nagent: typed\n---\nPlease do it.\n");
+    scene.daemon(|inner, _| is_done(inner, "a.md"));
+    assert_eq!(scene.told("is told to go on"), 1);
+    assert_eq!(scene.told("\"Continue where"), 1, "one paste");
+}
+
+/// An agent that tells nothing, whose limit came while no daemon ran, stood as idle with its task for ever.
+#[test]
+fn a_limit_that_only_the_screen_shows_is_seen_after_a_restart() {
+    let scene = Scene::new(1, true, &[Script::default(), works(&[Beat::Work(SECOND * 3)])]);
+    scene.put("a.md", "---\nagent: mute\nretries: 1\n---\nPlease do it.\n");
+    scene.daemon(|inner, _| !inner.receptions.is_empty());
+    scene.world.with(|inner| inner.limit(&account("quiet"), LimitKind::FiveHour, SECOND * 30, true));
+    runtime().block_on(async {
+        scene.world.attach(SECOND * 10);
+        scene.world.detach();
+    });
+    scene.daemon(|_, snapshot| snapshot.account(&account("quiet")).is_some_and(|account| account.is_out()));
+    scene.daemon(|inner, _| is_done(inner, "a.md"));
 }
 
 #[test]
-fn a_confirmed_cancel_is_kept() {
-    holds(65);
-    holds(612);
-    holds(683);
+fn a_target_whose_links_are_broken_is_rolled_back_and_the_next_one_taken() {
+    let scene = Scene::new(3, false, &[]);
+    scene.put("a.md", "Please do it.\n");
+    scene.world.with(|inner| {
+        limit_work(inner, true);
+        if let Some(truth) = inner.accounts.get_mut(&account("home")) {
+            truth.links_broken = true;
+        }
+    });
+    scene.daemon(|inner, snapshot| is_done(inner, "a.md") && is_active(snapshot, "spare"));
+    scene.world.with(|inner| assert_eq!((inner.tally.rolled_back, inner.tally.swaps), (1, 1)));
 }
 
 #[test]
-fn a_short_turn_of_an_agent_that_tells_nothing_ends() {
-    holds(292);
+fn what_can_not_be_undone_stops_every_swap_also_over_a_restart() {
+    let scene = Scene::new(3, false, &[]);
+    scene.put("a.md", "Please do it.\n");
+    scene.world.with(|inner| {
+        limit_work(inner, true);
+        // The link can be turned to another, whose home is not whole, and not back.
+        for (name, truth) in &mut inner.accounts {
+            truth.flip_fails = *name == account("work");
+            truth.links_broken = *name != account("work");
+        }
+    });
+    scene.daemon(|_, snapshot| snapshot.swaps.partial.is_some());
+    scene.world.with(|inner| {
+        for truth in inner.accounts.values_mut() {
+            (truth.flip_fails, truth.links_broken) = (false, false);
+        }
+    });
+    let long_after = scene.world.with(|inner| inner.timestamp()).as_second() + 200;
+    scene.daemon(|inner, snapshot| {
+        assert!(snapshot.swaps.partial.is_some() && snapshot.swaps.current.is_none());
+        inner.timestamp().as_second() > long_after
+    });
+    scene.world.with(|inner| assert_eq!((inner.tally.partial, inner.tally.swaps), (1, 0)));
 }
 
 #[test]
-fn claim_and_return_do_not_chase_each_other() {
-    holds(124);
+fn failing_servers_and_quoted_limits_move_nothing() {
+    let server = works(&[Beat::Quote(SECOND * 2), Beat::Work(SECOND), Beat::ServerError]);
+    let scene = Scene::new(2, false, &[server.clone(), server.clone(), server]);
+    scene.put("a.md", "Please do it.\n");
+    scene.daemon(|inner, snapshot| {
+        assert_eq!(snapshot.swaps.number, 0);
+        is_done(inner, "a.md") && inner.now > 60_000_000_000
+    });
+    scene.world.with(|inner| assert!(inner.tally.quotes > 0));
 }
 
 #[test]
-fn messages_do_not_keep_a_cancelled_task_alive() {
-    holds(271);
+fn a_lost_login_moves_the_session_and_a_new_login_brings_the_account_back() {
+    let scene = Scene::new(2, false, &[]);
+    scene.put("a.md", "Please do it.\n");
+    scene.world.with(|inner| inner.strike(&account("work"), Failure::Login, FIVE_HOURS));
+    scene.daemon(|inner, snapshot| is_done(inner, "a.md") && is_active(snapshot, "home"));
+    scene.world.with(|inner| inner.restore(&account("work")));
+    scene.daemon(|_, snapshot| snapshot.account(&account("work")).is_some_and(|account| account.is_usable()));
 }
 
 #[test]
-fn a_released_file_that_holds_no_task_is_not_claimed() {
-    holds(914);
+fn a_person_s_agent_keeps_its_conversation_and_is_told_nothing() {
+    let mut scene = Scene::new(2, false, &[]);
+    let dedicated = {
+        let mut config = config(2, false);
+        (config.pool.autonomous.min, config.pool.autonomous.max) = (1, 1);
+        config.pool.dedicated.retain(|row| row.name == session(DEDICATED[2]));
+        config
+    };
+    scene.config = Arc::new(dedicated);
+    scene.world.with(|inner| {
+        furnish(inner, &scene.config);
+        inner.agent_by_hand(&session(DEDICATED[2]), &account("work"));
+        inner.advance(SECOND.as_nanos() as u64);
+        inner.say(&session(DEDICATED[2]), "Look into the login form with me.");
+    });
+    scene.put("a.md", "Please do it.\n");
+    let known = |inner: &Inner, under: &str| {
+        inner.programs.values().any(|program| {
+            program.session == session(DEDICATED[2])
+                && program.is_agent()
+                && program.account == Some(account(under))
+                && program.conversation.as_ref().is_some_and(|id| id.starts_with("conversation-by-hand"))
+        })
+    };
+    scene.daemon(|inner, _| known(inner, "work") && is_done(inner, "a.md"));
+    scene.world.with(|inner| limit_work(inner, true));
+    scene.put("b.md", "Please do that too.\n");
+    scene.daemon(|inner, _| known(inner, "home") && is_done(inner, "b.md"));
+    scene.world.with(|inner| assert_eq!(inner.tally.dedicated_moved, 1));
 }
 
+/// What agents tell of a limit is whole seconds; what they tell wrongly is not believed for long.
 #[test]
-fn a_restart_does_not_change_how_often_a_task_is_tried() {
-    holds(1375);
-}
-
-#[test]
-fn a_save_while_the_result_is_filed_is_kept() {
-    holds(2420);
+fn an_untold_end_of_a_limit_is_waited_for_an_hour_and_not_for_ever() {
+    let scene = Scene::new(1, false, &[]);
+    scene.put("a.md", "Please do it.\n");
+    let limit = Limit { kind: LimitKind::Unknown, resets_at: None };
+    scene.world.with(|inner| inner.strike(&account("work"), Failure::Limit(limit), SECOND * 600));
+    scene.daemon(|inner, _| is_done(inner, "a.md"));
+    scene.world.with(|inner| assert!(inner.now > 3_600_000_000_000, "tried too early"));
 }

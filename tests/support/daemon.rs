@@ -32,6 +32,8 @@ pub struct Setup {
     pub settle: String,
     /// Variables of the daemon.
     pub env: Vec<(String, String)>,
+    /// Further keys of `mount:`, each with a comma before it.
+    pub more_mount: String,
 }
 
 impl Setup {
@@ -56,6 +58,8 @@ pub struct World {
     /// `$NOTIFY_SOCKET` of the daemon.
     pub notify: Option<PathBuf>,
     env: Vec<(String, String)>,
+    /// File systems of the test's own below the directory, in the order in which they were mounted.
+    pub mounts: Vec<PathBuf>,
 }
 
 pub fn program() -> PathBuf {
@@ -72,7 +76,7 @@ impl World {
     /// Everything but the daemon.
     pub fn prepare(setup: &Setup) -> Self {
         let temp = tempfile::Builder::new().prefix("cf-").tempdir().expect("a directory");
-        let mut world = Self { temp, daemon: None, notify: None, env: Vec::new() };
+        let mut world = Self { temp, daemon: None, notify: None, env: Vec::new(), mounts: Vec::new() };
         for dir in ["web", "api", "home", "mnt"] {
             fs::create_dir(world.path(dir)).expect("made");
         }
@@ -89,7 +93,7 @@ impl World {
              agents: {{demo: {{kind: demo, env: {{DEMO_AGENT_HOME: {home}, DEMO_AGENT_MODE: '{mode}'}}}} {agents}}}\n\
              dispatcher: {{settle: {settle}}}\n\
              tmux: {{socket: {socket}, size: 100x30}}\n\
-             mount: {{path: {mnt}}}\n\
+             mount: {{path: {mnt}{more_mount}}}\n\
              pool:\n  autonomous: {{prefix: pool-, start_index: 11, min: {n}, max: {n}, agent: {agent}}}\n{more_pool}{more}\n",
             web = at("web"),
             api = at("api"),
@@ -101,6 +105,7 @@ impl World {
             mnt = at("mnt"),
             n = setup.agents,
             agent = setup.agent,
+            more_mount = setup.more_mount,
             more_pool = setup.more_pool,
             more = setup.more,
         );
@@ -226,8 +231,9 @@ impl World {
     /// `kill -9`, as a crash would be; the agents live on.
     pub fn kill_daemon(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
-            daemon.kill().expect("killed");
-            daemon.wait().expect("waited for");
+            // It may be dead, and waited for by a tracer.
+            let _ = daemon.kill();
+            let _ = daemon.wait();
         }
     }
 
@@ -244,14 +250,8 @@ impl World {
         String::from_utf8_lossy(&out.stdout).into_owned()
     }
 
-    /// Nothing is left in the inbox of the first project.
-    pub fn inbox_is_empty(&self) -> bool {
-        fs::read_dir(self.queue("inbox")).is_ok_and(|mut entries| entries.next().is_none())
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
+    /// Daemon, mount, tmux server and agents are no more, as after a power cut.
+    pub fn end_everything(&mut self) {
         self.kill_daemon();
         let agents = self.tmux(&["list-panes", "-a", "-F", "#{pane_pid}"]);
         self.tmux(&["kill-server"]);
@@ -262,6 +262,20 @@ impl Drop for World {
             while agent.exists() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(10));
             }
+        }
+    }
+
+    /// Nothing is left in the inbox of the first project.
+    pub fn inbox_is_empty(&self) -> bool {
+        fs::read_dir(self.queue("inbox")).is_ok_and(|mut entries| entries.next().is_none())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.end_everything();
+        for mount in self.mounts.iter().rev() {
+            detach(mount);
         }
     }
 }

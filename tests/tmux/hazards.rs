@@ -237,3 +237,69 @@ async fn hazard_k_a_new_server_right_after_the_old_one() {
         assert!(matches!(tmux.capture(&[], Capture::Plain).await, Ok(none) if none.is_empty()));
     }
 }
+
+/// L: what a control client like iTerm2's has not read of a dead program makes tmux up to 3.7c count past the output of the
+/// next program in the same pane.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hazard_l_a_control_client_that_lags_behind_a_dead_program() {
+    let world = World::new();
+    let tmux = world.connect().await;
+    let server = tmux.server_pid();
+    let go = world.path("go");
+    let script = format!("until [ -e {} ]; do sleep 0.02; done; seq 3000; exit 3", go.display());
+    let mut last = tmux.open(&sh("a", &script)).await.expect("opening");
+    // An ordinary client, in a pane of its own.
+    let mut viewer = sh("viewer", "exec env -u TMUX tmux -u -S \"$0\" attach-session -t =a");
+    viewer.argv.push(world.socket().to_str().expect("UTF-8").to_owned());
+    let viewer = tmux.open(&viewer).await.expect("opening the viewer");
+    let mut lagging = world.client("600", &["-C", "attach-session", "-t", "=a"]);
+    let mut lagging = lagging.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a control client");
+    eventually("both look", || async { pane(&tmux, "a").await.filter(|p| p.attached == 2) }).await;
+    for round in 0..3 {
+        std::fs::write(&go, "").expect("the word to go");
+        eventually("it ended", || async { pane(&tmux, "a").await.filter(|p| p.exit.is_some()) }).await;
+        std::fs::remove_file(&go).expect("no word to go");
+        // Hazard A holds for new windows too.
+        world.says(&["set-option", "-g", "window-size", "manual"]);
+        let again = tmux.open(&sh("a", &format!("echo round {round}; {script}"))).await.expect("opening again");
+        let shown = format!("round {round}");
+        eventually(&shown, || async { screen(&tmux, &again.id).await.contains(&shown).then_some(()) }).await;
+        eventually("it is seen", || async { screen(&tmux, &viewer.id).await.contains(&shown).then_some(()) }).await;
+        let facts = "#{window_index} #{window_name} #{pane_width}x#{pane_height} #{pane_id} #{remain-on-exit}";
+        let one = format!("0 agent 120x40 {} on", tmux_id(&again.id));
+        assert_eq!(world.says(&["list-panes", "-s", "-t", "=a:", "-F", facts]), one);
+        assert_eq!(pane(&tmux, "a").await.expect("the pane").attached, 2, "somebody was thrown out");
+        assert_ne!(again.id, last.id);
+        last = again;
+    }
+    assert_eq!(tmux.server_pid(), server);
+    lagging.kill().expect("ending the control client");
+    lagging.wait().expect("the control client");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hazard_l_takes_nothing_from_a_person_beside_the_dead_program() {
+    let world = World::new();
+    let tmux = world.connect().await;
+    let first = tmux.open(&sh("a", "exit 3")).await.expect("opening");
+    world.says(&["split-window", "-t", "=a:", "sleep", "1001"]);
+    world.says(&["rename-window", "-t", "=a:", "named"]);
+    world.says(&["new-window", "-t", "=a:", "-n", "theirs", "sleep", "1002"]);
+    let mut control = world.client("600", &["-C", "attach-session", "-t", "=a"]);
+    let mut control = control.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("a control client");
+    eventually("ended and looked at", || async {
+        pane(&tmux, "a").await.filter(|p| p.exit.is_some() && p.attached == 1)
+    })
+    .await;
+    // One of them is looked at enlarged.
+    world.says(&["resize-pane", "-Z", "-t", "=a:0.1"]);
+    let facts = "#{window_id} #{window_name} #{window_active} #{window_zoomed_flag} #{pane_id} #{pane_active} \
+                 #{pane_left},#{pane_top} #{pane_width}x#{pane_height}";
+    let facts = || world.says(&["list-panes", "-s", "-t", "=a:", "-F", facts]);
+    let before = facts();
+    let again = tmux.open(&sh("a", "exec sleep 1003")).await.expect("opening again");
+    assert_ne!(again.id, first.id);
+    assert_eq!(facts().replace(tmux_id(&again.id), tmux_id(&first.id)), before);
+    control.kill().expect("ending the control client");
+    control.wait().expect("the control client");
+}

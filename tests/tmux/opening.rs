@@ -96,7 +96,7 @@ async fn a_dead_program_is_replaced_in_place_and_viewers_stay() {
     let world = World::new();
     let tmux = world.connect().await;
     let first = tmux.open(&sh("a", "echo before; exit 3")).await.expect("opening");
-    let mut viewer = world.operator(&["-C", "attach-session", "-t", "=a"]);
+    let mut viewer = world.operator(&["-C", "attach-session", "-f", "no-output", "-t", "=a"]);
     let mut viewer =
         viewer.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().expect("a viewer");
     let dead = eventually("dead and viewed", || async {

@@ -47,9 +47,14 @@ impl World {
     }
 
     pub fn operator(&self, words: &[&str]) -> Command {
+        self.client("10", words)
+    }
+
+    /// An operator's tmux that is ended after so many seconds.
+    pub fn client(&self, seconds: &str, words: &[&str]) -> Command {
         std::fs::create_dir_all(self.path("run")).expect("the socket's directory");
         let mut command = Command::new("timeout");
-        command.args(["10", "tmux", "-u", "-f", "/dev/null", "-S"]).arg(self.socket()).args(words);
+        command.args([seconds, "tmux", "-u", "-f", "/dev/null", "-S"]).arg(self.socket()).args(words);
         command.env_remove("TMUX");
         command
     }

@@ -142,7 +142,9 @@ fn one(name: &AgentName, agent: &Agent, needed: bool, scene: &Scene<'_>, report:
     let Some(program) = agent.program() else { return };
     let key = match agent.kind {
         AgentKind::Command => format!("agents.{name}.run"),
-        AgentKind::Claude | AgentKind::Codex | AgentKind::Demo => format!("agents.{name}.program"),
+        AgentKind::Claude | AgentKind::Codex | AgentKind::Gemini | AgentKind::Opencode | AgentKind::Demo => {
+            format!("agents.{name}.program")
+        }
     };
     let own_path = agent.env.iter().find(|(name, _)| *name == "PATH").map(|(_, value)| OsString::from(value.expose()));
     let Some(found) = find(program, own_path.or_else(|| (scene.env)("PATH"))) else {
@@ -158,12 +160,16 @@ fn one(name: &AgentName, agent: &Agent, needed: bool, scene: &Scene<'_>, report:
     match agent.kind {
         // Any program: what it does with an argument is unknown, so it isn't run.
         AgentKind::Command | AgentKind::Demo => report.ok(format!("agent {name}: {}", found.display())),
-        AgentKind::Claude | AgentKind::Codex => match version(&found, "--version") {
-            Ok(said) => report.ok(format!("agent {name}: {}, {said}", found.display())),
-            Err(why) => {
-                report.problem(key, format!("the agent {name}: {} {why}", found.display()), "run it by hand and see")
+        AgentKind::Claude | AgentKind::Codex | AgentKind::Gemini | AgentKind::Opencode => {
+            match version(&found, "--version") {
+                Ok(said) => report.ok(format!("agent {name}: {}, {said}", found.display())),
+                Err(why) => report.problem(
+                    key,
+                    format!("the agent {name}: {} {why}", found.display()),
+                    "run it by hand and see",
+                ),
             }
-        },
+        }
     }
 }
 

@@ -115,7 +115,12 @@ fn login(home: &Home) -> String {
             // Codex refuses a home that isn't there.
             format!("log in once with this home: mkdir -p {shown} && CODEX_HOME={shown} codex login")
         }
-        Some(AgentKind::Demo | AgentKind::Command) | None => format!("make it: mkdir -p {shown}"),
+        Some(AgentKind::Gemini) => {
+            format!("log in once with this home: mkdir -p {shown} && GEMINI_CLI_HOME={shown} gemini")
+        }
+        Some(AgentKind::Opencode | AgentKind::Demo | AgentKind::Command) | None => {
+            format!("make it: mkdir -p {shown}")
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use tokio::time::Instant;
+use tokio::{task::spawn_blocking, time::Instant};
 
 use super::{Pidfd, Stat};
 
@@ -77,11 +77,12 @@ pub async fn end_tree(
     let mut pause = Duration::from_millis(10);
     loop {
         let killing = Instant::now() >= kill_at;
-        let (earlier, proof) = (known.clone(), proof.clone());
-        // Reading /proc is a few milliseconds on a busy machine: too long for the runtime's own threads.
-        let look = tokio::task::spawn_blocking(move || tree(&Stat::all(), root, &earlier, proof)).await;
         // A look that failed must not count as one that found nobody.
-        let Ok(members) = look else { return Err(vec![root.pid]) };
+        let Ok(all) = Stat::every().await else { return Err(vec![root.pid]) };
+        let (earlier, proof) = (known.clone(), proof.clone());
+        let Ok(members) = spawn_blocking(move || tree(&all, root, &earlier, proof)).await else {
+            return Err(vec![root.pid]);
+        };
         held.retain(|_, fd| !fd.has_ended());
         if members.is_empty() && held.is_empty() {
             return Ok(());

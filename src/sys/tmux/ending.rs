@@ -81,7 +81,7 @@ impl Tmux {
     }
 
     async fn row_of(&self, wanted: impl Fn(&Row) -> bool) -> Result<Option<Row>, TerminalError> {
-        Ok(self.rows().await?.into_iter().find(|row| wanted(row)))
+        Ok(self.whole_list().await?.iter().find(|row| wanted(row)).cloned())
     }
 }
 

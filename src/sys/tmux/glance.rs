@@ -86,7 +86,7 @@ impl Tmux {
         };
         let list = match updated {
             Some(list) => list,
-            None => List { rows: self.whole_list().await?, asked, whole: Instant::now() },
+            None => List { rows: self.whole_list().await?.to_vec(), asked, whole: Instant::now() },
         };
         let mut rows = list.rows.clone();
         self.remembered.remember(number, list);

@@ -51,12 +51,15 @@ use self::{
     deaths::Deaths,
     glance::Remembered,
     link::{ANSWER_WITHIN, Ask},
-    list::Lister,
+    list::{Lister, Row},
     quote::Command,
     setup::Server,
     supervise::State,
 };
-use crate::ports::{PaneId, TerminalError, TerminalHint};
+use crate::{
+    ports::{PaneId, TerminalError, TerminalHint},
+    sys::shared::Shared,
+};
 
 /// A server that is told to end gets this long before it is killed.
 const SERVER_ENDS_WITHIN: Duration = Duration::from_secs(5);
@@ -77,6 +80,8 @@ pub struct Tmux {
     deaths: Deaths,
     looks: AtomicU64,
     remembered: Remembered,
+    /// The list of every pane, for all who wait for one.
+    listed: Shared<Arc<Vec<Row>>>,
     /// Dead panes whose cause of death tmux can't tell, with the pid they had.
     given_up: std::sync::Mutex<HashMap<PaneId, u32>>,
 }
@@ -116,6 +121,7 @@ impl Tmux {
             deaths: Deaths::default(),
             looks: AtomicU64::new(0),
             remembered,
+            listed: Shared::new(),
             given_up: std::sync::Mutex::default(),
         }))
     }

@@ -30,6 +30,8 @@ struct Before {
     /// Variables that tmux would pass on and that aren't ours to pass on.
     foreign: Vec<String>,
     window_size: String,
+    /// Somebody else's control client takes the panes' output.
+    output_taken: bool,
 }
 
 impl Tmux {
@@ -45,11 +47,11 @@ impl Tmux {
         let server = Some(self.server_pid().ok_or_else(|| self.down(&what))?);
         let before = self.before(server, launch, &what).await?;
         let line = match &before.row {
-            Some(row) if row.dead => self.replace(launch, row, &before.foreign),
+            Some(row) if row.dead => self.again(launch, row, server, &before, &what).await?,
             Some(row) if self.deaths.ended(&row.target.id(), row.pid) => {
                 // tmux missed the death; the list reminds it.
                 self.rows().await?;
-                self.replace(launch, row, &before.foreign)
+                self.again(launch, row, server, &before, &what).await?
             }
             Some(row) => return Err(refused(&what, format!("the program in pane {} still runs", row.target))),
             None => {
@@ -83,12 +85,13 @@ impl Tmux {
             Command::new("show-environment").arg("-g"),
             self.lister.of_session(&session),
             Command::new("show-environment").arg("-t").arg(&session),
+            Command::new("list-clients").arg("-F").arg("#{client_flags}"),
         ];
         let answer = self.ask(server, what, questions).await?;
-        let [window_size, global, panes, own] = answer.blocks.as_slice() else {
+        let [window_size, global, panes, own, clients] = answer.blocks.as_slice() else {
             return Err(TerminalError::Down {
                 what: what.to_owned(),
-                message: format!("{} answers to 4 questions", answer.blocks.len()),
+                message: format!("{} answers to 5 questions", answer.blocks.len()),
             });
         };
         let row = match success(what, panes) {
@@ -102,10 +105,30 @@ impl Tmux {
         foreign.retain(|name| !inherited(name));
         foreign.sort_unstable();
         foreign.dedup();
-        Ok(Before { row, foreign, window_size: text(window_size) })
+        let output_taken = text(clients).lines().any(takes_output);
+        Ok(Before { row, foreign, window_size: text(window_size), output_taken })
     }
 
-    /// tmux before 3.7 crashes when a session is made while this is "manual" for all.
+    /// The line that starts the program of a session whose last one is dead.
+    async fn again(
+        &self,
+        launch: &Launch,
+        row: &Row,
+        server: Option<u32>,
+        before: &Before,
+        what: &str,
+    ) -> Result<Command, TerminalError> {
+        let replace = self.replace(launch, row, &before.foreign);
+        if !before.output_taken {
+            return Ok(replace);
+        }
+        self.guard_window_size(server, before, what).await?;
+        // A program that came to life meanwhile is not killed: then tmux refuses the other line.
+        let test = Command::new("if-shell").args(["-F", "-t", &row.target.pane, "#{pane_dead}"]);
+        Ok(test.arg(self.renew(launch, row, &before.foreign).line()).arg(replace.line()))
+    }
+
+    /// tmux before 3.7 crashes when a session or a window is made while this is "manual" for all.
     async fn guard_window_size(&self, server: Option<u32>, before: &Before, what: &str) -> Result<(), TerminalError> {
         if before.window_size != "manual" {
             return Ok(());
@@ -131,17 +154,35 @@ impl Tmux {
     }
 
     fn replace(&self, launch: &Launch, row: &Row, foreign: &[String]) -> Command {
-        // A person's session keeps the size and the options that he gave it.
-        let settings = if launch.keep_dead {
-            self.settings(launch, &row.target.pane, foreign)
-        } else {
-            without(launch, foreign, remain(launch, &row.target.pane))
-        };
         // Without -k, so that tmux itself refuses a program that lives.
         respawn(launch, &row.target.pane, &[])
             .then(&mark(launch, &row.target.pane))
             .then(&self.lister.of_session(&format!("={}:", launch.session)))
-            .after(&settings)
+            .after(&self.settings_again(launch, row, foreign))
+    }
+
+    /// A new pane in the dead one's place; the window, whoever looks at it and what a person opened beside it stay.
+    /// tmux up to 3.7c keeps how far control clients had read the dead program's output, and counts it from the respawned
+    /// program's first byte: it then reads past its memory, and crashes with all sessions (tmux issue 5498). A new pane
+    /// counts from nothing.
+    fn renew(&self, launch: &Launch, row: &Row, foreign: &[String]) -> Command {
+        let (session, dead) = (format!("={}:", launch.session), row.target.pane.as_str());
+        // The new window is the session's current one, which `session` means, until it goes with the dead pane.
+        program(launch, Command::new("new-window").args(["-t", &session]))
+            .then(&mark(launch, &session))
+            .then(&Command::new("swap-pane").args(["-d", "-Z", "-s", dead, "-t", &session]))
+            .then(&Command::new("kill-pane").args(["-t", dead]))
+            .then(&self.lister.of_session(&session))
+            .after(&self.settings_again(launch, row, foreign))
+    }
+
+    /// Options of a session whose last program is dead. A person's keeps the size and the options that he gave it.
+    fn settings_again(&self, launch: &Launch, row: &Row, foreign: &[String]) -> Command {
+        if launch.keep_dead {
+            self.settings(launch, &row.target.pane, foreign)
+        } else {
+            without(launch, foreign, remain(launch, &row.target.pane))
+        }
     }
 
     /// Options of the one session and window.
@@ -164,6 +205,12 @@ impl Tmux {
     }
 }
 
+/// Whether a client with these flags is sent what programs write. Ours isn't.
+fn takes_output(flags: &str) -> bool {
+    let has = |flag| flags.split(',').any(|one| one == flag);
+    has("control-mode") && !has("no-output")
+}
+
 fn of_window(target: &str, name: &str, value: &str) -> Command {
     Command::new("set-option").args(["-q", "-w", "-t", target, name, value])
 }
@@ -180,11 +227,15 @@ fn without(launch: &Launch, foreign: &[String], line: Command) -> Command {
 }
 
 fn respawn(launch: &Launch, target: &str, flags: &[&str]) -> Command {
+    program(launch, Command::new("respawn-pane").args(flags).args(["-t", target]))
+}
+
+/// Adds what runs to a command that makes a pane run.
+fn program(launch: &Launch, command: Command) -> Command {
     use std::os::unix::ffi::OsStrExt;
     let variables = launch.env.iter().flat_map(|(name, value)| ["-e".to_owned(), format!("{name}={value}")]);
-    Command::new("respawn-pane")
-        .args(flags)
-        .args(["-t", target, "-c", "/"])
+    command
+        .args(["-c", "/"])
         .args(variables)
         .args(["--", "/bin/sh", "-c", SCRIPT])
         .arg(launch.workdir.as_os_str().as_bytes())

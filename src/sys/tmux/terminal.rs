@@ -1,14 +1,15 @@
 //! The port itself: looking at panes and screens; what changes something is in `open`, `typing` and `ending`.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use nix::sys::signal::Signal;
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::timeout};
 
 use super::{
     Tmux,
+    link::ANSWER_WITHIN,
     list::{self, Row},
     parse::Block,
     quote::Command,
@@ -21,9 +22,9 @@ use crate::{
     ports::{Capture, Exit, Key, Launch, Pane, PaneId, Terminal, TerminalError, TerminalHint},
 };
 
-/// How often tmux is reminded of a death that it hasn't told in full, and the pause between.
-const REMINDERS: u32 = 5;
-const REMINDER_PAUSE: Duration = Duration::from_millis(10);
+/// How often tmux is reminded of a death that it hasn't told in full, and the first pause, which doubles: most are told at once.
+const REMINDERS: u32 = 6;
+const REMINDER_PAUSE: Duration = Duration::from_millis(1);
 
 #[async_trait]
 impl Terminal for Tmux {
@@ -106,13 +107,19 @@ impl Terminal for Tmux {
 impl Tmux {
     /// Lists the panes, sees to it that deaths are told with their causes, and watches the programs.
     pub(super) async fn rows(&self) -> Result<Vec<Row>, TerminalError> {
-        let mut rows = self.whole_list().await?;
+        let mut rows = self.whole_list().await?.to_vec();
         list::blur_young(&mut rows, Timestamp::now().as_second(), self.tick());
         Ok(rows)
     }
 
-    /// Every pane as tmux lists it.
-    pub(super) async fn whole_list(&self) -> Result<Vec<Row>, TerminalError> {
+    /// Every pane as tmux lists it. Many steps at once need it, and each list costs as much as there are panes.
+    pub(super) async fn whole_list(&self) -> Result<Arc<Vec<Row>>, TerminalError> {
+        let shared = self.listed.get(async { self.asked_list().await.map(Arc::new) });
+        // Whoever waits behind a list that is not answered waits no longer for that.
+        timeout(ANSWER_WITHIN, shared).await.unwrap_or_else(|_| Err(self.down("listing panes")))
+    }
+
+    async fn asked_list(&self) -> Result<Vec<Row>, TerminalError> {
         let mut reminders = REMINDERS;
         loop {
             let answer = self.ask(None, "listing panes", vec![self.lister.all()]).await?;
@@ -139,8 +146,8 @@ impl Tmux {
             }
             // tmux 3.3a loses SIGCHLD while its utempter helper runs; one more makes it collect all its dead.
             drop(server.process.signal(Signal::SIGCHLD));
+            tokio::time::sleep(REMINDER_PAUSE * (1 << (REMINDERS - reminders))).await;
             reminders -= 1;
-            tokio::time::sleep(REMINDER_PAUSE).await;
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use super::stage::{account, limit, linked_stage, session, swaps, until_said, went_on};
+use super::{
+    refused,
+    stage::{account, limit, linked_stage, session, swaps, until_said, went_on},
+};
 use crate::world::World;
 
 fn leads(world: &World) -> std::path::PathBuf {
@@ -50,33 +53,56 @@ fn a_broken_target_is_not_tried_again_and_again() {
 }
 
 #[test]
-fn a_swap_that_can_not_be_undone_stops_all_swaps_until_a_person_has_looked() {
-    let mut world = linked_stage(1, &["one", "two"], "quota: {reactivate_cooldown: 1s}");
+fn a_link_that_can_not_be_turned_stops_the_swap_and_nothing_else() {
+    let world = linked_stage(1, &["one", "two"], "");
     world.until_word("sessions/pool-11/state", "idle");
-    // Somebody puts a file where the link was: it can be turned neither way.
     fs::remove_file(world.path("link")).expect("removed");
     fs::write(world.path("link"), "mine").expect("written");
+    refused(&world, "echo swap > $MNT/control", "EIO");
+    assert_eq!(fs::read_to_string(world.path("link")).expect("read"), "mine", "what is no link is left alone");
+    assert_eq!(world.word("accounts/active"), "one");
+    assert!(!world.word("health").contains("half done"), "nothing was changed: {}", world.word("health"));
+}
+
+#[test]
+fn a_swap_that_can_not_be_undone_stops_all_swaps_until_a_person_has_looked() {
+    let mut world = linked_stage(1, &["one", "two"], "quota: {reactivate_cooldown: 1h}");
+    world.until_word("sessions/pool-11/state", "idle");
     let unclean = |world: &World, script: &str| {
         let out = world.sh(script);
         let told = String::from_utf8_lossy(&out.stderr).into_owned();
         assert!(!out.status.success() && told.contains("Structure needs cleaning"), "{script}: {told}");
     };
+    // A daemon ended while it took a swap back, and the link can't be turned any more.
+    world.stop_daemon();
+    let state = world.path("state/state.json");
+    let mut saved: serde_json::Value = serde_json::from_slice(&fs::read(&state).expect("read")).expect("JSON");
+    let now = jiff::Timestamp::now().to_string();
+    saved["swaps"] = serde_json::json!({"number": 1, "current": {
+        "number": 1, "from": "one", "to": "two", "cause": {"out": {"why": "a limit"}}, "begun": now,
+        "step": {"roll-back": {"why": "its home is not whole"}}, "since": now,
+    }});
+    fs::write(&state, saved.to_string()).expect("written");
+    fs::remove_file(world.path("link")).expect("removed");
+    std::os::unix::fs::symlink(world.path("two"), world.path("link")).expect("made");
+    fs::create_dir(world.path(".link.claude-failover")).expect("made");
+    world.run();
+    world.until("the half done swap", || world.word("health").contains("degraded"));
     unclean(&world, "echo swap > $MNT/control");
-    assert!(world.read("health").expect("health").starts_with("degraded"), "{}", world.word("health"));
     unclean(&world, "echo two > $MNT/accounts/active");
-    assert_eq!(fs::read_to_string(world.path("link")).expect("read"), "mine", "what is no link is left alone");
     assert_eq!(world.word("accounts/active"), "one");
     // It is remembered, and no limit makes a swap of it.
     world.submit("a", "count\ndemo: slow=3\n");
     until_said(&world, 11, "word1");
     limit(&world, "one", super::FAR);
     world.until_word("sessions/pool-11/state", "limited");
+    fs::remove_dir(world.path(".link.claude-failover")).expect("removed");
     fs::remove_file(world.path("link")).expect("removed");
     std::os::unix::fs::symlink(world.path("one"), world.path("link")).expect("made");
     world.kill_daemon();
     world.run();
     unclean(&world, "echo swap > $MNT/control");
-    assert_eq!(swaps(&world), 1, "{}", world.events());
+    assert_eq!(swaps(&world), 0, "{}", world.events());
     assert_eq!(session(&world, 11, "account"), "one");
     world.ok("echo clear-partial > $MNT/control");
     went_on(&world, "a", 12, &["one", "two"]);

@@ -1,0 +1,68 @@
+//! What was acknowledged, written down beside the machine, and what of it is missing afterwards.
+
+use std::{collections::BTreeMap, fs};
+
+use crate::machine::Machine;
+
+/// Divides the task from its result.
+pub const RESULT: &str = "<!-- claude-failover:result -->";
+
+/// Where a task may be.
+pub const DIRS: [&str; 4] = ["inbox", "drafts", "done", "failed"];
+
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Each task's text, from when its writer was told that it is saved.
+    pub tasks: BTreeMap<String, String>,
+    /// Results that a reader saw in done/ when the task had left inbox/.
+    pub results: BTreeMap<String, String>,
+}
+
+/// A text with a beginning and an end, of a few bytes or several pages.
+pub fn text(id: &str, random: &mut fastrand::Rng) -> String {
+    let lines = if random.bool() { 1 } else { random.usize(2..400) };
+    let body: String = (0..lines).map(|n| format!("line {n} of the task with the number {id}.\n")).collect();
+    format!("task {id} begins.\n{body}demo: ok\ntask {id} ends.\n")
+}
+
+impl Ledger {
+    /// What of the ledger isn't on the disks, each with a sentence; empty when all is there.
+    pub fn losses(&self, machine: &Machine) -> Vec<String> {
+        let read = |dir: &str, id: &str| fs::read_to_string(machine.world.queue(&format!("{dir}/{id}.md"))).ok();
+        let mut losses = Vec::new();
+        for (id, text) in &self.tasks {
+            let places: Vec<_> = DIRS.into_iter().filter_map(|dir| Some((dir, read(dir, id)?))).collect();
+            for (dir, found) in &places {
+                let result = found.strip_prefix(text.as_str());
+                // A result ends with its block of facts.
+                let whole = match *dir {
+                    "done" | "failed" => result.is_some_and(|more| more.contains(RESULT) && more.ends_with("```\n")),
+                    _ => result.is_some_and(str::is_empty),
+                };
+                if !whole {
+                    losses.push(format!("{id} is torn in {dir}/: {} of {} bytes", found.len(), text.len()));
+                }
+            }
+            match places.iter().map(|(dir, _)| *dir).collect::<Vec<_>>().as_slice() {
+                [] => losses.push(format!("{id} is lost")),
+                ["drafts"] => losses.push(format!("{id} was sent, and is back in drafts/")),
+                [_] => {}
+                // A result comes before its task goes; the marker and the result then name the same run.
+                ["inbox", "done" | "failed"] if !self.results.contains_key(id) => {}
+                more => losses.push(format!("{id} is in {more:?}")),
+            }
+        }
+        for (id, seen) in &self.results {
+            if read("done", id).as_ref() != Some(seen) {
+                losses.push(format!("the result of {id}, which was seen, is not in done/"));
+            }
+        }
+        losses
+    }
+}
+
+#[track_caller]
+pub fn nothing_is_lost(ledger: &Ledger, machine: &Machine, round: &str) {
+    let losses = ledger.losses(machine);
+    assert!(losses.is_empty(), "{round}: {losses:#?}");
+}
