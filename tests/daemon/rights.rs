@@ -58,7 +58,11 @@ fn a_shared_mount_takes_tasks_of_others_and_verbs_of_the_group_only() {
         assert!(nobody(&world, stranger, script).status.success(), "{script}");
     }
     assert_eq!(world.word("tasks/b/state"), "queued");
-    let out = nobody(&world, &format!("--groups {gid}"), "echo resume > $MNT/control && echo priority 7 > $MNT/tasks/b/control");
+    let out = nobody(
+        &world,
+        &format!("--groups {gid}"),
+        "echo resume > $MNT/control && echo priority 7 > $MNT/tasks/b/control",
+    );
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     world.result("done/b.md");
     let control = world.read("control").expect("control");
@@ -88,7 +92,14 @@ fn what_is_no_file_is_never_a_task_and_never_followed() {
     let world = World::start(&Setup::agents(1));
     world.ok("echo 'a secret' > secret; chmod 600 secret");
     world.ok("cd $MNT/inbox && ln -s ../../../secret link.md && ln -s /etc/passwd far.md && mkfifo pipe.md && mkdir dir.md && mknod null.md c 1 3 && ln -s none dangling.md");
-    let kinds = [("link", "symlink"), ("far", "symlink"), ("dangling", "symlink"), ("pipe", "fifo"), ("dir", "directory"), ("null", "device")];
+    let kinds = [
+        ("link", "symlink"),
+        ("far", "symlink"),
+        ("dangling", "symlink"),
+        ("pipe", "fifo"),
+        ("dir", "directory"),
+        ("null", "device"),
+    ];
     for (id, kind) in kinds {
         world.until_word(&format!("tasks/{id}/state"), "rejected");
         let why = world.word(&format!("tasks/{id}/why"));
@@ -118,11 +129,13 @@ fn no_foreign_text_steers_a_terminal() {
     world.ok(&format!("printf '{evil} said\\n' > $MNT/inbox/said.md"));
     world.ok(&format!("printf -- '```sh\\nprintf \"{evil} shown\\\\n\"; sleep 1\\n```\\n' > $MNT/inbox/shown.md"));
     world.ok(&format!("printf -- '---\\npriority: \"{evil}\"\\n---\\nx\\n' > $MNT/inbox/bad.md"));
-    world.ok(&format!("printf -- '---\\n{evil}: 1\\n---\\nx\\n' > $MNT/drafts/odd.md; mv $MNT/drafts/odd.md $MNT/inbox/"));
+    world.ok(&format!(
+        "printf -- '---\\n{evil}: 1\\n---\\nx\\n' > $MNT/drafts/odd.md; mv $MNT/drafts/odd.md $MNT/inbox/"
+    ));
     world.ok(&format!("printf '{bytes}\\n' > $MNT/inbox/bytes.md"));
     world.ok(&format!("touch \"$MNT/inbox/$(printf '{evil}').md\"; mkdir \"$MNT/drafts/$(printf '{bytes}')\""));
     world.sh(&format!("printf '{bytes}' > $MNT/control; printf 'cancel {evil}\\n' > $MNT/control; printf '{evil}' > $MNT/sessions/pool-11/keys"));
-    world.sh(&format!("cp $(command -v bash) ./$'p\\e[2J\\x7f' && ./$'p\\e[2J\\x7f' -c 'echo rescan > $MNT/control; echo x > $MNT/inbox/prog.md'"));
+    world.sh("cp $(command -v bash) ./$'p\\e[2J\\x7f' && ./$'p\\e[2J\\x7f' -c 'echo rescan > $MNT/control; echo x > $MNT/inbox/prog.md'");
     world.ok(&format!("echo x > $MNT/inbox/away.md; mv $MNT/inbox/away.md \"$MNT/drafts/$(printf '{evil}').md\""));
     for id in ["said", "shown", "prog"] {
         world.result(&format!("done/{id}.md"));

@@ -21,7 +21,8 @@ fn with_tmux_stopped_verbs_answer_in_time_and_the_mount_all_the_while() {
     }
     let pid = world.tmux(&["display-message", "-p", "#{pid}"]).trim().to_owned();
     world.ok(&format!("kill -STOP {pid}"));
-    let files = ["sessions/pool-11/keys", "sessions/pool-12/keys", "sessions/pool-11/control", "sessions/pool-12/control"];
+    let files =
+        ["sessions/pool-11/keys", "sessions/pool-12/keys", "sessions/pool-11/control", "sessions/pool-12/control"];
     let writers: Vec<Child> = (0..20)
         .map(|n| {
             let (file, verb) = (files[n % 4], if n % 4 < 2 { "Left" } else { "undrain" });
@@ -43,7 +44,8 @@ fn a_daemon_that_ends_leaves_a_busy_mount_and_nobody_waits() {
     let mut world = World::start(&Setup::agents(1));
     world.submit("a", "say it\n");
     world.result("done/a.md");
-    let poller = "import select\nf=open('events');f.read();p=select.poll();p.register(f)\nwhile True: p.poll(1000); f.read()";
+    let poller =
+        "import select\nf=open('events');f.read();p=select.poll();p.register(f)\nwhile True: p.poll(1000); f.read()";
     let mut busy = [
         bash(&world, "cd $MNT/inbox && exec sleep 600"),
         bash(&world, "exec 5< $MNT/done/a.md 6>> $MNT/drafts/open.md && exec sleep 600"),
@@ -69,7 +71,10 @@ fn a_daemon_that_ends_leaves_a_busy_mount_and_nobody_waits() {
 fn after_a_kill_the_queue_is_usable_at_once_and_the_dead_mount_goes() {
     let mut world = World::start(&Setup::agents(1));
     let mut inside = bash(&world, "cd $MNT/inbox && exec sleep 600");
-    let mut poller = bash(&world, "cd $MNT && exec timeout 60 python3 -c \"import select\nf=open('events');f.read();p=select.poll();p.register(f)\nwhile True: p.poll(1000); f.read()\"");
+    let mut poller = bash(
+        &world,
+        "cd $MNT && exec timeout 60 python3 -c \"import select\nf=open('events');f.read();p=select.poll();p.register(f)\nwhile True: p.poll(1000); f.read()\"",
+    );
     world.ok("echo pause > $MNT/control; echo one > $MNT/inbox/one.md");
     world.kill_daemon();
     assert!(!world.sh("timeout 10 ls $MNT").status.success(), "a dead mount says so");
