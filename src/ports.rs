@@ -162,6 +162,10 @@ pub trait Terminal: Send + Sync {
 // ---------------------------------------------------------------------------------------------------------------------
 // Agents
 
+/// What a session gets of the daemon's environment; `LC_*` besides.
+pub const PASSED_ON: [&str; 9] =
+    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "XDG_RUNTIME_DIR"];
+
 /// What `Agents::launch` is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchRequest {
@@ -174,6 +178,8 @@ pub struct LaunchRequest {
     pub resume: Option<String>,
     /// Given to a resumed conversation at its start, by agents that take one so (`Agents::resumes_with_prompt`).
     pub prompt: Option<String>,
+    /// With the arguments of the agent's row in the configuration.
+    pub own_args: bool,
     /// For agents that get their task on standard input at start (`kind: command`).
     pub task: Option<LaunchTask>,
 }
@@ -200,6 +206,8 @@ pub struct Found {
     /// The account whose home it uses; `None` when it is nobody's.
     pub account: Option<AccountName>,
     pub conversation: Option<String>,
+    /// Programs that run beside it in the same place and are not its own.
+    pub others: Vec<String>,
 }
 
 /// Where the reading of an incarnation's evidence has got to. Starting from the default reads everything again.

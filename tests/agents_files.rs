@@ -75,6 +75,7 @@ impl World {
             workdir: "/srv/web".into(),
             resume: resume.map(str::to_owned),
             prompt: None,
+            own_args: true,
             task: Some(LaunchTask { run: RunId("r1".to_owned()), text: "the task\n".to_owned() }),
         };
         self.book.launch(&request).await.expect("a plan")

@@ -20,11 +20,8 @@ use crate::{
         rules::{ConversationBy, HookInstall, HookRules},
     },
     model::ids::SessionName,
-    ports::{Launch, LaunchPlan, LaunchRequest},
+    ports::{Launch, LaunchPlan, LaunchRequest, PASSED_ON},
 };
-
-/// What a session gets of the daemon's environment; `LC_*` besides.
-const PASSED_ON: [&str; 9] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "XDG_RUNTIME_DIR"];
 
 /// Seconds of a hook in Codex when its entry names none; part of the hash that Codex keeps for a trusted hook.
 const CODEX_EVENT_FILE: &str = "/<session-flags>/config.toml";
@@ -116,7 +113,8 @@ pub(super) fn plan(
         Some(_) | None => (None, templates.as_slice()),
     };
     argv.extend(first.cloned());
-    argv.extend(agent.config.args.iter().map(|t| fill(t, &places)));
+    let own: &[String] = if request.own_args { &agent.config.args } else { &[] };
+    argv.extend(own.iter().map(|t| fill(t, &places)));
     let prompted = request.prompt.is_some() && request.resume.is_some();
     let prompt: &[String] = if prompted { &rules.launch.resume_prompt } else { &[] };
     for template in rest.iter().chain(prompt) {

@@ -30,7 +30,7 @@ pub(super) fn find(options: &AgentBookOptions, agent: &Agent, root: u32) -> Opti
             if !(process.is_called(&names) && process.has(&terminal)) {
                 continue;
             }
-            let found = process.found(options, agent);
+            let found = Found { others: beside(root, process.pid), ..process.found(options, agent) };
             if found.conversation.is_some() {
                 return Some(found);
             }
@@ -127,6 +127,7 @@ impl Process {
             pid: self.pid,
             account: home.as_deref().and_then(|home| account(options, home)),
             conversation: self.conversation(agent, home.as_deref()),
+            others: Vec::new(),
         }
     }
 
@@ -174,6 +175,23 @@ fn account(options: &AgentBookOptions, home: &Path) -> Option<AccountName> {
 }
 
 /// The kernel lists children by the thread that started them (proc_tid_children(5)).
+/// The names of what runs below `root` and neither leads to `agent` nor comes from it.
+fn beside(root: u32, agent: u32) -> Vec<String> {
+    let below = children(root);
+    let leads = |pid: u32| pid == agent || holds(pid, agent);
+    let (way, others): (Vec<u32>, Vec<u32>) = below.into_iter().partition(|pid| root != agent && leads(*pid));
+    let others = if root == agent { Vec::new() } else { others };
+    let mut names: Vec<String> = others.into_iter().filter_map(|pid| Some(Stat::read(pid)?.name)).collect();
+    for pid in way {
+        names.extend(beside(pid, agent));
+    }
+    names
+}
+
+fn holds(root: u32, pid: u32) -> bool {
+    children(root).into_iter().any(|child| child == pid || holds(child, pid))
+}
+
 fn children(pid: u32) -> Vec<u32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let lists = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok());

@@ -171,6 +171,8 @@ pub struct Inner {
     watched_state: Vec<u8>,
     /// Swaps that are over.
     ended: Vec<Swapped>,
+    /// Where the operator's link led when the last swap began.
+    link_before: Option<AccountName>,
     /// The account whose links were found whole at the last look.
     ensured: Option<AccountName>,
     /// Conversations of persons' agents that were ended to go on elsewhere.
@@ -241,6 +243,7 @@ impl FakeWorld {
             saved: Saved::default(),
             watched_state: Vec::new(),
             ended: Vec::new(),
+            link_before: None,
             ensured: None,
             left: BTreeMap::new(),
             jumped: 0,

@@ -159,6 +159,11 @@ impl Inner {
         let program =
             self.programs.get(&pid).filter(|program| program.kind == Kind::Telling && program.exit.is_none())?;
         let known = program.conversation.clone().filter(|id| self.conversations.contains_key(id));
-        Some(Found { pid: program.below_shell.unwrap_or(pid), account: program.account.clone(), conversation: known })
+        Some(Found {
+            pid: program.below_shell.unwrap_or(pid),
+            account: program.account.clone(),
+            conversation: known,
+            others: Vec::new(),
+        })
     }
 }

@@ -24,6 +24,7 @@ use crate::fs::{
     ops_dir::UNKNOWN_NUMBER,
     ops_real::SetAttr,
     passthrough::Passthrough,
+    real::proc_path,
     repeat::{GHOST_HANDLE, Shows, Table, ghost_attr, is_ghost},
     slow::{Place, Slow},
     waiters::{Ready, Waiters},
@@ -104,7 +105,9 @@ impl Adapter {
         ask: impl FnOnce(&File) -> io::Result<BackingId>,
     ) -> Option<Arc<BackingId>> {
         let real = self.ops.real_handle(handle)?;
-        let word = self.passthrough.opened(ino.0, || ask(&real.file))?;
+        // The kernel opens the file anew for each open and needs this one as a name. It keeps it until a killed daemon's mount is
+        // gone, which may be long: one that is open for writing would look like a writer all the while.
+        let word = self.passthrough.opened(ino.0, || ask(&File::open(proc_path(&real.file))?))?;
         real.unseen.store(true, Ordering::SeqCst);
         Some(word)
     }

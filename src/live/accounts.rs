@@ -96,7 +96,14 @@ impl World {
             }
         }
         let before = self.snapshot.swaps.clone();
-        let next = swap::step(&before, from, event, now)?;
+        let mut next = swap::step(&before, from, event, now)?;
+        if let (SwapEvent::RolledBack, Some(swap)) = (event, &before.current) {
+            let target = self.snapshot.account(&swap.to).map(|target| &target.standing);
+            // One that is broken says nothing of another target; any other failure may meet that one, too.
+            if !matches!(target, Some(Standing::Broken { .. })) {
+                next.cooldown_from = Some(now);
+            }
+        }
         if let (SwapEvent::Ensured, Some(swap)) = (event, &before.current) {
             self.activate(&swap.to, now);
         }
@@ -191,8 +198,9 @@ impl World {
     /// Another process in a person's session: what was believed of the last one is over.
     pub(super) fn found(&mut self, session: &mut Session, known: &Session, now: Timestamp) {
         let (Some(before), Some(found)) = (known.phase.incarnation(), session.phase.incarnation()) else { return };
-        if found.account.is_none() && session.resume.as_ref().is_some_and(|resume| resume.from == found.id) {
-            // Nothing is left that could go on.
+        let other = found.account.is_none() || before.pid != found.pid;
+        if other && session.resume.as_ref().is_some_and(|resume| resume.from == found.id) {
+            // What was to go on is gone; whether what is there now has to is another question.
             session.resume = None;
             self.touch();
         }

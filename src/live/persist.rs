@@ -155,6 +155,14 @@ pub(super) fn render(world: &World) -> Vec<u8> {
     serde_json::to_vec_pretty(&state).unwrap_or_default()
 }
 
+/// A person may have gone on in his session since an earlier daemon began to end something there: it is looked at anew.
+fn as_found(role: Role, phase: SessionPhase) -> SessionPhase {
+    match (role, phase) {
+        (Role::Dedicated, SessionPhase::Ending(incarnation)) => SessionPhase::Up(incarnation),
+        (_, phase) => phase,
+    }
+}
+
 /// What is known of the accounts that the configuration still has. One of each kind stays the active one.
 fn restore_accounts(accounts: &mut [Account], saved: Vec<SavedAccount>) {
     for one in saved {
@@ -218,7 +226,7 @@ pub fn load(
     restore_accounts(Arc::make_mut(&mut world.snapshot.accounts).as_mut_slice(), state.accounts);
     for saved in state.sessions {
         let session = Session {
-            phase: saved.phase,
+            phase: as_found(saved.role, saved.phase),
             drained: saved.drained,
             spent: saved.spent,
             failures: saved.failures,

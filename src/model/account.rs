@@ -139,7 +139,8 @@ pub fn step(account: &Account, event: &AccountEvent, now: Timestamp) -> Option<S
     use AccountEvent as E;
     use Standing as S;
 
-    let old = |signal: &Signal| signal.at <= account.believed_from;
+    // A clock that was set back makes no evidence old.
+    let old = |signal: &Signal| signal.at <= account.believed_from && account.believed_from <= now;
     match event {
         E::Used(_) => None,
         E::Suspected { signal, .. } if old(signal) => None,

@@ -106,8 +106,8 @@ pub struct Swaps {
     pub failed: u64,
     pub current: Option<Swap>,
     pub last: Option<Swapped>,
-    /// When the last one that was carried through ended.
-    pub carried_through: Option<Timestamp>,
+    /// When the last one ended that the cooldown counts from: it was carried through, or failed for no fault of its target's.
+    pub cooldown_from: Option<Timestamp>,
     pub partial: Option<Partial>,
 }
 
@@ -216,7 +216,7 @@ pub fn step(swaps: &Swaps, from: &AccountName, event: &SwapEvent, now: Timestamp
         (Some(S::Flip | S::Ensure), E::Failed { why }) => next.current = at(&S::RollBack { why: why.clone() }),
         (Some(S::Move), E::Moved { .. }) => {
             next.last = ended(None);
-            next.carried_through = Some(now);
+            next.cooldown_from = Some(now);
             next.current = None;
         }
         (Some(S::RollBack { why }), E::RolledBack) => {

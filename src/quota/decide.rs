@@ -12,7 +12,7 @@ use crate::{
     model::{
         account::{self, Account, AccountEvent, Standing},
         event::{Event, Kind},
-        session::{Activity, SessionPhase},
+        session::{Activity, Role, SessionPhase},
         snapshot::Snapshot,
         swap::{Cause, SwapEvent},
     },
@@ -77,14 +77,9 @@ fn swap(snapshot: &Snapshot, from: &Account, quota: &Quota, now: Timestamp) -> O
             (Cause::Proactive { used_percent }, after(from.active_since, quota.min_dwell))
         }
     };
-    let swaps = &snapshot.swaps;
-    // One that failed because its target is broken says nothing of another target; any other failure may meet that one too.
-    let failed = swaps.last.as_ref().filter(|last| {
-        let broken = || snapshot.account(&last.to).is_some_and(|to| matches!(to.standing, Standing::Broken { .. }));
-        last.error.is_some() && !broken()
-    });
-    let ends = swaps.carried_through.into_iter().chain(failed.map(|last| last.ended));
-    let cooled = ends.map(|end| after(end, quota.reactivate_cooldown)).max().unwrap_or(now);
+    // What lies ahead was written by a clock that has been set back.
+    let end = snapshot.swaps.cooldown_from.filter(|end| *end <= now);
+    let cooled = end.map_or(now, |end| after(end, quota.reactivate_cooldown));
     let event = Event::Swap { from: from.name.clone(), event: SwapEvent::Begin { to: to.name.clone(), cause } };
     Some((cooled.max(earliest), event))
 }
@@ -93,7 +88,7 @@ fn swap(snapshot: &Snapshot, from: &Account, quota: &Quota, now: Timestamp) -> O
 #[must_use]
 pub fn hasty(snapshot: &Snapshot, quota: &Quota) -> Option<Event> {
     let swap = snapshot.swaps.current.as_ref().filter(|swap| swap.cause.is_person())?;
-    let last = snapshot.swaps.carried_through.filter(|end| swap.begun < after(*end, quota.reactivate_cooldown))?;
+    let last = snapshot.swaps.cooldown_from.filter(|end| swap.begun < after(*end, quota.reactivate_cooldown))?;
     let text = format!(
         "swap {} comes {} s after the one before, within the cooldown (quota.reactivate_cooldown): a person asked for it, so it \
          goes on",
@@ -110,8 +105,9 @@ fn proactive(snapshot: &Snapshot, from: &Account, to: &Account, quota: &Quota, n
     let fuller = to.usage.used_percent(now).is_some_and(|other| u32::from(other) >= limit);
     let quiet = snapshot.sessions.values().all(|session| match &session.phase {
         SessionPhase::Starting(incarnation) | SessionPhase::Up(incarnation) | SessionPhase::Ending(incarnation) => {
+            let watched = session.role == Role::Dedicated && session.attached > 0;
             let at_work = matches!(session.verdict.activity, Activity::Working | Activity::Waiting(_));
-            incarnation.account.as_ref() != Some(&from.name) || (session.task.is_none() && !at_work)
+            incarnation.account.as_ref() != Some(&from.name) || (session.task.is_none() && !at_work && !watched)
         }
         SessionPhase::Down | SessionPhase::Dead { .. } => true,
     });
@@ -228,8 +224,8 @@ mod tests {
             ended: at(ended),
             error: error.map(str::to_owned),
         };
-        let carried_through = error.is_none().then(|| at(ended));
-        Swaps { number: 1, last: Some(last), carried_through, ..Swaps::default() }
+        let cooldown_from = error.is_none().then(|| at(ended));
+        Swaps { number: 1, last: Some(last), cooldown_from, ..Swaps::default() }
     }
 
     fn target(decision: &Decision) -> Option<String> {
@@ -267,18 +263,14 @@ mod tests {
         let early = decide(&snapshot, &quota, at(399));
         assert_eq!((target(&early), early.wake), (None, Some(at(400))));
         assert_eq!(target(&decide(&snapshot, &quota, at(400))).as_deref(), Some("one"));
-        // Whatever failed may fail again at once, except that a broken target is known to be one.
-        let mut failed = swapped(100, "one", Some("the link can't be turned"));
-        snapshot.swaps = Arc::new(failed.clone());
-        assert_eq!(target(&decide(&snapshot, &quota, at(399))), None);
+        // One that failed because its target is broken is none to wait for.
+        snapshot.swaps = Arc::new(swapped(100, "one", Some("its home is not whole")));
         let broken = Standing::Broken { why: "its home is not whole".to_owned(), since: at(100), signal: None };
         Arc::make_mut(&mut snapshot.accounts)[0].standing = broken;
         assert_eq!(target(&decide(&snapshot, &quota, at(101))).as_deref(), Some("three"));
-        // The swap before the failed one is not forgotten.
-        failed.carried_through = Some(at(90));
-        snapshot.swaps = Arc::new(failed);
-        let early = decide(&snapshot, &quota, at(389));
-        assert_eq!((target(&early), early.wake), (None, Some(at(390))));
+        // A clock that was set back makes nobody wait for the time that it had shown.
+        snapshot.swaps = Arc::new(swapped(100, "two", None));
+        assert_eq!(target(&decide(&snapshot, &quota, at(50))).as_deref(), Some("three"));
     }
 
     #[test]

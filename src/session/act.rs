@@ -93,6 +93,7 @@ impl Job {
             workdir: program.workdir.clone(),
             resume: None,
             prompt: None,
+            own_args: true,
             task,
         };
         let opened = match self.tools.agents.launch(&request).await {
@@ -179,6 +180,7 @@ impl Job {
                     workdir: row.workdir.clone(),
                     resume: None,
                     prompt: None,
+                    own_args: true,
                     task: None,
                 };
                 let mut plan = match self.tools.agents.launch(&request).await {
@@ -242,12 +244,33 @@ impl Job {
         let pane = panes.iter().find(|pane| pane.id == incarnation.pane && pane.exit.is_none());
         // We started it ourselves with no shell around it: it is what the pane holds.
         let Some(pane) = pane.filter(|pane| pane.pid != incarnation.pid || self.session.spent) else { return Ok(true) };
-        if self.tools.agents.find(&incarnation.agent, pane.pid).await.is_some() {
-            return Ok(true);
-        }
         let of = incarnation.id.clone();
-        self.tell(SessionEvent::Found { of, pid: pane.pid, account: None, conversation: None }).await?;
-        Ok(false)
+        let topic = format!("session {}", self.session.name);
+        match self.tools.agents.find(&incarnation.agent, pane.pid).await {
+            Some(found) if found.pid != incarnation.pid => {
+                let (pid, account, conversation) = (found.pid, found.account, found.conversation);
+                self.tell(SessionEvent::Found { of, pid, account, conversation }).await?;
+                Ok(false)
+            }
+            Some(found) if !found.others.is_empty() => {
+                let problem = format!(
+                    "its agent does not move to the active account while other programs run beside it ({}): they would be \
+                     ended with it; it moves when they are gone",
+                    found.others.join(", ")
+                );
+                self.propose(vec![Event::Health { topic, problem: Some(problem.clone()) }]).await?;
+                Err(problem)
+            }
+            Some(_) => {
+                self.propose(vec![Event::Health { topic, problem: None }]).await?;
+                Ok(true)
+            }
+            None => {
+                self.propose(vec![Event::Health { topic, problem: None }]).await?;
+                self.tell(SessionEvent::Found { of, pid: pane.pid, account: None, conversation: None }).await?;
+                Ok(false)
+            }
+        }
     }
 
     /// Ends the program with its whole process tree. The owner refuses `Ending` for a dedicated session that isn't to go on with

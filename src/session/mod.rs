@@ -96,7 +96,8 @@ impl Sessions {
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
             let wake = self.start_jobs(&snapshot);
-            let sleep = wake.unwrap_or(Duration::from_secs(3600));
+            // Time may jump: the machine slept, or its clock was set.
+            let sleep = wake.unwrap_or(Duration::from_secs(3600)).min(self.tools.config.borrow().lifecycle.reconcile);
             tokio::select! {
                 biased;
                 changed = snapshots.changed() => if changed.is_err() { return },

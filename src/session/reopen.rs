@@ -7,15 +7,25 @@ use crate::{
     model::{
         ids::AccountName,
         session::{Incarnation, Resume, Role, SessionEvent},
-        task::Run,
+        snapshot::Under,
+        task::{Run, TaskEvent},
     },
-    ports::{AgentError, Cursor, Launch, LaunchRequest, Pane, TerminalError},
+    ports::{AgentError, Cursor, Launch, LaunchRequest, PASSED_ON, Pane, TerminalError},
 };
 
-/// Runs the words given to it, then leaves the person at a shell, as he was before.
-const THEN_SHELL: &str = r#""$@"; exec "${SHELL:-/bin/sh}" -l"#;
-/// Without a conversation there is nothing to run first.
-const ONLY_SHELL: &str = r#"exec "${SHELL:-/bin/sh}" -l"#;
+/// A script that runs the words given to it, then leaves the person at a shell, as he was before: what only the agent was to
+/// have is gone from it.
+fn then_shell(env: &[(String, String)]) -> String {
+    let names = env.iter().map(|(name, _)| name.as_str());
+    let own = names.filter(|name| !PASSED_ON.contains(name) && !name.starts_with("LC_"));
+    // Anything else can't be a shell's variable, and must not be its words.
+    let is_name = |name: &&str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let unset: String = own.filter(is_name).map(|name| format!("unset {name}; ")).collect();
+    format!(r#""$@"; {unset}exec "${{SHELL:-/bin/sh}}" -l"#)
+}
 
 impl Job {
     pub(super) async fn reopen(&self, resume: &Resume) -> Result<(), String> {
@@ -25,7 +35,11 @@ impl Job {
             let id = pane.incarnation.clone().unwrap_or_default();
             return self.is_open(resume, id, None, conversation, pane).await;
         }
-        let account = self.tools.live.snapshot().under(&resume.agent).usable().cloned();
+        let account = match self.tools.live.snapshot().under(&resume.agent) {
+            // It was usable a moment ago: what is to be done is decided anew.
+            Under::Blocked(_) if self.session.role == Role::Pool && resume.conversation.is_some() => return Ok(()),
+            under => under.name().cloned(),
+        };
         self.end_stray().await?;
         let request = self.resumed(resume, account.clone());
         let launch = match self.tools.agents.launch(&request).await {
@@ -91,8 +105,15 @@ impl Job {
             workdir: resume.workdir.clone(),
             resume: resume.conversation.clone(),
             prompt,
+            own_args: self.session.role == Role::Pool || self.starts_agent(),
             task: None,
         }
+    }
+
+    /// Whether the configuration says that this person's session starts an agent; else he started it himself, as he liked it.
+    fn starts_agent(&self) -> bool {
+        let config = self.tools.config.borrow();
+        config.pool.dedicated.iter().any(|row| row.name == self.session.name && row.agent.is_some())
     }
 
     /// A person's session leaves him at a shell when the agent ends; a pool session keeps its dead pane.
@@ -100,8 +121,10 @@ impl Job {
         if self.session.role == Role::Pool {
             return launch;
         }
-        let script = if resume.conversation.is_some() { THEN_SHELL } else { ONLY_SHELL };
-        let mut argv = vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned(), "sh".to_owned()];
+        if resume.conversation.is_none() {
+            return self.shell(launch.incarnation, launch.workdir);
+        }
+        let mut argv = vec!["/bin/sh".to_owned(), "-c".to_owned(), then_shell(&launch.env), "sh".to_owned()];
         argv.extend(launch.argv);
         Launch { argv, keep_dead: false, ..launch }
     }
@@ -114,8 +137,15 @@ impl Job {
             let text = self.tools.config.borrow().switcher.resume_text.clone();
             let text = self.tools.agents.as_prompt(&run.agent, text);
             let now = self.tools.clock.now();
-            self.put_into_box(incarnation, &text).await?;
-            self.sent(incarnation, &since(now), &text).await?;
+            let told = match self.put_into_box(incarnation, &text).await {
+                Ok(()) => self.sent(incarnation, &since(now), &text).await,
+                Err(why) => Err(why),
+            };
+            if let Err(why) = told {
+                let why = format!("its agent could not be told to go on: {why}");
+                let again = self.task_event(TaskEvent::TryAgain { run: run.id.clone(), why });
+                return self.propose(again.into_iter().collect()).await;
+            }
         }
         self.tell(SessionEvent::Resumed { of: incarnation.id.clone() }).await
     }

@@ -16,8 +16,12 @@ use crate::model::{
     task::Run,
 };
 
+/// How long the end of a turn that an idle agent has just told may take to become the end of its task.
+const ENDED_WITHIN: SignedDuration = SignedDuration::from_secs(2);
 /// Failed starts of a resumed conversation after which it is given up.
 pub const GIVE_UP_AFTER: u32 = 5;
+/// Shortest time between two starts of one conversation under one account, whatever the clock says of its limit.
+const AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(15);
 /// How long an agent that was given its prompt at the start may stand idle before the prompt is typed.
 const TAKES_WITHIN: SignedDuration = SignedDuration::from_secs(5);
 
@@ -38,7 +42,8 @@ pub fn onward(
             follows.then(|| at_rest_by(session, account.active_since, settings))?
         }
         // A person's session goes on by itself or by him.
-        Under::Account(_) => (limited && session.role == Role::Pool).then_some(now)?,
+        Under::Account(_) if !limited || session.role == Role::Dedicated => return None,
+        Under::Account(_) => incarnation.started.saturating_add(AGAIN_AFTER).unwrap_or(Timestamp::MAX),
         Under::NoAccount => limit_passes(session).filter(|_| session.role == Role::Pool)?,
     };
     Some(when(due, now, Step::Resume))
@@ -47,6 +52,10 @@ pub fn onward(
 /// When a session may be ended: at once when its agent does nothing, else when it has had its grace.
 fn at_rest_by(session: &Session, since: Timestamp, settings: &Settings<'_>) -> Timestamp {
     match session.verdict.activity {
+        // The end of a turn is on disk a moment after it is told.
+        Activity::Idle if session.task.is_some() => {
+            since.max(session.verdict.since.saturating_add(ENDED_WITHIN).unwrap_or(Timestamp::MAX))
+        }
         Activity::Idle | Activity::Limited | Activity::Waiting(_) | Activity::Stalled => since,
         Activity::Unknown | Activity::Working => after(since, settings.switcher.save_grace),
     }
@@ -106,7 +115,8 @@ pub fn going_on(
             Some(_) | None => Step::Nothing,
         },
         SessionPhase::Down => match under {
-            Under::Blocked(_) if resume.conversation.is_some() => Step::Nothing,
+            // A person is not left with a dead window: his agent comes back, and waits there.
+            Under::Blocked(_) if resume.conversation.is_some() && session.role == Role::Pool => Step::Nothing,
             Under::Blocked(_) | Under::NoAccount | Under::Account(_) => {
                 let at = session.start_after(settings.lifecycle.restart_first, settings.lifecycle.restart_max);
                 when(at, now, Step::Reopen(resume.clone()))

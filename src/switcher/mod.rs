@@ -87,7 +87,10 @@ impl Switcher {
                 Err(faults) => {
                     let why = faults.to_string();
                     let broken = AccountEvent::Broken { why: format!("its home is not whole: {why}"), signal: None };
-                    vec![tell(SwapEvent::Failed { why }), Event::Account(swap.to.clone(), broken)]
+                    let mut events = vec![tell(SwapEvent::Failed { why })];
+                    // One that is gone from the configuration is nobody's to blame.
+                    events.extend(snapshot.account(&swap.to).map(|to| Event::Account(to.name.clone(), broken)));
+                    events
                 }
             },
             SwapStep::Move => {

@@ -20,11 +20,11 @@ pub fn news(session: &Session, known: &Incarnation, pane: u32, found: Option<Fou
         // Nobody was found before. Or we started it ourselves, with no shell around it: it is there as long as its pane is,
         // whatever its process is called.
         None if known.pid == pane && !session.spent => return None,
-        None => Found { pid: pane, account: None, conversation: None },
+        None => Found { pid: pane, account: None, conversation: None, others: Vec::new() },
     };
-    let told = Found { pid: known.pid, account: known.account.clone(), conversation: known.conversation.clone() };
-    let Found { pid, account, conversation } = now.clone();
-    (now != told).then(|| SessionEvent::Found { of: known.id.clone(), pid, account, conversation })
+    let Found { pid, account, conversation, others: _ } = now;
+    let is_new = (pid, &account, &conversation) != (known.pid, &known.account, &known.conversation);
+    is_new.then(|| SessionEvent::Found { of: known.id.clone(), pid, account, conversation })
 }
 
 #[cfg(test)]
@@ -45,7 +45,7 @@ mod tests {
     }
 
     fn found(pid: u32, of: Option<AccountName>, conversation: Option<&str>) -> Found {
-        Found { pid, account: of, conversation: conversation.map(str::to_owned) }
+        Found { pid, account: of, conversation: conversation.map(str::to_owned), others: Vec::new() }
     }
 
     /// What is told of a session of which `known` was known, when `found` is found below pane process 10.
@@ -64,7 +64,9 @@ mod tests {
         };
         let session = Session { spent, ..Session::new(name, Role::Dedicated, Timestamp::UNIX_EPOCH) };
         match news(&session, &incarnation, 10, found)? {
-            SessionEvent::Found { pid, account, conversation, .. } => Some(Found { pid, account, conversation }),
+            SessionEvent::Found { pid, account, conversation, .. } => {
+                Some(Found { pid, account, conversation, others: Vec::new() })
+            }
             other => panic!("{other:?}"),
         }
     }

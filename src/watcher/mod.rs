@@ -384,7 +384,8 @@ impl Watcher {
             if !agents.tells_prompts(&incarnation.agent) {
                 history.assume_busy();
             }
-            let over = over(&history, run, agents.tells_turns(&incarnation.agent), now);
+            // What stands at its prompt because it was just resumed has not ended a turn.
+            let over = over(&history, run, agents.tells_turns(&incarnation.agent), now).filter(|_| !goes_on);
             if let Some(over) = over.filter(|_| recorded) {
                 let screen = watched.screens.plain.clone();
                 events.extend(self.ended(session, incarnation, run, over, screen).await);

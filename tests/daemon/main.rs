@@ -17,5 +17,7 @@ mod homes;
 mod moves;
 mod queue;
 mod restart;
+mod rights;
 mod sessions;
+mod standstill;
 mod verbs;

@@ -71,6 +71,26 @@ fn a_killed_daemon_leaves_the_queue_and_the_next_one_mounts_again() {
 }
 
 #[test]
+fn what_was_being_written_when_the_daemon_was_killed_has_no_writer_once_it_is_closed() {
+    let mut world = World::new();
+    let file = std::fs::OpenOptions::new().append(true).open(world.mnt().join("inbox/fix.md")).expect("open");
+    // Somebody stays in the mount, so the kernel keeps it.
+    let inside = std::fs::File::open(world.mnt()).expect("the mount");
+    world.server.kill().expect("killed");
+    world.server.wait().expect("waited");
+    drop(file);
+    let real = std::fs::File::open(world.real("inbox/fix.md")).expect("the real file");
+    // SAFETY: takes numbers only.
+    let lease = || unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&real), libc::F_SETLEASE, libc::F_RDLCK) };
+    let until = Instant::now() + Duration::from_secs(10);
+    while lease() != 0 {
+        assert!(Instant::now() < until, "the dead mount still counts as a writer");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(inside);
+}
+
+#[test]
 fn a_living_or_hung_daemon_is_not_disturbed() {
     let world = World::new();
     let options = world::options(world.dir.path());
@@ -113,6 +133,20 @@ fn places_that_can_not_be_a_mountpoint_are_refused_with_the_reason() {
     let error = mount(&options("strange"), dir.path()).expect_err("refused").to_string();
     nix::mount::umount(&strange).expect("unmounted");
     assert!(error.contains("tmpfs is mounted there"), "{error}");
+    std::fs::create_dir(dir.path().join("theirs")).expect("a directory");
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(dir.path().join("theirs"), Some(65534), None).expect("given away");
+        refused("theirs", "belongs to somebody else");
+    }
+    let below = dir.path().join("around/web/.agent-queue");
+    let queues = vec![(crate::picture::project("web"), below)];
+    let error = mount(&claude_failover::fs::Options { queues, ..options("around") }, dir.path()).expect_err("refused");
+    assert!(error.to_string().contains("would lie below it"), "{error}");
+    // One that is missing is made, with what leads to it, for its owner only.
+    mount(&options("not/there/yet"), dir.path()).expect("mounted");
+    for made in ["not", "not/there", "not/there/yet"] {
+        assert_eq!(std::fs::metadata(dir.path().join(made)).expect(made).permissions().mode() & 0o777, 0o700);
+    }
     let log_below =
         claude_failover::fs::Options { events_log: dir.path().join("a/state/events.jsonl"), ..options("a") };
     std::fs::create_dir_all(dir.path().join("a/state")).expect("directories");

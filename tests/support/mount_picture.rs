@@ -203,7 +203,7 @@ fn swaps() -> Swaps {
             since: at(6),
         }),
         last: Some(Swapped { number: 2, from, to, cause, begun: at(1), ended: at(2), error: Some(hostile()) }),
-        carried_through: None,
+        cooldown_from: None,
         partial: Some(Partial { swap: 2, why: hostile(), since: at(2) }),
     }
 }

@@ -1,0 +1,116 @@
+//! What stands still, and ends of every kind: each leaves a clear state, and nobody waits without end.
+
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+};
+
+use crate::world::{Setup, World};
+
+fn bash(world: &World, script: &str) -> Child {
+    let mut command = Command::new("bash");
+    command.args(["-c", script]).env("MNT", world.mount("")).stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("bash")
+}
+
+#[test]
+fn with_tmux_stopped_verbs_answer_in_time_and_the_mount_all_the_while() {
+    let world = World::start(&Setup::agents(2).more("control: {reply_within: 500ms}\n"));
+    for n in [11, 12] {
+        world.until_word(&format!("sessions/pool-{n}/state"), "idle");
+    }
+    let pid = world.tmux(&["display-message", "-p", "#{pid}"]).trim().to_owned();
+    world.ok(&format!("kill -STOP {pid}"));
+    let files =
+        ["sessions/pool-11/keys", "sessions/pool-12/keys", "sessions/pool-11/control", "sessions/pool-12/control"];
+    let writers: Vec<Child> = (0..20)
+        .map(|n| {
+            let (file, verb) = (files[n % 4], if n % 4 < 2 { "Left" } else { "undrain" });
+            bash(&world, &format!("timeout -k 1 40 bash -c 'echo {verb} > $MNT/{file}'"))
+        })
+        .collect();
+    world.ok("timeout 15 cat $MNT/status $MNT/sessions/*/pane $MNT/control > /dev/null");
+    world.ok("timeout 15 bash -c 'echo later > $MNT/inbox/a.md; mv $MNT/inbox/a.md $MNT/drafts/; mv $MNT/drafts/a.md $MNT/inbox/'");
+    for mut writer in writers {
+        let code = writer.wait().expect("ended").code();
+        assert!(matches!(code, Some(0 | 1)), "answered in time, with an error or none: {code:?}");
+    }
+    world.ok(&format!("kill -CONT {pid}"));
+    world.result("done/a.md");
+}
+
+#[test]
+fn a_daemon_that_ends_leaves_a_busy_mount_and_nobody_waits() {
+    let mut world = World::start(&Setup::agents(1));
+    world.submit("a", "say it\n");
+    world.result("done/a.md");
+    let poller =
+        "import select\nf=open('events');f.read();p=select.poll();p.register(f)\nwhile True: p.poll(1000); f.read()";
+    let mut busy = [
+        bash(&world, "cd $MNT/inbox && exec sleep 600"),
+        bash(&world, "exec 5< $MNT/done/a.md 6>> $MNT/drafts/open.md && exec sleep 600"),
+        bash(&world, "cd $MNT && exec tail -f events"),
+        bash(&world, &format!("cd $MNT && exec timeout 60 python3 -c \"{poller}\"")),
+    ];
+    world.until("the file to be open", || world.queue("drafts/open.md").exists());
+    assert_eq!(world.stop_daemon(), Some(0));
+    assert!(fs::read_dir(world.mount("")).expect("the mountpoint").next().is_none(), "still mounted");
+    // The poller learns that its file is gone instead of waiting.
+    assert!(!busy[3].wait().expect("ended").success());
+    world.ok("echo x > web/.agent-queue/drafts/b.md && cat web/.agent-queue/done/a.md > /dev/null");
+    world.run();
+    world.ok("mv $MNT/drafts/b.md $MNT/inbox/");
+    world.result("done/b.md");
+    for program in &mut busy {
+        let _ = program.kill();
+        program.wait().expect("ended");
+    }
+}
+
+#[test]
+fn after_a_kill_the_queue_is_usable_at_once_and_the_dead_mount_goes() {
+    let mut world = World::start(&Setup::agents(1));
+    let mut inside = bash(&world, "cd $MNT/inbox && exec sleep 600");
+    let mut poller = bash(
+        &world,
+        "cd $MNT && exec timeout 60 python3 -c \"import select\nf=open('events');f.read();p=select.poll();p.register(f)\nwhile True: p.poll(1000); f.read()\"",
+    );
+    world.ok("echo pause > $MNT/control; echo one > $MNT/inbox/one.md");
+    world.kill_daemon();
+    assert!(!world.sh("timeout 10 ls $MNT").status.success(), "a dead mount says so");
+    world.ok("timeout 10 bash -c 'cat web/.agent-queue/inbox/one.md && echo two > web/.agent-queue/inbox/two.md'");
+    assert!(!poller.wait().expect("ended").success(), "a poller is told");
+    world.run();
+    world.ok("echo resume > $MNT/control");
+    for id in ["one", "two"] {
+        world.result(&format!("done/{id}.md"));
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let here = world.path("mnt").display().to_string();
+    assert_eq!(mounts.lines().filter(|line| line.split(' ').nth(4) == Some(&here)).count(), 1);
+    // By hand, it goes too.
+    world.kill_daemon();
+    let unmount = format!("{} unmount --mount $MNT", crate::world::program().display());
+    world.ok(&unmount);
+    world.ok(&unmount);
+    assert!(fs::read_dir(world.mount("")).expect("the mountpoint").next().is_none());
+    inside.kill().expect("killed");
+    inside.wait().expect("ended");
+}
+
+#[test]
+fn a_second_daemon_on_the_same_mountpoint_refuses_and_disturbs_nothing() {
+    let world = World::start(&Setup::agents(1));
+    let out = Command::new(crate::world::program())
+        .args(["run", "--foreground", "--config"])
+        .arg(world.path("config.yaml"))
+        .env("STATE_DIRECTORY", world.path("other-state"))
+        .env("HOME", world.path("home"))
+        .output()
+        .expect("ran");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("another process that still answers"), "{said}");
+    world.submit("a", "and on\n");
+    world.result("done/a.md");
+}
