@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::world::{Override, World};
@@ -16,6 +16,9 @@ use crate::model::{
     swap::{self, SwapRefusal, Swaps},
     task::{Ending, Filing, Origin, Phase, Run, Task, TaskSpec, TextFacts},
 };
+
+/// How long an end that was begun in a person's session is finished by a later daemon without another look.
+const BEGUN_JUST_NOW: SignedDuration = SignedDuration::from_mins(2);
 
 /// Rises with every change of the format that an older daemon can't read.
 const VERSION: u32 = 1;
@@ -155,10 +158,12 @@ pub(super) fn render(world: &World) -> Vec<u8> {
     serde_json::to_vec_pretty(&state).unwrap_or_default()
 }
 
-/// A person may have gone on in his session since an earlier daemon began to end something there: it is looked at anew.
-fn as_found(role: Role, phase: SessionPhase) -> SessionPhase {
+/// What an earlier daemon began to end in a person's session is ended when that was just now. Later he may have gone on there:
+/// what runs is looked at anew.
+fn as_found(role: Role, resume: Option<&Resume>, phase: SessionPhase, now: Timestamp) -> SessionPhase {
+    let just_now = resume.is_some_and(|resume| now.duration_since(resume.since) < BEGUN_JUST_NOW);
     match (role, phase) {
-        (Role::Dedicated, SessionPhase::Ending(incarnation)) => SessionPhase::Up(incarnation),
+        (Role::Dedicated, SessionPhase::Ending(incarnation)) if !just_now => SessionPhase::Up(incarnation),
         (_, phase) => phase,
     }
 }
@@ -226,7 +231,7 @@ pub fn load(
     restore_accounts(Arc::make_mut(&mut world.snapshot.accounts).as_mut_slice(), state.accounts);
     for saved in state.sessions {
         let session = Session {
-            phase: as_found(saved.role, saved.phase),
+            phase: as_found(saved.role, saved.resume.as_ref(), saved.phase, now),
             drained: saved.drained,
             spent: saved.spent,
             failures: saved.failures,
