@@ -3,7 +3,7 @@
 //! In: one JSON object on stdin. Out: exactly one line appended to the session's hook log.
 //! It owns nothing. It never fails the agent (the exit status is 0 whatever happens; 2 would block the agent's turn), never writes to
 //! stdout (agents feed a hook's stdout to the model) and never takes longer than [`LIMIT`]. As a status line
-//! ([`status_line`]) it prints what the person's own one would.
+//! (`status_line`) it prints what the person's own one would.
 
 mod status_line;
 

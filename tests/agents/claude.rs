@@ -88,7 +88,7 @@ fn claude_s_weekly_limit_parks_the_task() {
 fn claude_tells_what_is_used_of_its_account() {
     let Some(stage) = Stage::set(Play { subscription: true, ..Play::new(ME) }) else { return };
     let own = r#"{"statusLine": {"type": "command", "command": "grep -o '.session_id' | sed 's/.*/MINE/'"}}"#;
-    fs::write(stage.world.path("account/settings.json"), own).expect("the person's settings");
+    fs::write(stage.world.path("account-one/settings.json"), own).expect("the person's settings");
     // It is told with an answer, but the agent of a task that is done is ended at once: only a second answer gives it time.
     stage.world.submit("a", "RUN: sleep 2\n");
     stage.until("the person's own status line", |s| s.word("pane").contains("MINE"));

@@ -13,7 +13,12 @@ fn a_bad_verb_fails_where_the_writer_stands_and_is_quoted() {
     assert!(String::from_utf8_lossy(&out.stderr).contains("Invalid argument"));
     assert!(world.read("control").expect("control").contains("explode"));
     assert!(!world.sh("echo cancel nothing > $MNT/control").status.success());
-    assert!(!world.sh("printf 'pause\\nexplode\\n' | dd of=$MNT/control bs=4096 2>/dev/null").status.success());
+    assert!(
+        !world
+            .sh("printf 'pause\\nexplode\\n' | dd of=$MNT/control bs=4096 iflag=fullblock 2>/dev/null")
+            .status
+            .success()
+    );
     assert_eq!(world.status()["paused"], false, "nothing of a refused write is done");
 }
 
