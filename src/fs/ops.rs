@@ -272,9 +272,13 @@ impl Ops {
         match self.key(number)? {
             Key::Spot(spot) => self.spot_attr(number, &spot),
             Key::Dir(..) | Key::File(_) => {
-                let file = self.real_file(number, OFlag::O_PATH)?;
-                let meta = file.metadata().map_err(|error| FsError::io("stat", &error))?;
-                Ok(real_attr(number, &meta))
+                // What is open needs no further descriptor: an open that made a file must not fail after it.
+                let open = lock(&self.nodes).any_open(number);
+                let meta = match open {
+                    Some(open) => open.file.metadata(),
+                    None => self.real_file(number, OFlag::O_PATH)?.metadata(),
+                };
+                Ok(real_attr(number, &meta.map_err(|error| FsError::io("stat", &error))?))
             }
         }
     }

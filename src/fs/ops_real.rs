@@ -244,8 +244,16 @@ impl Ops {
             return self.getattr(number, handle);
         }
         let open = handle.and_then(|handle| self.handle(handle).ok());
-        let file = self.real_file(number, OFlag::O_PATH)?;
-        let path = proc_path(&file);
+        let any_open = lock(&self.nodes).any_open(number);
+        let found;
+        let file = match &any_open {
+            Some(open) => &open.file,
+            None => {
+                found = self.real_file(number, OFlag::O_PATH)?;
+                &found
+            }
+        };
+        let path = proc_path(file);
         if let Some(size) = set.size {
             let system = |error: std::io::Error| FsError::io("truncate", &error);
             match open.as_deref() {
@@ -266,7 +274,7 @@ impl Ops {
         }
         if set.uid.is_some() || set.gid.is_some() {
             let (uid, gid) = (set.uid.map(Uid::from_raw), set.gid.map(Gid::from_raw));
-            fchownat(&file, "", uid, gid, AtFlags::AT_EMPTY_PATH).map_err(|errno| FsError::system("chown", errno))?;
+            fchownat(file, "", uid, gid, AtFlags::AT_EMPTY_PATH).map_err(|errno| FsError::system("chown", errno))?;
         }
         if let Some(mode) = set.mode {
             let mode = std::fs::Permissions::from_mode(mode & 0o7777);

@@ -216,6 +216,12 @@ fn no_more_descriptors() {
     assert_eq!(full.raw_os_error(), Some(libc::EMFILE), "{full}");
     refuses(&world, "echo more > $MNT/inbox/more.md", "Too many open files");
     is_told(&world, "Too many open files");
+    // With one, two, three descriptors a create succeeds or fails, never both.
+    for n in 0..4 {
+        held.pop();
+        let out = world.sh(&format!("echo more > $MNT/drafts/made-{n}"));
+        assert_eq!(out.status.success(), world.path(&format!("web/.agent-queue/drafts/made-{n}")).exists(), "{out:?}");
+    }
     limit(&world, libc::RLIMIT_NOFILE, Some(before));
     drop(held);
     recovers(&world);
