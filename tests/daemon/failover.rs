@@ -88,7 +88,8 @@ fn when_all_are_at_their_limit_the_task_waits_for_the_first_reset() {
     for name in ["one", "two"] {
         world.until(&format!("{name} to be out"), || account(&world, name, "state") == "limited");
     }
-    assert!(world.read("health").expect("health").contains("none can be used"), "{}", world.word("health"));
+    // It follows the accounts by a step.
+    world.until("health to tell", || world.word("health").contains("none can be used"));
     world.until_word("sessions/pool-11/state", "limited");
     assert_eq!(world.word("tasks/a/state"), "working", "parked, not given back");
     world.submit("b", "waits\n");
