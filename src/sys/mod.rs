@@ -4,6 +4,7 @@ pub mod clock;
 pub mod dirs;
 pub mod disk;
 pub mod homes;
+pub mod http;
 pub mod lock;
 pub mod process;
 pub mod shared;
