@@ -11,6 +11,7 @@ use super::{
     error::{LoadError, Place, Problem, Problems},
     homes, node,
     paths::{self, Lookup},
+    providers,
     schema::{AgentKind, CLAUDE_LINK, Config, SHARED_ROOT, default_agents},
 };
 use crate::model::ids::{AgentName, SessionName};
@@ -192,6 +193,7 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
     }
 
     homes::meaning(config, &mut wrong);
+    providers::meaning(config, &mut wrong);
 
     let life = &config.lifecycle;
     if life.restart_first > life.restart_max {

@@ -8,6 +8,7 @@ mod homes;
 pub mod load;
 mod node;
 pub mod paths;
+mod providers;
 mod rows;
 mod schema;
 mod units;
@@ -16,6 +17,7 @@ mod values;
 pub use error::{LoadError, Place, Problem, Problems};
 pub use homes::SharedLink;
 pub use load::{Loaded, Places, load, parse};
+pub use providers::{Auto, CLAUDE_CODE, Delegation, LOCAL, Price, Provider, ProviderKind};
 pub use schema::{
     Account, Agent, AgentKind, Autonomous, Config, Control, Dedicated, Dispatcher, Lifecycle, Mount, Pool, Project,
     Quota, Shared, Switcher, Tmux, Watcher,
