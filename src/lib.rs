@@ -7,6 +7,7 @@ pub mod cli;
 pub mod command_agent;
 pub mod config;
 pub mod daemon;
+pub mod delegate;
 pub mod demo_agent;
 pub mod dispatcher;
 pub mod fake;

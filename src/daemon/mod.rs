@@ -1,5 +1,6 @@
 //! The root: everything put together.
 
+mod absent;
 mod backend;
 pub mod demo;
 pub mod main;

@@ -138,6 +138,7 @@ impl Daemon {
             queue: queue.clone(),
             state: Arc::new(state.clone()),
             homes: Arc::new(homes.clone()),
+            providers: Arc::new(super::absent::Absent),
             new_id: Arc::new(|| uuid::Uuid::new_v4().to_string()),
         };
         let (config, receiver) = watch::channel(Arc::new(config));

@@ -8,6 +8,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     config::Config,
+    delegate::{self, Delegate},
     dispatcher::Dispatcher,
     live::{Live, World},
     model::{
@@ -15,7 +16,7 @@ use crate::{
         session::{Role, Session},
         task::{Ending, Filing, Phase, Status, Task, Work},
     },
-    ports::{Agents, Clock, Homes, QueueStore, StateStore, Terminal},
+    ports::{Agents, Clock, Homes, Providers, QueueStore, StateStore, Terminal},
     queue::Queue,
     quota::Quota,
     session::{Sessions, Tools},
@@ -32,6 +33,7 @@ pub struct Ports {
     pub queue: Arc<dyn QueueStore>,
     pub state: Arc<dyn StateStore>,
     pub homes: Arc<dyn Homes>,
+    pub providers: Arc<dyn Providers>,
     /// Makes ids that never come twice.
     pub new_id: Arc<dyn Fn() -> String + Send + Sync>,
 }
@@ -96,6 +98,15 @@ impl Services {
             config: config.clone(),
         };
         tasks.spawn(quota.run());
+        let delegate = Delegate::new(delegate::Tools {
+            live: live.clone(),
+            providers: ports.providers.clone(),
+            store: ports.queue.clone(),
+            state: ports.state.clone(),
+            clock: ports.clock.clone(),
+            config: config.clone(),
+        });
+        tasks.spawn(delegate.run());
         let switcher = Switcher { live: live.clone(), homes: ports.homes.clone(), clock: ports.clock.clone() };
         tasks.spawn(switcher.run());
         Self { live, tasks: tokio::sync::Mutex::new(tasks) }

@@ -6,6 +6,7 @@ mod agents;
 mod disk;
 mod homes;
 mod program;
+mod providers;
 mod rng;
 mod script;
 mod state;
@@ -29,6 +30,7 @@ pub use self::{
     disk::File,
     homes::{FakeAccount, Strike},
     program::{Program, State},
+    providers::{FakeJob, FakeProvider},
     rng::Rng,
     script::{Beat, Script},
     talk::Conversation,
@@ -36,7 +38,7 @@ pub use self::{
 };
 use crate::{
     model::{
-        ids::{AccountName, ProjectName, SessionName, TaskId},
+        ids::{AccountName, ProjectName, ProviderName, SessionName, TaskId},
         swap::Swapped,
     },
     ports::{Clock, LaunchRequest, QueueDir, TerminalHint},
@@ -151,6 +153,7 @@ pub struct Inner {
     pub asked_to_type: BTreeSet<SessionName>,
     /// The accounts as they really are.
     pub accounts: BTreeMap<AccountName, FakeAccount>,
+    pub providers: BTreeMap<ProviderName, FakeProvider>,
     /// Where the operator's link leads.
     pub link: Option<AccountName>,
     /// What agents have on disk.
@@ -232,6 +235,7 @@ impl FakeWorld {
             pool: BTreeSet::new(),
             asked_to_type: BTreeSet::new(),
             accounts: BTreeMap::new(),
+            providers: BTreeMap::new(),
             link: None,
             conversations: BTreeMap::new(),
             completed: BTreeSet::new(),

@@ -585,13 +585,17 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
                 _ => Ok(Same),
             },
             E::Priority(_) | E::Wish(Wish::Here) => Ok(Same),
+            // Nobody takes care of a job that a script began.
+            E::Delegated(job) => match hold {
+                Hold::OutsideClaim(_) => Ok(Now(Phase::Delegated(job.clone()))),
+                _ => not_now(),
+            },
             E::Claimed(_)
             | E::Unclaimed { .. }
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
             | E::Paused { .. }
-            | E::Delegated(_)
             | E::Submitted { .. }
             | E::Output { .. }
             | E::RefusedBy { .. }

@@ -100,6 +100,7 @@ pub fn ports(world: &Arc<FakeWorld>) -> Ports {
         queue: world.clone(),
         state: world.clone(),
         homes: world.clone(),
+        providers: world.clone(),
         new_id: Arc::new(move || format!("n{}", ids.with(Inner::number))),
     }
 }
