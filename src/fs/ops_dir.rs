@@ -75,11 +75,21 @@ impl Ops {
         offset: u64,
         mut add: impl FnMut(u64, &OsStr, Option<Attr>) -> bool,
     ) -> Result<(), FsError> {
+        // Found once for all of its entries.
+        let dir = if let Handle::RealDir { number, .. } = &*self.handle(handle)? {
+            Some(self.real_dir(*number)?)
+        } else {
+            None
+        };
         self.readdir(handle, offset, |_, next, _, name| {
             if name == "." || name == ".." {
                 return add(next, name, None);
             }
-            let Ok(attr) = self.lookup(parent, name) else { return false };
+            let found = match &dir {
+                Some(dir) => self.lookup_in(dir, name),
+                None => self.lookup(parent, name),
+            };
+            let Ok(attr) = found else { return false };
             let full = add(next, name, Some(attr));
             if full {
                 self.forget(attr.number, 1);
