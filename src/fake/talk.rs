@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use super::{
     Beat, Inner,
-    program::{Kind, Program, State},
+    program::{Due, Kind, Program, State},
 };
 use crate::{
     model::{
@@ -76,8 +76,12 @@ impl Inner {
         true
     }
 
-    /// Its account has just been struck.
+    /// Its account has just been struck. What still waits for its hook has asked for nothing yet: it learns of it when it begins.
     pub(super) fn struck(&mut self, pid: u32) {
+        let in_hook = |due: &Due| matches!(due, Due::Told(of, _, Source::Hook) if *of == pid);
+        if self.due.values().any(in_hook) {
+            return;
+        }
         let Some(program) = self.programs.get(&pid).filter(|program| program.state == State::Working) else { return };
         if let Some(failure) = self.out(program.account.as_ref()) {
             self.stopped(pid, failure);
