@@ -40,12 +40,16 @@ pub(super) fn banner(failure: &Failure) -> String {
     match failure {
         Failure::Limit(Limit { resets_at: Some(at), .. }) => format!("\nlimit {}", at.as_second()),
         Failure::Limit(Limit { resets_at: None, .. }) => "\nlimit".to_owned(),
-        Failure::Login | Failure::Server | Failure::Request | Failure::Unknown => String::new(),
+        Failure::Login => "\nlogin".to_owned(),
+        Failure::Server | Failure::Request | Failure::Unknown => String::new(),
     }
 }
 
 /// Reads `banner`.
 pub(super) fn read_banner(line: &str) -> Option<Failure> {
+    if line == "login" {
+        return Some(Failure::Login);
+    }
     let rest = line.strip_prefix("limit")?;
     let resets_at = rest.trim().parse().ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
     Some(Failure::Limit(Limit { kind: LimitKind::FiveHour, resets_at }))
