@@ -339,7 +339,7 @@ fn swaps() -> String {
     let at = |step| {
         let (from, to) = (name("a"), name("b"));
         let cause = Cause::Out { why: "w".into() };
-        let current = Some(Swap { number: 1, from, to, cause, begun: now(), step, since: now() });
+        let current = Some(Swap { number: 1, from, to, cause, begun: now(), cooldown_from: None, step, since: now() });
         Swaps { number: 1, current, ..Swaps::default() }
     };
     let partial = Some(Partial { swap: 1, why: "w".into(), since: now() });
