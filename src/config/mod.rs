@@ -20,4 +20,4 @@ pub use schema::{
     Account, Agent, AgentKind, Autonomous, Config, Control, Dedicated, Dispatcher, Lifecycle, Mount, Pool, Project,
     Quota, Shared, Switcher, Tmux, Watcher,
 };
-pub use units::{Bytes, Env, MASK, Secret, Size, Socket, looks_secret};
+pub use units::{Bytes, Env, FromEnv, FromFile, MASK, Secret, Size, Socket, looks_secret, secret_of};
