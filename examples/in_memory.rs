@@ -53,6 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             queue: world.clone(),
             state: world.clone(),
             homes: world.clone(),
+            notifier: world.clone(),
             new_id: Arc::new(move || format!("id-{}", ids.with(claude_failover::fake::Inner::number))),
         };
         let projects =

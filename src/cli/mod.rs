@@ -23,6 +23,7 @@ pub use exit::{Exit, Failure};
 
 use crate::{
     config::{Config, paths::Lookup},
+    model::notice::Channel,
     ports::HomesReport,
 };
 
@@ -33,6 +34,8 @@ pub struct Io<'a> {
     pub env: Lookup<'a>,
     /// Looks at the homes of all accounts and, when told so, makes what is missing. Given, because a face touches no edge.
     pub homes: &'a dyn Fn(&Config, bool) -> HomesReport,
+    /// Sends a test notice through every configured channel. Given for the same reason.
+    pub notify: &'a dyn Fn(&Config) -> Vec<(Channel, Result<(), String>)>,
     /// `out` is a terminal: colours, widths and escapes matter.
     pub terminal: bool,
     /// `err` is one: progress may be shown.

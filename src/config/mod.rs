@@ -7,6 +7,7 @@ pub mod error;
 mod homes;
 pub mod load;
 mod node;
+mod notifications;
 pub mod paths;
 mod rows;
 mod schema;
@@ -16,6 +17,7 @@ mod values;
 pub use error::{LoadError, Place, Problem, Problems};
 pub use homes::SharedLink;
 pub use load::{Loaded, Places, load, parse};
+pub use notifications::{Notifications, Resend, Telegram, Template, Webhook};
 pub use schema::{
     Account, Agent, AgentKind, Autonomous, Config, Control, Dedicated, Dispatcher, Lifecycle, Mount, Pool, Project,
     Quota, Shared, Switcher, Tmux, Watcher,

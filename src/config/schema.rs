@@ -8,13 +8,14 @@ use serde::Serializer;
 use super::{
     decode::{Context, Setting, scalar},
     node::Node,
+    notifications::Notifications,
     rows::{row, section},
     units::{Bytes, Env, Size, Socket},
 };
 use crate::model::ids::{AccountName, AgentName, ProjectName, SessionName};
 
 /// Keys that other versions know.
-const LATER: &[&str] = &["providers", "api", "notifications", "janitor"];
+const LATER: &[&str] = &["providers", "api", "janitor"];
 
 /// Defaults that begin at the home directory, which only the reader of a file knows.
 pub(super) const CLAUDE_LINK: &str = "~/.claude";
@@ -43,6 +44,7 @@ section! {
         tmux: Tmux = Tmux::default();
         mount: Mount = Mount::default();
         control: Control = Control::default();
+        notifications: Notifications = Notifications::default();
     } later LATER
 }
 

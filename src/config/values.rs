@@ -165,7 +165,6 @@ impl Setting for FromFile {
 }
 
 /// Complains when both of `X_env` and `X_file` are given, or neither and one is needed. `at` is the mapping's path.
-#[allow(dead_code, reason = "sections with a key use it")]
 pub(super) fn one_secret(
     at: &str,
     name: &str,

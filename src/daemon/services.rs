@@ -15,7 +15,8 @@ use crate::{
         session::{Role, Session},
         task::{Ending, Filing, Phase, Status, Task},
     },
-    ports::{Agents, Clock, Homes, QueueStore, StateStore, Terminal},
+    notify::Notices,
+    ports::{Agents, Clock, Homes, Notifier, QueueStore, StateStore, Terminal},
     queue::Queue,
     quota::Quota,
     session::{Sessions, Tools},
@@ -32,6 +33,7 @@ pub struct Ports {
     pub queue: Arc<dyn QueueStore>,
     pub state: Arc<dyn StateStore>,
     pub homes: Arc<dyn Homes>,
+    pub notifier: Arc<dyn Notifier>,
     /// Makes ids that never come twice.
     pub new_id: Arc<dyn Fn() -> String + Send + Sync>,
 }
@@ -99,6 +101,13 @@ impl Services {
         tasks.spawn(quota.run());
         let switcher = Switcher { live: live.clone(), homes: ports.homes.clone(), clock: ports.clock.clone() };
         tasks.spawn(switcher.run());
+        let notices = Notices {
+            live: live.clone(),
+            notifier: ports.notifier.clone(),
+            clock: ports.clock.clone(),
+            config: config.clone(),
+        };
+        tasks.spawn(notices.run());
         Self { live, tasks: tokio::sync::Mutex::new(tasks) }
     }
 

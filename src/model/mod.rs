@@ -8,6 +8,7 @@ pub mod evidence;
 pub mod ids;
 pub mod limit;
 pub mod marker;
+pub mod notice;
 pub mod reset;
 pub mod result;
 pub mod session;
