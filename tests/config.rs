@@ -262,7 +262,10 @@ fn notifications_say_what_is_wrong_with_them() {
         &["nobody stands here", "the address holds a secret"],
     );
     refused("notifications: {webhook: {}}\n", &["`url`, `url_env` or `url_file` is missing"]);
-    refused("notifications: {webhook: {url: 'ftp://x/y', template: '{{ title'}}\n", &["must begin with https://", "can't be read"]);
+    refused(
+        "notifications: {webhook: {url: 'ftp://x/y', template: '{{ title'}}\n",
+        &["must begin with https://", "can't be read"],
+    );
     refused("notifications: {webhook: {url: 'http://x/y', key_env: MY_TOKEN}}\n", &["a key would go unencrypted"]);
 }
 

@@ -135,6 +135,7 @@ fn standing(snapshot: &Snapshot, silent_after: Duration, now: Timestamp) -> BTre
         all.extend(waiting(session));
         all.extend(silent(session, silent_after, now));
     }
+    // Providers without credit (`NoticeKind::Credit`, incident `credit NAME`) go here.
     all.extend(degraded(snapshot, now));
     all.into_iter().map(|notice| (notice.incident.clone(), notice)).collect()
 }

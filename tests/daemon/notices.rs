@@ -130,7 +130,7 @@ fn a_receiver_that_hangs_holds_nothing_up_and_gets_its_notice_later() {
     for n in 0..10 {
         world.result(&format!("done/t{n}.md"));
     }
-    assert_eq!(receiver.came(), 1, "all was done while the first notice still hung");
+    assert!(receiver.of_kind("swap").is_empty(), "all was done while the first notice still hung");
     receiver.set(Mood::Takes);
     world.until("both notices after all", || {
         receiver.of_kind("limit").len() >= 2 && receiver.of_kind("swap").len() == 1

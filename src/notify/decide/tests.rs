@@ -177,7 +177,10 @@ fn all_accounts_out_is_told_with_its_end() {
     world.standing(1, limited(3));
     let told: Vec<Notice> = world.look(4);
     assert_eq!(told.iter().map(|notice| notice.kind.name()).collect::<Vec<_>>(), ["all-out", "limit"]);
-    assert!(told[0].text.contains("one limited, two limited") && told[0].text.contains("is tried again at"), "{told:?}");
+    assert!(
+        told[0].text.contains("one limited, two limited") && told[0].text.contains("is tried again at"),
+        "{told:?}"
+    );
     world.standing(1, Standing::Usable);
     let over = world.look(60).remove(0);
     assert_eq!((over.over, over.title.as_str()), (true, "Over: No account of claude can be used"));

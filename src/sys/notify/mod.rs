@@ -80,7 +80,11 @@ async fn post(
 ) -> Result<(), NoticeError> {
     let temporary = |why: String, after| NoticeError::Temporary { why: scrub(&why, secrets), after };
     let sent = request.timeout(ANSWERS_WITHIN).send().await;
-    let mut response = sent.map_err(|error| temporary(format!("no answer: {}", words(error)), None))?;
+    let mut response = sent.map_err(|error| match error.is_builder() {
+        // A key with a line break in it, say.
+        true => permanent(scrub(&format!("it can't be asked: {}", words(error)), secrets)),
+        false => temporary(format!("no answer: {}", words(error)), None),
+    })?;
     let status = response.status();
     let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let mut body = Vec::new();
