@@ -92,12 +92,12 @@ impl Inner {
         }
         let Ok(Saved { notices }) = serde_json::from_slice(state) else { return };
         for known in self.delivered.iter_mut().filter(|known| !known.saved) {
-            let waits = |told: &Told| {
-                told.notice.incident == known.notice.incident
-                    && told.notice.over == known.notice.over
-                    && told.to.contains(&known.channel)
+            let told = notices.iter().find(|told| told.notice.incident == known.notice.incident);
+            known.saved = match told {
+                // Forgotten, which is what has been delivered to all.
+                None => true,
+                Some(told) => told.notice.at == known.notice.at && !told.to.contains(&known.channel),
             };
-            known.saved = !notices.iter().any(waits);
         }
     }
 }

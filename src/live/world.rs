@@ -167,8 +167,8 @@ impl World {
             NoticeEvent::Told(told) => {
                 notices.insert(told.notice.incident.clone(), Arc::new(told.clone()));
             }
-            NoticeEvent::Sent { incident, over, channel } => {
-                let Some(told) = notices.get(incident).filter(|told| told.notice.over == *over).cloned() else {
+            NoticeEvent::Sent { incident, at, channel } => {
+                let Some(told) = notices.get(incident).filter(|told| told.notice.at == *at).cloned() else {
                     return;
                 };
                 let to = told.to.iter().copied().filter(|other| other != channel).collect();

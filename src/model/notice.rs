@@ -150,8 +150,8 @@ pub struct Told {
 pub enum NoticeEvent {
     /// It is to be told to these channels; to none, when it only has to be remembered as told.
     Told(Told),
-    /// A channel has it, or was given up.
-    Sent { incident: String, over: bool, channel: Channel },
+    /// A channel has the notice of that time, or was given up.
+    Sent { incident: String, at: Timestamp, channel: Channel },
     /// The incident is no more.
     Forgotten { incident: String },
 }

@@ -95,8 +95,8 @@ impl Line {
 
     /// Has it saved that this channel has the notice; `false` when the owner has stopped.
     async fn settle(&self, notice: &Notice) -> bool {
-        let (incident, over) = (notice.incident.clone(), notice.over);
-        let sent = Event::Notice(NoticeEvent::Sent { incident, over, channel: self.channel });
+        let sent = NoticeEvent::Sent { incident: notice.incident.clone(), at: notice.at, channel: self.channel };
+        let sent = Event::Notice(sent);
         loop {
             match self.live.propose(vec![sent.clone()]).await {
                 Ok(()) => return true,

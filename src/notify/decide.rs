@@ -105,7 +105,7 @@ pub fn decide(
         let gone = told.to.iter().filter(|channel| !channels.contains(channel));
         events.extend(gone.map(|channel| NoticeEvent::Sent {
             incident: incident.clone(),
-            over: told.notice.over,
+            at: told.notice.at,
             channel: *channel,
         }));
         if stands.contains_key(incident) || (filling && told.notice.at < snapshot.since) {

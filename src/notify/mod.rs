@@ -7,6 +7,7 @@ pub mod decide;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -41,8 +42,8 @@ pub struct Notices {
     pub config: watch::Receiver<Arc<Config>>,
 }
 
-/// One notice on its way to one channel.
-type Flight = (String, bool, Channel);
+/// One notice on its way to one channel. An incident may come again while its last notice is still under way.
+type Flight = (String, Timestamp, Channel);
 
 impl Notices {
     /// Works until the owner stops.
@@ -104,7 +105,7 @@ impl Notices {
 /// Gives every channel what it has not got yet. A full queue takes the rest at a later look.
 fn send(snapshot: &Snapshot, queues: &[(Channel, mpsc::Sender<Arc<Notice>>)], flying: &mut BTreeSet<Flight>) {
     let pending = snapshot.notices.iter().flat_map(|(incident, told)| {
-        told.to.iter().map(move |channel| ((incident.clone(), told.notice.over, *channel), &told.notice))
+        told.to.iter().map(move |channel| ((incident.clone(), told.notice.at, *channel), &told.notice))
     });
     let pending: Vec<(Flight, &Notice)> = pending.collect();
     flying.retain(|flight| pending.iter().any(|(other, _)| other == flight));

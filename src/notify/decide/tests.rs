@@ -289,7 +289,7 @@ fn what_is_not_wanted_or_old_is_remembered_and_not_sent() {
     let to = vec![Channel::Webhook];
     world.snapshot.notices.insert("limit one".into(), Arc::new(Told { notice, to }));
     let events = decide(&world.snapshot, &world.settings, Duration::MAX, &world.pace, at(4002)).events;
-    let gone = NoticeEvent::Sent { incident: "limit one".into(), over: false, channel: Channel::Webhook };
+    let gone = NoticeEvent::Sent { incident: "limit one".into(), at: at(1), channel: Channel::Webhook };
     assert_eq!(events, [Event::Notice(gone)]);
     world.settings.webhook = Some(Webhook::default());
     assert_eq!(decide(&world.snapshot, &world.settings, Duration::MAX, &world.pace, at(4002)).events, []);
