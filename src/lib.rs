@@ -15,6 +15,7 @@ pub mod fs;
 pub mod hook;
 pub mod live;
 pub mod model;
+pub mod notify;
 pub mod ports;
 pub mod queue;
 pub mod quota;

@@ -13,6 +13,7 @@ use crate::model::{
     event::Counts,
     evidence::{Look, Screen, Signal, Tokens},
     ids::{AccountName, AgentName, ProjectName, ProviderName, RunId, SessionName, TaskId},
+    notice::{Channel, Notice},
     provider::ProviderStanding,
     session::Incarnation,
 };
@@ -557,4 +558,25 @@ pub trait StateStore: Send + Sync {
     async fn remove_run(&self, run: &RunId) -> std::io::Result<()>;
     /// Removes the texts of all other runs.
     async fn keep_runs(&self, keep: &[RunId]) -> std::io::Result<()>;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Notices
+
+/// Why a notice was not delivered. The words never hold a key, a token or an address that has one in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoticeError {
+    /// It may work later; `after` is what the receiver asked to wait.
+    #[error("{why}")]
+    Temporary { why: String, after: Option<Duration> },
+    /// The same notice would be refused again.
+    #[error("{0}")]
+    Permanent(String),
+}
+
+/// The receivers of notices. Implemented by `sys::notify`.
+#[async_trait]
+pub trait Notifier: Send + Sync {
+    /// Delivers one notice, or says within a time limit of its own why not.
+    async fn send(&self, channel: Channel, notice: &Notice) -> Result<(), NoticeError>;
 }

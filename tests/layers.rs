@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 6] = [
     &["model", "error", "config"],
     &["ports", "sys", "agents", "fake", "demo_agent", "hook", "command_agent", "repeater"],
     &["live"],
-    &["queue", "dispatcher", "session", "watcher", "quota", "switcher", "delegate"],
+    &["queue", "dispatcher", "session", "watcher", "quota", "switcher", "delegate", "notify"],
     &["fs", "cli", "http"],
     &["daemon", "main", "lib"],
 ];

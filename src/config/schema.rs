@@ -8,6 +8,7 @@ use serde::Serializer;
 use super::{
     decode::{Context, Setting, scalar},
     node::Node,
+    notifications::Notifications,
     providers::{Delegation, Provider},
     rows::{row, section},
     units::{Bytes, Env, Size, Socket},
@@ -15,7 +16,7 @@ use super::{
 use crate::model::ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName};
 
 /// Keys that other versions know.
-const LATER: &[&str] = &["api", "notifications", "janitor"];
+const LATER: &[&str] = &["api", "janitor"];
 
 /// Defaults that begin at the home directory, which only the reader of a file knows.
 pub(super) const CLAUDE_LINK: &str = "~/.claude";
@@ -47,6 +48,7 @@ section! {
         /// Who does tasks over HTTP; none unless given.
         providers: BTreeMap<ProviderName, Provider> = BTreeMap::new();
         delegation: Delegation = Delegation::default();
+        notifications: Notifications = Notifications::default();
     } later LATER
 }
 

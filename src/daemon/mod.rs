@@ -7,3 +7,6 @@ pub mod main;
 pub mod run;
 pub mod services;
 pub mod setup;
+mod test_notices;
+
+pub use test_notices::test_notices;

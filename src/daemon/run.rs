@@ -31,7 +31,10 @@ use crate::{
         ids::AccountName,
     },
     ports::{Clock, StateStore},
-    sys::{clock::SystemClock, disk::DiskQueue, homes::AccountHomes, lock::Lock, state::StateDir, tmux::Tmux},
+    sys::{
+        clock::SystemClock, disk::DiskQueue, homes::AccountHomes, lock::Lock, notify::Receivers, state::StateDir,
+        tmux::Tmux,
+    },
 };
 
 /// How often the daemon looks whether its mount and the operator's link are still there and show what they should.
@@ -131,6 +134,7 @@ impl Daemon {
         let queue = DiskQueue::new(config.projects.iter().map(|row| (row.name.clone(), row.path.clone())))
             .map_err(|error| fatal(format!("inotify can't be used: {error}")))?;
         let queue = Arc::new(queue);
+        let (config, receiver) = watch::channel(Arc::new(config));
         let ports = Ports {
             clock,
             terminal: tmux.clone(),
@@ -139,9 +143,9 @@ impl Daemon {
             state: Arc::new(state.clone()),
             homes: Arc::new(homes.clone()),
             providers: Arc::new(super::absent::Absent),
+            notifier: Arc::new(Receivers::new(receiver.clone())),
             new_id: Arc::new(|| uuid::Uuid::new_v4().to_string()),
         };
-        let (config, receiver) = watch::channel(Arc::new(config));
         let services = Services::start(&ports, &receiver, world).await;
         let mut daemon =
             Self { services, config, place: place.clone(), mounted: None, shown: Vec::new(), homes, tmux, _lock: lock };

@@ -217,6 +217,7 @@ pub fn apply_live(old: &Config, new: &Config) -> Arc<Config> {
         switcher: new.switcher.clone(),
         lifecycle: new.lifecycle.clone(),
         control: new.control.clone(),
+        notifications: new.notifications.clone(),
         ..old.clone()
     })
 }
@@ -247,7 +248,7 @@ mod tests {
     #[test]
     fn what_changes_is_taken_over_or_named() {
         const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
-        let changes: [fn(&mut Config); 16] = [
+        let changes: [fn(&mut Config); 17] = [
             |config| {
                 config
                     .projects
@@ -271,6 +272,7 @@ mod tests {
                 config.providers.insert(name, config::Provider::new(config::ProviderKind::Openai));
             },
             |config| config.delegation.auto.high.clear(),
+            |config| config.notifications.per_hour += 1,
         ];
         assert_eq!(changes.len(), Config::KEYS.len());
         for (change, key) in changes.iter().zip(Config::KEYS) {

@@ -5,6 +5,7 @@
 mod agents;
 mod disk;
 mod homes;
+mod notices;
 mod program;
 mod providers;
 mod rng;
@@ -29,6 +30,7 @@ use tokio::{
 pub use self::{
     disk::File,
     homes::{FakeAccount, Strike},
+    notices::Delivery,
     program::{Program, State},
     providers::{FakeJob, FakeProvider},
     rng::Rng,
@@ -79,6 +81,8 @@ pub struct Faults {
     pub terminal: u64,
     /// A start is refused.
     pub open: u64,
+    /// A notice is refused, hangs, or is taken and the answer lost.
+    pub notices: u64,
 }
 
 /// What happened, counted over a run: a simulation in which nothing was at risk proves nothing.
@@ -107,6 +111,10 @@ pub struct Tally {
     pub moved: u64,
     pub moved_at_work: u64,
     pub dedicated_moved: u64,
+    pub notices: u64,
+    /// Limits that a person was told of.
+    pub limits_told: u64,
+    pub ends_told: u64,
 }
 
 /// The world. Cheap to share: `Arc<FakeWorld>` is every port.
@@ -182,6 +190,12 @@ pub struct Inner {
     left: BTreeMap<SessionName, Option<String>>,
     /// How far the wall's clock is ahead of the one that only counts.
     jumped: u64,
+    /// Notices that people got.
+    pub delivered: Vec<Delivery>,
+    /// Daemons that are gone.
+    crashes: u64,
+    /// A notice was refused, or an answer lost.
+    notices_failed: bool,
     /// What the daemon did, for a person who reads a failing run.
     pub trace: Vec<String>,
     launches: BTreeMap<String, LaunchRequest>,
@@ -251,6 +265,9 @@ impl FakeWorld {
             ensured: None,
             left: BTreeMap::new(),
             jumped: 0,
+            delivered: Vec::new(),
+            crashes: 0,
+            notices_failed: false,
             trace: Vec::new(),
             launches: BTreeMap::new(),
             hinted: VecDeque::new(),
@@ -294,6 +311,7 @@ impl FakeWorld {
     /// The daemon is gone: what it still calls has no effect.
     pub fn detach(&self) {
         let mut inner = self.lock();
+        inner.crashes += u64::from(!inner.crashed);
         inner.crashed = true;
         inner.started = None;
     }

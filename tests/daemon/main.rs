@@ -15,6 +15,7 @@ mod failover;
 mod hazards;
 mod homes;
 mod moves;
+mod notices;
 mod queue;
 mod restart;
 mod rights;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use claude_failover::{
-    config::{Account, Agent, AgentKind, Config, Dedicated, Env, Project},
+    config::{Account, Agent, AgentKind, Config, Dedicated, Env, Project, Telegram, Webhook},
     daemon::{
         services::{Ports, Services},
         setup,
@@ -88,6 +88,8 @@ pub fn config(accounts: usize, mute: bool) -> Config {
     config.watcher.server_retries = 2;
     config.quota.reactivate_cooldown = seconds(20);
     config.quota.min_dwell = seconds(5);
+    config.notifications.telegram = Some(Telegram::new("1".to_owned()));
+    config.notifications.webhook = Some(Webhook::default());
     config
 }
 
@@ -101,6 +103,7 @@ pub fn ports(world: &Arc<FakeWorld>) -> Ports {
         state: world.clone(),
         homes: world.clone(),
         providers: world.clone(),
+        notifier: world.clone(),
         new_id: Arc::new(move || format!("n{}", ids.with(Inner::number))),
     }
 }
@@ -181,6 +184,7 @@ pub fn simulate(seed: u64) -> Outcome {
                 disk_applied: rng.below(500),
                 terminal: rng.below(40),
                 open: rng.below(200),
+                notices: rng.below(600),
             };
         }
     });
