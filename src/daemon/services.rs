@@ -9,6 +9,7 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     config::Config,
     dispatcher::Dispatcher,
+    janitor::Janitor,
     live::{Live, World},
     model::{
         ids::SessionName,
@@ -99,6 +100,15 @@ impl Services {
         tasks.spawn(quota.run());
         let switcher = Switcher { live: live.clone(), homes: ports.homes.clone(), clock: ports.clock.clone() };
         tasks.spawn(switcher.run());
+        let janitor = Janitor::new(
+            live.clone(),
+            ports.queue.clone(),
+            ports.state.clone(),
+            ports.agents.clone(),
+            ports.clock.clone(),
+            config.clone(),
+        );
+        tasks.spawn(janitor.run());
         Self { live, tasks: tokio::sync::Mutex::new(tasks) }
     }
 

@@ -191,6 +191,7 @@ pub fn apply_live(old: &Config, new: &Config) -> Arc<Config> {
         switcher: new.switcher.clone(),
         lifecycle: new.lifecycle.clone(),
         control: new.control.clone(),
+        janitor: new.janitor.clone(),
         ..old.clone()
     })
 }
@@ -221,7 +222,7 @@ mod tests {
     #[test]
     fn what_changes_is_taken_over_or_named() {
         const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
-        let changes: [fn(&mut Config); 14] = [
+        let changes: [fn(&mut Config); 15] = [
             |config| {
                 config
                     .projects
@@ -240,6 +241,7 @@ mod tests {
             |config| config.tmux.history_limit += 1,
             |config| config.mount.enabled = false,
             |config| config.control.reply_within += SECOND,
+            |config| config.janitor.archive = false,
         ];
         assert_eq!(changes.len(), Config::KEYS.len());
         for (change, key) in changes.iter().zip(Config::KEYS) {

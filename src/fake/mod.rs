@@ -105,6 +105,9 @@ pub struct Tally {
     pub moved: u64,
     pub moved_at_work: u64,
     pub dedicated_moved: u64,
+    /// Results that went into archives, and those of them that stood there already: a crash came between.
+    pub archived: u64,
+    pub archived_again: u64,
 }
 
 /// The world. Cheap to share: `Arc<FakeWorld>` is every port.
@@ -123,6 +126,8 @@ pub struct Inner {
     /// Nanoseconds since the world began, as of the last call.
     pub now: u64,
     pub disk: BTreeMap<(ProjectName, QueueDir, String), File>,
+    /// What stands in archives: project, directory, month, and the file's name in it.
+    pub archives: BTreeMap<(ProjectName, QueueDir, String, String), Vec<u8>>,
     pub state: Option<Vec<u8>>,
     pub set_aside: u32,
     pub events: String,
@@ -213,6 +218,7 @@ impl FakeWorld {
             rng: Rng::new(seed),
             now: 0,
             disk: BTreeMap::new(),
+            archives: BTreeMap::new(),
             state: None,
             set_aside: 0,
             events: String::new(),
