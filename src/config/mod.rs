@@ -17,7 +17,7 @@ pub use error::{LoadError, Place, Problem, Problems};
 pub use homes::SharedLink;
 pub use load::{Loaded, Places, load, parse};
 pub use schema::{
-    Account, Agent, AgentKind, Autonomous, Config, Control, Dedicated, Dispatcher, Janitor, Lifecycle, Mount, Pool, Project,
-    Quota, Shared, Switcher, Tmux, Watcher,
+    Account, Agent, AgentKind, Autonomous, Config, Control, Dedicated, Dispatcher, Janitor, Lifecycle, Mount, Pool,
+    Project, Quota, Shared, Switcher, Tmux, Watcher,
 };
 pub use units::{Bytes, Env, MASK, Secret, Size, Socket, looks_secret};

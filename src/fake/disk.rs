@@ -181,7 +181,9 @@ impl Inner {
             let same = p == project && *d == dir && *n == name;
             !same && matches!(d, QueueDir::Done | QueueDir::Failed) && run_of(&file.bytes).as_ref() == Some(&run)
         });
-        if let Some(((_, other, other_name), _)) = twice {
+        if self.archives.iter().any(|((p, ..), bytes)| p == project && run_of(bytes).as_ref() == Some(&run)) {
+            self.violation(format!("run {run} has a result in an archive and {}/{name}", dir.name()));
+        } else if let Some(((_, other, other_name), _)) = twice {
             let (other, other_name) = (other.name(), other_name.clone());
             self.violation(format!("run {run} has two results: {other}/{other_name} and {}/{name}", dir.name()));
         }

@@ -172,3 +172,99 @@ impl<R: Read> Read for Counted<R> {
         Ok(read)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, process::Command};
+
+    use super::*;
+    use crate::sys::dirs::{open_dir, stat};
+
+    fn put(dir: &Path, name: &str, text: &str) -> Entry {
+        std::fs::write(dir.join(name), text).expect("written");
+        let found = stat(open_dir(dir).expect("open"), name).expect("there");
+        Entry { id: TaskId::from_file_name(name).expect("a name"), file: facts(&found) }
+    }
+
+    fn sh(dir: &Path, script: &str) -> String {
+        let out = Command::new("sh").args(["-c", script]).current_dir(dir).output().expect("sh");
+        assert!(out.status.success() && out.stderr.is_empty(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    fn store(dir: &Path, files: &[Entry]) -> io::Result<Vec<String>> {
+        let open = open_dir(dir)?;
+        add(&open, "2026-10", files).map(|ids| ids.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn standard_tools_read_what_was_added_at_several_times() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let dir = temp.path();
+        let long = format!("{}.md", "ö".repeat(60));
+        let first = [put(dir, "a.md", "one\n"), put(dir, "größe 漢字.md", &"x".repeat(5000))];
+        assert_eq!(store(dir, &first).expect("stored").len(), 2);
+        let second = [put(dir, &long, "long\n"), put(dir, "b.md", "")];
+        assert_eq!(store(dir, &second).expect("stored").len(), 2);
+        let names = sh(dir, "tar tzf archive/2026-10.tar.gz --quoting-style=literal");
+        assert_eq!(names, format!("a.md\ngröße 漢字.md\n{long}\nb.md\n"));
+        sh(
+            dir,
+            "mkdir x; cd x; tar xzf ../archive/2026-10.tar.gz; for f in *.md; do cmp \"$f\" \"../$f\"; done; test -z \"$(find . -name a.md -newer ../a.md)\"",
+        );
+        assert!(sh(dir, "gzip -t archive/2026-10.tar.gz; zcat archive/2026-10.tar.gz").contains("one\n"));
+        assert_eq!(sh(dir, "stat -c %a archive/2026-10.tar.gz; ls -A | grep -c claude-failover || true"), "600\n0\n");
+    }
+
+    #[test]
+    fn nothing_is_stored_twice_and_no_name_hides_another() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let dir = temp.path();
+        let one = put(dir, "a.md", "one\n");
+        store(dir, std::slice::from_ref(&one)).expect("stored");
+        let inode = sh(dir, "stat -c %i archive/2026-10.tar.gz");
+        assert_eq!(store(dir, &[one]).expect("again"), ["a"], "as after a crash between storing and removing");
+        assert_eq!(sh(dir, "stat -c %i archive/2026-10.tar.gz"), inode, "nothing was written");
+        let two = put(dir, "a.md", "two, another one\n");
+        store(dir, std::slice::from_ref(&two)).expect("stored");
+        store(dir, &[two]).expect("again");
+        let three = put(dir, "a.1.md", "three\n");
+        assert_eq!(store(dir, &[three]).expect("stored"), ["a.1"]);
+        assert_eq!(sh(dir, "tar tzf archive/2026-10.tar.gz"), "a.md\na.1.md\na.1.1.md\n");
+        assert_eq!(sh(dir, "tar xzOf archive/2026-10.tar.gz a.1.md"), "two, another one\n");
+    }
+
+    #[test]
+    fn what_changed_or_went_is_not_stored() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let dir = temp.path();
+        let seen = [put(dir, "a.md", "one\n"), put(dir, "b.md", "two\n"), put(dir, "c.md", "three\n")];
+        std::fs::write(dir.join("a.md"), "saved since\n").expect("written");
+        std::fs::remove_file(dir.join("b.md")).expect("removed");
+        assert_eq!(store(dir, &seen).expect("stored"), ["c"]);
+        assert_eq!(sh(dir, "tar tzf archive/2026-10.tar.gz"), "c.md\n");
+    }
+
+    #[test]
+    fn an_archive_that_can_not_be_gone_on_with_is_left_as_it_is() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let dir = temp.path();
+        let a = put(dir, "a.md", &"text ".repeat(1000));
+        store(dir, std::slice::from_ref(&a)).expect("stored");
+        let b = put(dir, "b.md", "two\n");
+        let archive = dir.join("archive/2026-10.tar.gz");
+        let whole = std::fs::read(&archive).expect("read");
+        sh(dir, "tar czf marked.tar.gz a.md");
+        let marked = std::fs::read(dir.join("marked.tar.gz")).expect("read");
+        let mut torn = whole.clone();
+        torn.truncate(whole.len() - 9);
+        for (what, bytes) in [("torn", torn), ("with an end mark", marked), ("strange", b"hello\n".to_vec())] {
+            std::fs::write(&archive, &bytes).expect("written");
+            let refused = store(dir, std::slice::from_ref(&b)).expect_err(what);
+            assert!(refused.to_string().contains("archive/2026-10.tar.gz can't be gone on with"), "{what}: {refused}");
+            assert_eq!(std::fs::read(&archive).expect("read"), bytes, "{what}");
+        }
+        std::fs::write(&archive, &whole).expect("written");
+        assert_eq!(store(dir, &[b]).expect("stored"), ["b"]);
+    }
+}

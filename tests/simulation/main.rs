@@ -74,6 +74,8 @@ fn promises_hold_in_every_seed() {
         ("resets waited for", sum(|o| o.tally.resets)),
         ("texts about limits quoted", sum(|o| o.tally.quotes)),
         ("suspicions that cleared", sum(|o| o.tally.cleared)),
+        ("results archived", sum(|o| o.tally.archived)),
+        ("results found in an archive after a crash or a fault", sum(|o| o.tally.archived_again)),
     ];
     println!("{} seeds: {risks:?}", all.len());
     for (what, count) in risks {
