@@ -4,7 +4,7 @@ use std::io::{Error, ErrorKind, Result};
 
 use async_trait::async_trait;
 
-use super::{FakeWorld, Inner};
+use super::{Crash, FakeWorld, Inner};
 use crate::{
     model::{
         event::Counts,
@@ -392,6 +392,11 @@ impl QueueStore for FakeWorld {
                             break;
                         }
                         stored.push(id.clone());
+                    }
+                    // A crash that is to come comes now and then at the worst moment.
+                    if inner.rng.chance(300) {
+                        let next = inner.ops + 1;
+                        inner.crash = inner.crash.map(|crash| Crash { at: next, ..crash });
                     }
                     Ok(stored)
                 })

@@ -134,9 +134,11 @@ fn by_itself_it_believes_two_looks_and_follows_its_settings() {
 fn a_long_event_log_is_set_aside_while_it_is_followed() {
     let world = World::start(&Setup::agents(0));
     world.ok("tail -n 0 -f $MNT/events > followed 2> tail.err & echo $! > follower");
-    world.ok("head -c 70000000 /dev/zero | tr '\\0' '\\n' >> state/events.jsonl; echo clean > $MNT/control");
+    let length = |name: &str| fs::metadata(world.path(name)).map_or(0, |facts| facts.len());
+    world.ok("head -c 70000000 /dev/zero | tr '\\0' '\\n' >> state/events.jsonl");
+    world.until("who follows it to have read it", || length("followed") >= 70_000_000);
+    world.ok("echo clean > $MNT/control");
     world.until("the log to be set aside", || world.path("state/events.1.jsonl").exists());
-    let length = |name: &str| fs::metadata(world.path(name)).expect("there").len();
     assert!(length("state/events.1.jsonl") > 70_000_000 && length("state/events.jsonl") < 10_000);
     world.ok("echo pause > $MNT/control");
     world.until("who follows it to go on", || {
