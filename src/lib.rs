@@ -13,6 +13,7 @@ pub mod dispatcher;
 pub mod fake;
 pub mod fs;
 pub mod hook;
+pub mod janitor;
 pub mod live;
 pub mod model;
 pub mod notify;

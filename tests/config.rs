@@ -175,13 +175,13 @@ fn secrets_are_masked_and_may_live_elsewhere() {
 #[test]
 fn unknown_keys_are_errors_with_a_suggestion() {
     refused(
-        "dispatcher:\n  setle: 1s\n  max-queued: 3\nmuont: {}\nbanana: 1\njanitor: {}\n",
+        "dispatcher:\n  setle: 1s\n  max-queued: 3\nmuont: {}\nbanana: 1\nproviders: {}\n",
         &[
             "2:3: unknown key `setle`; did you mean `settle`?",
             "3:3: unknown key `max-queued`; did you mean `max_queued`?",
             "4:1: unknown key `muont`; did you mean `mount`?",
             "5:1: unknown key `banana`; known here: projects, accounts",
-            "6:1: `janitor` is not in this version",
+            "6:1: `providers` is not in this version",
         ],
     );
 }

@@ -200,7 +200,12 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
     if life.restart_first > life.restart_max {
         wrong("lifecycle.restart_first", "`restart_first` is longer than `restart_max`".to_owned());
     }
-    for (path, value) in [("lifecycle.reconcile", life.reconcile), ("lifecycle.restart_first", life.restart_first)] {
+    let never_zero = [
+        ("lifecycle.reconcile", life.reconcile),
+        ("lifecycle.restart_first", life.restart_first),
+        ("janitor.interval", config.janitor.interval),
+    ];
+    for (path, value) in never_zero {
         if value.is_zero() {
             wrong(path, "must be more than zero".to_owned());
         }

@@ -16,7 +16,7 @@ use super::{
 use crate::model::ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName};
 
 /// Keys that other versions know.
-const LATER: &[&str] = &["api", "janitor"];
+const LATER: &[&str] = &["api"];
 
 /// Defaults that begin at the home directory, which only the reader of a file knows.
 pub(super) const CLAUDE_LINK: &str = "~/.claude";
@@ -49,6 +49,7 @@ section! {
         providers: BTreeMap<ProviderName, Provider> = BTreeMap::new();
         delegation: Delegation = Delegation::default();
         notifications: Notifications = Notifications::default();
+        janitor: Janitor = Janitor::default();
     } later LATER
 }
 
@@ -263,6 +264,20 @@ section! {
     Control {
         /// A verb's write answers after this long at the latest.
         reply_within: Duration = seconds(2);
+    }
+}
+
+section! {
+    /// What becomes of old results.
+    Janitor {
+        /// How often it looks. What it removes was due at two looks in a row.
+        interval: Duration = seconds(3600);
+        /// How long a result stays in `done/` after its task has ended; `null`: for ever.
+        keep_done: Option<Duration> = Some(seconds(30 * 86_400));
+        /// The same for `failed/`.
+        keep_failed: Option<Duration> = Some(seconds(90 * 86_400));
+        /// Kept in `archive/` beside where it was, in one file a month; else removed.
+        archive: bool = true;
     }
 }
 

@@ -13,6 +13,8 @@ use super::{
 };
 use crate::model::ids::{AccountName, AgentName, BadName, ProjectName, ProviderName, SessionName};
 
+const DAY: u64 = 86_400;
+
 impl Setting for bool {
     fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
         scalar(node, "true or false", context, |text| text.parse().ok())
@@ -55,7 +57,13 @@ impl Setting for Duration {
         scalar(node, "a time such as 500ms, 30s, 5m or 2h", context, |text| humantime::parse_duration(text).ok())
     }
     fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(&humantime::format_duration(*self))
+        match self.as_secs() {
+            // Months and years are no whole days, so these are shown as they were most likely written.
+            seconds if seconds >= DAY && seconds % DAY == 0 && self.subsec_nanos() == 0 => {
+                s.collect_str(&format_args!("{}d", seconds / DAY))
+            }
+            _ => s.collect_str(&humantime::format_duration(*self)),
+        }
     }
 }
 

@@ -218,6 +218,7 @@ pub fn apply_live(old: &Config, new: &Config) -> Arc<Config> {
         lifecycle: new.lifecycle.clone(),
         control: new.control.clone(),
         notifications: new.notifications.clone(),
+        janitor: new.janitor.clone(),
         ..old.clone()
     })
 }
@@ -248,7 +249,7 @@ mod tests {
     #[test]
     fn what_changes_is_taken_over_or_named() {
         const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
-        let changes: [fn(&mut Config); 17] = [
+        let changes: [fn(&mut Config); 18] = [
             |config| {
                 config
                     .projects
@@ -273,6 +274,7 @@ mod tests {
             },
             |config| config.delegation.auto.high.clear(),
             |config| config.notifications.per_hour += 1,
+            |config| config.janitor.archive = false,
         ];
         assert_eq!(changes.len(), Config::KEYS.len());
         for (change, key) in changes.iter().zip(Config::KEYS) {

@@ -7,6 +7,7 @@ mod clean;
 mod error;
 mod fuse;
 mod handles;
+mod log;
 mod mount_helper;
 mod mount_table;
 mod mounting;

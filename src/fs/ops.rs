@@ -342,7 +342,7 @@ impl Ops {
             return Ok(self.virtual_attr(number, Kind::Symlink, row.mode, size, changed.into(), 1));
         }
         if let What::Log = row.what {
-            let meta = self.open_log().and_then(|file| file.metadata().ok());
+            let meta = crate::fs::log::open(&self.events_log).and_then(|file| file.metadata()).ok();
             let (size, at) = meta.map_or((0, changed.into()), |m| (m.len(), m.modified().unwrap_or(changed.into())));
             return Ok(self.virtual_attr(number, Kind::File, row.mode, size, at, 1));
         }

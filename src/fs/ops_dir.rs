@@ -50,11 +50,7 @@ impl Ops {
                 guard = entries.lock().unwrap_or_else(PoisonError::into_inner);
                 &guard
             }
-            Handle::Text(_)
-            | Handle::Log { .. }
-            | Handle::Control { .. }
-            | Handle::Input { .. }
-            | Handle::Real { .. } => {
+            Handle::Text(_) | Handle::Log(_) | Handle::Control { .. } | Handle::Input { .. } | Handle::Real { .. } => {
                 return Err(FsError::NotDirectory);
             }
         };
@@ -116,7 +112,7 @@ impl Ops {
             Handle::RealDir { dir, .. } => sync_dir(dir),
             Handle::Dir(_)
             | Handle::Text(_)
-            | Handle::Log { .. }
+            | Handle::Log(_)
             | Handle::Control { .. }
             | Handle::Input { .. }
             | Handle::Real { .. } => Ok(()),

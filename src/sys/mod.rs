@@ -1,5 +1,6 @@
 //! The real world behind the ports: one outside thing a module.
 
+pub mod archive;
 pub mod clock;
 pub mod dirs;
 pub mod disk;
