@@ -17,6 +17,7 @@ pub mod model;
 pub mod ports;
 pub mod queue;
 pub mod quota;
+pub mod render;
 pub mod repeater;
 pub mod session;
 pub mod switcher;

@@ -3,17 +3,13 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use crate::{
-    fs::{
-        clean,
-        render::{account, session, words},
-        tree::Picture,
-    },
     model::{
         command::TASK_VERBS,
         session::{Activity, Incarnation, Session},
         snapshot::Under,
         task::{Delivery, Ending, Phase, Run, Stop, Task},
     },
+    render::{Picture, account, clean, session, words},
 };
 
 #[must_use]

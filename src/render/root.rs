@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::{
-    fs::{clean, render::words, tree::Picture},
     model::command::DAEMON_VERBS,
+    render::{Picture, clean, words},
 };
 
 #[must_use]

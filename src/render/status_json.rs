@@ -3,12 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    fs::{
-        clean,
-        render::{account, swap, task as task_files, words},
-        tree::Picture,
-    },
     model::session::SessionPhase,
+    render::{Picture, account, clean, swap, task as task_files, words},
 };
 
 #[must_use]
