@@ -12,6 +12,7 @@ pub mod dispatcher;
 pub mod fake;
 pub mod fs;
 pub mod hook;
+pub mod http;
 pub mod live;
 pub mod model;
 pub mod ports;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    api,
     decode::{Context, Setting, nearest},
     error::{LoadError, Place, Problem, Problems},
     homes, node,
@@ -192,6 +193,7 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
     }
 
     homes::meaning(config, &mut wrong);
+    api::meaning(&config.api, &mut wrong);
 
     let life = &config.lifecycle;
     if life.restart_first > life.restart_max {

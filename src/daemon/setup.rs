@@ -177,6 +177,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("agents", old.agents == new.agents),
         ("tmux", old.tmux == new.tmux),
         ("mount", old.mount == new.mount),
+        ("api", old.api == new.api),
     ];
     parts.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
 }
@@ -221,7 +222,7 @@ mod tests {
     #[test]
     fn what_changes_is_taken_over_or_named() {
         const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
-        let changes: [fn(&mut Config); 14] = [
+        let changes: [fn(&mut Config); 15] = [
             |config| {
                 config
                     .projects
@@ -240,6 +241,7 @@ mod tests {
             |config| config.tmux.history_limit += 1,
             |config| config.mount.enabled = false,
             |config| config.control.reply_within += SECOND,
+            |config| config.api.listen = None,
         ];
         assert_eq!(changes.len(), Config::KEYS.len());
         for (change, key) in changes.iter().zip(Config::KEYS) {

@@ -19,6 +19,13 @@ use crate::model::snapshot::Snapshot;
 
 pub use clean::{clean, clean_colour};
 
+/// JSON for people and programs, free of control characters.
+#[must_use]
+pub fn json_text(value: &serde_json::Value) -> String {
+    // JSON escapes C0; DEL and C1 are removed.
+    format!("{}\n", clean(&format!("{value:#}")))
+}
+
 /// What a rendering is made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Picture<'a> {

@@ -20,6 +20,12 @@ pub fn health(picture: &Picture) -> String {
     out
 }
 
+/// What the problems are about, without what is said of them.
+#[must_use]
+pub fn topics(picture: &Picture) -> Vec<String> {
+    picture.snapshot.health.keys().map(|topic| clean(topic)).collect()
+}
+
 #[must_use]
 pub fn control(picture: &Picture) -> String {
     words::control(DAEMON_VERBS, picture.snapshot.outcomes.iter())
