@@ -11,6 +11,7 @@ fn env(name: &str) -> Option<OsString> {
     match name {
         "HOME" => Some("/home/ada".into()),
         "MY_TOKEN" => Some("hunter2".into()),
+        "LONG_TOKEN" => Some("correct-horse-battery".into()),
         _ => None,
     }
 }
@@ -233,7 +234,26 @@ fn values_must_fit_together() {
         "agents: {x: {kind: cladue}}\n",
         &["expected one of claude, codex, gemini, opencode, demo, command, found \"cladue\""],
     );
+    refused("api: {listen: '0.0.0.0:7878'}\n", &["1:7: 0.0.0.0 is no loopback address"]);
+    refused("api: {listen: localhost}\n", &["1:15: expected an address and a port"]);
+    refused("api: {listen: '127.0.0.1:0'}\n", &["expected an address and a port"]);
+    refused("api: {token_env: MY_TOKEN}\n", &["1:7: a token has 16 or more"]);
+    refused("api: {token_env: NOPE}\n", &["1:7: the environment variable NOPE isn't set"]);
+    refused("api: {token_file: /nope/x}\n", &["1:7: can't read /nope/x"]);
+    refused("api: {token_file: /nope/x, token_env: LONG_TOKEN}\n", &["`token_env` is given too"]);
     refused("lifecycle: {reconcile: 0s}\n", &["must be more than zero"]);
+}
+
+#[test]
+fn a_token_opens_other_addresses_and_is_not_shown() {
+    let config = good("api: {listen: '192.0.2.1:80', token_env: LONG_TOKEN}\n");
+    assert_eq!(config.api.token().map(|token| token.expose()), Some("correct-horse-battery"));
+    let shown = serde_yaml::to_string(&config).expect("yaml");
+    assert!(shown.contains("LONG_TOKEN") && !shown.contains("correct-horse"), "{shown}");
+    assert!(!format!("{config:?}").contains("correct-horse"));
+    assert_eq!(good(&shown), config);
+    // Where nobody listens, no token is needed.
+    assert_eq!(good("api: {listen: null, token_env: NOPE}\n").api.listen, None);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use claude_failover::{
     config::{self, Config},
     daemon::setup,
     fs::tree::{ACCOUNT_ROWS, PROJECT_ROWS, ROOT_ROWS, Row, SESSION_ROWS, TASK_ROWS},
+    http::ROUTES,
     model::{
         command::{self, Scope},
         ids::{SessionName, TaskKey},
@@ -126,6 +127,13 @@ fn simple(line: &str) -> Option<String> {
         ["unshare", "-Urm", script, ..] | [script, ..] if script.starts_with("tests/") => {
             (!Path::new(env!("CARGO_MANIFEST_DIR")).join(script).is_file()).then(|| format!("there is no {script}"))
         }
+        ["curl", "-s" | "-sf", url] => {
+            let ours = url
+                .strip_prefix("http://127.0.0.1:7878")
+                .is_some_and(|path| ROUTES.iter().any(|route| route.path == path));
+            let listens = Config::default().api.listen.is_some_and(|at| at.to_string() == "127.0.0.1:7878");
+            (!ours || !listens).then(|| format!("{url} is not served"))
+        }
         [program, ..] if FOREIGN.contains(program) => None,
         [program, ..] => Some(format!("{program} is not a command that documents use")),
     }
@@ -183,6 +191,7 @@ fn wrong_commands_are_found() {
         "tmux -L other attach -t ccl-auto-11",
         "tmux -L claude-failover attach -t ccl-auto-1",
         "true && frobnicate",
+        "curl -s http://127.0.0.1:7878/nothing",
     ] {
         assert!(!script(bad).is_empty(), "{bad}");
     }
@@ -213,7 +222,8 @@ fn configurations_are_read() {
 #[test]
 fn configuration_keys_exist() {
     let defaults = serde_json::to_value(Config::default()).expect("a configuration");
-    let key = Regex::new(r"^(dispatcher|watcher|lifecycle|tmux|mount|control|pool)(\.[a-z_]+)+$").expect("a pattern");
+    let key =
+        Regex::new(r"^(dispatcher|watcher|lifecycle|tmux|mount|control|pool|api)(\.[a-z_]+)+$").expect("a pattern");
     let mut wrong = Vec::new();
     let mut seen = 0;
     for name in DOCUMENTS {
