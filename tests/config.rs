@@ -82,6 +82,7 @@ fn uncommented() -> String {
                 line.replace("projects: []", "projects:")
                     .replace("accounts: []", "accounts:")
                     .replace("dedicated: []", "dedicated:")
+                    .replace("providers: {}", "providers:")
             )),
         }
     }

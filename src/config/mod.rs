@@ -9,6 +9,7 @@ mod homes;
 pub mod load;
 mod node;
 pub mod paths;
+mod providers;
 mod rows;
 mod schema;
 mod units;
@@ -17,6 +18,7 @@ mod values;
 pub use error::{LoadError, Place, Problem, Problems};
 pub use homes::SharedLink;
 pub use load::{Loaded, Places, load, parse};
+pub use providers::{Auto, CLAUDE_CODE, Delegation, LOCAL, Price, Provider, ProviderKind};
 pub use schema::{
     Account, Agent, AgentKind, Api, Autonomous, Config, Control, Dedicated, Dispatcher, Lifecycle, Mount, Pool,
     Project, Quota, Shared, Switcher, Tmux, Watcher,

@@ -13,13 +13,14 @@ use serde::Serializer;
 use super::{
     decode::{Context, Setting, scalar},
     node::Node,
+    providers::{Delegation, Provider},
     rows::{row, section},
     units::{Bytes, Env, FromEnv, FromFile, Secret, Size, Socket, secret_of},
 };
-use crate::model::ids::{AccountName, AgentName, ProjectName, SessionName};
+use crate::model::ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName};
 
 /// Keys that other versions know.
-const LATER: &[&str] = &["providers", "notifications", "janitor"];
+const LATER: &[&str] = &["notifications", "janitor"];
 
 /// Defaults that begin at the home directory, which only the reader of a file knows.
 pub(super) const CLAUDE_LINK: &str = "~/.claude";
@@ -49,6 +50,9 @@ section! {
         mount: Mount = Mount::default();
         control: Control = Control::default();
         api: Api = Api::default();
+        /// Who does tasks over HTTP; none unless given.
+        providers: BTreeMap<ProviderName, Provider> = BTreeMap::new();
+        delegation: Delegation = Delegation::default();
     } later LATER
 }
 

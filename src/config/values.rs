@@ -11,7 +11,7 @@ use super::{
     paths,
     units::{Bytes, Env, FromEnv, FromFile, Secret, Size, Socket, secret_of},
 };
-use crate::model::ids::{AccountName, AgentName, ProjectName, SessionName};
+use crate::model::ids::{AccountName, AgentName, BadName, ProjectName, ProviderName, SessionName};
 
 impl Setting for bool {
     fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
@@ -28,6 +28,16 @@ impl Setting for u32 {
     }
     fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_u32(*self)
+    }
+}
+
+impl Setting for f64 {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        let number = |text: &str| text.parse().ok().filter(|n: &Self| n.is_finite() && *n >= 0.0);
+        scalar(node, "a number that is not negative", context, number)
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_f64(*self)
     }
 }
 
@@ -269,9 +279,13 @@ macro_rules! names {
         }
     )* };
 }
-names!(ProjectName SessionName AccountName AgentName);
+names!(ProjectName SessionName AccountName AgentName ProviderName);
 
-impl<T: Setting> Setting for BTreeMap<AgentName, T> {
+impl<K, T> Setting for BTreeMap<K, T>
+where
+    K: TryFrom<String, Error = BadName> + std::fmt::Display + Ord,
+    T: Setting,
+{
     fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
         let rows = match &node.value {
             Value::Map(rows) => rows,
@@ -284,7 +298,7 @@ impl<T: Setting> Setting for BTreeMap<AgentName, T> {
         let mut map = Self::new();
         for (key, value) in rows {
             let value = context.within(&key.text, key.place, |context| T::decode(value, context));
-            match AgentName::parse(&key.text) {
+            match K::try_from(key.text.clone()) {
                 Ok(name) => map.extend(value.map(|value| (name, value))),
                 Err(bad) => context.problem(key.place, bad.to_string()),
             }
@@ -292,6 +306,6 @@ impl<T: Setting> Setting for BTreeMap<AgentName, T> {
         Some(map)
     }
     fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_map(self.iter().map(|(name, value)| (name.as_str(), Shown(value))))
+        s.collect_map(self.iter().map(|(name, value)| (name.to_string(), Shown(value))))
     }
 }

@@ -344,7 +344,8 @@ async fn load_world(
     let make = |saved: Option<&[u8]>| {
         let now = clock.now();
         let accounts = setup::accounts(config, linked, now);
-        let mut world = live::load(saved, setup::projects(config), accounts, fresh(), now)?;
+        let mut world =
+            live::load(saved, setup::projects(config), accounts, setup::delegation(config, now), fresh(), now)?;
         world.snapshot.pool_agent = Some(config.pool.autonomous.agent.clone());
         Ok(world)
     };

@@ -13,7 +13,7 @@ use crate::{
     model::{
         ids::SessionName,
         session::{Role, Session},
-        task::{Ending, Filing, Phase, Status, Task},
+        task::{Ending, Filing, Phase, Status, Task, Work},
     },
     ports::{Agents, Clock, Homes, QueueStore, StateStore, Terminal},
     queue::Queue,
@@ -63,8 +63,7 @@ impl Services {
             Queue::new(live.clone(), ports.queue.clone(), ports.state.clone(), ports.clock.clone(), config.clone());
         queue.prepare().await;
         let snapshot = live.snapshot();
-        let runs: Vec<_> =
-            snapshot.tasks.values().filter_map(|task| task.phase.run().map(|run| run.id.clone())).collect();
+        let runs: Vec<_> = snapshot.tasks.values().filter_map(|task| task.phase.run_id().cloned()).collect();
         if let Err(error) = ports.state.keep_runs(&runs).await {
             tracing::warn!(%error, "texts of earlier runs could not be cleared away");
         }
@@ -169,10 +168,11 @@ fn fit_to_config(world: &mut World, config: &Config, clock: &Arc<dyn Clock>) {
                     error: Some(error),
                     screen: None,
                     tokens: None,
+                    cost_usd: None,
                     resume_id: None,
                     at: now,
                 };
-                let phase = Phase::Filing(Filing { run: Some(run.clone()), ending });
+                let phase = Phase::Filing(Filing { work: Some(Work::Run(run.clone())), ending });
                 world.snapshot.tasks.insert(key, Arc::new(Task { phase, ..(*task).clone() }));
             }
         }

@@ -17,6 +17,7 @@ use crate::{
     config::Config,
     model::{
         ids::{AccountName, AgentName, ProjectName, SessionName, TaskKey},
+        route::{self, Pick},
         session::{Activity, Role, Session, SessionPhase},
         snapshot::{Snapshot, Under},
         task::{Phase, Task},
@@ -55,7 +56,12 @@ pub fn choose(snapshot: &Snapshot, config: &Config, skip: &BTreeSet<TaskKey>, no
         *at_work.entry(&task.key.project).or_default() += 1;
     }
     let mut queued: Vec<&Task> = snapshot.tasks.values().map(AsRef::as_ref).collect();
-    queued.retain(|task| task.phase == Phase::Queued && !skip.contains(&task.key));
+    let busy = route::busy(snapshot);
+    queued.retain(|task| {
+        task.phase == Phase::Queued
+            && !skip.contains(&task.key)
+            && route::pick(task, &snapshot.delegation, &busy, now) == Pick::Here
+    });
     queued.sort_by_key(|task| {
         let age = task.text.as_ref().map(|text| text.modified);
         (Reverse(task.priority), at_work.get(&task.key.project).copied().unwrap_or(0), age, task.key.clone())

@@ -37,13 +37,13 @@ pub fn status(picture: &Picture, idle_timeout: Duration) -> Value {
             "last_change": session.verdict.last_change,
         })
     });
-    let mut open = [0; 4];
+    let mut open = [0; 5];
     for project in snapshot.projects.iter() {
         for (sum, count) in open.iter_mut().zip(snapshot.open_counts(&project.name)) {
             *sum += count;
         }
     }
-    let [held, queued, rejected, working] = open;
+    let [held, queued, rejected, working, delegated] = open;
     let [done, failed, cancelled] = snapshot.finished;
     json!({
         "version": 1,
@@ -57,6 +57,7 @@ pub fn status(picture: &Picture, idle_timeout: Duration) -> Value {
             "queued": queued,
             "rejected": rejected,
             "working": working,
+            "delegated": delegated,
             "done": done,
             "failed": failed,
             "cancelled": cancelled,
@@ -81,7 +82,7 @@ fn stale(snapshot: &Snapshot, task: &Task, idle_timeout: Duration, now: Timestam
             None => (run.claimed, false),
         },
         Phase::Filing(_) => (task.since, false),
-        Phase::Held(_) | Phase::Queued | Phase::Rejected(_) | Phase::Finished(_) => return None,
+        Phase::Held(_) | Phase::Queued | Phase::Rejected(_) | Phase::Delegated(_) | Phase::Finished(_) => return None,
     };
     let usual = SignedDuration::try_from(idle_timeout).unwrap_or(SignedDuration::MAX);
     (stalled || now.duration_since(silent_since) >= usual).then_some(silent_since)

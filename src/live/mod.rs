@@ -5,6 +5,7 @@
 mod accounts;
 mod ask;
 mod persist;
+mod providers;
 mod world;
 
 use std::{

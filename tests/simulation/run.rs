@@ -120,7 +120,14 @@ pub async fn start(world: &Arc<FakeWorld>, config: &Arc<Config>) -> Services {
     let saved = ports.state.load().await.expect("the state can be read");
     let now = ports.clock.now();
     let accounts = setup::accounts(config, world.with(|inner| inner.link.clone()).as_ref(), now);
-    let loaded = load(saved.as_deref(), setup::projects(config), accounts, (ports.new_id)(), now);
+    let loaded = load(
+        saved.as_deref(),
+        setup::projects(config),
+        accounts,
+        setup::delegation(config, now),
+        (ports.new_id)(),
+        now,
+    );
     let (_keep, config) = tokio::sync::watch::channel(config.clone());
     Services::start(&ports, &config, loaded.expect("the state can be understood")).await
 }
