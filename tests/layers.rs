@@ -8,7 +8,7 @@ use std::{
 
 /// Modules of each layer; a module may use the layers below its own, and itself.
 const LAYERS: [&[&str]; 6] = [
-    &["model", "error", "config"],
+    &["model", "error", "config", "render"],
     &["ports", "sys", "agents", "fake", "demo_agent", "hook", "command_agent", "repeater"],
     &["live"],
     &["queue", "dispatcher", "session", "watcher", "quota", "switcher", "delegate", "notify", "janitor"],

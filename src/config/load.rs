@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    api,
     decode::{Context, Setting, nearest},
     error::{LoadError, Place, Problem, Problems},
     homes, node, notifications,
@@ -193,6 +194,7 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
     }
 
     homes::meaning(config, &mut wrong);
+    api::meaning(&config.api, &mut wrong);
     providers::meaning(config, &mut wrong);
     notifications::meaning(&config.notifications, &mut wrong);
 

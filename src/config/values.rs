@@ -1,7 +1,7 @@
 //! How each type of value is read from a node and shown again.
 //! In: a node. Out: the value, or a problem at its place. Knows nothing of keys.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Serialize, Serializer};
 
@@ -101,6 +101,16 @@ impl Setting for PathBuf {
     }
 }
 
+impl Setting for SocketAddr {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        let expected = "an address and a port such as 127.0.0.1:7878 or [::1]:7878";
+        scalar(node, expected, context, |text| text.parse().ok().filter(|address: &Self| address.port() != 0))
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
 impl Setting for Socket {
     fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
         if node.value == Value::Null {
@@ -137,7 +147,7 @@ fn secret(node: &Node, context: &mut Context<'_>) -> Option<Secret> {
     let Value::Map(rows) = &node.value else {
         return text(node, "a text, {from_env: NAME} or {from_file: PATH}", context).map(Secret::new);
     };
-    let fields = Fields::open(node, &["from_env", "from_file"], &[], context)?;
+    let fields = Fields::open(node, &["from_env", "from_file"], context)?;
     if rows.len() != 1 {
         context.problem(node.place, "expected exactly one of from_env and from_file");
         return None;

@@ -201,6 +201,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("agents", old.agents == new.agents),
         ("tmux", old.tmux == new.tmux),
         ("mount", old.mount == new.mount),
+        ("api", old.api == new.api),
         ("providers", old.providers == new.providers),
         ("delegation", old.delegation == new.delegation),
     ];
@@ -249,7 +250,7 @@ mod tests {
     #[test]
     fn what_changes_is_taken_over_or_named() {
         const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
-        let changes: [fn(&mut Config); 18] = [
+        let changes: [fn(&mut Config); 19] = [
             |config| {
                 config
                     .projects
@@ -268,6 +269,7 @@ mod tests {
             |config| config.tmux.history_limit += 1,
             |config| config.mount.enabled = false,
             |config| config.control.reply_within += SECOND,
+            |config| config.api.listen = None,
             |config| {
                 let name = ProviderName::parse("p").expect("a name");
                 config.providers.insert(name, config::Provider::new(config::ProviderKind::Openai));

@@ -13,8 +13,9 @@ use crate::fs::{
     handles::{DirEntry, Handle},
     nodes::Key,
     ops::{Attr, Kind, Ops, RealDir, lock, row_of},
-    tree::{Object, Picture, Spot, View, What},
+    tree::{Object, Spot, View, What},
 };
+use crate::render::Picture;
 
 /// An inode number that says "ask for it" (`FUSE_UNKNOWN_INO` of the kernel's fuse.h).
 pub(super) const UNKNOWN_NUMBER: u64 = 0xffff_ffff;

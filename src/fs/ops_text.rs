@@ -11,16 +11,15 @@ use nix::fcntl::OFlag;
 
 use crate::{
     fs::{
-        clean,
         error::FsError,
         ops::{Ops, lock, row_of},
-        render,
-        tree::{Object, Picture, Spot, What},
+        tree::{Object, Spot, What},
     },
     model::{
         snapshot::Snapshot,
         task::{Phase, Status, Task},
     },
+    render::{self, Picture, clean},
 };
 
 /// How long a rendering serves again, so that a `stat` and the read that follows agree.
