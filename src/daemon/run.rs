@@ -31,7 +31,10 @@ use crate::{
         ids::AccountName,
     },
     ports::{Clock, StateStore},
-    sys::{clock::SystemClock, disk::DiskQueue, homes::AccountHomes, lock::Lock, state::StateDir, tmux::Tmux},
+    sys::{
+        clock::SystemClock, disk::DiskQueue, homes::AccountHomes, lock::Lock, providers::HttpProviders,
+        state::StateDir, tmux::Tmux,
+    },
 };
 
 /// How often the daemon looks whether its mount and the operator's link are still there and show what they should.
@@ -138,7 +141,7 @@ impl Daemon {
             queue: queue.clone(),
             state: Arc::new(state.clone()),
             homes: Arc::new(homes.clone()),
-            providers: Arc::new(super::absent::Absent),
+            providers: Arc::new(HttpProviders::new(&config).map_err(fatal)?),
             new_id: Arc::new(|| uuid::Uuid::new_v4().to_string()),
         };
         let (config, receiver) = watch::channel(Arc::new(config));

@@ -13,9 +13,9 @@ use std::{
 
 use fuser::{
     BackingId, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    InitFlags, KernelConfig, LockOwner, Notifier, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
-    ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    InitFlags, KernelConfig, LockOwner, Notifier, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek,
+    ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::fs::{
@@ -111,9 +111,9 @@ impl Adapter {
         let real = self.ops.real_handle(handle)?;
         // The kernel opens the file anew for each open and needs this one as a name. It keeps it until a killed daemon's mount is
         // gone, which may be long: one that is open for writing would look like a writer all the while.
-        let word = self.passthrough.opened(ino.0, || {
-            if real.writable { ask(&File::open(proc_path(&real.file))?) } else { ask(&real.file) }
-        })?;
+        let word = self
+            .passthrough
+            .opened(ino.0, || if real.writable { ask(&File::open(proc_path(&real.file))?) } else { ask(&real.file) })?;
         real.unseen.store(true, Ordering::SeqCst);
         Some(word)
     }

@@ -209,9 +209,7 @@ impl Ops {
         match self.key(parent)? {
             Key::Spot(Spot { object, row: None }) => self.lookup_virtual(&object, name),
             Key::Spot(Spot { row: Some(_), .. }) | Key::File(_) => Err(FsError::NotDirectory),
-            Key::Dir(..) => {
-                self.lookup_in(&self.real_dir(parent)?, name)
-            }
+            Key::Dir(..) => self.lookup_in(&self.real_dir(parent)?, name),
         }
     }
 
