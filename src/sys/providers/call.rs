@@ -203,11 +203,9 @@ impl Caller {
             };
             for data in &data {
                 self.take(data, said)?;
-            }
-            if !data.is_empty()
-                && let Some(began) = began.take()
-            {
-                let _ = began.send(said.id.clone());
+                if let Some(began) = began.take() {
+                    let _ = began.send(said.id.clone());
+                }
             }
             let text = &mut locked(so_far).text;
             let shown = text.len();
