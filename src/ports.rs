@@ -550,6 +550,8 @@ pub enum Progress {
     Done(Answer),
     /// The job ended without an answer; the provider's words.
     Failed(String),
+    /// The job came to nothing for a reason that another provider need not have.
+    Declined(ProviderError),
     /// The provider, or this process where the answer comes on the request's own connection, knows no such job.
     Unknown,
 }

@@ -9,6 +9,7 @@ pub mod http;
 pub mod lock;
 pub mod notify;
 pub mod process;
+pub mod providers;
 pub mod shared;
 pub mod state;
 pub mod tmux;
