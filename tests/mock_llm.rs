@@ -17,7 +17,9 @@ async fn ask(mock: &MockLlm, path: &str, key: &str, prompt: &str) -> (u16, Strin
         json!({"stream": true, "tools": [{"name": "Bash"}], "messages": [{"role": "user", "content": [
             {"type": "text", "text": "<system-reminder>not this</system-reminder>"}, {"type": "text", "text": prompt}]}]})
     };
-    let request = claude_failover::sys::http::client().expect("a client").post(format!("http://127.0.0.1:{}/v1/{path}", mock.port()));
+    let request = claude_failover::sys::http::client()
+        .expect("a client")
+        .post(format!("http://127.0.0.1:{}/v1/{path}", mock.port()));
     let answer = request.bearer_auth(key).json(&body).send().await.expect("an answer");
     (answer.status().as_u16(), answer.text().await.expect("its text"))
 }

@@ -8,6 +8,7 @@ mod homes;
 pub mod load;
 mod node;
 pub mod paths;
+pub mod queue;
 mod rows;
 mod schema;
 mod units;

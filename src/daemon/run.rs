@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -28,7 +27,7 @@ use crate::{
     model::{
         command::{Action, Refused, RefusedKind},
         event::{Event, Kind},
-        ids::AccountName,
+        ids::{AccountName, ProjectName},
     },
     ports::{Clock, StateStore},
     sys::{clock::SystemClock, disk::DiskQueue, homes::AccountHomes, lock::Lock, state::StateDir, tmux::Tmux},
@@ -98,8 +97,9 @@ pub struct Daemon {
     config: watch::Sender<Arc<Config>>,
     place: Place,
     mounted: Option<Mounted>,
+    queue: Arc<DiskQueue>,
     /// The queue directories that the mount holds open, each with its device and inode.
-    shown: Vec<(PathBuf, Option<(u64, u64)>)>,
+    shown: Vec<(ProjectName, PathBuf, Option<(u64, u64)>)>,
     homes: AccountHomes,
     tmux: Arc<Tmux>,
     _lock: Lock,
@@ -128,8 +128,10 @@ impl Daemon {
             Tmux::connect(setup::tmux(&config)).await.map_err(|error| fatal(format!("{error}; is tmux installed?")))?;
         let base_env: BTreeMap<String, String> = std::env::vars().collect();
         let book = setup::agents(&config, &place.state_dir, &place.exe, &place.mountpoint, base_env).map_err(fatal)?;
-        let queue = DiskQueue::new(config.projects.iter().map(|row| (row.name.clone(), row.path.clone())))
-            .map_err(|error| fatal(format!("inotify can't be used: {error}")))?;
+        let mountpoint = setup::uncover_queues(&config, &place.mountpoint)?;
+        let queue =
+            DiskQueue::new(config.projects.iter().map(|row| (row.name.clone(), row.path.clone())), Some(&mountpoint))
+                .map_err(|error| fatal(format!("inotify can't be used: {error}")))?;
         let queue = Arc::new(queue);
         let ports = Ports {
             clock,
@@ -142,24 +144,29 @@ impl Daemon {
         };
         let (config, receiver) = watch::channel(Arc::new(config));
         let services = Services::start(&ports, &receiver, world).await;
-        let mut daemon =
-            Self { services, config, place: place.clone(), mounted: None, shown: Vec::new(), homes, tmux, _lock: lock };
+        let mut daemon = Self {
+            services,
+            config,
+            place: place.clone(),
+            mounted: None,
+            queue,
+            shown: Vec::new(),
+            homes,
+            tmux,
+            _lock: lock,
+        };
         daemon.note("started".to_owned()).await;
         if let Some(complaint) = complaint {
             daemon.problem("earlier state", complaint).await;
         }
-        if let Err(error) = daemon.mount(&state, receiver) {
+        if let Err(error) = daemon.mount(&state, receiver).await {
             daemon.stop().await?;
             return Err(error);
-        }
-        if let Some(mounted) = &daemon.mounted {
-            let teller = mounted.teller();
-            queue.on_change(move |change| teller.tell(change));
         }
         Ok(daemon)
     }
 
-    fn mount(&mut self, state: &StateDir, config: watch::Receiver<Arc<Config>>) -> Result<(), Fatal> {
+    async fn mount(&mut self, state: &StateDir, config: watch::Receiver<Arc<Config>>) -> Result<(), Fatal> {
         let settings = config.borrow().mount.clone();
         if !settings.enabled {
             return Ok(());
@@ -170,18 +177,26 @@ impl Daemon {
             durable: settings.durable,
             allow_other: settings.allow_other,
             control_gid: settings.control_group.as_deref().map(gid_of).transpose()?,
-            queues: self.queues(),
+            queues: self.queues()?,
             events_log: state.events().0,
             program: Some(self.place.exe.clone()),
         };
-        self.mounted = Some(Mounted::mount(&options, Arc::new(backend)).map_err(fatal)?);
-        self.shown = options.queues.into_iter().map(|(_, path)| (path.clone(), file_id(&path))).collect();
+        let mounted = Mounted::mount(&options, Arc::new(backend)).map_err(fatal)?;
+        self.queue.mounted_as(mounted.device());
+        let teller = mounted.teller();
+        self.queue.on_change(move |change| teller.tell(change));
+        self.mounted = Some(mounted);
+        for (project, path) in options.queues {
+            let identity = self.queue.identity(&project).await.ok();
+            self.shown.push((project, path, identity));
+        }
         Ok(())
     }
 
-    fn queues(&self) -> Vec<(crate::model::ids::ProjectName, PathBuf)> {
+    fn queues(&self) -> Result<Vec<(ProjectName, PathBuf)>, Fatal> {
         let config = self.config.borrow();
-        config.projects.iter().map(|row| (row.name.clone(), row.path.join(crate::sys::disk::QUEUE))).collect()
+        let real = |row: &crate::config::Project| Ok((row.name.clone(), self.queue.path(&row.name).map_err(fatal)?));
+        config.projects.iter().map(real).collect()
     }
 
     /// Where the mount is, when there is one.
@@ -209,12 +224,8 @@ impl Daemon {
             )
         });
         let mut events = vec![Event::Health { topic: "mount".to_owned(), problem: unmounted }];
-        let shown = self.shown.clone();
-        let looked = tokio::task::spawn_blocking(move || {
-            let looked = shown.into_iter().map(|(path, known)| (file_id(&path) == known, path));
-            looked.collect::<Vec<_>>()
-        });
-        for (same, path) in looked.await.unwrap_or_default() {
+        for (project, path, known) in &self.shown {
+            let same = self.queue.identity(project).await.ok() == *known;
             let path = path.display();
             let problem = (!same).then(|| {
                 format!(
@@ -336,11 +347,6 @@ async fn load_world(
             Ok((make(None).map_err(fatal)?, Some(text)))
         }
     }
-}
-
-fn file_id(path: &Path) -> Option<(u64, u64)> {
-    let meta = std::fs::metadata(path).ok()?;
-    Some((meta.dev(), meta.ino()))
 }
 
 fn gid_of(group: &str) -> Result<u32, Fatal> {

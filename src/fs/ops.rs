@@ -6,7 +6,13 @@ use std::{
     collections::{HashMap, HashSet},
     ffi::OsStr,
     fs::{File, Metadata},
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::{
+            ffi::OsStrExt as _,
+            fs::{FileTypeExt as _, MetadataExt as _},
+        },
+    },
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -25,7 +31,7 @@ use crate::{
         handles::Handle,
         nodes::{Key, Nodes, Where},
         ops_text::Rendering,
-        real::{FileId, QUEUE_DIRS, Queue, is_component, proc_path},
+        real::{FileId, QUEUE_DIRS, Queue, is_component, proc_path, step},
         repeat::{Change, Notice, Teller, ghost_attr, is_shown_twice},
         tree::{Object, Picture, Row, Spot, View, What},
     },
@@ -396,12 +402,8 @@ impl Ops {
     }
 
     pub(super) fn meta_in(&self, dir: &RealDir, name: &OsStr) -> Result<Metadata, FsError> {
-        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        match nix::fcntl::openat(&dir.file, name, flags, nix::sys::stat::Mode::empty()) {
-            Ok(fd) => File::from(fd).metadata().map_err(|error| FsError::io("stat", &error)),
-            Err(nix::errno::Errno::ENOENT) => Err(FsError::NoEntry),
-            Err(errno) => Err(FsError::system("stat", errno)),
-        }
+        let file = step(dir.file.as_fd(), name.as_bytes(), OFlag::O_PATH)?;
+        file.metadata().map_err(|error| FsError::io("stat", &error))
     }
 
     /// The supervisor's own entry that covers this name of a queue directory.

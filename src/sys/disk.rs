@@ -1,13 +1,14 @@
 //! The queue directories on a real disk (port `QueueStore`).
 //! In: projects and their paths. Out: what stands in the inboxes; durable changes. Every call opens the directories anew, so
-//! that a queue replaced behind our back (git checkout) is the one that is seen. Never waits for a writer or a reader.
+//! that a queue replaced behind our back (git checkout) is the one that is seen. Never waits for a writer or a reader, and
+//! never goes through our own mount (`queue_root`).
 
 use std::{
     collections::HashMap,
     io::{self, Read as _},
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    path::PathBuf,
-    sync::{Mutex, OnceLock},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use async_trait::async_trait;
@@ -21,7 +22,8 @@ use nix::{
 };
 
 use super::{
-    dirs::{self, Over, open_dir_at, open_file, remove, rename_new, stat, write_whole},
+    dirs::{self, Over, open_file, remove, rename_new, stat, write_whole},
+    queue_root::{Root, Roots},
     watch::Watch,
 };
 use crate::{
@@ -32,16 +34,13 @@ use crate::{
     ports::{Entry, FileFacts, FileKind, Inbox, QueueChange, QueueDir, QueueStore, Sidecar},
 };
 
-/// Name of a project's queue directory.
-pub const QUEUE: &str = ".agent-queue";
-
 const SIDECARS: [Sidecar; 3] = [Sidecar::Working, Sidecar::Delegated, Sidecar::Rejected];
 
 /// The directory's change time, and how many tasks stood in it.
 type Counted = ((i64, i64), u64);
 
 pub struct DiskQueue {
-    roots: HashMap<ProjectName, PathBuf>,
+    roots: Arc<Roots>,
     watch: Watch,
     /// Counts by directory and its change time: a directory that has not changed is not read again.
     counted: Mutex<HashMap<(ProjectName, QueueDir), Counted>>,
@@ -52,12 +51,15 @@ pub struct DiskQueue {
 type Listener = Box<dyn Fn(&QueueChange) + Send + Sync>;
 
 impl DiskQueue {
-    /// Takes the projects' own directories.
+    /// Takes the projects' own directories, and where our mount is or will be.
     ///
     /// # Errors
     /// When the system gives no inotify instance.
-    pub fn new(projects: impl IntoIterator<Item = (ProjectName, PathBuf)>) -> io::Result<Self> {
-        let roots: HashMap<_, _> = projects.into_iter().map(|(name, path)| (name, path.join(QUEUE))).collect();
+    pub fn new(
+        projects: impl IntoIterator<Item = (ProjectName, PathBuf)>,
+        mountpoint: Option<&Path>,
+    ) -> io::Result<Self> {
+        let roots = Arc::new(Roots::new(projects, mountpoint));
         let watch = Watch::new()?;
         Ok(Self { roots, watch, counted: Mutex::default(), listener: OnceLock::new() })
     }
@@ -82,9 +84,37 @@ impl DiskQueue {
         Ok(())
     }
 
-    fn root(&self, project: &ProjectName) -> io::Result<PathBuf> {
-        let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("there is no project {project}"));
-        self.roots.get(project).cloned().ok_or_else(unknown)
+    /// The mount is there, and this is its device.
+    pub fn mounted_as(&self, device: u64) {
+        self.roots.mounted_as(device);
+    }
+
+    /// Where the project's real queue directory is, there or not.
+    ///
+    /// # Errors
+    /// When `.agent-queue` is a link that leads nowhere.
+    pub fn path(&self, project: &ProjectName) -> io::Result<PathBuf> {
+        self.roots.path(project)
+    }
+
+    /// Device and inode of the directory that is the project's queue at this moment.
+    ///
+    /// # Errors
+    /// When it isn't there.
+    pub async fn identity(&self, project: &ProjectName) -> io::Result<(u64, u64)> {
+        let facts = self.at(project, |queue| Ok(nix::sys::stat::fstat(&queue.root.fd)?)).await?;
+        Ok((facts.st_dev, facts.st_ino))
+    }
+
+    /// Watches the inbox that the project has at this moment.
+    async fn watch(&self, project: &ProjectName) -> io::Result<()> {
+        let inbox = |queue: &Queue| {
+            let facts = nix::sys::stat::fstat(queue.dir(QueueDir::Inbox)?)?;
+            Ok((queue.root.path.join(QueueDir::Inbox.name()), facts.st_ino))
+        };
+        let (inbox, inode) = self.at(project, inbox).await?;
+        self.watch.add(project, inbox, inode);
+        Ok(())
     }
 
     async fn at<T: Send + 'static>(
@@ -92,41 +122,33 @@ impl DiskQueue {
         project: &ProjectName,
         job: impl FnOnce(&Queue) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let root = self.root(project)?;
-        let job = move || job(&Queue { root });
+        let (roots, project) = (self.roots.clone(), project.clone());
+        let job = move || job(&Queue { root: roots.open(&project)?, roots });
         tokio::task::spawn_blocking(job).await.map_err(|error| io::Error::other(error.to_string()))?
     }
 }
 
 /// One project's queue.
 struct Queue {
-    root: PathBuf,
+    root: Root,
+    roots: Arc<Roots>,
 }
 
 impl Queue {
     fn dir(&self, dir: QueueDir) -> io::Result<OwnedFd> {
-        // The queue's own directory may be a symlink somebody made on purpose; what is in it may not.
-        let root =
-            nix::fcntl::open(&self.root, nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC, Mode::empty())?;
-        open_dir_at(root, dir.name())
+        self.roots.open_dir(&self.root, dir.name())
     }
 
     fn prepare(&self) -> io::Result<()> {
-        match std::fs::create_dir(&self.root) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            other => other?,
-        }
-        let root =
-            nix::fcntl::open(&self.root, nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC, Mode::empty())?;
         for dir in QueueDir::ALL {
-            match mkdirat(&root, dir.name(), Mode::from_bits_truncate(0o777)) {
+            match mkdirat(&self.root.fd, dir.name(), Mode::from_bits_truncate(0o777)) {
                 Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
                 Err(error) => return Err(error.into()),
             }
             let open = self.dir(dir)?;
             dirs::sweep(&open, names(&open)?.into_iter());
         }
-        Ok(fsync(root)?)
+        Ok(fsync(dirs::open_dir_at(&self.root.fd, ".")?)?)
     }
 
     fn list(&self) -> io::Result<Inbox> {
@@ -289,9 +311,11 @@ fn facts(stat: &FileStat) -> FileFacts {
 #[async_trait]
 impl QueueStore for DiskQueue {
     async fn prepare(&self, project: &ProjectName) -> io::Result<()> {
+        let made = self.path(project)?;
+        let made = tokio::task::spawn_blocking(move || std::fs::create_dir(made)).await.map_err(io::Error::other)?;
+        made.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })?;
         self.at(project, Queue::prepare).await?;
-        self.watch.add(project, &self.root(project)?);
-        Ok(())
+        self.watch(project).await
     }
 
     async fn list(&self, project: &ProjectName, only: Option<&TaskId>) -> io::Result<Inbox> {
@@ -299,7 +323,7 @@ impl QueueStore for DiskQueue {
             Some(id) => self.at(project, move |queue| queue.list_one(&id)).await,
             None => {
                 // A directory that was replaced has no watch any more.
-                self.watch.add(project, &self.root(project)?);
+                self.watch(project).await?;
                 self.at(project, Queue::list).await
             }
         }
@@ -351,7 +375,7 @@ impl QueueStore for DiskQueue {
     }
 
     async fn has_workdir(&self, project: &ProjectName, workdir: &str) -> io::Result<bool> {
-        let Some(dir) = self.root(project)?.parent().map(|project| project.join(workdir)) else { return Ok(false) };
+        let dir = self.roots.project(project)?.join(workdir);
         let there = tokio::task::spawn_blocking(move || dir.is_dir()).await;
         there.map_err(|error| io::Error::other(error.to_string()))
     }
@@ -429,6 +453,7 @@ impl QueueStore for DiskQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::queue::QUEUE;
 
     struct World {
         temp: tempfile::TempDir,
@@ -439,7 +464,7 @@ mod tests {
     async fn world() -> World {
         let temp = tempfile::tempdir().expect("a directory");
         let project = ProjectName::parse("web").expect("name");
-        let store = DiskQueue::new([(project.clone(), temp.path().to_owned())]).expect("a store");
+        let store = DiskQueue::new([(project.clone(), temp.path().to_owned())], None).expect("a store");
         store.prepare(&project).await.expect("prepared");
         World { temp, store, project }
     }

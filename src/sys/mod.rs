@@ -7,6 +7,7 @@ pub mod homes;
 pub mod http;
 pub mod lock;
 pub mod process;
+mod queue_root;
 pub mod shared;
 pub mod state;
 pub mod tmux;

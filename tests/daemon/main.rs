@@ -9,6 +9,7 @@ mod tracer;
 mod world;
 
 mod bad_days;
+mod covered;
 mod dedicated;
 mod every_call;
 mod failover;
