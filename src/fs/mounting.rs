@@ -42,7 +42,7 @@ use crate::{
 pub const FSTYPE: &str = "fuse.claude-failover";
 const FSNAME: &str = "claude-failover";
 /// Requests answered at once: one that waits for the disk or a verb holds up no other.
-const THREADS: usize = 6;
+pub(super) const THREADS: usize = 8;
 /// How long a mountpoint may take to answer whether its server lives.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How long the threads may take to end after unmounting before the connection is cut.

@@ -66,21 +66,22 @@ impl Ops {
         Ok(())
     }
 
-    /// The same with each entry's facts, which count as one look-up of it. `None` for the two dots. What has gone since
-    /// the listing was taken is left out.
+    /// The same with each entry's facts, which count as one look-up of it. `None` for the two dots, and for what in our own
+    /// directories is read from a disk: those never wait for one. What has gone since the listing was taken is left out.
     pub fn readdir_with_facts(
         &self,
         parent: u64,
         handle: u64,
         offset: u64,
-        mut add: impl FnMut(u64, &OsStr, Option<Attr>) -> bool,
+        mut add: impl FnMut(u64, Kind, &OsStr, Option<Attr>) -> bool,
     ) -> Result<(), FsError> {
-        self.readdir(handle, offset, |_, next, _, name| {
-            if name == "." || name == ".." {
-                return add(next, name, None);
+        let own = self.waits_for(parent).is_none();
+        self.readdir(handle, offset, |_, next, kind, name| {
+            if name == "." || name == ".." || own && self.lookup_waits_for(parent, name).is_some() {
+                return add(next, kind, name, None);
             }
             let Ok(attr) = self.lookup(parent, name) else { return false };
-            let full = add(next, name, Some(attr));
+            let full = add(next, kind, name, Some(attr));
             if full {
                 self.forget(attr.number, 1);
             }

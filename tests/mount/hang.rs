@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::world::World;
+use crate::{hung_disk::HungDisk, world::World};
 
 /// More than the mount has threads.
 const MANY: usize = 24;
@@ -131,6 +131,66 @@ fn a_disk_that_stands_still_holds_up_its_own_writers_only() {
     }
     world.ok(&format!("[ \"$(cat projects/api/d[0-9]*/w | wc -l)\" = {MANY} ]"));
     drop(world);
+}
+
+#[test]
+fn a_disk_that_answers_nothing_holds_up_its_own_readers_only() {
+    let mut world = World::new();
+    world.server.kill().expect("killed");
+    world.server.wait().expect("ended");
+    let disk = HungDisk::mount(&world.dir.path().join("api/.agent-queue"));
+    world.server = World::start(world.dir.path(), &[]);
+    world.ok("[ \"$(cat projects/api/inbox/far.md)\" = 'far away' ] && ls -l projects/api/*");
+    let open = File::open(world.mnt().join("projects/api/inbox/far.md")).expect("open");
+    disk.hang();
+    let looks =
+        ["cat P/inbox/far.md", "stat P/inbox", "ls -l P", "echo x > P/inbox/x.md", "getfattr -d P/inbox/far.md"];
+    let before = threads(&world);
+    let others_are_well = || {
+        world.ok("timeout 10 cat status health events control sessions/*/state tasks/*/why tasks/fix/* > /dev/null");
+        world.ok("timeout 10 ls -lR inbox drafts done failed sessions accounts projects/web tasks/fix > /dev/null");
+        // Of the names in our own directories nothing is asked of a disk.
+        let listed = world.ok("timeout 10 ls . projects tasks tasks/* && timeout 10 find tasks -maxdepth 1");
+        assert!(
+            ["inbox", "api", "tasks/api:fix"].iter().all(|name| listed.lines().any(|line| line == *name)),
+            "{listed}"
+        );
+    };
+    let mut readers: Vec<Child> =
+        (0..MANY).map(|n| bash(&world, &looks[n % looks.len()].replace('P', "projects/api"))).collect();
+    until("each to wait on a thread of its own", || threads(&world) >= before + MANY / 2);
+    others_are_well();
+    world.ok(
+        "timeout 10 bash -c 'ls -l inbox projects/web; echo x > inbox/x.md && mv inbox/x.md drafts/ && rm drafts/x.md'",
+    );
+    world.ok("timeout 10 bash -c 'echo pause > control'");
+    // Who waits can be ended.
+    let mut ended = readers.remove(0);
+    ended.kill().expect("killed");
+    until("the one that was killed to end", || ended.try_wait().expect("a status").is_some());
+    // There is an end to how many may wait; the others are told.
+    let crowd = "for i in $(seq 400); do stat projects/api 2>> $HOME/refused > /dev/null & done; wait";
+    let mut many = Command::new("bash");
+    let many = many.args(["-c", crowd]).current_dir(world.mnt()).env("HOME", world.dir.path());
+    let mut crowd = many.spawn().expect("bash");
+    let refused = || std::fs::read_to_string(world.dir.path().join("refused")).unwrap_or_default();
+    until("the last ones to be refused", || refused().matches("Input/output error").count() > 100);
+    others_are_well();
+    world.ok("timeout 10 bash -c 'echo resume > control; echo x > inbox/x.md && rm inbox/x.md'");
+    disk.go_on();
+    for reader in &mut readers {
+        reader.wait().expect("ended");
+    }
+    crowd.wait().expect("ended");
+    until("the threads to end", || threads(&world) <= before + 1);
+    world.ok("[ \"$(cat projects/api/inbox/far.md)\" = 'far away' ]");
+    drop(open);
+    drop(world);
+    drop(disk);
+}
+
+fn threads(world: &World) -> usize {
+    std::fs::read_dir(format!("/proc/{}/task", world.server.id())).expect("threads").count()
 }
 
 #[test]
