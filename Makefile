@@ -27,7 +27,7 @@ doc:
 
 # Ratios against other ways of doing the same; writes doc/BENCHMARKS.md's figures to standard output.
 bench:
-	scripts/setup test
+	scripts/setup bench
 	cargo build --release --bins --examples
 	cargo run --release --example bench
 

@@ -12,6 +12,7 @@ use claude_failover::{
         command::Scope,
         event::Counts,
         ids::{ProjectName, TaskKey},
+        provider::Delegation,
         session::Activity,
         snapshot,
         task::Phase,
@@ -53,11 +54,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             queue: world.clone(),
             state: world.clone(),
             homes: world.clone(),
+            providers: world.clone(),
+            notifier: world.clone(),
             new_id: Arc::new(move || format!("id-{}", ids.with(claude_failover::fake::Inner::number))),
         };
         let projects =
             vec![snapshot::Project { name: project.clone(), path: "/web".into(), counts: Counts::default() }];
-        let loaded = load(None, projects, Vec::new(), "example".to_owned(), ports.clock.now())?;
+        let loaded = load(None, projects, Vec::new(), Delegation::default(), "example".to_owned(), ports.clock.now())?;
         let (_keep, config) = tokio::sync::watch::channel(Arc::new(config));
         let services = Services::start(&ports, &config, loaded).await;
         let live = services.live.clone();

@@ -3,7 +3,7 @@
 //! thing, `fake` in memory for the simulation. Every method that changes something is one step that happens whole or,
 //! on a crash, either way: never half.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     event::Counts,
     evidence::{Look, Screen, Signal, Tokens},
-    ids::{AccountName, AgentName, ProjectName, RunId, SessionName, TaskId},
+    ids::{AccountName, AgentName, ProjectName, ProviderName, RunId, SessionName, TaskId},
+    notice::{Channel, Notice},
+    provider::ProviderStanding,
     session::Incarnation,
 };
 
@@ -408,8 +410,16 @@ pub trait QueueStore: Send + Sync {
         Ok(true)
     }
     async fn read_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> std::io::Result<Vec<u8>>;
-    /// Makes the sidecar; `AlreadyExists` when somebody was first (never for `Rejected`, which is replaced).
+    /// Makes the sidecar; `AlreadyExists` when somebody was first.
     async fn write_sidecar(
+        &self,
+        project: &ProjectName,
+        id: &TaskId,
+        which: Sidecar,
+        text: &[u8],
+    ) -> std::io::Result<()>;
+    /// Puts another text in the place of a sidecar of ours, or makes it anew.
+    async fn replace_sidecar(
         &self,
         project: &ProjectName,
         id: &TaskId,
@@ -476,6 +486,61 @@ pub trait Homes: Send + Sync {
     async fn logged_in(&self, account: &AccountName) -> Option<Timestamp>;
 }
 
+/// What a provider is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The same for each sending of one attempt, so that a repeated one is known again.
+    pub key: RunId,
+    pub prompt: String,
+    /// The task's `preferred_ai`: a server that chooses among several is told.
+    pub word: Option<String>,
+    pub complexity: Option<String>,
+}
+
+/// How a job stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Progress {
+    /// `output` is what there is so far, where the provider shows it.
+    Running {
+        output: Option<Arc<str>>,
+    },
+    Done(Answer),
+    /// The job ended without an answer; the provider's words.
+    Failed(String),
+    /// The provider, or this process where the answer comes on the request's own connection, knows no such job.
+    Unknown,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    pub text: String,
+    pub tokens: Option<Tokens>,
+    pub cost_usd: Option<f64>,
+}
+
+/// Why a provider did not do what was asked, after every try that made sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProviderError {
+    /// This request is wrong for it; others may pass.
+    #[error("{0}")]
+    Refused(String),
+    /// It can take nothing now.
+    #[error("{}", .0.why().unwrap_or_default())]
+    Out(ProviderStanding),
+}
+
+/// Those who do tasks over HTTP. Implemented by `sys::providers`. Every call ends in bounded time.
+#[async_trait]
+pub trait Providers: Send + Sync {
+    /// Hands a job in; the same key twice is one job where the provider can tell (`repeats`). Answers the job's id.
+    async fn submit(&self, provider: &ProviderName, order: &Order) -> Result<String, ProviderError>;
+    async fn look(&self, provider: &ProviderName, job: &str) -> Result<Progress, ProviderError>;
+    /// A job that is gone already is success.
+    async fn cancel(&self, provider: &ProviderName, job: &str) -> Result<(), ProviderError>;
+    /// Whether an order sent again with the same key is not a second job.
+    fn repeats(&self, provider: &ProviderName) -> bool;
+}
+
 /// The daemon's own state directory.
 #[async_trait]
 pub trait StateStore: Send + Sync {
@@ -493,4 +558,25 @@ pub trait StateStore: Send + Sync {
     async fn remove_run(&self, run: &RunId) -> std::io::Result<()>;
     /// Removes the texts of all other runs.
     async fn keep_runs(&self, keep: &[RunId]) -> std::io::Result<()>;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Notices
+
+/// Why a notice was not delivered. The words never hold a key, a token or an address that has one in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoticeError {
+    /// It may work later; `after` is what the receiver asked to wait.
+    #[error("{why}")]
+    Temporary { why: String, after: Option<Duration> },
+    /// The same notice would be refused again.
+    #[error("{0}")]
+    Permanent(String),
+}
+
+/// The receivers of notices. Implemented by `sys::notify`.
+#[async_trait]
+pub trait Notifier: Send + Sync {
+    /// Delivers one notice, or says within a time limit of its own why not.
+    async fn send(&self, channel: Channel, notice: &Notice) -> Result<(), NoticeError>;
 }

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, ffi::OsString, path::Path};
 
-use claude_failover::config::{self, AgentKind, Config, Loaded, Problems, Shared, Socket};
+use claude_failover::{
+    config::{self, AgentKind, Config, Loaded, Problems, Shared, Socket},
+    model::notice::Channel,
+};
 use serde_json::Value;
 
 const EXAMPLE: &str = include_str!("../config.example.yaml");
@@ -81,6 +84,7 @@ fn uncommented() -> String {
                 line.replace("projects: []", "projects:")
                     .replace("accounts: []", "accounts:")
                     .replace("dedicated: []", "dedicated:")
+                    .replace("providers: {}", "providers:")
             )),
         }
     }
@@ -234,6 +238,36 @@ fn values_must_fit_together() {
         &["expected one of claude, codex, gemini, opencode, demo, command, found \"cladue\""],
     );
     refused("lifecycle: {reconcile: 0s}\n", &["must be more than zero"]);
+}
+
+#[test]
+fn notifications_say_what_is_wrong_with_them() {
+    let config = good(
+        "notifications:\n  events: [limit, all-out]\n  telegram: {chat_id: 1, token_env: MY_TOKEN}\n  resend: {from: a, to: [b], key_env: NOPE}\n  webhook: {url: 'http://n8n.lan:5678/x', template: '{\"t\": {{ title }}}'}\n",
+    );
+    let notices = &config.notifications;
+    assert_eq!(notices.channels().len(), 3);
+    // Only the daemon and `check` need it: `status` in a shell without the variable goes on.
+    let fault = notices.fault(Channel::Resend).expect("no key");
+    assert_eq!(fault, "notifications.resend: the environment variable NOPE isn't set here");
+    assert_eq!((notices.fault(Channel::Telegram), notices.fault(Channel::Webhook)), (None, None));
+    refused("notifications: {events: [limits]}\n", &["1:26: expected one of limit, swap, "]);
+    refused("notifications: {per_hour: 0}\n", &["more than zero"]);
+    refused("notifications: {telegram: {chat_id: 1}}\n", &["`token_env` (an environment variable) or `token_file`"]);
+    refused(
+        "notifications: {telegram: {chat_id: 1, token_env: A, token_file: /a, url: 'http://example.com'}}\n",
+        &["`token_env` is given too", "begins with https://"],
+    );
+    refused(
+        "notifications: {resend: {from: a, to: [], key_env: A, url: 'https://u:p@example.com'}}\n",
+        &["nobody stands here", "the address holds a secret"],
+    );
+    refused("notifications: {webhook: {}}\n", &["`url`, `url_env` or `url_file` is missing"]);
+    refused(
+        "notifications: {webhook: {url: 'ftp://x/y', template: '{{ title'}}\n",
+        &["must begin with https://", "can't be read"],
+    );
+    refused("notifications: {webhook: {url: 'http://x/y', key_env: MY_TOKEN}}\n", &["a key would go unencrypted"]);
 }
 
 #[test]

@@ -11,16 +11,18 @@ const LAYERS: [&[&str]; 6] = [
     &["model", "error", "config"],
     &["ports", "sys", "agents", "fake", "demo_agent", "hook", "command_agent", "repeater"],
     &["live"],
-    &["queue", "dispatcher", "session", "watcher", "quota", "switcher"],
+    &["queue", "dispatcher", "session", "watcher", "quota", "switcher", "delegate", "notify"],
     &["fs", "cli", "http"],
     &["daemon", "main", "lib"],
 ];
 
 /// `ports` has plain types (ids of panes, how a program ended) that are words like any other.
-const WORDS_IN_PORTS: [&str; 12] = [
+const WORDS_IN_PORTS: [&str; 14] = [
     "Exit",
     "PaneId",
+    "Progress",
     "PromptBy",
+    "ProviderError",
     "FileFacts",
     "FileKind",
     "QueueChange",

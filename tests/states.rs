@@ -5,13 +5,14 @@ use std::{fmt::Write as _, sync::Arc};
 use claude_failover::model::{
     account::{self, Account, AccountEvent, Limited, Standing},
     evidence::{Failure, Meaning, Signal, Source},
-    ids::{AccountName, AgentName, RunId, SessionName, TaskKey},
+    ids::{AccountName, AgentName, ProviderName, RunId, SessionName, TaskKey},
     limit::{Limit, LimitKind, Usage},
+    provider::{Job, JobStop, Wish},
     session::{self, Assignment, Incarnation, Role, Session, SessionEvent, SessionPhase, Verdict},
     swap::{self, Cause, Partial, Swap, SwapEvent, SwapStep, Swaps},
     task::{
         self, After, Delivery, Ending, Filing, Finished, Hold, Phase, Problem, Run, Status, Stop, TaskEvent, TaskSpec,
-        TextFacts,
+        TextFacts, Work,
     },
 };
 use claude_failover::ports::{Exit, PaneId};
@@ -44,8 +45,30 @@ fn run(delivery: Delivery) -> Run {
     }
 }
 
+fn job(stop: JobStop) -> Job {
+    Job {
+        run: RunId("r".into()),
+        provider: ProviderName::parse("p").expect("name"),
+        id: None,
+        claimed: now(),
+        attempt: 1,
+        stop,
+        text: text("1"),
+        output: None,
+    }
+}
+
 fn ending() -> Ending {
-    Ending { status: Status::Done, message: None, error: None, screen: None, tokens: None, resume_id: None, at: now() }
+    Ending {
+        status: Status::Done,
+        message: None,
+        error: None,
+        screen: None,
+        tokens: None,
+        cost_usd: None,
+        resume_id: None,
+        at: now(),
+    }
 }
 
 fn phases() -> Vec<(&'static str, Phase)> {
@@ -58,8 +81,10 @@ fn phases() -> Vec<(&'static str, Phase)> {
         ("working, nothing typed", Phase::Working(run(Delivery::NotBegun))),
         ("working, typing", Phase::Working(run(Delivery::Begun))),
         ("working, taken", Phase::Working(run(Delivery::Taken { at: now() }))),
-        ("filing", Phase::Filing(Filing { run: Some(run(Delivery::Begun)), ending: ending() })),
-        ("finished", Phase::Finished(Finished { run: None, ending: ending() })),
+        ("delegated", Phase::Delegated(job(JobStop::No))),
+        ("delegated, to be cancelled", Phase::Delegated(job(JobStop::Cancelled))),
+        ("filing", Phase::Filing(Filing { work: Some(Work::Run(run(Delivery::Begun))), ending: ending() })),
+        ("finished", Phase::Finished(Finished { work: None, ending: ending() })),
     ]
 }
 
@@ -78,6 +103,10 @@ fn events() -> Vec<(&'static str, TaskEvent)> {
         ("taken", TaskEvent::Taken { run: run_id.clone() }),
         ("try again", TaskEvent::TryAgain { run: run_id.clone(), why: "w".into() }),
         ("paused", TaskEvent::Paused { run: run_id.clone(), why: "w".into() }),
+        ("delegated", TaskEvent::Delegated(job(JobStop::No))),
+        ("submitted", TaskEvent::Submitted { run: run_id.clone(), job: "j".into() }),
+        ("output", TaskEvent::Output { run: run_id.clone(), text: "o".into() }),
+        ("refused by its provider", TaskEvent::RefusedBy { run: run_id.clone(), why: "w".into() }),
         ("ended", TaskEvent::Ended { run: run_id, ending: ending() }),
         ("filed", TaskEvent::Filed { kept: None }),
         ("filed, newer text kept", TaskEvent::Filed { kept: Some(text("2")) }),
@@ -85,6 +114,8 @@ fn events() -> Vec<(&'static str, TaskEvent)> {
         ("hold", TaskEvent::Hold),
         ("release", TaskEvent::Release),
         ("priority", TaskEvent::Priority(1)),
+        ("wished to a provider", TaskEvent::Wish(Wish::Provider(None))),
+        ("wished here", TaskEvent::Wish(Wish::Here)),
     ]
 }
 
@@ -103,6 +134,13 @@ fn told(phase: &Phase) -> String {
             (Stop::No, Delivery::NotBegun) => "working".into(),
             (Stop::No, Delivery::Begun) => "working, typing".into(),
             (Stop::No, Delivery::Taken { .. }) => "working, taken".into(),
+        },
+        Phase::Delegated(job) => match (job.stop, &job.id, &job.output) {
+            (JobStop::Cancelled, _, _) => "to be cancelled".into(),
+            (JobStop::Recalled, _, _) => "to be taken back".into(),
+            (JobStop::No, _, Some(_)) => "delegated, with output".into(),
+            (JobStop::No, Some(_), None) => "delegated, taken".into(),
+            (JobStop::No, None, None) => "delegated".into(),
         },
         Phase::Filing(_) => "filing".into(),
         Phase::Queued | Phase::Rejected(_) | Phase::Finished(_) => match phase {
@@ -301,7 +339,7 @@ fn swaps() -> String {
     let at = |step| {
         let (from, to) = (name("a"), name("b"));
         let cause = Cause::Out { why: "w".into() };
-        let current = Some(Swap { number: 1, from, to, cause, begun: now(), step, since: now() });
+        let current = Some(Swap { number: 1, from, to, cause, begun: now(), cooldown_from: None, step, since: now() });
         Swaps { number: 1, current, ..Swaps::default() }
     };
     let partial = Some(Partial { swap: 1, why: "w".into(), since: now() });

@@ -1,4 +1,5 @@
 //! From `rename(2)` of a ready file to the first byte of its prompt at the agent; beside it, the obvious shell script.
+//! In: a world, quiet or hammered. Out: rows.
 
 use std::{
     fs, io,
@@ -8,17 +9,22 @@ use std::{
 };
 
 use crate::{
+    hammer::{self, Hammers},
     measure::{Samples, monotonic, ms, ratio, row, wanted},
     reader,
     world::{Setup, World, tmux},
 };
 
 const TIMES: usize = 100;
+/// Of `hammered`: how often each of its three states comes, and how many dispatches it then lasts.
+const TURNS: usize = 6;
+const EACH_TURN: usize = 5;
+const SLOWER: f64 = 2.0;
 const WANTED: Duration = Duration::from_millis(20);
 /// What was stirred up before a measurement has died down by then.
 const QUIET: Duration = Duration::from_millis(150);
 
-pub fn run() -> io::Result<()> {
+pub fn quiet() -> io::Result<()> {
     let mut world = World::prepare()?;
     let stamps = world.path("stamps");
     let program = reader::script(&world.path("home"), &stamps)?;
@@ -28,18 +34,11 @@ pub fn run() -> io::Result<()> {
     let script = Script::start(&world)?;
     let (mut ours, mut theirs, mut renames) = (Samples::default(), Samples::default(), Samples::default());
     for i in 0..TIMES {
-        let half = world.mount(&format!("inbox/.{i}.part"));
-        fs::write(&half, format!("task number {i}\n"))?;
-        std::thread::sleep(QUIET);
-        let begun = monotonic();
-        fs::rename(&half, world.mount(&format!("inbox/t{i}.md")))?;
-        renames.push(Duration::from_nanos(monotonic() - begun));
-        ours.push(arrival(&world, &stamps, begun, "task number")?);
-
+        let (took, renamed) = once(&world, &stamps, i)?;
+        ours.push(took);
+        renames.push(renamed);
         theirs.push(script.once(&world, i)?);
-        world.until("the next agent to be ready", |world| {
-            world.queue(&format!("done/t{i}.md")).exists() && world.all_idle()
-        })?;
+        all_done(&world, i)?;
     }
     row(
         "dispatch: rename → first byte at the agent, settle 0",
@@ -50,6 +49,63 @@ pub fn run() -> io::Result<()> {
     );
     row("… of which the durable rename itself", &renames.show(), "", "", "");
     Ok(())
+}
+
+/// The same while others do what they can to keep the mount busy, in turns with quiet.
+pub fn hammered() -> io::Result<()> {
+    let mut world = World::prepare()?;
+    let stamps = world.path("stamps");
+    let program = reader::script(&world.path("home"), &stamps)?;
+    world.configure(&Setup { sessions: 1, program: Some(program), ..Setup::default() })?;
+    world.run()?;
+    world.until("the agent to be ready", World::all_idle)?;
+    let script = Script::start(&world)?;
+    let plain = world.path("plain");
+    hammer::prepare(&plain)?;
+    let (mut ours, mut theirs) = ([(); 3].map(|()| Samples::default()), [(); 3].map(|()| Samples::default()));
+    for turn in 0..TURNS * 3 {
+        let hammers = match turn % 3 {
+            0 => None,
+            1 => Some(Hammers::start(&world.path("mnt"))?),
+            _ => Some(Hammers::start(&plain)?),
+        };
+        for i in (0..EACH_TURN).map(|i| turn * EACH_TURN + i) {
+            ours[turn % 3].push(once(&world, &stamps, i)?.0);
+            theirs[turn % 3].push(script.once(&world, i)?);
+            all_done(&world, i)?;
+        }
+        drop(hammers);
+    }
+    let [quiet, mount, elsewhere] = &ours;
+    row("dispatch, nobody else there", &quiet.show(), &format!("the script: {}", theirs[0].show()), "", "");
+    let rows = [("the mount", mount, &theirs[1]), ("a plain directory", elsewhere, &theirs[2])];
+    for (what, samples, script) in rows {
+        let slower = ratio(samples.median(), quiet.median());
+        row(
+            &format!("… {} processes hammer {what}", hammer::PROCESSES),
+            &samples.show(),
+            &format!("the script: {}", script.show()),
+            &format!("{slower:.1} of quiet; the script {:.1} of its own", ratio(script.median(), theirs[0].median())),
+            &wanted("≤ 2", slower <= SLOWER),
+        );
+    }
+    Ok(())
+}
+
+/// One task from its rename to the agent; how long, and how much of it the rename took.
+fn once(world: &World, stamps: &std::path::Path, i: usize) -> io::Result<(Duration, Duration)> {
+    let half = world.mount(&format!("inbox/.{i}.part"));
+    fs::write(&half, format!("task number {i}\n"))?;
+    std::thread::sleep(QUIET);
+    let begun = monotonic();
+    fs::rename(&half, world.mount(&format!("inbox/t{i}.md")))?;
+    let renamed = Duration::from_nanos(monotonic() - begun);
+    Ok((arrival(world, stamps, begun, "task number")?, renamed))
+}
+
+fn all_done(world: &World, i: usize) -> io::Result<()> {
+    world
+        .until("the next agent to be ready", |world| world.queue(&format!("done/t{i}.md")).exists() && world.all_idle())
 }
 
 /// How long after `begun` the bytes were read.

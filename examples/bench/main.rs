@@ -5,10 +5,14 @@
 //! is measured in turns in one run, because absolute times on a shared machine say little.
 
 mod dispatch;
+mod files;
+mod hammer;
 mod idle;
+mod large;
 mod limit;
 mod measure;
 mod panes;
+mod peers;
 mod reader;
 mod start;
 mod stub;
@@ -21,8 +25,12 @@ use std::process::ExitCode;
 /// A benchmark: its name on the command line, what it measures, how.
 type Bench = (&'static str, &'static str, fn() -> std::io::Result<()>);
 
-const BENCHES: [Bench; 8] = [
-    ("dispatch", "rename(2) into the inbox until the prompt's first byte is read by the agent", dispatch::run),
+const BENCHES: [Bench; 12] = [
+    ("files", "what the mount's operations cost beside other file systems", files::run),
+    ("lists", "ls of a directory with up to 100,000 results", large::listings),
+    ("status", "reading `status` with much to tell", large::status),
+    ("dispatch", "rename(2) into the inbox until the prompt's first byte is read by the agent", dispatch::quiet),
+    ("hammer", "the same while eight processes hammer the mount", dispatch::hammered),
     ("panes", "reading every session's pane; memory", panes::run),
     ("idle", "CPU time while nothing happens", idle::quiet),
     ("spin", "CPU time while agents only redraw", idle::spinners),
@@ -39,6 +47,7 @@ fn main() -> ExitCode {
     match args.first().map(String::as_str) {
         Some(reader::READER) => return reader::start(&args[1..]),
         Some(reader::PUMP) => return reader::pump(&args[1..]),
+        Some(hammer::HAMMER) => return hammer::run(&args[1..]),
         Some(stub::STUB) => return stub::run(&args[1..]),
         _ => {}
     }

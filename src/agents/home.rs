@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::agents::{
-    launch::write_private,
+    launch::{Outlives, write_private},
     rules::{Kind, merge},
 };
 
@@ -82,7 +82,7 @@ fn claude(home: &Path, workdir: &Path, key: Option<&str>) -> io::Result<()> {
     if after == before {
         return Ok(());
     }
-    write_private(&path, &serde_json::to_vec_pretty(&after)?)
+    write_private(&path, &serde_json::to_vec_pretty(&after)?, Outlives::PowerCut)
 }
 
 fn codex(home: &Path, workdir: &Path) -> io::Result<()> {
@@ -97,7 +97,7 @@ fn codex(home: &Path, workdir: &Path) -> io::Result<()> {
         return Ok(());
     }
     let gap = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
-    write_private(&path, format!("{before}{gap}\n{header}\ntrust_level = \"trusted\"\n").as_bytes())
+    write_private(&path, format!("{before}{gap}\n{header}\ntrust_level = \"trusted\"\n").as_bytes(), Outlives::PowerCut)
 }
 
 fn invalid(path: &Path, why: &str) -> io::Error {

@@ -88,12 +88,12 @@ pub(super) fn plan(
             let own = rules.hooks.status_line.as_ref().map(|template| PathBuf::from(fill(template, &places)));
             let line = own.map(|own| status_line(&own, &hook));
             let text = serde_json::to_vec_pretty(&settings_file(&rules.hooks, &hook, line))?;
-            write_private(&settings, &text)?;
+            write_private(&settings, &text, Outlives::Nothing)?;
         }
         HookInstall::CodexFlags => hook_flags = codex_flags(&rules.hooks, &hook),
     }
     if let Some(given) = &request.task {
-        write_private(&task, given.text.as_bytes())?;
+        write_private(&task, given.text.as_bytes(), Outlives::Nothing)?;
     }
     if let Some(account) = account.filter(|a| a.owned) {
         // The account's own key is the one that the agent asks about.
@@ -292,8 +292,16 @@ fn private_dir(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// Replaces a file atomically, 0600 from its first byte. One that is so already stays: a start waits for no disk then.
-pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// What a file has to survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outlives {
+    PowerCut,
+    /// Its one reader is the program that is started next, and each start writes it anew: no start waits for the disk.
+    Nothing,
+}
+
+/// Replaces a file atomically, 0600 from its first byte. One that is so already stays.
+pub(super) fn write_private(path: &Path, bytes: &[u8], outlives: Outlives) -> io::Result<()> {
     let private = |facts: fs::Metadata| facts.is_file() && facts.permissions().mode() & 0o777 == 0o600;
     if fs::symlink_metadata(path).is_ok_and(private) && fs::read(path).is_ok_and(|known| known == bytes) {
         return Ok(());
@@ -308,7 +316,7 @@ pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let written = file
         .set_permissions(fs::Permissions::from_mode(0o600))
         .and_then(|()| file.write_all(bytes))
-        .and_then(|()| file.sync_all())
+        .and_then(|()| if outlives == Outlives::PowerCut { file.sync_all() } else { Ok(()) })
         .and_then(|()| fs::rename(&tmp, path));
     if written.is_err() {
         let _ = fs::remove_file(&tmp);

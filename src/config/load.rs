@@ -9,8 +9,9 @@ use std::{
 use super::{
     decode::{Context, Setting, nearest},
     error::{LoadError, Place, Problem, Problems},
-    homes, node,
+    homes, node, notifications,
     paths::{self, Lookup},
+    providers,
     schema::{AgentKind, CLAUDE_LINK, Config, SHARED_ROOT, default_agents},
 };
 use crate::model::ids::{AgentName, SessionName};
@@ -192,6 +193,8 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
     }
 
     homes::meaning(config, &mut wrong);
+    providers::meaning(config, &mut wrong);
+    notifications::meaning(&config.notifications, &mut wrong);
 
     let life = &config.lifecycle;
     if life.restart_first > life.restart_max {

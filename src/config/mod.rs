@@ -7,7 +7,9 @@ pub mod error;
 mod homes;
 pub mod load;
 mod node;
+mod notifications;
 pub mod paths;
+mod providers;
 pub mod queue;
 mod rows;
 mod schema;
@@ -17,8 +19,10 @@ mod values;
 pub use error::{LoadError, Place, Problem, Problems};
 pub use homes::SharedLink;
 pub use load::{Loaded, Places, load, parse};
+pub use notifications::{Notifications, Resend, Telegram, Template, Webhook};
+pub use providers::{Auto, CLAUDE_CODE, Delegation, LOCAL, Price, Provider, ProviderKind};
 pub use schema::{
     Account, Agent, AgentKind, Autonomous, Config, Control, Dedicated, Dispatcher, Lifecycle, Mount, Pool, Project,
     Quota, Shared, Switcher, Tmux, Watcher,
 };
-pub use units::{Bytes, Env, MASK, Secret, Size, Socket, looks_secret};
+pub use units::{Bytes, Env, FromEnv, FromFile, MASK, Secret, Size, Socket, looks_secret, secret_of};

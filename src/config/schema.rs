@@ -8,13 +8,15 @@ use serde::Serializer;
 use super::{
     decode::{Context, Setting, scalar},
     node::Node,
+    notifications::Notifications,
+    providers::{Delegation, Provider},
     rows::{row, section},
     units::{Bytes, Env, Size, Socket},
 };
-use crate::model::ids::{AccountName, AgentName, ProjectName, SessionName};
+use crate::model::ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName};
 
 /// Keys that other versions know.
-const LATER: &[&str] = &["providers", "api", "notifications", "janitor"];
+const LATER: &[&str] = &["api", "janitor"];
 
 /// Defaults that begin at the home directory, which only the reader of a file knows.
 pub(super) const CLAUDE_LINK: &str = "~/.claude";
@@ -43,6 +45,10 @@ section! {
         tmux: Tmux = Tmux::default();
         mount: Mount = Mount::default();
         control: Control = Control::default();
+        /// Who does tasks over HTTP; none unless given.
+        providers: BTreeMap<ProviderName, Provider> = BTreeMap::new();
+        delegation: Delegation = Delegation::default();
+        notifications: Notifications = Notifications::default();
     } later LATER
 }
 

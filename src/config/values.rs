@@ -9,9 +9,9 @@ use super::{
     decode::{Context, Fields, Setting, Shown, scalar, text},
     node::{Node, Value},
     paths,
-    units::{Bytes, Env, Secret, Size, Socket},
+    units::{Bytes, Env, FromEnv, FromFile, Secret, Size, Socket, secret_of},
 };
-use crate::model::ids::{AccountName, AgentName, ProjectName, SessionName};
+use crate::model::ids::{AccountName, AgentName, BadName, ProjectName, ProviderName, SessionName};
 
 impl Setting for bool {
     fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
@@ -28,6 +28,16 @@ impl Setting for u32 {
     }
     fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_u32(*self)
+    }
+}
+
+impl Setting for f64 {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        let number = |text: &str| text.parse().ok().filter(|n: &Self| n.is_finite() && *n >= 0.0);
+        scalar(node, "a number that is not negative", context, number)
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_f64(*self)
     }
 }
 
@@ -124,20 +134,60 @@ fn secret(node: &Node, context: &mut Context<'_>) -> Option<Secret> {
         context.problem(node.place, "expected exactly one of from_env and from_file");
         return None;
     }
-    if let Some(name) = fields.take::<Option<String>>("from_env", || None, context) {
-        let found = (context.env)(&name).and_then(|value| value.into_string().ok());
-        if found.is_none() {
-            context.problem(node.place, format!("the environment variable {name} isn't set here"));
-        }
-        return found.map(Secret::kept_elsewhere);
-    }
-    let file = fields.take::<Option<PathBuf>>("from_file", || None, context)?;
-    match std::fs::read_to_string(&file) {
-        Ok(text) => Some(Secret::kept_elsewhere(text.strip_suffix('\n').unwrap_or(&text))),
+    let env = fields.take::<Option<FromEnv>>("from_env", || None, context);
+    let file = fields.take::<Option<FromFile>>("from_file", || None, context);
+    match secret_of(env.as_ref(), file.as_ref()) {
+        Ok(secret) => secret.cloned(),
         Err(why) => {
-            context.problem(node.place, format!("can't read {}: {why}", file.display()));
+            context.problem(node.place, why);
             None
         }
+    }
+}
+
+impl Setting for FromEnv {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        let name = text(node, "the name of an environment variable", context)?.to_owned();
+        let found = (context.env)(&name).and_then(|value| value.into_string().ok());
+        let secret = match found {
+            Some(text) => Ok(Secret::kept_elsewhere(text)),
+            None => Err(format!("the environment variable {name} isn't set here")),
+        };
+        Some(Self { name, secret })
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.name)
+    }
+}
+
+impl Setting for FromFile {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        let path = PathBuf::decode(node, context)?;
+        let secret = match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Secret::kept_elsewhere(text.strip_suffix('\n').unwrap_or(&text))),
+            Err(why) => Err(format!("can't read {}: {why}", path.display())),
+        };
+        Some(Self { path, secret })
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.path.show(s)
+    }
+}
+
+/// Complains when both of `X_env` and `X_file` are given, or neither and one is needed. `at` is the mapping's path.
+pub(super) fn one_secret(
+    at: &str,
+    name: &str,
+    pair: (Option<&FromEnv>, Option<&FromFile>),
+    needed: bool,
+    wrong: &mut impl FnMut(&str, String),
+) {
+    match pair {
+        (Some(_), Some(_)) => wrong(&format!("{at}.{name}_file"), format!("`{name}_env` is given too; keep one")),
+        (None, None) if needed => {
+            wrong(at, format!("`{name}_env` (an environment variable) or `{name}_file` (a path) is missing here"));
+        }
+        (Some(_), None) | (None, Some(_)) | (None, None) => {}
     }
 }
 
@@ -219,9 +269,13 @@ macro_rules! names {
         }
     )* };
 }
-names!(ProjectName SessionName AccountName AgentName);
+names!(ProjectName SessionName AccountName AgentName ProviderName);
 
-impl<T: Setting> Setting for BTreeMap<AgentName, T> {
+impl<K, T> Setting for BTreeMap<K, T>
+where
+    K: TryFrom<String, Error = BadName> + std::fmt::Display + Ord,
+    T: Setting,
+{
     fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
         let rows = match &node.value {
             Value::Map(rows) => rows,
@@ -234,7 +288,7 @@ impl<T: Setting> Setting for BTreeMap<AgentName, T> {
         let mut map = Self::new();
         for (key, value) in rows {
             let value = context.within(&key.text, key.place, |context| T::decode(value, context));
-            match AgentName::parse(&key.text) {
+            match K::try_from(key.text.clone()) {
                 Ok(name) => map.extend(value.map(|value| (name, value))),
                 Err(bad) => context.problem(key.place, bad.to_string()),
             }
@@ -242,6 +296,6 @@ impl<T: Setting> Setting for BTreeMap<AgentName, T> {
         Some(map)
     }
     fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_map(self.iter().map(|(name, value)| (name.as_str(), Shown(value))))
+        s.collect_map(self.iter().map(|(name, value)| (name.to_string(), Shown(value))))
     }
 }

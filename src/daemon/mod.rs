@@ -1,8 +1,12 @@
 //! The root: everything put together.
 
+mod absent;
 mod backend;
 pub mod demo;
 pub mod main;
 pub mod run;
 pub mod services;
 pub mod setup;
+mod test_notices;
+
+pub use test_notices::test_notices;

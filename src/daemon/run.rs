@@ -30,7 +30,10 @@ use crate::{
         ids::{AccountName, ProjectName},
     },
     ports::{Clock, StateStore},
-    sys::{clock::SystemClock, disk::DiskQueue, homes::AccountHomes, lock::Lock, state::StateDir, tmux::Tmux},
+    sys::{
+        clock::SystemClock, disk::DiskQueue, homes::AccountHomes, lock::Lock, notify::Receivers, state::StateDir,
+        tmux::Tmux,
+    },
 };
 
 /// How often the daemon looks whether its mount and the operator's link are still there and show what they should.
@@ -133,6 +136,7 @@ impl Daemon {
             DiskQueue::new(config.projects.iter().map(|row| (row.name.clone(), row.path.clone())), Some(&mountpoint))
                 .map_err(|error| fatal(format!("inotify can't be used: {error}")))?;
         let queue = Arc::new(queue);
+        let (config, receiver) = watch::channel(Arc::new(config));
         let ports = Ports {
             clock,
             terminal: tmux.clone(),
@@ -140,9 +144,10 @@ impl Daemon {
             queue: queue.clone(),
             state: Arc::new(state.clone()),
             homes: Arc::new(homes.clone()),
+            providers: Arc::new(super::absent::Absent),
+            notifier: Arc::new(Receivers::new(receiver.clone())),
             new_id: Arc::new(|| uuid::Uuid::new_v4().to_string()),
         };
-        let (config, receiver) = watch::channel(Arc::new(config));
         let services = Services::start(&ports, &receiver, world).await;
         let mut daemon = Self {
             services,
@@ -330,7 +335,8 @@ async fn load_world(
     let make = |saved: Option<&[u8]>| {
         let now = clock.now();
         let accounts = setup::accounts(config, linked, now);
-        let mut world = live::load(saved, setup::projects(config), accounts, fresh(), now)?;
+        let mut world =
+            live::load(saved, setup::projects(config), accounts, setup::delegation(config, now), fresh(), now)?;
         world.snapshot.pool_agent = Some(config.pool.autonomous.agent.clone());
         Ok(world)
     };

@@ -8,14 +8,16 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     config::Config,
+    delegate::{self, Delegate},
     dispatcher::Dispatcher,
     live::{Live, World},
     model::{
         ids::SessionName,
         session::{Role, Session},
-        task::{Ending, Filing, Phase, Status, Task},
+        task::{Ending, Filing, Phase, Status, Task, Work},
     },
-    ports::{Agents, Clock, Homes, QueueStore, StateStore, Terminal},
+    notify::Notices,
+    ports::{Agents, Clock, Homes, Notifier, Providers, QueueStore, StateStore, Terminal},
     queue::Queue,
     quota::Quota,
     session::{Sessions, Tools},
@@ -32,6 +34,8 @@ pub struct Ports {
     pub queue: Arc<dyn QueueStore>,
     pub state: Arc<dyn StateStore>,
     pub homes: Arc<dyn Homes>,
+    pub providers: Arc<dyn Providers>,
+    pub notifier: Arc<dyn Notifier>,
     /// Makes ids that never come twice.
     pub new_id: Arc<dyn Fn() -> String + Send + Sync>,
 }
@@ -63,8 +67,7 @@ impl Services {
             Queue::new(live.clone(), ports.queue.clone(), ports.state.clone(), ports.clock.clone(), config.clone());
         queue.prepare().await;
         let snapshot = live.snapshot();
-        let runs: Vec<_> =
-            snapshot.tasks.values().filter_map(|task| task.phase.run().map(|run| run.id.clone())).collect();
+        let runs: Vec<_> = snapshot.tasks.values().filter_map(|task| task.phase.run_id().cloned()).collect();
         if let Err(error) = ports.state.keep_runs(&runs).await {
             tracing::warn!(%error, "texts of earlier runs could not be cleared away");
         }
@@ -97,8 +100,24 @@ impl Services {
             config: config.clone(),
         };
         tasks.spawn(quota.run());
+        let delegate = Delegate::new(delegate::Tools {
+            live: live.clone(),
+            providers: ports.providers.clone(),
+            store: ports.queue.clone(),
+            state: ports.state.clone(),
+            clock: ports.clock.clone(),
+            config: config.clone(),
+        });
+        tasks.spawn(delegate.run());
         let switcher = Switcher { live: live.clone(), homes: ports.homes.clone(), clock: ports.clock.clone() };
         tasks.spawn(switcher.run());
+        let notices = Notices {
+            live: live.clone(),
+            notifier: ports.notifier.clone(),
+            clock: ports.clock.clone(),
+            config: config.clone(),
+        };
+        tasks.spawn(notices.run());
         Self { live, tasks: tokio::sync::Mutex::new(tasks) }
     }
 
@@ -169,10 +188,11 @@ fn fit_to_config(world: &mut World, config: &Config, clock: &Arc<dyn Clock>) {
                     error: Some(error),
                     screen: None,
                     tokens: None,
+                    cost_usd: None,
                     resume_id: None,
                     at: now,
                 };
-                let phase = Phase::Filing(Filing { run: Some(run.clone()), ending });
+                let phase = Phase::Filing(Filing { work: Some(Work::Run(run.clone())), ending });
                 world.snapshot.tasks.insert(key, Arc::new(Task { phase, ..(*task).clone() }));
             }
         }

@@ -17,8 +17,9 @@ use crate::{
     model::{
         account::{Account, Standing},
         event::Counts,
-        ids::{AccountName, AgentName},
+        ids::{AccountName, AgentName, ProviderName},
         limit::Usage,
+        provider::{Counters, Delegation, Provider, ProviderStanding},
         snapshot::Project,
     },
     ports::HomeFault,
@@ -91,6 +92,29 @@ pub fn accounts(config: &Config, linked: Option<&AccountName>, now: Timestamp) -
         accounts.push(account);
     }
     accounts
+}
+
+/// The providers as the snapshot shows them.
+#[must_use]
+pub fn delegation(config: &Config, now: Timestamp) -> Delegation {
+    let row = |(name, row): (&ProviderName, &config::Provider)| {
+        let words = row.kind.serves().iter().map(|word| (*word).to_owned()).chain(row.serves.iter().cloned());
+        Provider {
+            name: name.clone(),
+            kind: row.kind.name(),
+            serves: std::iter::once(name.to_string()).chain(words).collect(),
+            fallback: row.fallback.clone(),
+            max_jobs: row.max_jobs,
+            standing: ProviderStanding::Usable,
+            since: now,
+            counters: Counters::default(),
+        }
+    };
+    let auto = &config.delegation.auto;
+    Delegation {
+        providers: config.providers.iter().map(row).collect(),
+        auto: [auto.low.clone(), auto.medium.clone(), auto.high.clone()],
+    }
 }
 
 /// Why the accounts' homes keep the daemon from starting: all faults of all homes at once.
@@ -183,6 +207,8 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("agents", old.agents == new.agents),
         ("tmux", old.tmux == new.tmux),
         ("mount", old.mount == new.mount),
+        ("providers", old.providers == new.providers),
+        ("delegation", old.delegation == new.delegation),
     ];
     parts.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
 }
@@ -197,6 +223,7 @@ pub fn apply_live(old: &Config, new: &Config) -> Arc<Config> {
         switcher: new.switcher.clone(),
         lifecycle: new.lifecycle.clone(),
         control: new.control.clone(),
+        notifications: new.notifications.clone(),
         ..old.clone()
     })
 }
@@ -244,7 +271,7 @@ mod tests {
     #[test]
     fn what_changes_is_taken_over_or_named() {
         const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
-        let changes: [fn(&mut Config); 14] = [
+        let changes: [fn(&mut Config); 17] = [
             |config| {
                 config
                     .projects
@@ -263,6 +290,12 @@ mod tests {
             |config| config.tmux.history_limit += 1,
             |config| config.mount.enabled = false,
             |config| config.control.reply_within += SECOND,
+            |config| {
+                let name = ProviderName::parse("p").expect("a name");
+                config.providers.insert(name, config::Provider::new(config::ProviderKind::Openai));
+            },
+            |config| config.delegation.auto.high.clear(),
+            |config| config.notifications.per_hour += 1,
         ];
         assert_eq!(changes.len(), Config::KEYS.len());
         for (change, key) in changes.iter().zip(Config::KEYS) {

@@ -1,4 +1,4 @@
-//! Which task goes to which session next.
+//! Which task goes to which session or provider next.
 //! In: the snapshot, the configuration, `now`. Out: one choice, or none. Pure.
 //!
 //! The rule: highest priority first; among equals the project with the fewest tasks at work; then the oldest file; then the
@@ -16,7 +16,8 @@ use jiff::Timestamp;
 use crate::{
     config::Config,
     model::{
-        ids::{AccountName, AgentName, ProjectName, SessionName, TaskKey},
+        ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName, TaskKey},
+        route::{self, Pick},
         session::{Activity, Role, Session, SessionPhase},
         snapshot::{Snapshot, Under},
         task::{Phase, Task},
@@ -27,10 +28,20 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
     pub task: TaskKey,
-    pub session: SessionName,
-    pub agent: AgentName,
-    pub account: Option<AccountName>,
-    pub workdir: PathBuf,
+    pub to: Target,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    Session { session: SessionName, agent: AgentName, account: Option<AccountName>, workdir: PathBuf },
+    Provider(ProviderName),
+}
+
+/// What a task needs of a session.
+struct Need {
+    agent: AgentName,
+    account: Option<AccountName>,
+    workdir: PathBuf,
 }
 
 /// How well a session suits; the better is the greater.
@@ -55,6 +66,7 @@ pub fn choose(snapshot: &Snapshot, config: &Config, skip: &BTreeSet<TaskKey>, no
         *at_work.entry(&task.key.project).or_default() += 1;
     }
     let mut queued: Vec<&Task> = snapshot.tasks.values().map(AsRef::as_ref).collect();
+    let jobs = route::busy(snapshot);
     queued.retain(|task| task.phase == Phase::Queued && !skip.contains(&task.key));
     queued.sort_by_key(|task| {
         let age = task.text.as_ref().map(|text| text.modified);
@@ -69,25 +81,31 @@ pub fn choose(snapshot: &Snapshot, config: &Config, skip: &BTreeSet<TaskKey>, no
     let mut coming = free.iter().filter(|session| matches!(session.phase, SessionPhase::Starting(_))).count();
 
     for task in queued {
+        match route::pick(task, &snapshot.delegation, &jobs, now) {
+            Pick::Here => {}
+            Pick::Provider(name) => return Some(Choice { task: task.key.clone(), to: Target::Provider(name) }),
+            Pick::Wait(_) => continue,
+        }
         let Some(project) = snapshot.projects.iter().find(|project| project.name == task.key.project) else { continue };
         let agent = task.spec.agent.clone().unwrap_or_else(|| config.pool.autonomous.agent.clone());
         let under = snapshot.under(&agent);
         if is_out(snapshot, &under, &agent) {
             continue;
         }
-        let choice = Choice {
-            task: task.key.clone(),
-            session: SessionName::parse("none").ok()?,
+        let need = Need {
             agent,
             account: under.usable().cloned(),
             // Without `.` and doubled separators, so that the same directory is always written the same.
             workdir: project.path.join(&task.spec.workdir).components().collect(),
         };
-        let fits =
-            free.iter().filter_map(|session| Some((fit(session, &choice, config, now)?, Reverse(&session.name))));
+        let fits = free.iter().filter_map(|session| Some((fit(session, &need, config, now)?, Reverse(&session.name))));
         match fits.max() {
             Some((Fit::Cold | Fit::Replace, _)) if coming > 0 => coming -= 1,
-            Some((_, Reverse(session))) => return Some(Choice { session: session.clone(), ..choice }),
+            Some((_, Reverse(session))) => {
+                let Need { agent, account, workdir } = need;
+                let to = Target::Session { session: session.clone(), agent, account, workdir };
+                return Some(Choice { task: task.key.clone(), to });
+            }
             None => {}
         }
     }
@@ -111,12 +129,12 @@ pub fn is_out(snapshot: &Snapshot, under: &Under<'_>, agent: &AgentName) -> bool
     }
 }
 
-fn fit(session: &Session, choice: &Choice, config: &Config, now: Timestamp) -> Option<Fit> {
+fn fit(session: &Session, need: &Need, config: &Config, now: Timestamp) -> Option<Fit> {
     match &session.phase {
         SessionPhase::Up(incarnation) if session.is_idle() && !session.spent => {
-            let same = incarnation.agent == choice.agent
-                && incarnation.account == choice.account
-                && incarnation.workdir == choice.workdir;
+            let same = incarnation.agent == need.agent
+                && incarnation.account == need.account
+                && incarnation.workdir == need.workdir;
             Some(if same { Fit::Warm } else { Fit::Replace })
         }
         SessionPhase::Down => {

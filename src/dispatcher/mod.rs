@@ -1,6 +1,6 @@
-//! The dispatcher: claims tasks for sessions.
-//! In: queued tasks, free sessions. Out: the claim marker on disk, then the claim told to the owner. Types nothing: the
-//! session service does, once the claim stands.
+//! The dispatcher: claims tasks for sessions and providers.
+//! In: queued tasks, free sessions, usable providers. Out: the claim marker on disk, then the claim told to the owner. Types
+//! and sends nothing: the session and delegate services do, once the claim stands.
 
 mod decide;
 
@@ -14,17 +14,18 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
-pub use self::decide::{Choice, choose};
+pub use self::decide::{Choice, Target, choose};
 use crate::{
     config::Config,
     live::Live,
     model::{
         event::Event,
         ids::{RunId, TaskKey},
-        marker::Marker,
+        marker::{DelegatedMarker, Marker},
+        provider::{Job, JobStop},
         session::{Assignment, SessionEvent},
         snapshot::Snapshot,
-        task::{Delivery, Phase, Run, Stop, TaskEvent},
+        task::{Delivery, Phase, Run, Stop, Task, TaskEvent, TextFacts, Work},
         task_file::{Reading, read, sha256},
     },
     ports::{Clock, QueueDir, QueueStore, Sidecar, StateStore},
@@ -107,7 +108,7 @@ impl Dispatcher {
     }
 
     async fn not_claimed(&mut self, choice: &Choice, reason: &NoClaim) {
-        tracing::info!(task = %choice.task, session = %choice.session, %reason, "not claimed");
+        tracing::info!(task = %choice.task, to = ?choice.to, %reason, "not claimed");
         match reason {
             // The picture was a moment old.
             NoClaim::Moved | NoClaim::Refused(_) => return tokio::time::sleep(STALE_PICTURE).await,
@@ -152,34 +153,25 @@ impl Dispatcher {
         if !self.store.has_workdir(&key.project, &task.spec.workdir).await? {
             return Err(NoClaim::NoWorkdir(task.spec.workdir.clone()));
         }
-        let run = Run {
-            id: RunId((self.new_id)()),
-            session: choice.session.clone(),
-            agent: choice.agent.clone(),
-            accounts: choice.account.iter().cloned().collect(),
-            workdir: choice.workdir.clone(),
-            attempt: task.attempts + 1,
-            attempts_allowed: task.spec.retries.saturating_add(1),
-            timeout: task.spec.timeout,
-            claimed: self.clock.now(),
-            typed: None,
-            delivery: Delivery::NotBegun,
-            stop: Stop::No,
-            pauses: 0,
-            text: facts.clone(),
-        };
-        if let Err(error) = self.state.save_run(&run.id, &text).await {
-            let _ = self.state.remove_run(&run.id).await;
+        let work = self.work(task, facts, &choice.to);
+        let run = work.id();
+        if let Err(error) = self.state.save_run(run, &text).await {
+            let _ = self.state.remove_run(run).await;
             return Err(NoClaim::Unsaved(error));
         }
-        let marker = Marker::of(&run, &snapshot.supervisor).to_json();
-        match self.store.write_sidecar(&key.project, &key.id, Sidecar::Working, &marker).await {
+        let (which, other, marker) = match &work {
+            Work::Run(run) => (Sidecar::Working, Sidecar::Delegated, Marker::of(run, &snapshot.supervisor).to_json()),
+            Work::Job(job) => {
+                (Sidecar::Delegated, Sidecar::Working, DelegatedMarker::of(job, &snapshot.supervisor).to_json())
+            }
+        };
+        match self.store.write_sidecar(&key.project, &key.id, which, &marker).await {
             Ok(()) => {}
             Err(error) => {
-                let _ = self.state.remove_run(&run.id).await;
+                let _ = self.state.remove_run(run).await;
                 let taken = error.kind() == io::ErrorKind::AlreadyExists;
                 if taken {
-                    self.clear_own_marker(key, &snapshot.supervisor).await?;
+                    self.clear_own_marker(key, which, &snapshot.supervisor).await?;
                 }
                 return Err(if taken { NoClaim::Claimed } else { error.into() });
             }
@@ -187,36 +179,79 @@ impl Dispatcher {
         // Somebody may have moved the file away while the marker was written: theirs is the task.
         let still = self.store.read(&key.project, QueueDir::Inbox, &key.id, max).await;
         let claims = self.store.list(&key.project, Some(&key.id)).await;
-        let delegated = claims.map(|inbox| inbox.sidecars.iter().any(|(_, which)| *which == Sidecar::Delegated));
-        let result = match (still, delegated) {
+        let theirs = claims.map(|inbox| inbox.sidecars.iter().any(|(_, which)| *which == other));
+        let result = match (still, theirs) {
             (Ok(_), Ok(true)) => Err(NoClaim::Claimed),
             (Ok((now, _)), Ok(false)) if now == text => {
-                let assignment = Assignment { task: key.clone(), run: run.id.clone() };
-                let events = vec![
-                    Event::Task(key.clone(), TaskEvent::Claimed(run.clone())),
-                    Event::Session(choice.session.clone(), SessionEvent::Assigned(assignment)),
-                    Event::Health { topic: "claims".to_owned(), problem: None },
-                ];
+                let mut events = vec![Event::Health { topic: "claims".to_owned(), problem: None }];
+                match &work {
+                    Work::Run(run) => {
+                        let assignment = Assignment { task: key.clone(), run: run.id.clone() };
+                        events.push(Event::Task(key.clone(), TaskEvent::Claimed(run.clone())));
+                        events.push(Event::Session(run.session.clone(), SessionEvent::Assigned(assignment)));
+                    }
+                    Work::Job(job) => events.push(Event::Task(key.clone(), TaskEvent::Delegated(job.clone()))),
+                }
                 self.live.propose(events).await.map_err(NoClaim::from)
             }
             (Ok(_) | Err(_), Ok(_) | Err(_)) => Err(NoClaim::Moved),
         };
         if result.is_err() {
-            self.store.remove_sidecar(&key.project, &key.id, Sidecar::Working).await?;
-            let _ = self.state.remove_run(&run.id).await;
+            self.store.remove_sidecar(&key.project, &key.id, which).await?;
+            let _ = self.state.remove_run(run).await;
         }
         result
     }
 
+    /// The attempt that is claimed.
+    fn work(&self, task: &Task, facts: &TextFacts, to: &Target) -> Work {
+        let (id, attempt, claimed) = (RunId((self.new_id)()), task.attempts + 1, self.clock.now());
+        match to {
+            Target::Session { session, agent, account, workdir } => Work::Run(Run {
+                id,
+                session: session.clone(),
+                agent: agent.clone(),
+                accounts: account.iter().cloned().collect(),
+                workdir: workdir.clone(),
+                attempt,
+                attempts_allowed: task.spec.retries.saturating_add(1),
+                timeout: task.spec.timeout,
+                claimed,
+                typed: None,
+                delivery: Delivery::NotBegun,
+                stop: Stop::No,
+                pauses: 0,
+                text: facts.clone(),
+            }),
+            Target::Provider(provider) => Work::Job(Job {
+                run: id,
+                provider: provider.clone(),
+                id: None,
+                claimed,
+                attempt,
+                stop: JobStop::No,
+                text: facts.clone(),
+                output: None,
+            }),
+        }
+    }
+
     /// A marker of ours beside a task that waits is of a claim that could not be taken back: only this service claims, and a
     /// run's marker is gone before its task waits again.
-    async fn clear_own_marker(&self, key: &TaskKey, supervisor: &str) -> Result<(), NoClaim> {
-        let bytes = self.store.read_sidecar(&key.project, &key.id, Sidecar::Working).await?;
-        let Some(marker) = Marker::read(&bytes).filter(|marker| marker.supervisor == supervisor) else { return Ok(()) };
+    async fn clear_own_marker(&self, key: &TaskKey, which: Sidecar, supervisor: &str) -> Result<(), NoClaim> {
+        let bytes = self.store.read_sidecar(&key.project, &key.id, which).await?;
+        let run = match which {
+            Sidecar::Working => Marker::read(&bytes).filter(|marker| marker.supervisor == supervisor).map(|m| m.run),
+            Sidecar::Delegated => {
+                DelegatedMarker::read(&bytes).and_then(|marker| Some(marker.by(supervisor)?.run.clone()))
+            }
+            Sidecar::Rejected => None,
+        };
+        let Some(run) = run else { return Ok(()) };
         let snapshot = self.live.snapshot();
         if snapshot.tasks.get(key).is_some_and(|task| task.phase == Phase::Queued) {
-            self.store.remove_sidecar(&key.project, &key.id, Sidecar::Working).await?;
-            let _ = self.state.remove_run(&marker.run).await;
+            self.store.remove_sidecar(&key.project, &key.id, which).await?;
+            let _ = self.state.remove_run(&run).await;
         }
         Ok(())
     }

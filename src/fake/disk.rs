@@ -239,9 +239,23 @@ impl QueueStore for FakeWorld {
         self.effect(
             || format!("write {name}"),
             |inner| {
-                if which != Sidecar::Rejected && inner.file(project, QueueDir::Inbox, &name).is_some() {
+                if inner.file(project, QueueDir::Inbox, &name).is_some() {
                     return Err(Error::from(ErrorKind::AlreadyExists));
                 }
+                inner.write(|inner| {
+                    inner.put(project, QueueDir::Inbox, &name, text);
+                    Ok(())
+                })
+            },
+        )
+        .await
+    }
+
+    async fn replace_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar, text: &[u8]) -> Result<()> {
+        let name = sidecar(id, which);
+        self.effect(
+            || format!("replace {name}"),
+            |inner| {
                 inner.write(|inner| {
                     inner.put(project, QueueDir::Inbox, &name, text);
                     Ok(())

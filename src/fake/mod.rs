@@ -5,7 +5,9 @@
 mod agents;
 mod disk;
 mod homes;
+mod notices;
 mod program;
+mod providers;
 mod rng;
 mod script;
 mod state;
@@ -28,7 +30,9 @@ use tokio::{
 pub use self::{
     disk::File,
     homes::{FakeAccount, Strike},
+    notices::Delivery,
     program::{Program, State},
+    providers::{FakeJob, FakeProvider},
     rng::Rng,
     script::{Beat, Script},
     talk::Conversation,
@@ -36,7 +40,7 @@ pub use self::{
 };
 use crate::{
     model::{
-        ids::{AccountName, ProjectName, SessionName, TaskId},
+        ids::{AccountName, ProjectName, ProviderName, SessionName, TaskId},
         swap::Swapped,
     },
     ports::{Clock, LaunchRequest, QueueDir, TerminalHint},
@@ -77,6 +81,8 @@ pub struct Faults {
     pub terminal: u64,
     /// A start is refused.
     pub open: u64,
+    /// A notice is refused, hangs, or is taken and the answer lost.
+    pub notices: u64,
 }
 
 /// What happened, counted over a run: a simulation in which nothing was at risk proves nothing.
@@ -105,6 +111,10 @@ pub struct Tally {
     pub moved: u64,
     pub moved_at_work: u64,
     pub dedicated_moved: u64,
+    pub notices: u64,
+    /// Limits that a person was told of.
+    pub limits_told: u64,
+    pub ends_told: u64,
 }
 
 /// The world. Cheap to share: `Arc<FakeWorld>` is every port.
@@ -151,6 +161,7 @@ pub struct Inner {
     pub asked_to_type: BTreeSet<SessionName>,
     /// The accounts as they really are.
     pub accounts: BTreeMap<AccountName, FakeAccount>,
+    pub providers: BTreeMap<ProviderName, FakeProvider>,
     /// Where the operator's link leads.
     pub link: Option<AccountName>,
     /// What agents have on disk.
@@ -179,6 +190,12 @@ pub struct Inner {
     left: BTreeMap<SessionName, Option<String>>,
     /// How far the wall's clock is ahead of the one that only counts.
     jumped: u64,
+    /// Notices that people got.
+    pub delivered: Vec<Delivery>,
+    /// Daemons that are gone.
+    crashes: u64,
+    /// A notice was refused, or an answer lost.
+    notices_failed: bool,
     /// What the daemon did, for a person who reads a failing run.
     pub trace: Vec<String>,
     launches: BTreeMap<String, LaunchRequest>,
@@ -232,6 +249,7 @@ impl FakeWorld {
             pool: BTreeSet::new(),
             asked_to_type: BTreeSet::new(),
             accounts: BTreeMap::new(),
+            providers: BTreeMap::new(),
             link: None,
             conversations: BTreeMap::new(),
             completed: BTreeSet::new(),
@@ -247,6 +265,9 @@ impl FakeWorld {
             ensured: None,
             left: BTreeMap::new(),
             jumped: 0,
+            delivered: Vec::new(),
+            crashes: 0,
+            notices_failed: false,
             trace: Vec::new(),
             launches: BTreeMap::new(),
             hinted: VecDeque::new(),
@@ -290,6 +311,7 @@ impl FakeWorld {
     /// The daemon is gone: what it still calls has no effect.
     pub fn detach(&self) {
         let mut inner = self.lock();
+        inner.crashes += u64::from(!inner.crashed);
         inner.crashed = true;
         inner.started = None;
     }

@@ -26,6 +26,7 @@ impl StateStore for FakeWorld {
                 Ok(())
             })?;
             inner.watch_state(state);
+            inner.watch_notices(state);
             Ok(())
         })
         .await

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use super::{
     Beat, Inner,
-    program::{Kind, Program, State},
+    program::{Due, Kind, Program, State},
 };
 use crate::{
     model::{
@@ -40,12 +40,16 @@ pub(super) fn banner(failure: &Failure) -> String {
     match failure {
         Failure::Limit(Limit { resets_at: Some(at), .. }) => format!("\nlimit {}", at.as_second()),
         Failure::Limit(Limit { resets_at: None, .. }) => "\nlimit".to_owned(),
-        Failure::Login | Failure::Server | Failure::Request | Failure::Unknown => String::new(),
+        Failure::Login => "\nlogin".to_owned(),
+        Failure::Server | Failure::Request | Failure::Unknown => String::new(),
     }
 }
 
 /// Reads `banner`.
 pub(super) fn read_banner(line: &str) -> Option<Failure> {
+    if line == "login" {
+        return Some(Failure::Login);
+    }
     let rest = line.strip_prefix("limit")?;
     let resets_at = rest.trim().parse().ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
     Some(Failure::Limit(Limit { kind: LimitKind::FiveHour, resets_at }))
@@ -76,8 +80,12 @@ impl Inner {
         true
     }
 
-    /// Its account has just been struck.
+    /// Its account has just been struck. What still waits for its hook has asked for nothing yet: it learns of it when it begins.
     pub(super) fn struck(&mut self, pid: u32) {
+        let in_hook = |due: &Due| matches!(due, Due::Told(of, _, Source::Hook) if *of == pid);
+        if self.due.values().any(in_hook) {
+            return;
+        }
         let Some(program) = self.programs.get(&pid).filter(|program| program.state == State::Working) else { return };
         if let Some(failure) = self.out(program.account.as_ref()) {
             self.stopped(pid, failure);

@@ -7,21 +7,22 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, OnceLock, atomic::Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use fuser::{
     BackingId, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    InitFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
-    ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    InitFlags, KernelConfig, LockOwner, Notifier, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek,
+    ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::fs::{
     error::FsError,
-    ops::{Attr, Caller, Kind, Ops},
+    ops::{Attr, Caller, Kind, MOMENT, Ops},
     ops_dir::UNKNOWN_NUMBER,
+    ops_file::Opened,
     ops_real::SetAttr,
     passthrough::Passthrough,
     real::proc_path,
@@ -30,15 +31,8 @@ use crate::fs::{
     waiters::{Ready, Waiters},
 };
 
-/// Facts are not cached: the queue directories change behind the mount, and everything else is live.
+/// Facts are not cached but where `Lasting` says so: the queue directories change behind the mount.
 const TTL: Duration = Duration::ZERO;
-/// Facts that came with a look-up serve the `stat` that it was made for, and nothing later.
-const LOOKED_UP_TTL: Duration = Duration::from_millis(5);
-/// How long the kernel may remember a name that stands for the same thing as long as it is there. Asking anew for each
-/// part of a path took most of the time of reading a file.
-const NAME_TTL: Duration = Duration::from_secs(60);
-/// The same for the facts of our own directories: only their times ever change.
-const DIR_TTL: Duration = Duration::from_secs(1);
 const GENERATION: Generation = Generation(0);
 /// Largest write in one request.
 const WRITE_MAX: u32 = 1024 * 1024;
@@ -72,12 +66,22 @@ pub struct Adapter {
     passthrough: Arc<Passthrough>,
     repeats: Arc<Table>,
     slow: Slow,
+    /// Set when there is a connection to the kernel.
+    notifier: Arc<OnceLock<Notifier>>,
 }
 
 impl Adapter {
-    pub fn new(ops: Arc<Ops>, waiters: Arc<Waiters>, repeats: Arc<Table>) -> Self {
+    pub fn new(ops: Arc<Ops>, waiters: Arc<Waiters>, repeats: Arc<Table>, notifier: Arc<OnceLock<Notifier>>) -> Self {
         let slow = Slow::new(ops.queues.len());
-        Self { ops, waiters, passthrough: Arc::default(), repeats, slow }
+        Self { ops, waiters, passthrough: Arc::default(), repeats, slow, notifier }
+    }
+
+    /// The kernel asks anew before it tells anybody of this number. Facts only: dropping data here could wait for ourselves.
+    fn forget_facts(&self, ino: INodeNo) {
+        if let Some(notifier) = self.notifier.get() {
+            // What it doesn't know it has forgotten.
+            let _ = notifier.inval_inode(ino, -1, 0);
+        }
     }
 
     /// Carries out and answers what changes something, and so may wait for a disk or a verb.
@@ -121,7 +125,9 @@ impl Adapter {
         let real = self.ops.real_handle(handle)?;
         // The kernel opens the file anew for each open and needs this one as a name. It keeps it until a killed daemon's mount is
         // gone, which may be long: one that is open for writing would look like a writer all the while.
-        let word = self.passthrough.opened(ino.0, || ask(&File::open(proc_path(&real.file))?))?;
+        let word = self
+            .passthrough
+            .opened(ino.0, || if real.writable { ask(&File::open(proc_path(&real.file))?) } else { ask(&real.file) })?;
         real.unseen.store(true, Ordering::SeqCst);
         Some(word)
     }
@@ -206,7 +212,7 @@ fn file_attr(attr: Attr) -> FileAttr {
 
 fn entry(reply: ReplyEntry, result: Result<Attr, Errno>) {
     match result {
-        Ok(attr) => reply.entry_with_ttls(&LOOKED_UP_TTL, &TTL, &file_attr(attr), GENERATION),
+        Ok(attr) => reply.entry_with_ttls(&MOMENT, &TTL, &file_attr(attr), GENERATION),
         Err(errno) => reply.error(errno),
     }
 }
@@ -235,9 +241,11 @@ fn xattr(reply: ReplyXattr, size: u32, result: Result<Vec<u8>, Errno>) {
     }
 }
 
-fn direct(direct: bool) -> FopenFlags {
-    // Virtual files: their flush does nothing, so the kernel need not ask for it.
-    if direct { FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH } else { FopenFlags::empty() }
+fn open_flags(opened: Opened) -> FopenFlags {
+    let mut flags = FopenFlags::empty();
+    flags.set(FopenFlags::FOPEN_DIRECT_IO, opened.direct);
+    flags.set(FopenFlags::FOPEN_NOFLUSH, opened.quiet);
+    flags
 }
 
 impl Filesystem for Adapter {
@@ -264,9 +272,8 @@ impl Filesystem for Adapter {
             match this.run("lookup", |ops| ops.lookup(parent.0, &name)) {
                 Ok(attr) => {
                     let lasting = this.ops.lasting(attr.number);
-                    let name = if lasting.name { NAME_TTL } else { TTL };
-                    let facts = if lasting.facts { DIR_TTL } else { LOOKED_UP_TTL };
-                    reply.entry_with_ttls(&facts, &name, &file_attr(attr), GENERATION);
+                    let facts = lasting.facts.max(MOMENT);
+                    reply.entry_with_ttls(&facts, &lasting.name, &file_attr(attr), GENERATION);
                 }
                 Err(errno) => reply.error(errno),
             }
@@ -283,10 +290,7 @@ impl Filesystem for Adapter {
         }
         self.looks(self.ops.waits_for(ino.0), move |this| {
             match this.run("getattr", |ops| ops.getattr(ino.0, fh.map(|fh| fh.0))) {
-                Ok(attr) => {
-                    let facts = if this.ops.lasting(ino.0).facts { DIR_TTL } else { TTL };
-                    reply.attr(&facts, &file_attr(attr));
-                }
+                Ok(attr) => reply.attr(&this.ops.lasting(ino.0).facts, &file_attr(attr)),
                 Err(errno) => reply.error(errno),
             }
         });
@@ -413,16 +417,19 @@ impl Filesystem for Adapter {
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         if is_ghost(ino.0) {
-            return reply.opened(FileHandle(GHOST_HANDLE), direct(true));
+            return reply.opened(FileHandle(GHOST_HANDLE), FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH);
         }
         let caller = caller(request);
         self.looks(self.ops.waits_for(ino.0), move |this| {
             match this.run("open", |ops| ops.open(ino.0, flags.0, caller)) {
                 Ok(opened) => {
+                    if opened.size_changed {
+                        this.forget_facts(ino);
+                    }
                     let handle = FileHandle(opened.handle);
                     match this.backing(ino, opened.handle, |file| reply.open_backing(file)) {
-                        Some(word) => reply.opened_passthrough(handle, FopenFlags::empty(), &word),
-                        None => reply.opened(handle, direct(opened.direct)),
+                        Some(word) => reply.opened_passthrough(handle, open_flags(opened), &word),
+                        None => reply.opened(handle, open_flags(opened)),
                     }
                 }
                 Err(errno) => reply.error(errno),
@@ -532,7 +539,7 @@ impl Filesystem for Adapter {
                 ops.readdir_with_facts(ino.0, fh.0, offset, |next, kind, name, facts| match facts {
                     Some(attr) => {
                         let facts = file_attr(attr);
-                        reply.add(facts.ino, next, name, &LOOKED_UP_TTL, &facts, GENERATION)
+                        reply.add(facts.ino, next, name, &MOMENT, &facts, GENERATION)
                     }
                     None => {
                         let facts = FileAttr { kind: file_type(kind), ..NO_FACTS };
@@ -632,9 +639,9 @@ impl Filesystem for Adapter {
                     let facts = file_attr(attr);
                     match this.backing(facts.ino, opened.handle, |file| reply.open_backing(file)) {
                         Some(word) => {
-                            reply.created_passthrough(&TTL, &facts, GENERATION, handle, FopenFlags::empty(), &word);
+                            reply.created_passthrough(&TTL, &facts, GENERATION, handle, open_flags(opened), &word);
                         }
-                        None => reply.created(&TTL, &facts, GENERATION, handle, direct(opened.direct)),
+                        None => reply.created(&TTL, &facts, GENERATION, handle, open_flags(opened)),
                     }
                 }
                 Err(errno) => reply.error(errno),

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, channel},
     },
@@ -128,11 +128,13 @@ impl Mounted {
         config.acl = if options.allow_other { fuser::SessionACL::All } else { fuser::SessionACL::Owner };
         let waiters = Arc::new(Waiters::default());
         let table = Arc::new(Table::default());
-        let adapter = Adapter::new(Arc::clone(&ops), Arc::clone(&waiters), Arc::clone(&table));
+        let notifier = Arc::new(OnceLock::new());
+        let adapter = Adapter::new(Arc::clone(&ops), Arc::clone(&waiters), Arc::clone(&table), Arc::clone(&notifier));
         let session = match fuser::Session::from_fd(adapter, device, config.acl, config) {
             Ok(session) => session,
             Err(error) => return fail(format!("the kernel's greeting failed: {error}")),
         };
+        let _ = notifier.set(session.notifier());
         let Some(entry) = entry_at(&path).filter(|entry| entry.fstype == FSTYPE) else {
             return fail("it does not show in the mount table".to_owned());
         };

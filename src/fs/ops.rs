@@ -5,14 +5,7 @@
 use std::{
     collections::{HashMap, HashSet},
     ffi::OsStr,
-    fs::{File, Metadata},
-    os::{
-        fd::AsFd as _,
-        unix::{
-            ffi::OsStrExt as _,
-            fs::{FileTypeExt as _, MetadataExt as _},
-        },
-    },
+    fs::File,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -31,7 +24,7 @@ use crate::{
         handles::Handle,
         nodes::{Key, Nodes, Where},
         ops_text::Rendering,
-        real::{FileId, QUEUE_DIRS, Queue, is_component, proc_path, step},
+        real::{Facts, QUEUE_DIRS, Queue, is_component, proc_path},
         repeat::{Change, Notice, Teller, ghost_attr, is_shown_twice},
         slow::For,
         tree::{Object, Picture, Row, Spot, View, What},
@@ -100,15 +93,34 @@ pub(super) struct RealDir {
     pub view: View,
 }
 
-/// What stays as it is.
+/// How long what was told of a thing may be remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lasting {
-    /// The name can't come to mean anything else while its directory is there: rows of the tree's table, sessions,
-    /// accounts. Not tasks, links and whatever is real.
-    pub name: bool,
-    /// Kind, mode and owner never change, and nobody relies on the times: our own directories.
-    pub facts: bool,
+    pub name: Duration,
+    pub facts: Duration,
 }
+
+impl Lasting {
+    /// Queue directories change behind the mount.
+    const NOT: Self = Self { name: Duration::ZERO, facts: Duration::ZERO };
+    /// Our own directories: their names stand for the same as long as they are there, and only their times ever change. Asking
+    /// anew for each part of a path took most of the time of reading a file.
+    const DIR: Self = Self { name: NAME_LASTS, facts: Duration::from_secs(1) };
+    /// A task's name may come to stand for another task.
+    const TASK: Self = Self { name: Duration::ZERO, ..Self::DIR };
+    /// Our own files. Who opens one that has another size by then has the kernel forget the facts (`Opened`).
+    const TEXT: Self = Self { name: NAME_LASTS, facts: MOMENT };
+    /// Their size changes without a word of ours.
+    const FROM_DISK: Self = Self { name: NAME_LASTS, facts: Duration::ZERO };
+    /// A queue and its four directories, which nobody can move through the mount; should it be done on the disk, whoever comes by
+    /// path goes to the new one after that time.
+    const QUEUE: Self = Self { name: Duration::from_millis(100), facts: MOMENT };
+}
+
+/// As long as anything that our tables name.
+const NAME_LASTS: Duration = Duration::from_secs(60);
+/// Serves calls that follow each other: the `stat` that a look-up was made for, the parts of one path.
+pub const MOMENT: Duration = Duration::from_millis(5);
 
 pub struct Ops {
     pub(super) backend: Arc<dyn Backend>,
@@ -198,13 +210,14 @@ impl Ops {
         match self.key(parent)? {
             Key::Spot(Spot { object, row: None }) => self.lookup_virtual(&object, name),
             Key::Spot(Spot { row: Some(_), .. }) | Key::File(_) => Err(FsError::NotDirectory),
-            Key::Dir(..) => {
-                let dir = self.real_dir(parent)?;
-                match self.overlay(&dir, name) {
-                    Some(spot) => self.remember_spot(spot),
-                    None => self.lookup_real(&dir, name),
-                }
-            }
+            Key::Dir(..) => self.lookup_in(&self.real_dir(parent)?, name),
+        }
+    }
+
+    pub(super) fn lookup_in(&self, dir: &RealDir, name: &OsStr) -> Result<Attr, FsError> {
+        match self.overlay(dir, name) {
+            Some(spot) => self.remember_spot(spot),
+            None => self.lookup_real(dir, name),
         }
     }
 
@@ -231,7 +244,7 @@ impl Ops {
         if !is_component(name) {
             return Err(FsError::Invalid);
         }
-        let meta = self.meta_in(dir, name)?;
+        let meta = Facts::at(&dir.file, name)?;
         let place = Where::Child { parent: dir.number, name: name.to_owned() };
         Ok(self.remember_real(dir.view, &meta, place))
     }
@@ -239,14 +252,13 @@ impl Ops {
     fn remember_base(&self, view: View, queue: usize, path: &Path) -> Result<Attr, FsError> {
         let of = self.queues.get(queue).ok_or(FsError::NoEntry)?;
         let file = of.open_at(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
-        let meta = file.metadata().map_err(|error| FsError::io("stat", &error))?;
-        Ok(self.remember_real(view, &meta, Where::Base { queue, path: path.to_owned() }))
+        Ok(self.remember_real(view, &Facts::of(&file)?, Where::Base { queue, path: path.to_owned() }))
     }
 
-    pub(super) fn remember_real(&self, view: View, meta: &Metadata, place: Where) -> Attr {
-        let id = FileId::of(meta);
-        let key = if meta.is_dir() { Key::Dir(view, id) } else { Key::File(id) };
-        real_attr(lock(&self.nodes).remember(key, Some(place)), meta)
+    pub(super) fn remember_real(&self, view: View, facts: &Facts, place: Where) -> Attr {
+        let id = facts.id();
+        let key = if facts.is_dir() { Key::Dir(view, id) } else { Key::File(id) };
+        facts.attr(lock(&self.nodes).remember(key, Some(place)))
     }
 
     fn remember_spot(&self, spot: Spot) -> Result<Attr, FsError> {
@@ -255,14 +267,20 @@ impl Ops {
         Ok(Attr { number, ..attr })
     }
 
-    /// What of a number may be remembered by whoever looked it up.
+    /// What of a number may be remembered by whoever was told of it.
     pub fn lasting(&self, number: u64) -> Lasting {
-        match lock(&self.nodes).get(number).map(|node| &node.key) {
-            Some(Key::Spot(spot)) => match row_of(spot) {
-                Some(row) => Lasting { name: !matches!(row.what, What::Link(_)), facts: false },
-                None => Lasting { name: !matches!(spot.object, Object::Task(..)), facts: true },
+        let nodes = lock(&self.nodes);
+        let Some(node) = nodes.get(number) else { return Lasting::NOT };
+        match (&node.key, &node.place) {
+            (Key::Spot(spot), _) => match row_of(spot) {
+                Some(row) if matches!(row.what, What::Link(_)) => Lasting::NOT,
+                Some(_) if Self::is_from_memory(spot) => Lasting::TEXT,
+                Some(_) => Lasting::FROM_DISK,
+                None if matches!(spot.object, Object::Task(..)) => Lasting::TASK,
+                None => Lasting::DIR,
             },
-            Some(Key::Dir(..) | Key::File(_)) | None => Lasting { name: false, facts: false },
+            (Key::Dir(..), Some(Where::Base { .. })) => Lasting::QUEUE,
+            (Key::Dir(..) | Key::File(_), _) => Lasting::NOT,
         }
     }
 
@@ -308,19 +326,18 @@ impl Ops {
 
     pub fn getattr(&self, number: u64, handle: Option<u64>) -> Result<Attr, FsError> {
         if let Some(Handle::Real { file, .. }) = handle.and_then(|handle| self.handle(handle).ok()).as_deref() {
-            let meta = file.file.metadata().map_err(|error| FsError::io("stat", &error))?;
-            return Ok(real_attr(number, &meta));
+            return Ok(Facts::of(&file.file)?.attr(number));
         }
         match self.key(number)? {
             Key::Spot(spot) => self.spot_attr(number, &spot),
             Key::Dir(..) | Key::File(_) => {
                 // What is open needs no further descriptor: an open that made a file must not fail after it.
                 let open = lock(&self.nodes).any_open(number);
-                let meta = match open {
-                    Some(open) => open.file.metadata(),
-                    None => self.real_file(number, OFlag::O_PATH)?.metadata(),
+                let facts = match open {
+                    Some(open) => Facts::of(&open.file)?,
+                    None => Facts::of(&self.real_file(number, OFlag::O_PATH)?)?,
                 };
-                Ok(real_attr(number, &meta.map_err(|error| FsError::io("stat", &error))?))
+                Ok(facts.attr(number))
             }
         }
     }
@@ -366,6 +383,7 @@ impl Ops {
             return Ok(self.virtual_attr(number, Kind::File, row.mode, size, at, 1));
         }
         let size = self.text(spot, &snapshot)?.bytes.len() as u64;
+        self.told(spot, size);
         let writable = matches!(row.what, What::Control | What::Input | What::Keys);
         let mode = if writable && self.control_gid.is_some() { row.mode | 0o060 } else { row.mode };
         let attr = self.virtual_attr(number, Kind::File, mode, size, changed.into(), 1);
@@ -395,8 +413,7 @@ impl Ops {
         };
         let by_name = place.ok_or(FsError::Stale).and_then(|(queue, path)| {
             let file = self.queues.get(queue).ok_or(FsError::Stale)?.open_at(&path, flags)?;
-            let meta = file.metadata().map_err(|error| FsError::io("stat", &error))?;
-            if FileId::of(&meta) == known { Ok(file) } else { Err(FsError::Stale) }
+            if Facts::of(&file)?.id() == known { Ok(file) } else { Err(FsError::Stale) }
         });
         match (by_name, open) {
             (Err(FsError::NoEntry | FsError::Stale), Some(open)) => {
@@ -435,11 +452,6 @@ impl Ops {
             }
         };
         Ok(RealDir { file, number, queue, path, view })
-    }
-
-    pub(super) fn meta_in(&self, dir: &RealDir, name: &OsStr) -> Result<Metadata, FsError> {
-        let file = step(dir.file.as_fd(), name.as_bytes(), OFlag::O_PATH)?;
-        file.metadata().map_err(|error| FsError::io("stat", &error))
     }
 
     /// The supervisor's own entry that covers this name of a queue directory.
@@ -509,47 +521,4 @@ impl Ops {
 
 pub(super) fn row_of(spot: &Spot) -> Option<&'static Row> {
     spot.object.rows().get(spot.row?)
-}
-
-pub(super) fn kind_of(file_type: std::fs::FileType) -> Kind {
-    if file_type.is_dir() {
-        Kind::Dir
-    } else if file_type.is_symlink() {
-        Kind::Symlink
-    } else if file_type.is_fifo() {
-        Kind::Fifo
-    } else if file_type.is_socket() {
-        Kind::Socket
-    } else if file_type.is_char_device() {
-        Kind::Char
-    } else if file_type.is_block_device() {
-        Kind::Block
-    } else {
-        Kind::File
-    }
-}
-
-/// Seconds and nanoseconds as the system gives them; before 1970 too.
-fn time(seconds: i64, nanoseconds: i64) -> SystemTime {
-    let nanos = Duration::from_nanos(nanoseconds.unsigned_abs());
-    let whole = Duration::from_secs(seconds.unsigned_abs());
-    let base = if seconds < 0 { SystemTime::UNIX_EPOCH - whole } else { SystemTime::UNIX_EPOCH + whole };
-    base + nanos
-}
-
-fn real_attr(number: u64, meta: &Metadata) -> Attr {
-    Attr {
-        number,
-        kind: kind_of(meta.file_type()),
-        mode: (meta.mode() & 0o7777) as u16,
-        nlink: u32::try_from(meta.nlink()).unwrap_or(u32::MAX),
-        uid: meta.uid(),
-        gid: meta.gid(),
-        rdev: u32::try_from(meta.rdev()).unwrap_or(0),
-        size: meta.size(),
-        blocks: meta.blocks(),
-        atime: time(meta.atime(), meta.atime_nsec()),
-        mtime: time(meta.mtime(), meta.mtime_nsec()),
-        ctime: time(meta.ctime(), meta.ctime_nsec()),
-    }
 }

@@ -75,12 +75,21 @@ impl Ops {
         offset: u64,
         mut add: impl FnMut(u64, Kind, &OsStr, Option<Attr>) -> bool,
     ) -> Result<(), FsError> {
-        let own = self.waits_for(parent).is_none();
+        // Found once for all of its entries.
+        let dir = if let Handle::RealDir { number, .. } = &*self.handle(handle)? {
+            Some(self.real_dir(*number)?)
+        } else {
+            None
+        };
         self.readdir(handle, offset, |_, next, kind, name| {
-            if name == "." || name == ".." || own && self.lookup_waits_for(parent, name).is_some() {
+            if name == "." || name == ".." || dir.is_none() && self.lookup_waits_for(parent, name).is_some() {
                 return add(next, kind, name, None);
             }
-            let Ok(attr) = self.lookup(parent, name) else { return false };
+            let found = match &dir {
+                Some(dir) => self.lookup_in(dir, name),
+                None => self.lookup(parent, name),
+            };
+            let Ok(attr) = found else { return false };
             let full = add(next, kind, name, Some(attr));
             if full {
                 self.forget(attr.number, 1);

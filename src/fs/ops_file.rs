@@ -45,6 +45,10 @@ pub struct Opened {
     pub handle: u64,
     /// The kernel must not cache it: live text, and control files.
     pub direct: bool,
+    /// Closing it does nothing.
+    pub quiet: bool,
+    /// What was told of its size before this may not hold for the text that this open gives.
+    pub size_changed: bool,
 }
 
 impl Ops {
@@ -53,7 +57,15 @@ impl Ops {
         match self.key(number)? {
             Key::Spot(spot) => {
                 let handle = self.open_virtual(&spot, write, caller)?;
-                Ok(Opened { handle: self.add_handle(handle), direct: true })
+                let size_changed = match &handle {
+                    Handle::Text(shown) | Handle::Control { shown, .. } => {
+                        let size = lock(&shown.text).bytes.len() as u64;
+                        self.told(&spot, size)
+                    }
+                    Handle::Input { text, .. } => self.told(&spot, text.len() as u64),
+                    Handle::Log { .. } | Handle::Real { .. } | Handle::Dir(_) | Handle::RealDir { .. } => false,
+                };
+                Ok(Opened { handle: self.add_handle(handle), direct: true, quiet: true, size_changed })
             }
             Key::Dir(..) => Err(FsError::IsDirectory),
             Key::File(_) => {
@@ -72,6 +84,7 @@ impl Ops {
 
     pub(super) fn add_real(&self, number: u64, file: RealFile, caller: Caller) -> Opened {
         let writable = file.writable;
+        let quiet = !writable && !file.name_pending.load(Ordering::SeqCst);
         let file = Arc::new(file);
         let writer = writable.then(|| caller.writer());
         let handle = self.add_handle(Handle::Real { number, file: Arc::clone(&file), writer: writer.clone() });
@@ -79,7 +92,7 @@ impl Ops {
         if let (Some(writer), Some(at)) = (writer, self.place_of(number)) {
             self.backend.touched(&Touched::Opened { at, handle }, &writer);
         }
-        Opened { handle, direct: false }
+        Opened { handle, direct: false, quiet, size_changed: false }
     }
 
     /// The real file behind a handle.
@@ -212,11 +225,13 @@ impl Ops {
         Ok(())
     }
 
-    /// The queue directory that a file stands in, when what happens there is to be on disk.
+    /// The queue directory that a file stands in, when what happens there is to be on disk. A hidden name is nobody's task yet: it
+    /// is put on disk when it is renamed or linked.
     pub(super) fn durable_place(&self, number: u64) -> Option<(usize, PathBuf)> {
         let (queue, path) = lock(&self.nodes).path(number)?;
         let parent = path.parent()?;
-        let durable = self.durable && QUEUE_DIRS.iter().any(|dir| parent.as_os_str() == *dir);
+        let hidden = path.file_name()?.as_encoded_bytes().starts_with(b".");
+        let durable = self.durable && !hidden && QUEUE_DIRS.iter().any(|dir| parent.as_os_str() == *dir);
         durable.then(|| (queue, parent.to_owned()))
     }
 

@@ -30,7 +30,7 @@ use crate::{
         ops::{Attr, Caller, Kind, Ops, RealDir, lock},
         ops_dir::sync_dir,
         ops_file::Opened,
-        real::{FileId, QUEUE_DIRS, proc_path},
+        real::{Facts, QUEUE_DIRS, proc_path},
         repeat::{At, Change, is_shown_twice},
     },
     model::{
@@ -86,7 +86,7 @@ impl Ops {
         if created {
             settle(&dir, &file, Some(mode & 0o7777), caller);
         }
-        let meta = file.metadata().map_err(|error| FsError::io("stat", &error))?;
+        let meta = Facts::of(&file)?;
         if !meta.is_file() {
             return Err(FsError::Stale);
         }
@@ -175,9 +175,9 @@ impl Ops {
         self.may_come(&target, to.1)?;
         let flags = RenameFlags::from_bits(flags).ok_or(FsError::Invalid)?;
         let exchange = flags.contains(RenameFlags::RENAME_EXCHANGE);
-        let meta = self.meta_in(&source, from.1)?;
-        let (moved, is_dir) = (FileId::of(&meta), meta.is_dir());
-        let back = if exchange { Some(FileId::of(&self.meta_in(&target, to.1)?)) } else { None };
+        let meta = Facts::at(&source.file, from.1)?;
+        let (moved, is_dir) = (meta.id(), meta.is_dir());
+        let back = if exchange { Some(Facts::at(&target.file, to.1)?.id()) } else { None };
         if self.is_durable(&target) {
             self.sync_name(&source, from.1)?;
         }

@@ -53,6 +53,8 @@ impl Text {
 pub(super) struct Rendering {
     made: Instant,
     text: Text,
+    /// The size that was told last of this file, of this or an earlier text.
+    told: Option<u64>,
 }
 
 impl Ops {
@@ -83,8 +85,14 @@ impl Ops {
         if rendered.len() >= RENDERINGS_MAX {
             rendered.clear();
         }
-        rendered.insert(spot.clone(), Rendering { made: Instant::now(), text: text.clone() });
+        let told = rendered.get(spot).and_then(|known| known.told);
+        rendered.insert(spot.clone(), Rendering { made: Instant::now(), text: text.clone(), told });
         Ok(text)
+    }
+
+    /// The size of a file is being told. Answers whether it may be another than the one told before.
+    pub(super) fn told(&self, spot: &Spot, size: u64) -> bool {
+        lock(&self.rendered).get_mut(spot).is_none_or(|known| known.told.replace(size) != Some(size))
     }
 
     /// What comes from the disk may have changed without a new picture.

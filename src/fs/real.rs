@@ -3,14 +3,15 @@
 //! directory: the kernel refuses both (`RESOLVE_BENEATH`, `RESOLVE_NO_SYMLINKS`).
 
 use std::{
-    ffi::OsStr,
+    ffi::{CStr, CString, OsStr},
     fs::File,
+    mem::MaybeUninit,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-        unix::{ffi::OsStrExt as _, fs::MetadataExt},
+        unix::ffi::OsStrExt as _,
     },
     path::{Path, PathBuf},
-    time::UNIX_EPOCH,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use nix::{
@@ -24,6 +25,7 @@ use crate::{
         error::FsError,
         mount_table::{Entry, places_of},
         mounting::FSTYPE,
+        ops::{Attr, Kind},
     },
     model::ids::ProjectName,
 };
@@ -56,12 +58,6 @@ pub struct FileId {
 
 impl FileId {
     #[must_use]
-    pub fn of(meta: &std::fs::Metadata) -> Self {
-        let born = meta.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        Self { dev: meta.dev(), ino: meta.ino(), born: born.map_or(0, |since| since.as_nanos()) }
-    }
-
-    #[must_use]
     pub fn device(&self) -> u64 {
         self.dev
     }
@@ -70,6 +66,93 @@ impl FileId {
     pub fn number(&self) -> u64 {
         self.ino
     }
+}
+
+/// What statx(2) tells of a file: everything in one call, also of a name in a directory.
+pub struct Facts(libc::statx);
+
+impl Facts {
+    pub fn of(file: &impl AsFd) -> Result<Self, FsError> {
+        Self::ask(file.as_fd(), c"", libc::AT_EMPTY_PATH)
+    }
+
+    /// Of what stands at a name, a symbolic link itself.
+    pub fn at(dir: &impl AsFd, name: &OsStr) -> Result<Self, FsError> {
+        let name = CString::new(name.as_bytes()).map_err(|_| FsError::Invalid)?;
+        Self::ask(dir.as_fd(), &name, libc::AT_SYMLINK_NOFOLLOW)
+    }
+
+    fn ask(dir: BorrowedFd<'_>, name: &CStr, flags: i32) -> Result<Self, FsError> {
+        let mut facts = MaybeUninit::uninit();
+        let wanted = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+        // SAFETY: the name ends in NUL, and the call fills a structure of ours or fails.
+        unsafe {
+            if libc::statx(dir.as_raw_fd(), name.as_ptr(), flags, wanted, facts.as_mut_ptr()) == 0 {
+                return Ok(Self(facts.assume_init()));
+            }
+        }
+        match Errno::last() {
+            Errno::ENOENT => Err(FsError::NoEntry),
+            errno => Err(FsError::system("stat", errno)),
+        }
+    }
+
+    #[must_use]
+    pub fn id(&self) -> FileId {
+        let at = self.0.stx_btime;
+        let has = self.0.stx_mask & libc::STATX_BTIME != 0;
+        let born = time(&at).duration_since(UNIX_EPOCH).ok().filter(|_| has);
+        let dev = libc::makedev(self.0.stx_dev_major, self.0.stx_dev_minor);
+        FileId { dev, ino: self.0.stx_ino, born: born.map_or(0, |since| since.as_nanos()) }
+    }
+
+    #[must_use]
+    pub fn is_dir(&self) -> bool {
+        self.kind() == Kind::Dir
+    }
+
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        self.kind() == Kind::File
+    }
+
+    fn kind(&self) -> Kind {
+        match u32::from(self.0.stx_mode) & libc::S_IFMT {
+            libc::S_IFDIR => Kind::Dir,
+            libc::S_IFLNK => Kind::Symlink,
+            libc::S_IFIFO => Kind::Fifo,
+            libc::S_IFSOCK => Kind::Socket,
+            libc::S_IFCHR => Kind::Char,
+            libc::S_IFBLK => Kind::Block,
+            _ => Kind::File,
+        }
+    }
+
+    #[must_use]
+    pub fn attr(&self, number: u64) -> Attr {
+        let Self(facts) = self;
+        Attr {
+            number,
+            kind: self.kind(),
+            mode: facts.stx_mode & 0o7777,
+            nlink: facts.stx_nlink,
+            uid: facts.stx_uid,
+            gid: facts.stx_gid,
+            rdev: u32::try_from(libc::makedev(facts.stx_rdev_major, facts.stx_rdev_minor)).unwrap_or(0),
+            size: facts.stx_size,
+            blocks: facts.stx_blocks,
+            atime: time(&facts.stx_atime),
+            mtime: time(&facts.stx_mtime),
+            ctime: time(&facts.stx_ctime),
+        }
+    }
+}
+
+/// Before 1970 the nanoseconds go forward too.
+fn time(at: &libc::statx_timestamp) -> SystemTime {
+    let (whole, nanos) = (Duration::from_secs(at.tv_sec.unsigned_abs()), Duration::from_nanos(at.tv_nsec.into()));
+    let base = if at.tv_sec < 0 { UNIX_EPOCH - whole } else { UNIX_EPOCH + whole };
+    base + nanos
 }
 
 impl Queue {

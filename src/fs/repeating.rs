@@ -22,7 +22,7 @@ use nix::{
 use crate::fs::{
     nodes::Key,
     ops::{Ops, lock},
-    real::FileId,
+    real::Facts,
     repeat::{Call, Notice, Shows, Sight, Table, calls, is_shown_twice},
     tree::View,
 };
@@ -93,8 +93,8 @@ impl Repeating {
         if view == View::Root && !is_shown_twice(index, dir) {
             return None;
         }
-        let meta = queue.open_at(dir, OFlag::O_PATH | OFlag::O_DIRECTORY).ok()?.metadata().ok()?;
-        lock(&self.ops.nodes).number(&Key::Dir(view, FileId::of(&meta)))
+        let dir = queue.open_at(dir, OFlag::O_PATH | OFlag::O_DIRECTORY).ok()?;
+        lock(&self.ops.nodes).number(&Key::Dir(view, Facts::of(&dir).ok()?.id()))
     }
 
     /// What the child has to see for this call; `None` when it must not be made.

@@ -106,7 +106,12 @@ impl Ops {
         let key = TaskKey::new(&place.project, &TaskId::from_file_name(place.name.to_str()?)?);
         let snapshot = self.backend.snapshot();
         let stands = match &snapshot.tasks.get(&key)?.phase {
-            Phase::Held(_) | Phase::Queued | Phase::Rejected(_) | Phase::Working(_) | Phase::Filing(_) => "inbox",
+            Phase::Held(_)
+            | Phase::Queued
+            | Phase::Rejected(_)
+            | Phase::Working(_)
+            | Phase::Delegated(_)
+            | Phase::Filing(_) => "inbox",
             Phase::Finished(finished) => match finished.ending.status {
                 Status::Done => "done",
                 Status::Failed | Status::Cancelled => "failed",

@@ -323,6 +323,7 @@ fn account_second(at: Timestamp) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::provider::Delegation;
     use crate::{
         live::{load, persist},
         model::{account::Account, event::Event, ids::AgentName, limit::Usage, swap::Cause},
@@ -345,7 +346,8 @@ mod tests {
 
     fn world(saved: Option<&[u8]>) -> World {
         let accounts = vec![account("one", true), account("two", false)];
-        load(saved, Vec::new(), accounts, "id".to_owned(), Timestamp::UNIX_EPOCH).expect("a world")
+        load(saved, Vec::new(), accounts, Delegation::default(), "id".to_owned(), Timestamp::UNIX_EPOCH)
+            .expect("a world")
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::model::{
     command::{self, Action, Command, Refused, RefusedKind, Scope, TaskRef},
     event::Event,
     ids::{AccountName, SessionName, TaskKey},
+    provider::Wish,
     session::{Role, SessionEvent, SessionPhase, SessionRefusal},
     swap::{Cause, SwapEvent, SwapRefusal},
     task::{Phase, Status, TaskEvent},
@@ -51,6 +52,7 @@ fn begin(world: &mut World, command: Command, now: Timestamp) -> Result<Option<u
         Command::Retry(task) => retry(world, &task),
         Command::Hold(key) => apply(world, &Event::Task(key, TaskEvent::Hold), now),
         Command::Release(key) => apply(world, &Event::Task(key, TaskEvent::Release), now),
+        Command::Wish(key, wish) => self::wish(world, key, wish, now),
         Command::Priority(key, n) => apply(world, &Event::Task(key, TaskEvent::Priority(n)), now),
         Command::Drain(name) => apply(world, &Event::Session(name, SessionEvent::Drain(true)), now),
         Command::Undrain(name) => apply(world, &Event::Session(name, SessionEvent::Drain(false)), now),
@@ -81,6 +83,24 @@ fn apply(world: &mut World, event: &Event, now: Timestamp) -> Result<Option<u64>
         };
         Refused::new(kind, refusal.to_string())
     })
+}
+
+/// Sends a task somewhere, if there is such a place.
+fn wish(world: &mut World, key: TaskKey, wish: Wish, now: Timestamp) -> Result<Option<u64>, Refused> {
+    let delegation = &world.snapshot.delegation;
+    match &wish {
+        Wish::Provider(_) if !delegation.is_on() => {
+            let text = "the configuration has no providers: delegation is off";
+            return Err(Refused::new(RefusedKind::NotFound, text));
+        }
+        Wish::Provider(Some(name)) if delegation.get(name).is_none() => {
+            let known: Vec<&str> = delegation.providers.iter().map(|provider| provider.name.as_str()).collect();
+            let text = format!("there is no provider {name}; there are: {}", known.join(", "));
+            return Err(Refused::new(RefusedKind::NotFound, text));
+        }
+        Wish::Provider(_) | Wish::Here => {}
+    }
+    apply(world, &Event::Task(key, TaskEvent::Wish(wish)), now)
 }
 
 /// Begins a swap that a person asks for. Neither cooldown nor a limit stands in a person's way; both are told of.

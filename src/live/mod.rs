@@ -5,6 +5,7 @@
 mod accounts;
 mod ask;
 mod persist;
+mod providers;
 mod world;
 
 use std::{
@@ -190,6 +191,8 @@ impl Owner {
         while let Some(this) = message.take() {
             match this {
                 Message::Change(first) => {
+                    // What the last picture led to comes from many at once: it is saved in one go.
+                    tokio::task::yield_now().await;
                     let mut changes = vec![first];
                     message = loop {
                         match inbox.try_recv() {

@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 use super::world::{Override, World};
 use crate::model::{
     account::{Account, Standing},
-    ids::{AccountName, SessionName, TaskKey},
+    ids::{AccountName, ProviderName, SessionName, TaskKey},
     limit::Usage,
+    notice::Told,
+    provider::{Delegation, Job, ProviderStanding},
     session::{Assignment, Resume, Role, Session, SessionPhase},
     snapshot::{Project, Snapshot},
     swap::{self, SwapRefusal, Swaps},
-    task::{Ending, Filing, Origin, Phase, Run, Task, TaskSpec, TextFacts},
+    task::{Ending, Filing, Origin, Phase, Run, Task, TaskSpec, TextFacts, Work},
 };
 
 /// How long an end that was begun in a person's session is finished by a later daemon without another look.
@@ -42,9 +44,15 @@ struct State {
     #[serde(default)]
     runs: Vec<SavedRun>,
     #[serde(default)]
+    jobs: Vec<SavedJob>,
+    #[serde(default)]
+    providers: Vec<SavedProvider>,
+    #[serde(default)]
     filings: Vec<SavedFiling>,
     #[serde(default)]
     overrides: Vec<(TaskKey, Override)>,
+    #[serde(default)]
+    notices: Vec<Told>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,6 +89,22 @@ struct SavedRun {
     run: Run,
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedJob {
+    task: TaskKey,
+    attempts: u32,
+    #[serde(default)]
+    origin: Origin,
+    job: Job,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedProvider {
+    name: ProviderName,
+    standing: ProviderStanding,
+    since: Timestamp,
+}
+
 /// A known end whose result isn't on disk yet: a cancel that was answered with OK must not be forgotten.
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedFiling {
@@ -88,6 +112,8 @@ struct SavedFiling {
     attempts: u32,
     text: Option<TextFacts>,
     run: Option<Run>,
+    #[serde(default)]
+    job: Option<Job>,
     ending: Ending,
 }
 
@@ -129,17 +155,47 @@ pub(super) fn render(world: &World) -> Vec<u8> {
             origin: task.origin.clone(),
             run: run.clone(),
         }),
-        Phase::Held(_) | Phase::Queued | Phase::Rejected(_) | Phase::Filing(_) | Phase::Finished(_) => None,
+        Phase::Held(_)
+        | Phase::Queued
+        | Phase::Rejected(_)
+        | Phase::Delegated(_)
+        | Phase::Filing(_)
+        | Phase::Finished(_) => None,
+    });
+    let jobs = world.snapshot.tasks.values().filter_map(|task| match &task.phase {
+        Phase::Delegated(job) => Some(SavedJob {
+            task: task.key.clone(),
+            attempts: task.attempts,
+            origin: task.origin.clone(),
+            job: job.clone(),
+        }),
+        Phase::Held(_)
+        | Phase::Queued
+        | Phase::Rejected(_)
+        | Phase::Working(_)
+        | Phase::Filing(_)
+        | Phase::Finished(_) => None,
+    });
+    let providers = world.snapshot.delegation.providers.iter().map(|provider| SavedProvider {
+        name: provider.name.clone(),
+        standing: provider.standing.clone(),
+        since: provider.since,
     });
     let filings = world.snapshot.tasks.values().filter_map(|task| match &task.phase {
         Phase::Filing(filing) => Some(SavedFiling {
             task: task.key.clone(),
             attempts: task.attempts,
             text: task.text.clone(),
-            run: filing.run.clone(),
+            run: filing.work.as_ref().and_then(Work::run).cloned(),
+            job: filing.work.as_ref().and_then(Work::job).cloned(),
             ending: filing.ending.clone(),
         }),
-        Phase::Held(_) | Phase::Queued | Phase::Rejected(_) | Phase::Working(_) | Phase::Finished(_) => None,
+        Phase::Held(_)
+        | Phase::Queued
+        | Phase::Rejected(_)
+        | Phase::Working(_)
+        | Phase::Delegated(_)
+        | Phase::Finished(_) => None,
     });
     let state = State {
         version: VERSION,
@@ -151,8 +207,11 @@ pub(super) fn render(world: &World) -> Vec<u8> {
         swaps: (*world.snapshot.swaps).clone(),
         sessions: sessions.collect(),
         runs: runs.collect(),
+        jobs: jobs.collect(),
+        providers: providers.collect(),
         filings: filings.collect(),
         overrides: world.overrides.iter().map(|(key, said)| (key.clone(), said.clone())).collect(),
+        notices: world.snapshot.notices.values().map(|told| (**told).clone()).collect(),
     };
     // These types always serialise: every map key is a string.
     serde_json::to_vec_pretty(&state).unwrap_or_default()
@@ -195,6 +254,7 @@ pub fn load(
     saved: Option<&[u8]>,
     projects: Vec<Project>,
     accounts: Vec<Account>,
+    delegation: Delegation,
     fresh_id: String,
     now: Timestamp,
 ) -> Result<World, LoadError> {
@@ -215,6 +275,7 @@ pub fn load(
         supervisor: supervisor.into(),
         projects: Arc::new(projects),
         accounts: Arc::new(accounts),
+        delegation: Arc::new(delegation),
         ..Snapshot::empty(now)
     };
     let Some(state) = state else { return Ok(World::new(snapshot)) };
@@ -224,6 +285,8 @@ pub fn load(
     world.event_seq = state.event_seq;
     world.request_seq = state.request_seq;
     world.overrides = state.overrides.into_iter().collect();
+    world.snapshot.notices =
+        state.notices.into_iter().map(|told| (told.notice.incident.clone(), Arc::new(told))).collect();
     if let Some(partial) = &state.swaps.partial {
         world.snapshot.health.insert(swap::HEALTH.to_owned(), SwapRefusal::from(partial).to_string());
     }
@@ -242,33 +305,56 @@ pub fn load(
         };
         world.snapshot.sessions.insert(saved.name, Arc::new(session));
     }
+    for saved in state.providers {
+        let providers = &mut Arc::make_mut(&mut world.snapshot.delegation).providers;
+        if let Some(provider) = providers.iter_mut().find(|provider| provider.name == saved.name) {
+            provider.standing = saved.standing;
+            provider.since = saved.since;
+        }
+    }
     for saved in state.runs {
+        let (text, since) = (Some(saved.run.text.clone()), saved.run.claimed);
         let task = Task {
-            key: saved.task.clone(),
-            text: Some(saved.run.text.clone()),
-            spec: Arc::new(TaskSpec::default()),
-            priority: 0,
-            since: saved.run.claimed,
-            phase: Phase::Working(saved.run),
             attempts: saved.attempts,
             origin: saved.origin,
-            note: None,
+            ..restored(&saved.task, text, since, Phase::Working(saved.run))
+        };
+        world.snapshot.tasks.insert(saved.task, Arc::new(task));
+    }
+    for saved in state.jobs {
+        let (text, since) = (Some(saved.job.text.clone()), saved.job.claimed);
+        let wish = world.overrides.get(&saved.task).and_then(|said| said.wish.clone());
+        let task = Task {
+            attempts: saved.attempts,
+            origin: saved.origin,
+            wish,
+            ..restored(&saved.task, text, since, Phase::Delegated(saved.job))
         };
         world.snapshot.tasks.insert(saved.task, Arc::new(task));
     }
     for saved in state.filings {
-        let task = Task {
-            key: saved.task.clone(),
-            text: saved.text,
-            spec: Arc::new(TaskSpec::default()),
-            priority: 0,
-            since: saved.ending.at,
-            phase: Phase::Filing(Filing { run: saved.run, ending: saved.ending }),
-            attempts: saved.attempts,
-            origin: Origin::default(),
-            note: None,
-        };
+        let work = saved.run.map(Work::Run).or(saved.job.map(Work::Job));
+        let since = saved.ending.at;
+        let phase = Phase::Filing(Filing { work, ending: saved.ending });
+        let task = Task { attempts: saved.attempts, ..restored(&saved.task, saved.text, since, phase) };
         world.snapshot.tasks.insert(saved.task, Arc::new(task));
     }
     Ok(world)
+}
+
+/// A task as the saved state tells it; what its frontmatter asks for is read from its file again.
+fn restored(key: &TaskKey, text: Option<TextFacts>, since: Timestamp, phase: Phase) -> Task {
+    Task {
+        key: key.clone(),
+        text,
+        spec: Arc::new(TaskSpec::default()),
+        priority: 0,
+        phase,
+        since,
+        attempts: 0,
+        origin: Origin::default(),
+        wish: None,
+        refused_by: Vec::new(),
+        note: None,
+    }
 }

@@ -8,11 +8,13 @@ use jiff::Timestamp;
 use crate::model::{
     command::{Refused, Scope, Writer},
     event::{Event, Kind, LogLine},
-    ids::{AccountName, SessionName, TaskKey},
+    ids::{AccountName, ProviderName, SessionName, TaskKey},
+    notice::{NoticeEvent, Told},
+    provider::Wish,
     session::{self, Activity, Role, Session, SessionEvent, SessionPhase, SessionRefusal, Verdict},
     snapshot::{Outcome, RECENT_EVENTS, RECENT_FINISHED, RECENT_OUTCOMES, Snapshot},
     swap::SwapRefusal,
-    task::{self, After, Delivery, Origin, Phase, Status, Stop, Task, TaskEvent, TaskRefusal, TaskSpec},
+    task::{self, After, Delivery, Origin, Phase, Status, Stop, Task, TaskEvent, TaskRefusal, TaskSpec, Work},
 };
 
 /// Why the owner did not take an event.
@@ -46,6 +48,8 @@ pub struct Override {
     /// Attempts that came to nothing, of the text with this identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tried: Option<Tried>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wish: Option<Wish>,
     /// Hash of a text that came while an earlier one was being worked on: it waits for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<String>,
@@ -56,6 +60,8 @@ pub struct Override {
 pub struct Tried {
     pub identity: String,
     pub attempts: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_by: Vec<ProviderName>,
 }
 
 /// Everything. Cloning is cheap: the parts are shared.
@@ -130,6 +136,10 @@ impl World {
             Event::Session(name, event) => self.session(name, event, now),
             Event::Account(name, event) => self.account(name, event, now),
             Event::Swap { from, event } => self.swap(from, event, now),
+            Event::Provider(name, event) => {
+                self.provider(name, event, now);
+                Ok(())
+            }
             Event::Counts { project, counts } => {
                 if let Some(at) = self.snapshot.projects.iter().position(|p| p.name == *project && p.counts != *counts)
                 {
@@ -139,6 +149,10 @@ impl World {
             }
             Event::Health { topic, problem } => {
                 self.health(topic, problem.as_deref(), now);
+                Ok(())
+            }
+            Event::Notice(event) => {
+                self.notice(event);
                 Ok(())
             }
             Event::RequestDone { id, result } => {
@@ -154,6 +168,24 @@ impl World {
                 Ok(())
             }
         }
+    }
+
+    fn notice(&mut self, event: &NoticeEvent) {
+        let notices = &mut self.snapshot.notices;
+        match event {
+            NoticeEvent::Told(told) => {
+                notices.insert(told.notice.incident.clone(), Arc::new(told.clone()));
+            }
+            NoticeEvent::Sent { incident, at, channel } => {
+                let Some(told) = notices.get(incident).filter(|told| told.notice.at == *at).cloned() else {
+                    return;
+                };
+                let to = told.to.iter().copied().filter(|other| other != channel).collect();
+                notices.insert(incident.clone(), Arc::new(Told { to, ..(*told).clone() }));
+            }
+            NoticeEvent::Forgotten { incident } => drop(notices.remove(incident)),
+        }
+        self.unsaved = true;
     }
 
     pub(super) fn health(&mut self, topic: &str, problem: Option<&str>, now: Timestamp) {
@@ -177,7 +209,7 @@ impl World {
         let known = self.snapshot.tasks.get(key).cloned();
         let mut task = match known {
             // Whoever touches the file of a running task is not who wrote what runs.
-            Some(task) if matches!(task.phase, Phase::Working(_) | Phase::Filing(_)) => return,
+            Some(task) if matches!(task.phase, Phase::Working(_) | Phase::Delegated(_) | Phase::Filing(_)) => return,
             Some(task) if !matches!(task.phase, Phase::Finished(_)) => (*task).clone(),
             Some(_) | None => blank(key, now),
         };
@@ -231,7 +263,9 @@ impl World {
     /// What an event tells about a task beside its phase.
     fn learn(&mut self, task: &mut Task, event: &TaskEvent) {
         match event {
-            TaskEvent::Seen { text, spec } if !matches!(task.phase, Phase::Working(_) | Phase::Filing(_)) => {
+            TaskEvent::Seen { text, spec }
+                if !matches!(task.phase, Phase::Working(_) | Phase::Delegated(_) | Phase::Filing(_)) =>
+            {
                 task.text = Some(text.clone());
                 task.spec = spec.clone();
                 let known = self.overrides.get(&task.key);
@@ -239,9 +273,12 @@ impl World {
                 // Another text is another task, with all its attempts.
                 let tried = known.and_then(|o| o.tried.as_ref()).filter(|tried| tried.identity == text.identity);
                 task.attempts = tried.map_or(0, |tried| tried.attempts);
+                task.refused_by = tried.map(|tried| tried.refused_by.clone()).unwrap_or_default();
+                task.wish = known.and_then(|o| o.wish.clone());
             }
             TaskEvent::Seen { text, spec } => {
-                let changed = task.phase.run().is_some_and(|run| run.text.identity != text.identity);
+                let at_work = task.phase.run().map(|run| &run.text).or(task.phase.job().map(|job| &job.text));
+                let changed = at_work.is_some_and(|known| known.identity != text.identity);
                 if !changed && task.spec != *spec {
                     // A restart brings back the run and not what its file asks for; the next attempt needs that.
                     task.spec = spec.clone();
@@ -249,11 +286,11 @@ impl World {
                     task.priority = said.unwrap_or(spec.priority);
                 }
                 task.note = changed.then(|| {
-                    "its file has changed since it was claimed; the agent works on the earlier text".to_owned()
+                    "its file has changed since it was claimed; the earlier text is being worked on".to_owned()
                 });
             }
             TaskEvent::Vanished { by_verb: false } => {
-                if matches!(task.phase, Phase::Working(_)) {
+                if matches!(task.phase, Phase::Working(_) | Phase::Delegated(_)) {
                     task.note = Some(
                         "its file is gone from the inbox; the work goes on and its result will be filed".to_owned(),
                     );
@@ -263,6 +300,28 @@ impl World {
                 task.attempts = run.attempt;
                 task.note = None;
             }
+            TaskEvent::Delegated(job) => {
+                task.attempts = job.attempt;
+                task.note = None;
+            }
+            TaskEvent::RefusedBy { why, .. } => {
+                if let Phase::Delegated(job) = &task.phase {
+                    task.note = Some(format!("provider {} did not take it: {why}", job.provider));
+                    task.refused_by.push(job.provider.clone());
+                }
+            }
+            TaskEvent::Wish(wish) => {
+                task.wish = Some(wish.clone());
+                let said = self.overrides.entry(task.key.clone()).or_default();
+                said.wish = Some(wish.clone());
+                if matches!(wish, Wish::Provider(_)) {
+                    said.held = false;
+                    said.kept = None;
+                    // Whoever sends it wants it tried again.
+                    task.refused_by.clear();
+                }
+                self.unsaved = true;
+            }
             TaskEvent::Filed { kept: Some(text) } => {
                 self.overrides.entry(task.key.clone()).or_default().kept = Some(text.sha256.clone());
                 self.unsaved = true;
@@ -271,7 +330,7 @@ impl World {
                 task.note = None;
             }
             // What the file holds was not known to be read: whatever it holds is what was cancelled.
-            TaskEvent::Cancel if !matches!(task.phase, Phase::Working(_)) => task.text = None,
+            TaskEvent::Cancel if !matches!(task.phase, Phase::Working(_) | Phase::Delegated(_)) => task.text = None,
             TaskEvent::TryAgain { why, .. } | TaskEvent::Paused { why, .. } => task.note = Some(why.clone()),
             TaskEvent::Unclaimed { why, .. } => {
                 task.note = Some(format!("attempt {} was taken back: {why}", task.attempts))
@@ -293,6 +352,8 @@ impl World {
             | TaskEvent::OutsideClaim(_)
             | TaskEvent::TypingBegun { .. }
             | TaskEvent::Taken { .. }
+            | TaskEvent::Submitted { .. }
+            | TaskEvent::Output { .. }
             | TaskEvent::Ended { .. }
             | TaskEvent::Filed { kept: None }
             | TaskEvent::Cancel => {}
@@ -315,12 +376,22 @@ impl World {
             // Nothing was tried, so nothing is used up.
             task.attempts = task.attempts.saturating_sub(1);
         }
-        if let (TaskEvent::Unclaimed { .. }, Phase::Working(run)) = (event, &task.phase) {
-            let tried = Tried { identity: run.text.identity.clone(), attempts: task.attempts };
+        let text = match (event, &task.phase) {
+            (TaskEvent::Unclaimed { .. }, Phase::Working(run)) => Some(&run.text),
+            (TaskEvent::Unclaimed { .. } | TaskEvent::RefusedBy { .. }, Phase::Delegated(job)) => {
+                // What no provider has done uses nothing up.
+                task.attempts = task.attempts.saturating_sub(1);
+                Some(&job.text)
+            }
+            _ => None,
+        };
+        if let Some(text) = text {
+            let refused_by = task.refused_by.clone();
+            let tried = Tried { identity: text.identity.clone(), attempts: task.attempts, refused_by };
             self.overrides.entry(task.key.clone()).or_default().tried = Some(tried);
         }
-        let runs = |phase: &Phase| matches!(phase, Phase::Working(_) | Phase::Filing(_));
-        self.unsaved |= runs(&task.phase) || runs(&phase);
+        let runs = |phase: &Phase| matches!(phase, Phase::Working(_) | Phase::Delegated(_) | Phase::Filing(_));
+        self.unsaved |= (runs(&task.phase) || runs(&phase)) && !matches!(event, TaskEvent::Output { .. });
         let moved = task.phase.word() != phase.word();
         if moved {
             task.since = now;
@@ -333,7 +404,15 @@ impl World {
                 self.snapshot.finished[status as usize] += 1;
                 self.overrides.remove(&task.key);
                 let error = finished.ending.error.as_deref().map(|e| format!(": {e}")).unwrap_or_default();
-                let by = finished.run.as_ref().map(|run| format!(" in {}", run.session)).unwrap_or_default();
+                let by = match &finished.work {
+                    None => String::new(),
+                    Some(Work::Run(run)) => format!(" in {}", run.session),
+                    Some(Work::Job(job)) => format!(" at {}", job.provider),
+                };
+                let (work, ending) = (finished.work.clone(), finished.ending.clone());
+                if let Some(Work::Job(job)) = work {
+                    self.count_job(&job, &ending);
+                }
                 self.note(now, Kind::Task, &object, format!("{}{by}{error}", status.word()));
                 self.forget_old_results(task);
             }
@@ -351,6 +430,7 @@ impl World {
                 Delivery::Begun => {}
                 Delivery::Taken { .. } => self.note(now, Kind::Task, &object, format!("taken by {}", run.session)),
             },
+            Phase::Delegated(job) => self.note_job(&object, &job.clone(), event, now),
             Phase::Held(hold) if moved => self.note(now, Kind::Task, &object, format!("held: {hold}")),
             Phase::Rejected(problem) => self.note(now, Kind::Task, &object, format!("rejected: {problem}")),
             Phase::Queued => {
@@ -590,6 +670,8 @@ fn blank(key: &TaskKey, now: Timestamp) -> Task {
         since: now,
         attempts: 0,
         origin: Origin::default(),
+        wish: None,
+        refused_by: Vec::new(),
         note: None,
     }
 }

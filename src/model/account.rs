@@ -5,9 +5,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    evidence::Signal,
+    evidence::{Failure, Meaning, Signal},
     ids::{AccountName, AgentName, SessionName},
     limit::{Limit, LimitKind, Usage},
+    session::{Activity, Verdict},
 };
 
 /// How long after a limit without any time of its end the account is tried again.
@@ -204,6 +205,26 @@ pub fn until(limit: &Limit, seen: Timestamp) -> Option<Timestamp> {
         Some(_) => after(STALE_RESET_AFTER),
         None => after(TRY_AGAIN_AFTER),
     })
+}
+
+/// When the limit that stopped an agent has passed, as far as its own evidence tells; `None` when it stands for no limit, or
+/// only a person knows.
+#[must_use]
+pub fn limit_passes(verdict: &Verdict) -> Option<Timestamp> {
+    let signal = verdict.evidence.first().filter(|_| verdict.activity == Activity::Limited)?;
+    match &signal.meaning {
+        Meaning::TurnFailed { failure: Failure::Limit(limit), .. } => until(limit, signal.at),
+        Meaning::TurnFailed { .. }
+        | Meaning::Started { .. }
+        | Meaning::Idle
+        | Meaning::Busy
+        | Meaning::PromptTaken { .. }
+        | Meaning::Waiting { .. }
+        | Meaning::TurnEnded { .. }
+        | Meaning::Interrupted
+        | Meaning::Used { .. }
+        | Meaning::Exited { .. } => None,
+    }
 }
 
 /// The account to go to from `from`: usable, the least used first, then in the configuration's order.

@@ -4,7 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::ids::{AccountName, SessionName, TaskKey};
+use crate::model::{
+    ids::{AccountName, ProviderName, SessionName, TaskKey},
+    provider::Wish,
+};
 
 /// Longest write to a control file in bytes (INTERFACE 3).
 pub const CONTROL_WRITE_MAX: usize = 4096;
@@ -47,6 +50,8 @@ pub enum Command {
     Hold(TaskKey),
     Release(TaskKey),
     Priority(TaskKey, i32),
+    /// To a session here, or to a provider.
+    Wish(TaskKey, Wish),
     Interrupt(SessionName),
     Exit(SessionName),
     Restart(SessionName),
@@ -163,6 +168,8 @@ pub const TASK_VERBS: &[Verb] = &[
     verb("hold", "", "do not dispatch it"),
     verb("release", "", "dispatch it after all"),
     verb("priority", "N", "-100 to 100, higher first"),
+    verb("delegate", "[PROVIDER]", "send it to a provider; the named one, or the best there is"),
+    verb("recall", "", "take it back from its provider, for a session here"),
 ];
 
 /// Verbs of `sessions/<name>/control`.
@@ -298,6 +305,11 @@ fn parse_line(scope: &Scope, line: &str) -> Result<Command, Refused> {
                 rest.parse::<i32>().ok().filter(|n| super::task::PRIORITY_RANGE.contains(n)).ok_or_else(usage)?;
             Command::Priority(key.clone(), number)
         }
+        (Scope::Task(key), "delegate") if rest.is_empty() => Command::Wish(key.clone(), Wish::Provider(None)),
+        (Scope::Task(key), "delegate") => {
+            Command::Wish(key.clone(), Wish::Provider(Some(ProviderName::parse(rest).map_err(|_| usage())?)))
+        }
+        (Scope::Task(key), "recall") => Command::Wish(key.clone(), Wish::Here),
         (Scope::Session(name), "interrupt") => Command::Interrupt(name.clone()),
         (Scope::Session(name), "exit") => Command::Exit(name.clone()),
         (Scope::Session(name), "restart") => Command::Restart(name.clone()),

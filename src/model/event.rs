@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     account::AccountEvent,
     command::{Refused, Writer},
-    ids::{AccountName, ProjectName, SessionName, TaskKey},
+    ids::{AccountName, ProjectName, ProviderName, SessionName, TaskKey},
+    notice::NoticeEvent,
+    provider::ProviderEvent,
     session::SessionEvent,
     swap::SwapEvent,
     task::{Origin, TaskEvent},
@@ -25,6 +27,7 @@ pub enum Event {
         from: AccountName,
         event: SwapEvent,
     },
+    Provider(ProviderName, ProviderEvent),
     /// How many files stand in the directories that aren't read one by one.
     Counts {
         project: ProjectName,
@@ -35,6 +38,8 @@ pub enum Event {
         topic: String,
         problem: Option<String>,
     },
+    /// People are to be told of something, or were.
+    Notice(NoticeEvent),
     /// A request was carried out or refused.
     RequestDone {
         id: u64,
@@ -107,6 +112,8 @@ pub enum Kind {
     Account,
     /// A step of a swap.
     Swap,
+    /// A provider came into another standing.
+    Provider,
     /// A verb was carried out or refused.
     Verb,
     /// Something went wrong; the text says what to do.

@@ -96,6 +96,11 @@ name!(
     AgentName, "agent", "-_."
 );
 
+name!(
+    /// A row of `providers:` in the configuration.
+    ProviderName, "provider", "-_."
+);
+
 /// A task's name without `.md`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

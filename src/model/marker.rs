@@ -1,10 +1,11 @@
-//! The claim marker `inbox/<id>.md.working`: what it says, and whose it is.
+//! The claim markers `inbox/<id>.md.working` and `inbox/<id>.md.delegated`: what they say, and whose they are.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
     ids::{AccountName, AgentName, RunId, SessionName},
+    provider::Job,
     task::Run,
 };
 
@@ -51,5 +52,69 @@ impl Marker {
     #[must_use]
     pub fn read(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
+    }
+}
+
+/// The JSON of `.delegated` (INTERFACE 1). Scripts write it too, with the first three keys or fewer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelegatedMarker {
+    /// The provider's id of the job; absent until it has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<String>,
+    #[serde(default)]
+    pub provider: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitted_at: Option<Timestamp>,
+    /// What ours say beside it.
+    #[serde(flatten)]
+    pub ours: Option<OurJob>,
+}
+
+/// What the supervisor's own markers of delegated tasks hold beside what everybody's do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OurJob {
+    /// The idempotency key.
+    pub run: RunId,
+    pub task_sha256: String,
+    pub identity: String,
+    pub attempt: u32,
+    /// The state directory that wrote it.
+    pub supervisor: String,
+}
+
+impl DelegatedMarker {
+    #[must_use]
+    pub fn of(job: &Job, supervisor: &str) -> Self {
+        Self {
+            job_id: job.id.clone(),
+            provider: job.provider.to_string(),
+            submitted_at: Some(job.claimed),
+            ours: Some(OurJob {
+                run: job.run.clone(),
+                task_sha256: job.text.sha256.clone(),
+                identity: job.text.identity.clone(),
+                attempt: job.attempt,
+                supervisor: supervisor.to_owned(),
+            }),
+        }
+    }
+
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = serde_json::to_vec(self).unwrap_or_default();
+        json.push(b'\n');
+        json
+    }
+
+    /// `None` when it isn't a marker of this form.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+
+    /// What ours says, where this supervisor wrote it.
+    #[must_use]
+    pub fn by(&self, supervisor: &str) -> Option<&OurJob> {
+        self.ours.as_ref().filter(|ours| ours.supervisor == supervisor)
     }
 }

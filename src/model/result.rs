@@ -10,7 +10,7 @@ use super::task_file::{RESULT_LINE, without_result};
 use crate::model::{
     evidence::Tokens,
     ids::{AccountName, RunId},
-    task::{Ending, Run},
+    task::{Ending, Work},
 };
 
 #[derive(Serialize)]
@@ -20,6 +20,10 @@ struct Footer<'a> {
     run: Option<&'a RunId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<&'a str>,
     accounts: Vec<&'a str>,
@@ -32,6 +36,8 @@ struct Footer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens: Option<Tokens>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    cost_usd: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     resume_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
@@ -39,7 +45,8 @@ struct Footer<'a> {
 
 /// The file's bytes.
 #[must_use]
-pub fn render(task: &[u8], run: Option<&Run>, ending: &Ending) -> Vec<u8> {
+pub fn render(task: &[u8], work: Option<&Work>, ending: &Ending) -> Vec<u8> {
+    let (run, job) = (work.and_then(Work::run), work.and_then(Work::job));
     let mut out = without_result(task).to_vec();
     if !out.is_empty() && out.last() != Some(&b'\n') {
         out.push(b'\n');
@@ -55,15 +62,18 @@ pub fn render(task: &[u8], run: Option<&Run>, ending: &Ending) -> Vec<u8> {
     }
     let footer = Footer {
         status: ending.status.word(),
-        run: run.map(|run| &run.id),
+        run: work.map(Work::id),
         agent: run.map(|run| run.agent.as_str()),
+        provider: job.map(|job| job.provider.as_str()),
+        job: job.and_then(|job| job.id.as_deref()),
         session: run.map(|run| run.session.as_str()),
         accounts: run.iter().flat_map(|run| &run.accounts).map(AccountName::as_str).collect(),
-        attempts: run.map_or(0, |run| run.attempt),
-        started: run.map(|run| second(run.claimed)),
+        attempts: work.map_or(0, Work::attempt),
+        started: work.map(|work| second(work.claimed())),
         finished: second(ending.at),
-        seconds: run.map(|run| ending.at.duration_since(run.claimed).as_secs()),
+        seconds: work.map(|work| ending.at.duration_since(work.claimed()).as_secs()),
         tokens: ending.tokens,
+        cost_usd: ending.cost_usd,
         resume_id: ending.resume_id.as_deref(),
         error: ending.error.as_deref(),
     };
@@ -101,7 +111,7 @@ mod tests {
     use super::*;
     use crate::model::{
         ids::{AgentName, SessionName},
-        task::{Delivery, Status, Stop, TextFacts},
+        task::{Delivery, Run, Status, Stop, TextFacts},
     };
 
     fn run() -> Run {
@@ -135,6 +145,7 @@ mod tests {
             error: None,
             screen: Some("a ```` b".to_owned()),
             tokens: Some(Tokens { input: 1, output: 2, cache_read: 3, cache_write: 4 }),
+            cost_usd: None,
             resume_id: None,
             at: "2026-01-01T00:01:00Z".parse().expect("time"),
         }
@@ -144,7 +155,7 @@ mod tests {
     fn the_task_stays_as_written_and_the_run_can_be_read_back() {
         let file = render(
             b"---\npriority: 1\n---\ndo it",
-            Some(&run()),
+            Some(&Work::Run(run())),
             &ending("run: not-this\n```yaml\nrun: nor-this\n```"),
         );
         let text = String::from_utf8(file.clone()).expect("text");

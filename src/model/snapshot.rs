@@ -11,6 +11,8 @@ use crate::model::{
     command::{Action, RefusedKind, Writer},
     event::{Counts, LogLine},
     ids::{AccountName, AgentName, ProjectName, SessionName, TaskId, TaskKey},
+    notice::Told,
+    provider::Delegation,
     session::Session,
     swap::Swaps,
     task::{Phase, Task},
@@ -40,12 +42,15 @@ pub struct Snapshot {
     /// The agent of tasks that name none.
     pub pool_agent: Option<AgentName>,
     pub swaps: Arc<Swaps>,
+    pub delegation: Arc<Delegation>,
     pub tasks: imbl::OrdMap<TaskKey, Arc<Task>>,
     pub sessions: imbl::OrdMap<SessionName, Arc<Session>>,
     /// What was asked for and isn't carried out yet, by its rising number.
     pub requests: imbl::OrdMap<u64, Arc<Action>>,
     /// What is wrong, by topic; empty is healthy.
     pub health: imbl::OrdMap<String, String>,
+    /// What people were told of, by incident, while it lasts or isn't delivered.
+    pub notices: imbl::OrdMap<String, Arc<Told>>,
     pub outcomes: Arc<VecDeque<Outcome>>,
     pub recent: imbl::Vector<Arc<LogLine>>,
     /// Results so far, since the daemon started: done, failed, cancelled.
@@ -120,10 +125,12 @@ impl Snapshot {
             accounts: Arc::default(),
             pool_agent: None,
             swaps: Arc::default(),
+            delegation: Arc::default(),
             tasks: imbl::OrdMap::new(),
             sessions: imbl::OrdMap::new(),
             requests: imbl::OrdMap::new(),
             health: imbl::OrdMap::new(),
+            notices: imbl::OrdMap::new(),
             outcomes: Arc::default(),
             recent: imbl::Vector::new(),
             finished: [0; 3],
@@ -173,16 +180,17 @@ impl Snapshot {
         keys.filter(|key| self.tasks.contains_key(key)).collect()
     }
 
-    /// Tasks of one project that are not finished, by phase: held, queued, rejected, working.
+    /// Tasks of one project that are not finished, by phase: held, queued, rejected, working, delegated.
     #[must_use]
-    pub fn open_counts(&self, project: &ProjectName) -> [u64; 4] {
-        let mut counts = [0; 4];
+    pub fn open_counts(&self, project: &ProjectName) -> [u64; 5] {
+        let mut counts = [0; 5];
         for (_, task) in self.tasks.iter().filter(|(key, _)| key.project == *project) {
             match task.phase {
                 Phase::Held(_) => counts[0] += 1,
                 Phase::Queued => counts[1] += 1,
                 Phase::Rejected(_) => counts[2] += 1,
                 Phase::Working(_) | Phase::Filing(_) => counts[3] += 1,
+                Phase::Delegated(_) => counts[4] += 1,
                 Phase::Finished(_) => {}
             }
         }

@@ -18,6 +18,9 @@ pub struct Swap {
     pub to: AccountName,
     pub cause: Cause,
     pub begun: Timestamp,
+    /// `Swaps::cooldown_from` as it was then.
+    #[serde(default)]
+    pub cooldown_from: Option<Timestamp>,
     pub step: SwapStep,
     /// Since when `step` is what it is.
     pub since: Timestamp,
@@ -83,6 +86,8 @@ pub struct Swapped {
     pub to: AccountName,
     pub cause: Cause,
     pub begun: Timestamp,
+    #[serde(default)]
+    pub cooldown_from: Option<Timestamp>,
     pub ended: Timestamp,
     /// Why it was rolled back; `None` when it was carried through.
     pub error: Option<String>,
@@ -187,8 +192,8 @@ pub fn step(swaps: &Swaps, from: &AccountName, event: &SwapEvent, now: Timestamp
     let at = |step: &SwapStep| Some(Swap { step: step.clone(), since: now, ..swaps.current.clone()? });
     let ended = |error: Option<String>| {
         let swap = swaps.current.clone()?;
-        let Swap { number, from, to, cause, begun, step: _, since: _ } = swap;
-        Some(Swapped { number, from, to, cause, begun, ended: now, error })
+        let Swap { number, from, to, cause, begun, cooldown_from, step: _, since: _ } = swap;
+        Some(Swapped { number, from, to, cause, begun, cooldown_from, ended: now, error })
     };
     match (swaps.current.as_ref().map(|swap| &swap.step), event) {
         (_, E::Begin { .. }) if swaps.partial.is_some() => {
@@ -207,6 +212,7 @@ pub fn step(swaps: &Swaps, from: &AccountName, event: &SwapEvent, now: Timestamp
                 to: to.clone(),
                 cause: cause.clone(),
                 begun: now,
+                cooldown_from: swaps.cooldown_from,
                 step: S::Flip,
                 since: now,
             });

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     command::Writer,
     evidence::Tokens,
-    ids::{AccountName, AgentName, RunId, SessionName, TaskKey},
+    ids::{AccountName, AgentName, ProviderName, RunId, SessionName, TaskKey},
+    provider::{Job, JobStop, Wish},
 };
 
 /// Bounds of `priority` (INTERFACE 4).
@@ -30,6 +31,10 @@ pub struct Task {
     /// Attempts begun so far.
     pub attempts: u32,
     pub origin: Origin,
+    /// Where a person wants it to go.
+    pub wish: Option<Wish>,
+    /// Providers that refused this text; not asked again.
+    pub refused_by: Vec<ProviderName>,
     /// What else a person should know; a line of `why`.
     pub note: Option<String>,
 }
@@ -101,6 +106,8 @@ pub enum Phase {
     Rejected(Problem),
     /// Claimed: the marker is on disk.
     Working(Run),
+    /// At a provider: the marker is on disk.
+    Delegated(Job),
     /// Its end is known; the result is being put on disk.
     Filing(Filing),
     /// Its result is on disk.
@@ -225,7 +232,7 @@ pub enum Delivery {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ending {
     pub status: Status,
     /// The agent's last message.
@@ -234,6 +241,9 @@ pub struct Ending {
     /// The last screen, where there is no message or the agent died.
     pub screen: Option<String>,
     pub tokens: Option<Tokens>,
+    /// In US dollars, where the provider told it or a price is configured.
+    #[serde(default)]
+    pub cost_usd: Option<f64>,
     pub resume_id: Option<String>,
     pub at: Timestamp,
 }
@@ -257,17 +267,80 @@ impl Status {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Filing {
     /// `None` when it was cancelled before any run.
-    pub run: Option<Run>,
+    pub work: Option<Work>,
     pub ending: Ending,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
-    pub run: Option<Run>,
+    pub work: Option<Work>,
     pub ending: Ending,
+}
+
+/// One attempt, wherever it was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    /// In a session here.
+    Run(Run),
+    /// At a provider.
+    Job(Job),
+}
+
+impl Work {
+    #[must_use]
+    pub fn id(&self) -> &RunId {
+        match self {
+            Self::Run(run) => &run.id,
+            Self::Job(job) => &job.run,
+        }
+    }
+
+    /// The text that is worked on.
+    #[must_use]
+    pub fn text(&self) -> &TextFacts {
+        match self {
+            Self::Run(run) => &run.text,
+            Self::Job(job) => &job.text,
+        }
+    }
+
+    /// From 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        match self {
+            Self::Run(run) => run.attempt,
+            Self::Job(job) => job.attempt,
+        }
+    }
+
+    /// When the attempt began.
+    #[must_use]
+    pub fn claimed(&self) -> Timestamp {
+        match self {
+            Self::Run(run) => run.claimed,
+            Self::Job(job) => job.claimed,
+        }
+    }
+
+    #[must_use]
+    pub fn run(&self) -> Option<&Run> {
+        match self {
+            Self::Run(run) => Some(run),
+            Self::Job(_) => None,
+        }
+    }
+
+    #[must_use]
+    pub fn job(&self) -> Option<&Job> {
+        match self {
+            Self::Run(_) => None,
+            Self::Job(job) => Some(job),
+        }
+    }
 }
 
 /// Everything that can happen to a task.
@@ -310,6 +383,23 @@ pub enum TaskEvent {
         run: RunId,
         why: String,
     },
+    /// The marker of a job is on disk.
+    Delegated(Job),
+    /// The provider has taken the job and called it so.
+    Submitted {
+        run: RunId,
+        job: String,
+    },
+    /// What the provider has said so far.
+    Output {
+        run: RunId,
+        text: Arc<str>,
+    },
+    /// The provider does not take this text.
+    RefusedBy {
+        run: RunId,
+        why: String,
+    },
     Ended {
         run: RunId,
         ending: Ending,
@@ -322,6 +412,8 @@ pub enum TaskEvent {
     Hold,
     Release,
     Priority(i32),
+    /// A person says where it should go.
+    Wish(Wish),
 }
 
 /// Why a task doesn't take an event; reads on after the task's name.
@@ -372,19 +464,36 @@ impl Phase {
             Self::Held(_) => "held",
             Self::Queued => "queued",
             Self::Rejected(_) => "rejected",
-            Self::Working(_) | Self::Filing(_) => "working",
+            Self::Working(_) | Self::Filing(Filing { work: None | Some(Work::Run(_)), .. }) => "working",
+            Self::Delegated(_) | Self::Filing(Filing { work: Some(Work::Job(_)), .. }) => "delegated",
             Self::Finished(finished) => finished.ending.status.word(),
         }
     }
 
+    /// The attempt in a session here.
     #[must_use]
     pub fn run(&self) -> Option<&Run> {
         match self {
             Self::Working(run) => Some(run),
-            Self::Filing(filing) => filing.run.as_ref(),
-            Self::Finished(finished) => finished.run.as_ref(),
-            Self::Held(_) | Self::Queued | Self::Rejected(_) => None,
+            Self::Filing(Filing { work, .. }) | Self::Finished(Finished { work, .. }) => work.as_ref()?.run(),
+            Self::Held(_) | Self::Queued | Self::Rejected(_) | Self::Delegated(_) => None,
         }
+    }
+
+    /// The attempt at a provider.
+    #[must_use]
+    pub fn job(&self) -> Option<&Job> {
+        match self {
+            Self::Delegated(job) => Some(job),
+            Self::Filing(Filing { work, .. }) | Self::Finished(Finished { work, .. }) => work.as_ref()?.job(),
+            Self::Held(_) | Self::Queued | Self::Rejected(_) | Self::Working(_) => None,
+        }
+    }
+
+    /// The attempt, wherever it was made.
+    #[must_use]
+    pub fn run_id(&self) -> Option<&RunId> {
+        self.run().map(|run| &run.id).or_else(|| self.job().map(|job| &job.run))
     }
 }
 
@@ -403,12 +512,17 @@ impl TaskEvent {
             Self::Taken { .. } => "taken",
             Self::TryAgain { .. } => "try-again",
             Self::Paused { .. } => "paused",
+            Self::Delegated(_) => "delegated",
+            Self::Submitted { .. } => "submitted",
+            Self::Output { .. } => "output",
+            Self::RefusedBy { .. } => "refused-by",
             Self::Ended { .. } => "ended",
             Self::Filed { .. } => "filed",
             Self::Cancel => "cancel",
             Self::Hold => "hold",
             Self::Release => "release",
             Self::Priority(_) => "priority",
+            Self::Wish(_) => "wish",
         }
     }
 }
@@ -428,12 +542,12 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
         error: Some("cancelled before it ran".to_owned()),
         screen: None,
         tokens: None,
+        cost_usd: None,
         resume_id: None,
         at: now,
     };
-    let same_run = |run: &Run, id: &RunId| {
-        if run.id == *id { Ok(()) } else { Err(TaskRefusal::OtherRun { run: id.clone() }) }
-    };
+    let same_run =
+        |run: &RunId, id: &RunId| if run == id { Ok(()) } else { Err(TaskRefusal::OtherRun { run: id.clone() }) };
 
     match phase {
         Phase::Held(hold) => match event {
@@ -459,36 +573,53 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             E::Rejected(problem) => Ok(Now(Phase::Rejected(problem.clone()))),
             E::Vanished { .. } => Ok(Gone),
             E::OutsideClaim(how) => Ok(Now(Phase::Held(Hold::OutsideClaim(how.clone())))),
-            E::Cancel => Ok(Now(Phase::Filing(Filing { run: None, ending: cancelled() }))),
+            E::Cancel => Ok(Now(Phase::Filing(Filing { work: None, ending: cancelled() }))),
             E::Hold => Ok(Now(Phase::Held(Hold::ByVerb))),
             E::Release => match hold {
                 Hold::ByVerb | Hold::ChangedWhileWorking => Ok(Now(Phase::Queued)),
                 _ => not_now(),
             },
-            E::Priority(_) => Ok(Same),
+            // Sending it somewhere lets it go.
+            E::Wish(Wish::Provider(_)) => match hold {
+                Hold::ByVerb | Hold::ChangedWhileWorking => Ok(Now(Phase::Queued)),
+                _ => Ok(Same),
+            },
+            E::Priority(_) | E::Wish(Wish::Here) => Ok(Same),
+            // Nobody takes care of a job that a script began.
+            E::Delegated(job) => match hold {
+                Hold::OutsideClaim(_) => Ok(Now(Phase::Delegated(job.clone()))),
+                _ => not_now(),
+            },
             E::Claimed(_)
             | E::Unclaimed { .. }
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
             | E::Paused { .. }
+            | E::Submitted { .. }
+            | E::Output { .. }
+            | E::RefusedBy { .. }
             | E::Ended { .. }
             | E::Filed { .. } => not_now(),
         },
         Phase::Queued => match event {
-            E::Seen { .. } | E::Priority(_) | E::Release => Ok(Same),
+            E::Seen { .. } | E::Priority(_) | E::Release | E::Wish(_) => Ok(Same),
             E::NotReady(hold) => Ok(Now(Phase::Held(hold.clone()))),
             E::Rejected(problem) => Ok(Now(Phase::Rejected(problem.clone()))),
             E::Vanished { .. } => Ok(Gone),
             E::OutsideClaim(how) => Ok(Now(Phase::Held(Hold::OutsideClaim(how.clone())))),
             E::Claimed(run) => Ok(Now(Phase::Working(run.clone()))),
-            E::Cancel => Ok(Now(Phase::Filing(Filing { run: None, ending: cancelled() }))),
+            E::Delegated(job) => Ok(Now(Phase::Delegated(job.clone()))),
+            E::Cancel => Ok(Now(Phase::Filing(Filing { work: None, ending: cancelled() }))),
             E::Hold => Ok(Now(Phase::Held(Hold::ByVerb))),
             E::Unclaimed { .. }
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
             | E::Paused { .. }
+            | E::Submitted { .. }
+            | E::Output { .. }
+            | E::RefusedBy { .. }
             | E::Ended { .. }
             | E::Filed { .. } => not_now(),
         },
@@ -499,14 +630,18 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             E::Rejected(problem) => Ok(Now(Phase::Rejected(problem.clone()))),
             E::Vanished { .. } => Ok(Gone),
             E::OutsideClaim(how) => Ok(Now(Phase::Held(Hold::OutsideClaim(how.clone())))),
-            E::Cancel => Ok(Now(Phase::Filing(Filing { run: None, ending: cancelled() }))),
-            E::Priority(_) => Ok(Same),
+            E::Cancel => Ok(Now(Phase::Filing(Filing { work: None, ending: cancelled() }))),
+            E::Priority(_) | E::Wish(_) => Ok(Same),
             E::Claimed(_)
             | E::Unclaimed { .. }
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
             | E::Paused { .. }
+            | E::Delegated(_)
+            | E::Submitted { .. }
+            | E::Output { .. }
+            | E::RefusedBy { .. }
             | E::Ended { .. }
             | E::Filed { .. }
             | E::Hold
@@ -527,7 +662,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
                 Ok(Now(Phase::Working(Run { stop: Stop::Cancelled, ..run.clone() })))
             }
             E::Unclaimed { run: id, .. } => {
-                same_run(run, id)?;
+                same_run(&run.id, id)?;
                 match run.stop {
                     // It came while the claim was taken back.
                     Stop::Cancelled => not_now(),
@@ -535,7 +670,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
                 }
             }
             E::TypingBegun { run: id } => {
-                same_run(run, id)?;
+                same_run(&run.id, id)?;
                 match run.delivery {
                     // What was told to stop must not be typed any more.
                     Delivery::NotBegun if run.stop != Stop::No => not_now(),
@@ -546,7 +681,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
                 }
             }
             E::Taken { run: id } => {
-                same_run(run, id)?;
+                same_run(&run.id, id)?;
                 match run.delivery {
                     Delivery::Begun => {
                         Ok(Now(Phase::Working(Run { delivery: Delivery::Taken { at: now }, ..run.clone() })))
@@ -556,26 +691,83 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
                 }
             }
             E::TryAgain { run: id, .. } => {
-                same_run(run, id)?;
+                same_run(&run.id, id)?;
                 match run.stop {
                     Stop::No => Ok(Now(Phase::Working(Run { stop: Stop::Again, ..run.clone() }))),
                     Stop::Cancelled | Stop::Yielded | Stop::Again => Ok(Same),
                 }
             }
             E::Paused { run: id, .. } => {
-                same_run(run, id)?;
+                same_run(&run.id, id)?;
                 Ok(Now(Phase::Working(Run { pauses: run.pauses + 1, ..run.clone() })))
             }
             E::Ended { run: id, ending } => {
-                same_run(run, id)?;
-                Ok(Now(Phase::Filing(Filing { run: Some(run.clone()), ending: ending.clone() })))
+                same_run(&run.id, id)?;
+                Ok(Now(Phase::Filing(Filing { work: Some(Work::Run(run.clone())), ending: ending.clone() })))
             }
-            E::Priority(_) | E::Claimed(_) | E::Filed { .. } | E::Hold | E::Release => not_now(),
+            E::Priority(_)
+            | E::Claimed(_)
+            | E::Delegated(_)
+            | E::Submitted { .. }
+            | E::Output { .. }
+            | E::RefusedBy { .. }
+            | E::Filed { .. }
+            | E::Hold
+            | E::Release
+            | E::Wish(_) => not_now(),
+        },
+        Phase::Delegated(job) => match event {
+            // As at work: the text that was sent counts until the result is filed.
+            E::Seen { .. } | E::NotReady(_) | E::Rejected(_) | E::OutsideClaim(_) | E::Vanished { by_verb: false } => {
+                Ok(Same)
+            }
+            E::Vanished { by_verb: true } | E::Cancel => {
+                Ok(Now(Phase::Delegated(Job { stop: JobStop::Cancelled, ..job.clone() })))
+            }
+            E::Wish(Wish::Here) => match job.stop {
+                JobStop::No => Ok(Now(Phase::Delegated(Job { stop: JobStop::Recalled, ..job.clone() }))),
+                JobStop::Recalled => Ok(Same),
+                JobStop::Cancelled => not_now(),
+            },
+            E::Wish(Wish::Provider(to)) => match job.stop {
+                JobStop::No if to.as_ref().is_none_or(|to| *to == job.provider) => Ok(Same),
+                JobStop::No | JobStop::Recalled | JobStop::Cancelled => not_now(),
+            },
+            E::Submitted { run, job: id } => {
+                same_run(&job.run, run)?;
+                Ok(Now(Phase::Delegated(Job { id: Some(id.clone()), ..job.clone() })))
+            }
+            E::Output { run, text } => {
+                same_run(&job.run, run)?;
+                Ok(Now(Phase::Delegated(Job { output: Some(text.clone()), ..job.clone() })))
+            }
+            E::Unclaimed { run, .. } | E::RefusedBy { run, .. } => {
+                same_run(&job.run, run)?;
+                match job.stop {
+                    // It came while the claim was taken back.
+                    JobStop::Cancelled => not_now(),
+                    JobStop::No | JobStop::Recalled => Ok(Now(Phase::Queued)),
+                }
+            }
+            E::Ended { run, ending } => {
+                same_run(&job.run, run)?;
+                Ok(Now(Phase::Filing(Filing { work: Some(Work::Job(job.clone())), ending: ending.clone() })))
+            }
+            E::Claimed(_)
+            | E::Delegated(_)
+            | E::TypingBegun { .. }
+            | E::Taken { .. }
+            | E::TryAgain { .. }
+            | E::Paused { .. }
+            | E::Filed { .. }
+            | E::Hold
+            | E::Release
+            | E::Priority(_) => not_now(),
         },
         Phase::Filing(filing) => match event {
             E::Filed { kept: Some(_) } => Ok(Now(Phase::Held(Hold::ChangedWhileWorking))),
             E::Filed { kept: None } => {
-                Ok(Now(Phase::Finished(Finished { run: filing.run.clone(), ending: filing.ending.clone() })))
+                Ok(Now(Phase::Finished(Finished { work: filing.work.clone(), ending: filing.ending.clone() })))
             }
             E::Seen { .. } | E::NotReady(_) | E::Rejected(_) | E::OutsideClaim(_) | E::Vanished { .. } => Ok(Same),
             E::Claimed(_)
@@ -584,11 +776,16 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::Taken { .. }
             | E::TryAgain { .. }
             | E::Paused { .. }
+            | E::Delegated(_)
+            | E::Submitted { .. }
+            | E::Output { .. }
+            | E::RefusedBy { .. }
             | E::Ended { .. }
             | E::Cancel
             | E::Hold
             | E::Release
-            | E::Priority(_) => not_now(),
+            | E::Priority(_)
+            | E::Wish(_) => not_now(),
         },
         // A finished task's name is free: what appears under it now is a new task.
         Phase::Finished(_) => match event {
@@ -603,12 +800,17 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::Taken { .. }
             | E::TryAgain { .. }
             | E::Paused { .. }
+            | E::Delegated(_)
+            | E::Submitted { .. }
+            | E::Output { .. }
+            | E::RefusedBy { .. }
             | E::Ended { .. }
             | E::Filed { .. }
             | E::Cancel
             | E::Hold
             | E::Release
-            | E::Priority(_) => not_now(),
+            | E::Priority(_)
+            | E::Wish(_) => not_now(),
         },
     }
 }

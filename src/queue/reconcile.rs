@@ -1,19 +1,36 @@
 //! What an earlier daemon left behind: markers without a known run, runs without a marker, results not cleaned up.
 //! Nothing is run again on doubt.
 
+use jiff::Timestamp;
+
 use super::Queue;
 use crate::{
     model::{
         event::{Event, Kind},
         ids::{ProjectName, RunId, TaskKey},
-        marker::Marker,
+        marker::{DelegatedMarker, Marker},
         result::run_of,
         session::SessionEvent,
-        task::{Delivery, Ending, Phase, Run, Status, TaskEvent},
+        task::{Delivery, Ending, Phase, Status, TaskEvent, Work},
         task_file::identity,
     },
     ports::{QueueDir, Sidecar},
 };
+
+/// A claim marker of ours.
+pub(super) struct OwnClaim {
+    pub run: RunId,
+    pub identity: String,
+    pub since: Timestamp,
+}
+
+/// The marker that stands beside a task while this is worked on.
+pub(super) fn claim_of(work: &Work) -> Sidecar {
+    match work {
+        Work::Run(_) => Sidecar::Working,
+        Work::Job(_) => Sidecar::Delegated,
+    }
+}
 
 impl Queue {
     /// Who wrote our markers.
@@ -27,28 +44,42 @@ impl Queue {
             Err(error) => return self.disk_problem(project, "inbox/ can't be read", &error).await,
         };
         for (id, which) in &inbox.sidecars {
-            if *which == Sidecar::Working {
-                self.marker_left(&TaskKey::new(project, id)).await;
-            }
+            self.marker_left(&TaskKey::new(project, id), *which).await;
         }
         let snapshot = self.live.snapshot();
         for task in snapshot.tasks.values().filter(|task| task.key.project == *project) {
-            let Phase::Working(run) = &task.phase else { continue };
-            let marked = inbox.sidecars.iter().any(|(id, which)| *which == Sidecar::Working && *id == task.key.id);
-            self.run_left(&task.key, run, marked).await;
+            let (work, claim) = match &task.phase {
+                Phase::Working(run) => (Work::Run(run.clone()), Sidecar::Working),
+                Phase::Delegated(job) => (Work::Job(job.clone()), Sidecar::Delegated),
+                Phase::Held(_) | Phase::Queued | Phase::Rejected(_) | Phase::Filing(_) | Phase::Finished(_) => continue,
+            };
+            let marked = inbox.sidecars.iter().any(|(id, which)| *which == claim && *id == task.key.id);
+            self.work_left(&task.key, &work, marked).await;
+        }
+    }
+
+    /// What a claim marker of ours says; `None` for a stranger's.
+    pub(super) async fn own_claim(&self, key: &TaskKey, which: Sidecar) -> Option<OwnClaim> {
+        let bytes = self.store.read_sidecar(&key.project, &key.id, which).await.ok()?;
+        match which {
+            Sidecar::Working => {
+                let marker = Marker::read(&bytes).filter(|marker| marker.supervisor == self.supervisor())?;
+                Some(OwnClaim { run: marker.run, identity: marker.identity, since: marker.since })
+            }
+            Sidecar::Delegated => {
+                let marker = DelegatedMarker::read(&bytes)?;
+                let ours = marker.by(&self.supervisor())?.clone();
+                Some(OwnClaim { run: ours.run, identity: ours.identity, since: marker.submitted_at? })
+            }
+            Sidecar::Rejected => None,
         }
     }
 
     /// A marker on disk: of a known run, of a filed run, of a claim that was never told to the owner, or a stranger's.
-    async fn marker_left(&self, key: &TaskKey) {
-        let Ok(bytes) = self.store.read_sidecar(&key.project, &key.id, Sidecar::Working).await else { return };
-        let Some(marker) = Marker::read(&bytes) else { return };
-        if marker.supervisor != self.supervisor() {
-            return;
-        }
+    async fn marker_left(&self, key: &TaskKey, which: Sidecar) {
+        let Some(marker) = self.own_claim(key, which).await else { return };
         let snapshot = self.live.snapshot();
-        let known = snapshot.tasks.get(key).and_then(|task| task.phase.run()).is_some_and(|run| run.id == marker.run);
-        if known {
+        if snapshot.tasks.get(key).and_then(|task| task.phase.run_id()) == Some(&marker.run) {
             return;
         }
         if self.is_filed(key, &marker.run).await {
@@ -59,20 +90,20 @@ impl Queue {
                 let _ = self.store.remove(&key.project, &key.id).await;
             }
         } else {
-            // The owner saves a claim before anything is typed; it knows nothing of this one, so nothing was typed.
+            // The owner saves a claim before anything is typed or sent; it knows nothing of this one.
             let text = format!("claim of run {} taken back: the daemon ended before it began", marker.run);
             self.live
                 .report(vec![Event::Note { kind: Kind::Task, object: format!("task {key}"), text, writer: None }])
                 .await;
         }
-        let _ = self.store.remove_sidecar(&key.project, &key.id, Sidecar::Working).await;
+        let _ = self.store.remove_sidecar(&key.project, &key.id, which).await;
         let _ = self.state.remove_run(&marker.run).await;
     }
 
-    /// A run that the owner knows: perhaps filed already, perhaps its marker is gone.
-    async fn run_left(&self, key: &TaskKey, run: &Run, marked: bool) {
-        let freed = Event::Session(run.session.clone(), SessionEvent::Freed);
-        let event = if let Some(status) = self.filed_status(key, &run.id).await {
+    /// Work that the owner knows: perhaps filed already, perhaps its marker is gone.
+    async fn work_left(&self, key: &TaskKey, work: &Work, marked: bool) {
+        let freed = work.run().map(|run| Event::Session(run.session.clone(), SessionEvent::Freed));
+        let mut events = if let Some(status) = self.filed_status(key, work.id()).await {
             // The result is on disk: only the cleaning up and the news are missing.
             let ending = Ending {
                 status,
@@ -80,29 +111,33 @@ impl Queue {
                 error: None,
                 screen: None,
                 tokens: None,
+                cost_usd: None,
                 resume_id: None,
                 at: self.clock.now(),
             };
-            match self.clear(key, &run.text.identity, true).await {
+            match self.clear(key, &work.text().identity, Some(claim_of(work))).await {
                 Ok(kept) => vec![
-                    Event::Task(key.clone(), TaskEvent::Ended { run: run.id.clone(), ending }),
+                    Event::Task(key.clone(), TaskEvent::Ended { run: work.id().clone(), ending }),
                     Event::Task(key.clone(), TaskEvent::Filed { kept }),
-                    freed,
                 ],
                 Err(_) => return,
             }
         } else if marked {
             return;
-        } else if run.delivery == Delivery::NotBegun {
+        } else if work.run().is_some_and(|run| run.delivery == Delivery::NotBegun) {
             let why = "its claim marker was gone before anything was typed".to_owned();
-            vec![Event::Task(key.clone(), TaskEvent::Unclaimed { run: run.id.clone(), why }), freed]
+            vec![Event::Task(key.clone(), TaskEvent::Unclaimed { run: work.id().clone(), why })]
         } else {
-            // Without the marker nobody else knows that it runs; put it back.
-            let marker = Marker::of(run, &self.supervisor()).to_json();
-            let _ = self.store.write_sidecar(&key.project, &key.id, Sidecar::Working, &marker).await;
+            // Without the marker nobody else knows that it is worked on; put it back.
+            let marker = match work {
+                Work::Run(run) => Marker::of(run, &self.supervisor()).to_json(),
+                Work::Job(job) => DelegatedMarker::of(job, &self.supervisor()).to_json(),
+            };
+            let _ = self.store.write_sidecar(&key.project, &key.id, claim_of(work), &marker).await;
             return;
         };
-        if let Err(refusal) = self.live.propose(event).await {
+        events.extend(freed);
+        if let Err(refusal) = self.live.propose(events).await {
             tracing::warn!(%refusal, task = %key, "could not bring an earlier run in order");
         }
     }

@@ -15,7 +15,7 @@ use crate::{
     model::{
         event::Event,
         ids::{ProjectName, TaskId, TaskKey},
-        marker::Marker,
+        marker::{DelegatedMarker, Marker},
         task::{Hold, Phase, Problem, TaskEvent, TextFacts},
         task_file::{Reading, identity, read, sha256},
     },
@@ -215,7 +215,11 @@ impl Queue {
     async fn foreign_marker(&self, key: &TaskKey, sidecars: &BTreeSet<Sidecar>) -> Option<String> {
         let name = |which: Sidecar| format!("{}{}", key.id.file_name(), which.suffix());
         if sidecars.contains(&Sidecar::Delegated) {
-            return Some(name(Sidecar::Delegated));
+            let bytes = self.store.read_sidecar(&key.project, &key.id, Sidecar::Delegated).await.ok()?;
+            let marker = DelegatedMarker::read(&bytes);
+            if marker.as_ref().is_none_or(|marker| marker.by(&self.supervisor()).is_none()) {
+                return Some(name(Sidecar::Delegated));
+            }
         }
         if !sidecars.contains(&Sidecar::Working) {
             return None;
@@ -262,7 +266,12 @@ impl Queue {
         let rejected = |id: &TaskId| {
             snapshot.tasks.get(&TaskKey::new(project, id)).and_then(|task| match &task.phase {
                 Phase::Rejected(problem) => Some(problem.clone()),
-                Phase::Held(_) | Phase::Queued | Phase::Working(_) | Phase::Filing(_) | Phase::Finished(_) => None,
+                Phase::Held(_)
+                | Phase::Queued
+                | Phase::Working(_)
+                | Phase::Delegated(_)
+                | Phase::Filing(_)
+                | Phase::Finished(_) => None,
             })
         };
         for (id, which) in present {
@@ -273,12 +282,12 @@ impl Queue {
         for (id, which) in present {
             let key = TaskKey::new(project, id);
             // A queued task's is the dispatcher's to clear: it may be at its claim.
-            let claimed = snapshot
-                .tasks
-                .get(&key)
-                .is_some_and(|task| matches!(task.phase, Phase::Queued | Phase::Working(_) | Phase::Filing(_)));
-            if only.is_none() && which.contains(&Sidecar::Working) && !claimed {
-                self.clear_orphan(&key).await;
+            let claimed = snapshot.tasks.get(&key).is_some_and(|task| {
+                matches!(task.phase, Phase::Queued | Phase::Working(_) | Phase::Delegated(_) | Phase::Filing(_))
+            });
+            let claims = [Sidecar::Working, Sidecar::Delegated].into_iter().filter(|claim| which.contains(claim));
+            for claim in claims.filter(|_| only.is_none() && !claimed) {
+                self.clear_orphan(&key, claim).await;
             }
         }
         let wanted = snapshot.tasks.values().filter(|task| task.key.project == *project);
@@ -300,16 +309,15 @@ impl Queue {
 
     /// A marker of ours without a task is of a claim that could not be taken back before the task's file went away. One that
     /// was made just now may be of a claim under way.
-    async fn clear_orphan(&self, key: &TaskKey) {
-        let Ok(bytes) = self.store.read_sidecar(&key.project, &key.id, Sidecar::Working).await else { return };
-        let Some(marker) = Marker::read(&bytes).filter(|marker| marker.supervisor == self.supervisor()) else { return };
-        if self.clock.now().duration_since(marker.since) < CLAIM_WITHIN {
+    async fn clear_orphan(&self, key: &TaskKey, which: Sidecar) {
+        let Some(claim) = self.own_claim(key, which).await else { return };
+        if self.clock.now().duration_since(claim.since) < CLAIM_WITHIN {
             return;
         }
-        if let Err(error) = self.store.remove_sidecar(&key.project, &key.id, Sidecar::Working).await {
+        if let Err(error) = self.store.remove_sidecar(&key.project, &key.id, which).await {
             tracing::warn!(task = %key, %error, "a marker without a task can't be removed");
         }
-        let _ = self.state.remove_run(&marker.run).await;
+        let _ = self.state.remove_run(&claim.run).await;
     }
 }
 

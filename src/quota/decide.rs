@@ -5,6 +5,8 @@
 //! like, not sooner than the cooldown after the last swap; with none left nothing moves, and what waits goes on when the
 //! first limit passes.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
@@ -13,8 +15,8 @@ use crate::{
         account::{self, Account, AccountEvent, Standing},
         event::{Event, Kind},
         session::{Activity, Role, SessionPhase},
-        snapshot::Snapshot,
-        swap::{Cause, SwapEvent},
+        snapshot::{Snapshot, Under},
+        swap::{Cause, SwapEvent, Swaps},
     },
 };
 
@@ -84,16 +86,20 @@ fn swap(snapshot: &Snapshot, from: &Account, quota: &Quota, now: Timestamp) -> O
     Some((cooled.max(earliest), event))
 }
 
-/// A warning, when a person asked for the present swap within the cooldown.
+/// A warning, when a person asked for the last swap within the cooldown, under way or ended by now. `warned` is the number up to
+/// which that was looked at.
 #[must_use]
-pub fn hasty(snapshot: &Snapshot, quota: &Quota) -> Option<Event> {
-    let swap = snapshot.swaps.current.as_ref().filter(|swap| swap.cause.is_person())?;
-    let last = snapshot.swaps.cooldown_from.filter(|end| swap.begun < after(*end, quota.reactivate_cooldown))?;
+pub fn hasty(snapshot: &Snapshot, quota: &Quota, warned: u64) -> Option<Event> {
+    let Swaps { current, last, .. } = &*snapshot.swaps;
+    let current = current.as_ref().map(|swap| (swap.number, &swap.cause, swap.begun, swap.cooldown_from));
+    let last = || last.as_ref().map(|swap| (swap.number, &swap.cause, swap.begun, swap.cooldown_from));
+    let (number, cause, begun, before) = current.or_else(last)?;
+    let new = number > warned && cause.is_person();
+    let before = before.filter(|end| new && *end <= begun && begun < after(*end, quota.reactivate_cooldown))?;
     let text = format!(
-        "swap {} comes {} s after the one before, within the cooldown (quota.reactivate_cooldown): a person asked for it, so it \
-         goes on",
-        swap.number,
-        swap.begun.duration_since(last).as_secs(),
+        "swap {number} comes {} s after the one before, within the cooldown (quota.reactivate_cooldown): a person asked for it, \
+         so it goes on",
+        begun.duration_since(before).as_secs(),
     );
     Some(Event::Note { kind: Kind::Swap, object: "swap".to_owned(), text, writer: None })
 }
@@ -135,9 +141,34 @@ fn health(snapshot: &Snapshot) -> Vec<Event> {
             topics.push((format!("accounts of {}", account.agent), all_out(snapshot, account)));
         }
     }
+    topics.extend(parked(snapshot));
     let news = topics.into_iter().filter(|(topic, problem)| snapshot.health.get(topic) != problem.as_ref());
     news.map(|(topic, problem)| Event::Health { topic, problem }).collect()
 }
+
+/// Agents without accounts that a limit or a lost login has stopped: no account tells of it.
+fn parked(snapshot: &Snapshot) -> Vec<(String, Option<String>)> {
+    let mut stopped: BTreeMap<String, Option<String>> =
+        snapshot.health.keys().filter(|topic| topic.starts_with(STOPPED)).map(|topic| (topic.clone(), None)).collect();
+    for session in snapshot.sessions.values().filter(|session| session.verdict.activity == Activity::Limited) {
+        let agent = session.phase.incarnation().map(|incarnation| &incarnation.agent);
+        let Some(agent) = agent.filter(|agent| snapshot.under(agent) == Under::NoAccount) else { continue };
+        let words = session.verdict.evidence.first().map(|signal| signal.text.clone()).unwrap_or_default();
+        let when = match account::limit_passes(&session.verdict) {
+            Some(until) => format!("goes on at {}", second(until)),
+            None => format!(
+                "waits for a person: put right what it says, then `echo restart > sessions/{}/control`",
+                session.name
+            ),
+        };
+        let problem = format!("{agent} is stopped in session {}: {words}; it {when}", session.name);
+        stopped.insert(format!("{STOPPED}{agent}"), Some(problem));
+    }
+    stopped.into_iter().collect()
+}
+
+/// The topic in `health` of an agent without accounts.
+const STOPPED: &str = "agent ";
 
 fn all_out(snapshot: &Snapshot, active: &Account) -> Option<String> {
     let like = || snapshot.accounts.iter().filter(|account| account.is_like(active));
@@ -171,8 +202,10 @@ mod tests {
         evidence::{Failure, Meaning, Signal, Source},
         ids::{AccountName, AgentName, SessionName},
         limit::{Limit, LimitKind, Usage, Window},
-        swap::{Partial, Swapped, Swaps},
+        session::{Incarnation, Session, Verdict},
+        swap::{Partial, Swapped},
     };
+    use crate::ports::PaneId;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + seconds).expect("time")
@@ -221,6 +254,7 @@ mod tests {
             to: AccountName::parse(to).expect("name"),
             cause: Cause::Out { why: String::new() },
             begun: at(ended),
+            cooldown_from: None,
             ended: at(ended),
             error: error.map(str::to_owned),
         };
@@ -274,6 +308,34 @@ mod tests {
     }
 
     #[test]
+    fn a_hasty_swap_of_a_person_is_warned_of_once_also_when_it_has_ended_by_then() {
+        let mut snapshot = snapshot(vec![account("one", true), account("two", false)]);
+        let mut tell = |from: &str, at, event| {
+            let from = AccountName::parse(from).expect("name");
+            let next = crate::model::swap::step(&snapshot.swaps, &from, &event, at).expect("taken");
+            snapshot.swaps = Arc::new(next);
+            snapshot.clone()
+        };
+        let to = |name: &str| SwapEvent::Begin {
+            to: AccountName::parse(name).expect("name"),
+            cause: Cause::Person { request: 1 },
+        };
+        let through = [SwapEvent::Flipped, SwapEvent::Ensured, SwapEvent::Moved { left: Vec::new() }];
+        let warned = |snapshot: &Snapshot, warned| hasty(snapshot, &Quota::default(), warned).is_some();
+        assert!(!warned(&tell("one", at(0), to("two")), 0), "the first of all");
+        for event in &through {
+            tell("one", at(1), event.clone());
+        }
+        let begun = tell("two", at(2), to("one"));
+        assert!(warned(&begun, 1) && !warned(&begun, 2));
+        for event in &through {
+            let ended = tell("two", at(3), event.clone());
+            assert!(warned(&ended, 1) && !warned(&ended, 2), "{event:?}");
+        }
+        assert!(!warned(&tell("one", at(400), to("two")), 2), "the cooldown has passed");
+    }
+
+    #[test]
     fn with_none_left_nothing_moves_until_the_first_reset() {
         let mut accounts = vec![account("one", true), account("two", false)];
         out(&mut accounts, 0);
@@ -298,6 +360,55 @@ mod tests {
         let partial = Partial { swap: 1, why: "w".into(), since: at(1) };
         snapshot.swaps = Arc::new(Swaps { partial: Some(partial), ..Swaps::default() });
         assert_eq!(target(&decide(&snapshot, &Quota::default(), at(10))), None);
+    }
+
+    #[test]
+    fn an_agent_without_accounts_that_is_stopped_stands_in_health_until_it_goes_on() {
+        let health = |decision: &Decision| {
+            let topics = decision.events.iter().filter_map(|event| match event {
+                Event::Health { topic, problem } if topic == "agent claude" => Some(problem.clone()),
+                _ => None,
+            });
+            topics.collect::<Vec<_>>()
+        };
+        let mut snapshot = snapshot(Vec::new());
+        let mut look = |failure: Option<Failure>, stands: Option<&str>| {
+            let name = SessionName::parse("s").expect("name");
+            let meaning = failure.map(|failure| Meaning::TurnFailed { failure, message: "m".into() });
+            let signal =
+                |meaning| Signal { at: at(1), source: Source::Hook, rule: "r".into(), text: "t".into(), meaning };
+            let activity = if meaning.is_some() { Activity::Limited } else { Activity::Working };
+            let evidence = meaning.into_iter().map(signal).collect();
+            let incarnation = Incarnation {
+                id: "i".into(),
+                session: name.clone(),
+                agent: AgentName::parse("claude").expect("name"),
+                account: None,
+                workdir: "/".into(),
+                conversation: None,
+                pane: PaneId("%0@1".into()),
+                pid: 1,
+                started: at(0),
+            };
+            let session = Session {
+                phase: SessionPhase::Up(incarnation),
+                verdict: Verdict { activity, since: at(1), evidence, last_change: at(1) },
+                ..Session::new(name.clone(), Role::Pool, at(0))
+            };
+            snapshot.sessions.insert(name, Arc::new(session));
+            snapshot.health.clear();
+            snapshot.health.extend(stands.map(|text| ("agent claude".to_owned(), text.to_owned())));
+            health(&decide(&snapshot, &Quota::default(), at(10)))
+        };
+        assert_eq!(look(None, None), []);
+        let login = look(Some(Failure::Login), None);
+        let [Some(login)] = login.as_slice() else { panic!("{login:?}") };
+        assert!(login.contains("echo restart > sessions/s/control"), "{login}");
+        assert_eq!(look(Some(Failure::Login), Some(login)), [], "it is told already");
+        let limit = Failure::Limit(Limit { kind: LimitKind::FiveHour, resets_at: Some(at(500)) });
+        let told = look(Some(limit), Some(login));
+        assert!(matches!(told.as_slice(), [Some(text)] if text.contains("goes on at ")), "{told:?}");
+        assert_eq!(look(None, Some("it stood there")), [None]);
     }
 
     #[test]

@@ -38,22 +38,30 @@ impl Quota {
     /// Works until the owner stops.
     pub async fn run(self) {
         let mut snapshots = self.live.watch();
-        let mut warned = self.live.snapshot().swaps.number;
+        // One under way may have begun a moment before the last daemon ended.
+        let swaps = self.live.snapshot().swaps.clone();
+        let mut warned = swaps.number.saturating_sub(u64::from(swaps.current.is_some()));
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
             let now = self.clock.now();
             let mut decision = decide(&snapshot, &self.config.borrow().quota, now);
             decision.events.extend(self.logins(&snapshot).await);
-            if snapshot.swaps.number > warned {
-                warned = snapshot.swaps.number;
-                decision.events.extend(hasty(&snapshot, &self.config.borrow().quota));
-            }
+            let warning = hasty(&snapshot, &self.config.borrow().quota, warned);
             let mut sleep = match decision.wake {
                 Some(at) => Duration::try_from(at.duration_since(now)).unwrap_or_default().min(LOOK_EVERY),
                 None => LOOK_EVERY,
             };
             if snapshot.accounts.iter().any(|account| lost_login(&account.standing).is_some()) {
                 sleep = sleep.min(LOGINS_EVERY);
+            }
+            let told = match warning {
+                Some(warning) => self.live.propose(vec![warning]).await.is_ok(),
+                None => true,
+            };
+            if told {
+                warned = snapshot.swaps.number;
+            } else {
+                sleep = sleep.min(AGAIN_AFTER);
             }
             for event in decision.events {
                 if let Err(refusal) = self.live.propose(vec![event]).await {

@@ -38,8 +38,11 @@ impl Job {
             Step::OpenWith(program, run) => self.open(&program, Some(&run)).await,
             Step::Resume => match self.session.phase.incarnation() {
                 Some(_) if !self.holds_its_agent().await? => Ok(()),
+                // One save for the note and the end that it asks for.
                 Some(incarnation) => {
-                    self.tell(SessionEvent::Resume { of: incarnation.id.clone(), not_before: None }).await
+                    let resume = SessionEvent::Resume { of: incarnation.id.clone(), not_before: None };
+                    let resume = Event::Session(self.session.name.clone(), resume);
+                    self.end_after(vec![resume], "its conversation goes on in a fresh program", false).await
                 }
                 None => Ok(()),
             },
@@ -276,22 +279,27 @@ impl Job {
     /// Ends the program with its whole process tree. The owner refuses `Ending` for a dedicated session that isn't to go on with
     /// its conversation.
     pub(super) async fn end(&self, why: &str, retire: bool) -> Result<(), String> {
+        if !matches!(self.session.phase, SessionPhase::Ending(_)) && !self.holds_its_agent().await? {
+            return Ok(());
+        }
+        self.end_after(Vec::new(), why, retire).await
+    }
+
+    /// The same where its agent is known to be there; `events` are saved together with the end's begin.
+    async fn end_after(&self, mut events: Vec<Event>, why: &str, retire: bool) -> Result<(), String> {
         let name = &self.session.name;
         if matches!(self.session.phase, SessionPhase::Starting(_)) {
             // It never became ready: the next start waits longer.
-            let failed = Event::Note {
+            events.push(Event::Note {
                 kind: crate::model::event::Kind::Problem,
                 object: format!("session {name}"),
                 text: format!("ended while starting: {why}"),
                 writer: None,
-            };
-            self.propose(vec![failed]).await?;
-        }
-        if !matches!(self.session.phase, SessionPhase::Ending(_)) && !self.holds_its_agent().await? {
-            return Ok(());
+            });
         }
         tracing::info!(session = %name, why, "ending the agent");
-        self.tell(SessionEvent::Ending).await?;
+        events.push(Event::Session(name.clone(), SessionEvent::Ending));
+        self.propose(events).await?;
         if let Some(pane) = self.pane() {
             let grace = self.tools.config.borrow().lifecycle.stop_grace;
             if self.session.role == Role::Dedicated {

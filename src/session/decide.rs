@@ -113,7 +113,7 @@ pub fn decide<'a>(
                 with_run(session, run, note, under(&run.agent), prompt_by, settings, now)
             }
             // The queue service frees the session when the result is on disk.
-            Some(Phase::Filing(filing)) if filing.run.as_ref().is_some_and(|run| run.id == assignment.run) => {
+            Some(Phase::Filing(filing)) if filing.work.as_ref().is_some_and(|work| *work.id() == assignment.run) => {
                 Step::Nothing
             }
             Some(
@@ -121,6 +121,7 @@ pub fn decide<'a>(
                 | Phase::Queued
                 | Phase::Rejected(_)
                 | Phase::Working(_)
+                | Phase::Delegated(_)
                 | Phase::Filing(_)
                 | Phase::Finished(_),
             )
@@ -377,7 +378,16 @@ fn deadline(run: &Run) -> Option<Timestamp> {
 }
 
 fn failed(error: String, screen: Option<String>, now: Timestamp) -> Ending {
-    Ending { status: Status::Failed, message: None, error: Some(error), screen, tokens: None, resume_id: None, at: now }
+    Ending {
+        status: Status::Failed,
+        message: None,
+        error: Some(error),
+        screen,
+        tokens: None,
+        cost_usd: None,
+        resume_id: None,
+        at: now,
+    }
 }
 
 fn finish(run: &Run, ending: Ending) -> Step {

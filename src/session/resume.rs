@@ -10,7 +10,6 @@ use jiff::{SignedDuration, Timestamp};
 use super::decide::{Settings, Step, after, when};
 use crate::model::{
     account,
-    evidence::{Failure, Meaning},
     session::{Activity, Incarnation, Resume, Role, Session, SessionPhase},
     snapshot::Under,
     task::Run,
@@ -44,7 +43,7 @@ pub fn onward(
         // A person's session goes on by itself or by him.
         Under::Account(_) if !limited || session.role == Role::Dedicated => return None,
         Under::Account(_) => incarnation.started.saturating_add(AGAIN_AFTER).unwrap_or(Timestamp::MAX),
-        Under::NoAccount => limit_passes(session).filter(|_| session.role == Role::Pool)?,
+        Under::NoAccount => account::limit_passes(&session.verdict).filter(|_| session.role == Role::Pool)?,
     };
     Some(when(due, now, Step::Resume))
 }
@@ -58,24 +57,6 @@ fn at_rest_by(session: &Session, since: Timestamp, settings: &Settings<'_>) -> T
         }
         Activity::Idle | Activity::Limited | Activity::Waiting(_) | Activity::Stalled => since,
         Activity::Unknown | Activity::Working => after(since, settings.switcher.save_grace),
-    }
-}
-
-/// When the limit that stopped an agent without accounts has passed; `None` when only a person knows.
-fn limit_passes(session: &Session) -> Option<Timestamp> {
-    let signal = session.verdict.evidence.first().filter(|_| session.verdict.activity == Activity::Limited)?;
-    match &signal.meaning {
-        Meaning::TurnFailed { failure: Failure::Limit(limit), .. } => account::until(limit, signal.at),
-        Meaning::TurnFailed { .. }
-        | Meaning::Started { .. }
-        | Meaning::Idle
-        | Meaning::Busy
-        | Meaning::PromptTaken { .. }
-        | Meaning::Waiting { .. }
-        | Meaning::TurnEnded { .. }
-        | Meaning::Interrupted
-        | Meaning::Used { .. }
-        | Meaning::Exited { .. } => None,
     }
 }
 

@@ -65,6 +65,21 @@ impl Switcher {
         }
     }
 
+    async fn ensure(&self, snapshot: &Snapshot, swap: &Swap) -> Vec<Event> {
+        let tell = |event| Event::Swap { from: swap.from.clone(), event };
+        match self.homes.ensure(&swap.to).await {
+            Ok(()) => vec![tell(SwapEvent::Ensured)],
+            Err(faults) => {
+                let why = faults.to_string();
+                let broken = AccountEvent::Broken { why: format!("its home is not whole: {why}"), signal: None };
+                let mut events = vec![tell(SwapEvent::Failed { why })];
+                // One that is gone from the configuration is nobody's to blame.
+                events.extend(snapshot.account(&swap.to).map(|to| Event::Account(to.name.clone(), broken)));
+                events
+            }
+        }
+    }
+
     /// Waits for another picture, or for time that a swap under way may need; `false` when the owner has stopped.
     async fn wait(&self, snapshots: &mut watch::Receiver<Arc<Snapshot>>, swapping: bool) -> bool {
         tokio::select! {
@@ -78,21 +93,12 @@ impl Switcher {
     async fn step(&self, snapshot: &Snapshot, swap: &Swap) -> Vec<Event> {
         let tell = |event| Event::Swap { from: swap.from.clone(), event };
         match &swap.step {
+            // Both can be done again, so the journal needs no save between them.
             SwapStep::Flip => match self.homes.flip(&swap.to).await {
-                Ok(()) => vec![tell(SwapEvent::Flipped)],
+                Ok(()) => [vec![tell(SwapEvent::Flipped)], self.ensure(snapshot, swap).await].concat(),
                 Err(error) => vec![tell(SwapEvent::Failed { why: error.to_string() })],
             },
-            SwapStep::Ensure => match self.homes.ensure(&swap.to).await {
-                Ok(()) => vec![tell(SwapEvent::Ensured)],
-                Err(faults) => {
-                    let why = faults.to_string();
-                    let broken = AccountEvent::Broken { why: format!("its home is not whole: {why}"), signal: None };
-                    let mut events = vec![tell(SwapEvent::Failed { why })];
-                    // One that is gone from the configuration is nobody's to blame.
-                    events.extend(snapshot.account(&swap.to).map(|to| Event::Account(to.name.clone(), broken)));
-                    events
-                }
-            },
+            SwapStep::Ensure => self.ensure(snapshot, swap).await,
             SwapStep::Move => {
                 let left = left(snapshot, swap);
                 let over = self.clock.now().duration_since(swap.since) >= MOVE_WITHIN || !goes_on(snapshot, swap);

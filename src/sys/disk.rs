@@ -75,6 +75,21 @@ impl DiskQueue {
         }
     }
 
+    async fn put_sidecar(
+        &self,
+        project: &ProjectName,
+        id: &TaskId,
+        which: Sidecar,
+        text: &[u8],
+        over: Over,
+    ) -> io::Result<()> {
+        let name = format!("{}{}", id.file_name(), which.suffix());
+        let (text, made) = (text.to_vec(), name.clone());
+        self.at(project, move |queue| write_whole(queue.dir(QueueDir::Inbox)?, &made, &text, over)).await?;
+        self.made(&QueueChange::Arrived(project.clone(), QueueDir::Inbox, name));
+        Ok(())
+    }
+
     /// Removes a name from an inbox.
     async fn take_away(&self, project: &ProjectName, name: String) -> io::Result<()> {
         let gone = name.clone();
@@ -391,16 +406,11 @@ impl QueueStore for DiskQueue {
     }
 
     async fn write_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar, text: &[u8]) -> io::Result<()> {
-        let name = format!("{}{}", id.file_name(), which.suffix());
-        let text = text.to_vec();
-        let over = match which {
-            Sidecar::Rejected => Over::Replace,
-            Sidecar::Working | Sidecar::Delegated => Over::Never,
-        };
-        let made = name.clone();
-        self.at(project, move |queue| write_whole(queue.dir(QueueDir::Inbox)?, &made, &text, over)).await?;
-        self.made(&QueueChange::Arrived(project.clone(), QueueDir::Inbox, name));
-        Ok(())
+        self.put_sidecar(project, id, which, text, Over::Never).await
+    }
+
+    async fn replace_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar, text: &[u8]) -> io::Result<()> {
+        self.put_sidecar(project, id, which, text, Over::Replace).await
     }
 
     async fn remove_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> io::Result<()> {

@@ -6,6 +6,7 @@ pub mod disk;
 pub mod homes;
 pub mod http;
 pub mod lock;
+pub mod notify;
 pub mod process;
 mod queue_root;
 pub mod shared;

@@ -35,6 +35,8 @@ impl<T: Clone> Shared<T> {
     pub async fn get<E>(&self, ask: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let number = self.came.fetch_add(1, Ordering::SeqCst);
         let mut last = self.last.lock().await;
+        // Who is about to ask the same, because the same thing woke him, comes first.
+        tokio::task::yield_now().await;
         if let Some((before, answer)) = &*last
             && number < *before
         {

@@ -16,7 +16,7 @@ use crate::{
         session::{Activity, Verdict},
         task::{Delivery, Run},
     },
-    watcher::shown::{ScreenLimit, Shown, is_limit, limit_of},
+    watcher::shown::{ScreenLimit, Shown, is_limit, is_of_account, limit_of},
 };
 
 /// What the operator chose of it.
@@ -256,11 +256,7 @@ pub fn classify(
 ) -> Verdict {
     let stalled_after = settings.stalled_after;
     let mut evidence = history.evidence();
-    let of_account = |failure: &Failure| matches!(failure, Failure::Limit(_) | Failure::Login);
-    let limit = history
-        .turn
-        .as_ref()
-        .filter(|s| matches!(&s.meaning, Meaning::TurnFailed { failure, .. } if of_account(failure)));
+    let limit = history.turn.as_ref().filter(|turn| is_of_account(&turn.meaning));
     let on_screen = match history.screen_limit(settings.confirm) {
         Some(ScreenLimit::Believed(signal)) => Some(signal),
         Some(ScreenLimit::Suspected(_)) | None => None,
@@ -510,8 +506,12 @@ mod tests {
 
     /// An agent with a limit on its screen, after these signals, read three times.
     fn with_limit_on_screen(signals: &[Signal]) -> History {
+        with_on_screen(limit(), signals)
+    }
+
+    fn with_on_screen(failure: Failure, signals: &[Signal]) -> History {
         let mut h = history(signals);
-        let look = Look { ready: true, signals: vec![signal(Source::Screen, 20, failed(limit()))], ..Look::default() };
+        let look = Look { ready: true, signals: vec![signal(Source::Screen, 20, failed(failure))], ..Look::default() };
         for now in 20..23 {
             h.see(&look, at(now));
             h.read_limit(&look, at(now));
@@ -546,6 +546,13 @@ mod tests {
         assert_eq!(activity(&h), Activity::Limited);
         // Drawn again by a resumed agent that was given nothing yet.
         assert_eq!(activity(&with_limit_on_screen(&[signal(Source::StatusFile, 13, Meaning::Idle)])), Activity::Idle);
+    }
+
+    #[test]
+    fn a_login_that_only_the_screen_shows_as_lost_parks_the_task_too() {
+        let h = with_on_screen(Failure::Login, &[signal(Source::Hook, 11, Meaning::PromptTaken { prompt: None })]);
+        assert_eq!(classify(&h, true, true, at(22), SETTINGS, at(22)).activity, Activity::Limited);
+        assert_eq!(over(&h, &run(), false, at(99)), None);
     }
 
     #[test]
@@ -637,7 +644,7 @@ mod tests {
         let failed = |failure| Meaning::TurnFailed { failure, message: "m".to_owned() };
         assert_eq!(shown(failed(Failure::Server)).0, Some(Over::Server { error: "m".to_owned() }));
         assert_eq!(shown(failed(Failure::Unknown)).0, Some(Over::Failed { error: "m".to_owned() }));
-        assert_eq!(shown(failed(Failure::Login)).0, Some(Over::Failed { error: "m".to_owned() }));
+        assert_eq!(shown(failed(Failure::Login)).0, None, "the task waits until somebody has logged in");
         assert_eq!(shown(Meaning::Interrupted), (None, Activity::Waiting(WaitingFor::Question)));
         assert_eq!(shown(Meaning::Idle).0, Some(Over::Done { message: None }));
     }

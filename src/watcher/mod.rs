@@ -427,6 +427,7 @@ impl Watcher {
             error,
             screen,
             tokens: self.agents.tokens(incarnation).await,
+            cost_usd: None,
             resume_id: incarnation.conversation.clone(),
             at: now,
         };
@@ -529,6 +530,7 @@ fn run_of<'a>(snapshot: &'a Snapshot, session: &Session) -> Option<&'a Run> {
         | Phase::Held(_)
         | Phase::Queued
         | Phase::Rejected(_)
+        | Phase::Delegated(_)
         | Phase::Filing(_)
         | Phase::Finished(_) => None,
     }

@@ -1,4 +1,4 @@
-//! A limit that nothing but a screen shows: the last resort.
+//! A limit, or a lost login, that nothing but a screen shows: the last resort.
 //! In: looks, and every sign of work. Out: nothing, a suspicion, or a limit to be believed. Pure.
 //!
 //! The rule: it is read after this start took a prompt or was at work (a resumed agent draws its old limits again), since the
@@ -80,9 +80,14 @@ pub(super) fn is_limit(meaning: &Meaning) -> bool {
     matches!(meaning, Meaning::TurnFailed { failure: Failure::Limit(_), .. })
 }
 
-/// The limit that a screen shows, if any.
+/// Whether a turn failed for its account, and not for its task: on a limit or a lost login.
+pub(super) fn is_of_account(meaning: &Meaning) -> bool {
+    is_limit(meaning) || matches!(meaning, Meaning::TurnFailed { failure: Failure::Login, .. })
+}
+
+/// What a screen shows of the account's limit or its lost login, if anything.
 pub(super) fn limit_of(look: &Look) -> Option<&Signal> {
-    look.signals.iter().find(|signal| signal.source == Source::Screen && is_limit(&signal.meaning))
+    look.signals.iter().find(|signal| signal.source == Source::Screen && is_of_account(&signal.meaning))
 }
 
 #[cfg(test)]

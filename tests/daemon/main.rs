@@ -16,6 +16,7 @@ mod failover;
 mod hazards;
 mod homes;
 mod moves;
+mod notices;
 mod queue;
 mod restart;
 mod rights;

@@ -84,6 +84,17 @@ fn what_is_saved_or_moved_into_the_inbox_is_on_disk_when_the_call_returns() {
 }
 
 #[test]
+fn what_is_written_under_a_hidden_name_is_put_on_disk_by_the_move_that_makes_a_task_of_it() {
+    let world = World::new();
+    let strace = Strace::attach(&world, &["-e", "trace=fsync,renameat2"]);
+    world.ok("echo x > inbox/.x.part");
+    world.ok("mv inbox/.x.part inbox/x.md");
+    let trace = strace.end(&world);
+    in_order(&trace, &[&["fsync(", ".x.part"], &["renameat2(", "x.md"], &["fsync(", "/inbox>"]]);
+    assert_eq!(trace.iter().filter(|line| line.contains("fsync(")).count(), 2, "{trace:#?}");
+}
+
+#[test]
 fn a_write_that_can_not_be_kept_fails_for_its_writer() {
     let world = World::new();
     world.ok("mkdir projects/web/doing && echo m > projects/web/doing/m.md && echo keep > \"$HOME/a\"");

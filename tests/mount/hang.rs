@@ -164,10 +164,6 @@ fn a_disk_that_answers_nothing_holds_up_its_own_readers_only() {
         "timeout 10 bash -c 'ls -l inbox projects/web; echo x > inbox/x.md && mv inbox/x.md drafts/ && rm drafts/x.md'",
     );
     world.ok("timeout 10 bash -c 'echo pause > control'");
-    // Who waits can be ended.
-    let mut ended = readers.remove(0);
-    ended.kill().expect("killed");
-    until("the one that was killed to end", || ended.try_wait().expect("a status").is_some());
     // There is an end to how many may wait; the others are told.
     let crowd = "for i in $(seq 400); do stat projects/api 2>> $HOME/refused > /dev/null & done; wait";
     let mut many = Command::new("bash");

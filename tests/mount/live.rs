@@ -194,3 +194,16 @@ fn a_task_s_file_tells_of_its_task() {
     world.ok("cp -a done/old.md \"$HOME/o.md\" && [ \"$(getfattr --only-values -n user.task.state \"$HOME/o.md\")\" = done ] && cp -a \"$HOME/o.md\" inbox/again.md");
     world.ok("cp done/old.md /dev/shm/o.$$ && setfattr -n user.task.state -v x /dev/shm/o.$$; mv /dev/shm/o.$$ inbox/moved.md && [ -z \"$(getfattr -d inbox/moved.md)\" ]");
 }
+
+#[test]
+fn an_open_file_has_the_size_of_its_text_also_right_after_its_facts_were_told_of_another_one() {
+    let world = World::new();
+    let path = world.mnt().join("accounts/compte2/state");
+    for (account, word) in [("compte2\n", "active\n"), ("compte1\n", "available\n")].repeat(20) {
+        std::fs::metadata(&path).expect("facts");
+        std::fs::write(world.mnt().join("accounts/active"), account).expect("a swap");
+        let mut file = File::open(&path).expect("state");
+        assert_eq!(file.metadata().expect("facts").len(), word.len() as u64);
+        assert_eq!(read(&mut file), word);
+    }
+}

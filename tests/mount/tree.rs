@@ -79,7 +79,7 @@ fn values_are_one_line_each() {
     assert!(read("sessions/ccl-auto-11/why").contains("from the screen, rule permission-box"));
     let status: serde_json::Value = serde_json::from_str(&read("status.json")).expect("JSON");
     assert_eq!(status["version"], 1);
-    assert_eq!(status["tasks"].as_array().map(Vec::len), Some(7));
+    assert_eq!(status["tasks"].as_array().map(Vec::len), Some(8));
     assert_eq!(status["sessions"][1]["task"], "fix");
     assert_eq!(status["queues"][0]["done"], 2);
     assert!(read("metrics").contains("claude_failover_tasks{project=\"web\",state=\"working\"} 1\n"));
@@ -174,7 +174,7 @@ fn renderings_need_nothing_but_a_picture() {
         ("tasks", &["id", "project", "state", "why", "session", "attempts", "priority", "since"][..]),
         ("sessions", &["name", "state", "why", "task", "agent", "account", "pid", "since", "attached"][..]),
         ("accounts", &["name", "state", "why", "agent", "home", "active", "used", "until"][..]),
-        ("queues", &["project", "path", "queued", "held", "working", "rejected", "done", "failed"][..]),
+        ("queues", &["project", "path", "queued", "held", "working", "delegated", "rejected", "done", "failed"][..]),
     ] {
         let object = json[list][0].as_object().expect("an object");
         assert_eq!(object.keys().map(String::as_str).collect::<Vec<_>>(), keys, "{list}");

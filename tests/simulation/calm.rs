@@ -92,14 +92,17 @@ impl Life {
                     Some(Phase::Rejected(_)) => text.as_ref().is_some_and(|text| {
                         text.windows(8).any(|part| part == b"\n---\nhm\n") || text.ends_with(b"\n---\nhm")
                     }),
-                    Some(Phase::Queued | Phase::Working(_) | Phase::Filing(_) | Phase::Finished(_)) | None => false,
+                    Some(
+                        Phase::Queued | Phase::Working(_) | Phase::Delegated(_) | Phase::Filing(_) | Phase::Finished(_),
+                    )
+                    | None => false,
                 };
-                if !rightly || (name.ends_with(".working")) {
+                if !rightly || name.ends_with(".working") {
                     open.push(format!("{name}: {told:?}"));
                 }
             }
             for task in snapshot.tasks.values() {
-                if matches!(task.phase, Phase::Queued | Phase::Working(_) | Phase::Filing(_)) {
+                if matches!(task.phase, Phase::Queued | Phase::Working(_) | Phase::Delegated(_) | Phase::Filing(_)) {
                     open.push(format!("{}: {:?}", task.key, task.phase));
                 }
             }

@@ -1,7 +1,7 @@
 //! The whole daemon on a world in memory, seeded: random tasks, agents, limits, people, faults, and a crash at any effect.
 //! After each step the promises hold; when the faults stop and people answer, every task comes to its end.
 //!
-//! `SIMULATION_SEEDS=5000` runs more, `SIMULATION_SEED=17` one and prints its trace.
+//! `SIMULATION_SEEDS=5000` runs more, `SIMULATION_FROM=5000` others, `SIMULATION_SEED=17` one and prints its trace.
 
 mod calm;
 mod jobs;
@@ -23,7 +23,10 @@ fn number(name: &str) -> Option<u64> {
 fn promises_hold_in_every_seed() {
     let seeds = match number("SIMULATION_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SIMULATION_SEEDS").unwrap_or(SEEDS),
+        None => {
+            let from = number("SIMULATION_FROM").unwrap_or(0);
+            from..from + number("SIMULATION_SEEDS").unwrap_or(SEEDS)
+        }
     };
     let single = seeds.end - seeds.start == 1;
     let threads = if single { 1 } else { std::thread::available_parallelism().map_or(2, usize::from) as u64 };
@@ -74,6 +77,9 @@ fn promises_hold_in_every_seed() {
         ("resets waited for", sum(|o| o.tally.resets)),
         ("texts about limits quoted", sum(|o| o.tally.quotes)),
         ("suspicions that cleared", sum(|o| o.tally.cleared)),
+        ("notices", sum(|o| o.tally.notices)),
+        ("limits told of", sum(|o| o.tally.limits_told)),
+        ("incidents told as over", sum(|o| o.tally.ends_told)),
     ];
     println!("{} seeds: {risks:?}", all.len());
     for (what, count) in risks {

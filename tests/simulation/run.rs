@@ -6,7 +6,7 @@ use std::{
 };
 
 use claude_failover::{
-    config::{Account, Agent, AgentKind, Config, Dedicated, Env, Project},
+    config::{Account, Agent, AgentKind, Config, Dedicated, Env, Project, Telegram, Webhook},
     daemon::{
         services::{Ports, Services},
         setup,
@@ -88,6 +88,8 @@ pub fn config(accounts: usize, mute: bool) -> Config {
     config.watcher.server_retries = 2;
     config.quota.reactivate_cooldown = seconds(20);
     config.quota.min_dwell = seconds(5);
+    config.notifications.telegram = Some(Telegram::new("1".to_owned()));
+    config.notifications.webhook = Some(Webhook::default());
     config
 }
 
@@ -100,6 +102,8 @@ pub fn ports(world: &Arc<FakeWorld>) -> Ports {
         queue: world.clone(),
         state: world.clone(),
         homes: world.clone(),
+        providers: world.clone(),
+        notifier: world.clone(),
         new_id: Arc::new(move || format!("n{}", ids.with(Inner::number))),
     }
 }
@@ -120,7 +124,14 @@ pub async fn start(world: &Arc<FakeWorld>, config: &Arc<Config>) -> Services {
     let saved = ports.state.load().await.expect("the state can be read");
     let now = ports.clock.now();
     let accounts = setup::accounts(config, world.with(|inner| inner.link.clone()).as_ref(), now);
-    let loaded = load(saved.as_deref(), setup::projects(config), accounts, (ports.new_id)(), now);
+    let loaded = load(
+        saved.as_deref(),
+        setup::projects(config),
+        accounts,
+        setup::delegation(config, now),
+        (ports.new_id)(),
+        now,
+    );
     let (_keep, config) = tokio::sync::watch::channel(config.clone());
     Services::start(&ports, &config, loaded.expect("the state can be understood")).await
 }
@@ -173,6 +184,7 @@ pub fn simulate(seed: u64) -> Outcome {
                 disk_applied: rng.below(500),
                 terminal: rng.below(40),
                 open: rng.below(200),
+                notices: rng.below(600),
             };
         }
     });

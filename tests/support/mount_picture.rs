@@ -8,13 +8,15 @@ use claude_failover::{
         command::{RefusedKind, Writer},
         event::{Counts, Kind, LogLine},
         evidence::{Failure, Meaning, Signal, Source, WaitingFor},
-        ids::{AccountName, AgentName, ProjectName, RunId, SessionName, TaskKey},
+        ids::{AccountName, AgentName, ProjectName, ProviderName, RunId, SessionName, TaskKey},
         limit::{Limit, LimitKind, Usage, Window},
+        provider::{Counters, Delegation, Job, JobStop, Provider, ProviderStanding},
         session::{Activity, Assignment, Incarnation, Resume, Role, Screens, Session, SessionPhase, Verdict},
         snapshot::{Outcome, Project, Snapshot},
         swap::{Cause, Partial, Swap, SwapStep, Swapped, Swaps},
         task::{
             Delivery, Ending, Finished, Hold, Origin, Phase, Problem, Run, Status, Stop, Task, TaskSpec, TextFacts,
+            Work,
         },
     },
     ports::PaneId,
@@ -73,6 +75,7 @@ pub fn ending(status: Status) -> Ending {
         error: Some(hostile()),
         screen: None,
         tokens: None,
+        cost_usd: Some(0.5),
         resume_id: None,
         at: at(9),
     }
@@ -88,8 +91,43 @@ pub fn task(key: &TaskKey, phase: Phase) -> Arc<Task> {
         since: at(7),
         attempts: 1,
         origin: Origin { writer: Some(Writer { uid: 1, pid: 2, program: hostile() }), parent: None },
+        wish: None,
+        refused_by: Vec::new(),
         note: Some(hostile()),
     })
+}
+
+fn provider(name: &str) -> ProviderName {
+    ProviderName::parse(name).expect("a provider's name")
+}
+
+pub fn job(name: &str) -> Job {
+    Job {
+        run: RunId("run-2".to_owned()),
+        provider: provider(name),
+        id: Some(hostile()),
+        claimed: at(5),
+        attempt: 1,
+        stop: JobStop::No,
+        text: facts(),
+        output: Some(hostile().into()),
+    }
+}
+
+fn delegation() -> Delegation {
+    let out = ProviderStanding::Exhausted { why: hostile(), until: None };
+    let row = |name: &str, standing| Provider {
+        name: provider(name),
+        kind: "openai",
+        serves: vec![name.to_owned()],
+        fallback: Vec::new(),
+        max_jobs: 8,
+        standing,
+        since: at(3),
+        counters: Counters { completed: 2, failed: 1, cost_usd: 0.25 },
+    };
+    let auto = [vec!["gemini".to_owned()], Vec::new(), vec!["local".to_owned()]];
+    Delegation { providers: vec![row("gemini", ProviderStanding::Usable), row("gpu", out)], auto }
 }
 
 fn incarnation(session: &str) -> Incarnation {
@@ -199,10 +237,20 @@ fn swaps() -> Swaps {
             to: to.clone(),
             cause: cause.clone(),
             begun: at(5),
+            cooldown_from: None,
             step: SwapStep::Move,
             since: at(6),
         }),
-        last: Some(Swapped { number: 2, from, to, cause, begun: at(1), ended: at(2), error: Some(hostile()) }),
+        last: Some(Swapped {
+            number: 2,
+            from,
+            to,
+            cause,
+            begun: at(1),
+            cooldown_from: None,
+            ended: at(2),
+            error: Some(hostile()),
+        }),
         cooldown_from: None,
         partial: Some(Partial { swap: 2, why: hostile(), since: at(2) }),
     }
@@ -213,11 +261,13 @@ pub fn picture(dir: &Path) -> Snapshot {
     let counts = Counts { drafts: 1, done: 2, failed: 3 };
     let projects = ["web", "api"].map(|name| Project { name: project(name), path: dir.join(name), counts });
     let problem = Problem { line: 2, column: 3, message: hostile() };
-    let finished = |status| Phase::Finished(Finished { run: Some(run("ccl-auto-11")), ending: ending(status) });
+    let finished =
+        |status| Phase::Finished(Finished { work: Some(Work::Run(run("ccl-auto-11"))), ending: ending(status) });
     let tasks = [
         ("web:held", Phase::Held(Hold::OutsideClaim(hostile()))),
         ("web:fix", Phase::Working(run("ccl-auto-11"))),
         ("web:bad", Phase::Rejected(problem)),
+        ("web:sent", Phase::Delegated(job("gemini"))),
         ("web:old", finished(Status::Done)),
         ("web:sad", finished(Status::Failed)),
         ("api:fix", Phase::Queued),
@@ -263,6 +313,7 @@ pub fn picture(dir: &Path) -> Snapshot {
     Snapshot {
         pool_agent: AgentName::parse("claude").ok(),
         swaps: Arc::new(swaps()),
+        delegation: Arc::new(delegation()),
         supervisor: "test".into(),
         seq: 1,
         at: at(10),
@@ -275,6 +326,7 @@ pub fn picture(dir: &Path) -> Snapshot {
         sessions: sessions.into_iter().map(|session| (session.name.clone(), Arc::new(session))).collect(),
         requests: imbl::OrdMap::new(),
         health: [("tmux".to_owned(), hostile())].into_iter().collect(),
+        notices: imbl::OrdMap::new(),
         outcomes: Arc::new(VecDeque::from([outcome])),
         recent: [Arc::new(line)].into_iter().collect(),
         finished: [1, 1, 0],

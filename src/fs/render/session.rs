@@ -13,7 +13,6 @@ use crate::{
     model::{
         account as model_account,
         command::{SESSION_VERBS, Verb},
-        evidence::{Failure, Meaning},
         session::{Activity, Role, Session, SessionPhase},
         snapshot::Under,
     },
@@ -136,9 +135,7 @@ pub fn parked_until(picture: &Picture, session: &Session) -> Option<Timestamp> {
     if let Some(account) = incarnation.account.as_ref().and_then(|name| picture.snapshot.account(name)) {
         return account.until();
     }
-    let signal = session.verdict.evidence.first()?;
-    let Meaning::TurnFailed { failure: Failure::Limit(limit), .. } = &signal.meaning else { return None };
-    model_account::until(limit, signal.at)
+    model_account::limit_passes(&session.verdict)
 }
 
 #[must_use]

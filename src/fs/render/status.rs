@@ -27,10 +27,11 @@ pub fn status(picture: &Picture) -> String {
         let _ = writeln!(out, "  {}", cell(&line, 200));
     }
 
-    let mut rows = vec![heading(&["QUEUE", "QUEUED", "HELD", "WORKING", "REJECTED", "DONE", "FAILED", "PATH"])];
+    let mut rows =
+        vec![heading(&["QUEUE", "QUEUED", "HELD", "WORKING", "DELEGATED", "REJECTED", "DONE", "FAILED", "PATH"])];
     for project in snapshot.projects.iter() {
-        let [held, queued, rejected, working] = snapshot.open_counts(&project.name);
-        let numbers = [queued, held, working, rejected, project.counts.done, project.counts.failed];
+        let [held, queued, rejected, working, delegated] = snapshot.open_counts(&project.name);
+        let numbers = [queued, held, working, delegated, rejected, project.counts.done, project.counts.failed];
         let mut row = vec![project.name.to_string()];
         row.extend(numbers.iter().map(u64::to_string));
         row.push(cell(&project.path.to_string_lossy(), 200));

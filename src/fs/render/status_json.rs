@@ -62,13 +62,14 @@ pub fn value(picture: &Picture) -> Value {
         })
     });
     let queues = snapshot.projects.iter().map(|project| {
-        let [held, queued, rejected, working] = snapshot.open_counts(&project.name);
+        let [held, queued, rejected, working, delegated] = snapshot.open_counts(&project.name);
         json!({
             "project": project.name,
             "path": project.path.to_string_lossy(),
             "queued": queued,
             "held": held,
             "working": working,
+            "delegated": delegated,
             "rejected": rejected,
             "done": project.counts.done,
             "failed": project.counts.failed,

@@ -10,9 +10,11 @@ use crate::{
     },
     model::{
         command::TASK_VERBS,
+        provider::{Job, JobStop},
+        route::{self, Pick},
         session::{Activity, Incarnation, Session},
         snapshot::Under,
-        task::{Delivery, Ending, Phase, Run, Stop, Task},
+        task::{Delivery, Ending, Phase, Run, Stop, Task, Work},
     },
 };
 
@@ -39,14 +41,26 @@ pub fn why(picture: &Picture, task: &Task) -> String {
             let _ = writeln!(out, "it can't run as it is written: {problem}");
         }
         Phase::Working(run) => working(picture, run, &mut out),
+        Phase::Delegated(job) => delegated(picture, job, &mut out),
         Phase::Filing(filing) => {
             let _ =
                 writeln!(out, "its end is known ({}); the result is being put on disk", filing.ending.status.word());
             ended(&filing.ending, &mut out);
         }
         Phase::Finished(finished) => {
-            if let Some(run) = &finished.run {
-                let _ = writeln!(out, "run {} in session {}, attempt {}", run.id, run.session, run.attempt);
+            match &finished.work {
+                None => {}
+                Some(Work::Run(run)) => {
+                    let _ = writeln!(out, "run {} in session {}, attempt {}", run.id, run.session, run.attempt);
+                }
+                Some(Work::Job(job)) => {
+                    let id = job.id.as_deref().unwrap_or("-");
+                    let _ = writeln!(
+                        out,
+                        "run {} at provider {}, job {id}, attempt {}",
+                        job.run, job.provider, job.attempt
+                    );
+                }
             }
             ended(&finished.ending, &mut out);
         }
@@ -69,6 +83,11 @@ pub fn why(picture: &Picture, task: &Task) -> String {
 /// What keeps a ready task from being dispatched.
 fn waits_for(picture: &Picture, task: &Task) -> String {
     let snapshot = picture.snapshot;
+    match route::pick(task, &snapshot.delegation, &route::busy(snapshot), picture.now) {
+        Pick::Here => {}
+        Pick::Provider(name) => return format!("goes to provider {name}"),
+        Pick::Wait(name) => return format!("waits for provider {name}, whose jobs are as many as it may have at once"),
+    }
     let Some(agent) = task.spec.agent.as_ref().or(snapshot.pool_agent.as_ref()) else {
         return "waits for a free session".to_owned();
     };
@@ -130,6 +149,31 @@ fn ended(ending: &Ending, out: &mut String) {
     }
 }
 
+fn delegated(picture: &Picture, job: &Job, out: &mut String) {
+    let how_far = match (&job.id, &job.output) {
+        (None, _) => "is being handed in".to_owned(),
+        (Some(id), None) => format!("is job {id} there"),
+        (Some(id), Some(output)) => {
+            format!("is job {id} there, {} characters of an answer so far", output.chars().count())
+        }
+    };
+    let (run, provider, attempt) = (&job.run, &job.provider, job.attempt);
+    let _ = writeln!(out, "run {run} at provider {provider}, attempt {attempt}: it {how_far}");
+    let _ = writeln!(out, "sent {}", words::since(picture.now, job.claimed));
+    out.push_str(match job.stop {
+        JobStop::No => "",
+        JobStop::Cancelled => "somebody asked to stop it\n",
+        JobStop::Recalled => "somebody wants it back: it will wait for a session here\n",
+    });
+}
+
+/// Where it is worked on: a session or a provider.
+#[must_use]
+pub fn place(task: &Task) -> String {
+    let run = task.phase.run().map(|run| run.session.to_string());
+    run.or_else(|| task.phase.job().map(|job| job.provider.to_string())).unwrap_or_default()
+}
+
 #[must_use]
 pub fn session(_: &Picture, task: &Task) -> String {
     task.phase.run().map_or_else(String::new, |run| words::line(run.session.as_str()))
@@ -142,6 +186,13 @@ pub fn attempts(_: &Picture, task: &Task) -> String {
 
 #[must_use]
 pub fn run(_: &Picture, task: &Task) -> String {
+    if let Some(job) = task.phase.job() {
+        let id = job.id.as_deref().unwrap_or("");
+        return clean(&format!(
+            "run: {}\nprovider: {}\njob: {id}\nattempt: {}\nclaimed: {}\ntask_sha256: {}\n",
+            job.run, job.provider, job.attempt, job.claimed, job.text.sha256
+        ));
+    }
     let Some(run) = task.phase.run() else { return String::new() };
     let mut out = String::new();
     let _ = writeln!(out, "run: {}\nsession: {}\nagent: {}", run.id, run.session, run.agent);

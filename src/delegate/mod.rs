@@ -1,0 +1,345 @@
+//! The delegate service: tasks at a provider.
+//! In: tasks that the dispatcher claimed for a provider, the provider's answers. Out: submits, the job's id in the marker,
+//! the task's end told to the owner; cancelled jobs. Files nothing: the queue service does. Sends one attempt once: its run
+//! is the idempotency key, and what may have been sent to a provider that can't tell is not sent again.
+
+mod adopt;
+mod decide;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::{Notify, watch},
+    task::{Id, JoinSet},
+};
+
+use self::decide::Next;
+use crate::{
+    config::Config,
+    live::Live,
+    model::{
+        event::Event,
+        ids::{RunId, TaskKey},
+        marker::DelegatedMarker,
+        provider::{Job, JobStop, ProviderEvent, ProviderStanding},
+        snapshot::Snapshot,
+        task::{Phase, Task, TaskEvent},
+        task_file::{Reading, read},
+    },
+    ports::{Clock, Order, Providers, QueueStore, Sidecar, StateStore},
+};
+
+/// How long something that the owner or the disk did not take waits before the next try.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Shortest time between two pieces of one answer that are shown.
+const SHOW_EVERY: Duration = Duration::from_secs(1);
+
+/// What everybody who follows a job works with.
+#[derive(Clone)]
+pub struct Tools {
+    pub live: Live,
+    pub providers: Arc<dyn Providers>,
+    pub store: Arc<dyn QueueStore>,
+    pub state: Arc<dyn StateStore>,
+    pub clock: Arc<dyn Clock>,
+    pub config: watch::Receiver<Arc<Config>>,
+}
+
+pub struct Delegate {
+    tools: Tools,
+    /// Jobs that an earlier daemon began.
+    left: BTreeSet<RunId>,
+    followed: HashMap<RunId, Arc<Notify>>,
+    followers: JoinSet<()>,
+    runs: HashMap<Id, RunId>,
+    adopted: adopt::Seen,
+}
+
+impl Delegate {
+    #[must_use]
+    pub fn new(tools: Tools) -> Self {
+        let left = jobs(&tools.live.snapshot()).map(|(_, job)| job.run.clone()).collect();
+        Self {
+            tools,
+            left,
+            followed: HashMap::new(),
+            followers: JoinSet::new(),
+            runs: HashMap::new(),
+            adopted: adopt::Seen::default(),
+        }
+    }
+
+    /// Works until the owner stops.
+    pub async fn run(mut self) {
+        let mut snapshots = self.tools.live.watch();
+        let mut adoption = tokio::time::Instant::now();
+        loop {
+            let snapshot = snapshots.borrow_and_update().clone();
+            self.follow(&snapshot);
+            let delegates = snapshot.delegation.is_on();
+            tokio::select! {
+                biased;
+                changed = snapshots.changed() => if changed.is_err() { return },
+                Some(ended) = self.followers.join_next_with_id() => {
+                    let id = match &ended {
+                        Ok((id, ())) => *id,
+                        Err(error) => error.id(),
+                    };
+                    if let Some(run) = self.runs.remove(&id) {
+                        self.followed.remove(&run);
+                    }
+                }
+                () = tokio::time::sleep_until(adoption), if delegates => {
+                    adoption = tokio::time::Instant::now() + self.tools.config.borrow().lifecycle.reconcile;
+                    self.adopted.look(&self.tools).await;
+                }
+            }
+        }
+    }
+
+    /// Everybody at a provider has a follower, and those that are to stop are told.
+    fn follow(&mut self, snapshot: &Snapshot) {
+        for (key, job) in jobs(snapshot) {
+            if let Some(told) = self.followed.get(&job.run) {
+                if job.stop != JobStop::No {
+                    told.notify_one();
+                }
+                continue;
+            }
+            let told = Arc::new(Notify::new());
+            let follower = Follower {
+                tools: self.tools.clone(),
+                key: key.clone(),
+                run: job.run.clone(),
+                left: self.left.contains(&job.run),
+                told: told.clone(),
+            };
+            let handle = self.followers.spawn(follower.run());
+            self.runs.insert(handle.id(), job.run.clone());
+            self.followed.insert(job.run.clone(), told);
+        }
+    }
+}
+
+fn jobs(snapshot: &Snapshot) -> impl Iterator<Item = (&TaskKey, &Job)> {
+    let on = snapshot.delegation.is_on();
+    let tasks = snapshot.tasks.iter().filter(move |_| on);
+    tasks.filter_map(|(key, task)| match &task.phase {
+        Phase::Delegated(job) => Some((key, job)),
+        Phase::Held(_)
+        | Phase::Queued
+        | Phase::Rejected(_)
+        | Phase::Working(_)
+        | Phase::Filing(_)
+        | Phase::Finished(_) => None,
+    })
+}
+
+/// Follows one job from its claim to its end.
+struct Follower {
+    tools: Tools,
+    key: TaskKey,
+    run: RunId,
+    left: bool,
+    /// Somebody wants it to stop.
+    told: Arc<Notify>,
+}
+
+impl Follower {
+    /// The job as the owner knows it; `None` when it is no more.
+    fn job(&self) -> Option<(Job, Arc<Task>)> {
+        let task = self.tools.live.snapshot().tasks.get(&self.key)?.clone();
+        let job = match &task.phase {
+            Phase::Delegated(job) if job.run == self.run => job.clone(),
+            Phase::Delegated(_)
+            | Phase::Held(_)
+            | Phase::Queued
+            | Phase::Rejected(_)
+            | Phase::Working(_)
+            | Phase::Filing(_)
+            | Phase::Finished(_) => return None,
+        };
+        Some((job, task))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.tools.clock.now()
+    }
+
+    async fn run(self) {
+        let Some((job, _)) = self.job() else { return };
+        let repeats = self.tools.providers.repeats(&job.provider);
+        let mut next = decide::begin(&job, self.left, repeats, self.now());
+        let mut pause = decide::FIRST_LOOK / 2;
+        while let Some((job, task)) = self.job() {
+            next = match next {
+                Next::Submit => self.submit(&job, &task).await,
+                Next::Cancel => {
+                    self.cancel(&job).await;
+                    decide::stopped(&job, self.now())
+                }
+                Next::Look(wait) => {
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = self.told.notified() => {}
+                    }
+                    pause = wait.max(pause);
+                    let Some((job, task)) = self.job() else { return };
+                    self.look(&job, &task, repeats, pause).await
+                }
+                Next::Output(text) => {
+                    let event = TaskEvent::Output { run: job.run.clone(), text };
+                    self.tools.live.report(vec![Event::Task(self.key.clone(), event)]).await;
+                    pause = SHOW_EVERY.min(self.poll(&job));
+                    Next::Look(pause)
+                }
+                Next::GiveBack { why, refused } => match self.give_back(&job, &why, refused).await {
+                    Ok(()) => return,
+                    Err(next) => next,
+                },
+                Next::End(ending) => {
+                    let event = TaskEvent::Ended { run: job.run.clone(), ending: ending.clone() };
+                    match self.tools.live.propose(vec![Event::Task(self.key.clone(), event)]).await {
+                        Ok(()) => return,
+                        Err(refusal) => {
+                            tracing::warn!(task = %self.key, %refusal, "the end of a job was not taken");
+                            tokio::time::sleep(AGAIN).await;
+                            Next::End(ending)
+                        }
+                    }
+                }
+            };
+        }
+    }
+
+    fn poll(&self, job: &Job) -> Duration {
+        self.tools.config.borrow().providers.get(&job.provider).map_or(AGAIN, |row| row.poll)
+    }
+
+    async fn submit(&self, job: &Job, task: &Task) -> Next {
+        let prompt = match self.prompt().await {
+            Ok(prompt) => prompt,
+            Err(why) => {
+                return Next::GiveBack { why, refused: false };
+            }
+        };
+        let order = Order {
+            key: job.run.clone(),
+            prompt,
+            word: task.spec.preferred_ai.clone(),
+            complexity: task.spec.complexity_hint.clone(),
+        };
+        match self.tools.providers.submit(&job.provider, &order).await {
+            Ok(id) => self.submitted(job, id).await,
+            Err(error) => {
+                // What it became meanwhile counts: somebody may have cancelled it.
+                let job = self.job().map_or_else(|| job.clone(), |(job, _)| job);
+                let news = decide::submitted(&job, &error, self.now());
+                self.tell(&job, news.standing).await;
+                news.next
+            }
+        }
+    }
+
+    /// The id goes into the marker first, where scripts and a later daemon find it.
+    async fn submitted(&self, job: &Job, id: String) -> Next {
+        let supervisor = self.tools.live.snapshot().supervisor.clone();
+        let marker = DelegatedMarker::of(&Job { id: Some(id.clone()), ..job.clone() }, &supervisor).to_json();
+        let (project, task) = (&self.key.project, &self.key.id);
+        if let Err(error) = self.tools.store.replace_sidecar(project, task, Sidecar::Delegated, &marker).await {
+            // The owner keeps it too.
+            tracing::warn!(task = %self.key, %error, "the job's id can't be written into its marker");
+        }
+        loop {
+            let taken = TaskEvent::Submitted { run: job.run.clone(), job: id.clone() };
+            let events =
+                vec![Event::Task(self.key.clone(), taken), Event::Provider(job.provider.clone(), ProviderEvent::Works)];
+            match self.tools.live.propose(events).await {
+                Ok(()) => return Next::Look(decide::FIRST_LOOK),
+                Err(refusal) if self.job().is_some() => {
+                    tracing::warn!(task = %self.key, %refusal, "a job's id was not taken");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(_) => return Next::Cancel,
+            }
+        }
+    }
+
+    async fn look(&self, job: &Job, task: &Task, repeats: bool, pause: Duration) -> Next {
+        if job.stop != JobStop::No {
+            return Next::Cancel;
+        }
+        let timeout = self.tools.config.borrow().providers.get(&job.provider).map(|row| row.timeout);
+        if let Some(timeout) = task.spec.timeout.or(timeout)
+            && let Some(ending) = decide::overdue(job, timeout, self.now())
+        {
+            self.cancel(job).await;
+            return Next::End(ending);
+        }
+        let Some(id) = &job.id else { return Next::Submit };
+        let answer = self.tools.providers.look(&job.provider, id).await;
+        let news = decide::looked(job, answer, repeats, pause, self.poll(job), self.now());
+        self.tell(job, news.standing).await;
+        news.next
+    }
+
+    /// How the provider stands, where that is news.
+    async fn tell(&self, job: &Job, standing: Option<ProviderStanding>) {
+        let Some(standing) = standing else { return };
+        let event = match standing {
+            ProviderStanding::Usable => ProviderEvent::Works,
+            out => ProviderEvent::Out(out),
+        };
+        self.tools.live.report(vec![Event::Provider(job.provider.clone(), event)]).await;
+    }
+
+    /// A provider that does not answer is not waited for: what it does then, nobody reads.
+    async fn cancel(&self, job: &Job) {
+        let Some(id) = &job.id else { return };
+        if let Err(error) = self.tools.providers.cancel(&job.provider, id).await {
+            tracing::warn!(task = %self.key, job = %id, %error, "a job could not be cancelled");
+        }
+    }
+
+    /// The marker goes first: a task that waits has none.
+    async fn give_back(&self, job: &Job, why: &str, refused: bool) -> Result<(), Next> {
+        let again = || Next::GiveBack { why: why.to_owned(), refused };
+        let removed = self.tools.store.remove_sidecar(&self.key.project, &self.key.id, Sidecar::Delegated).await;
+        if let Err(error) = removed {
+            tracing::warn!(task = %self.key, %error, "a marker can't be removed");
+            tokio::time::sleep(AGAIN).await;
+            return Err(again());
+        }
+        let (run, why) = (job.run.clone(), why.to_owned());
+        let event = if refused { TaskEvent::RefusedBy { run, why } } else { TaskEvent::Unclaimed { run, why } };
+        match self.tools.live.propose(vec![Event::Task(self.key.clone(), event)]).await {
+            Ok(()) => {
+                let _ = self.tools.state.remove_run(&job.run).await;
+                Ok(())
+            }
+            // Somebody has cancelled it meanwhile.
+            Err(_) if self.job().is_some_and(|(job, _)| job.stop == JobStop::Cancelled) => {
+                Err(decide::stopped(&Job { stop: JobStop::Cancelled, ..job.clone() }, self.now()))
+            }
+            Err(_) => {
+                tokio::time::sleep(AGAIN).await;
+                Err(again())
+            }
+        }
+    }
+
+    /// What the provider gets: the text that was claimed, without its frontmatter.
+    async fn prompt(&self) -> Result<String, String> {
+        let text = self.tools.state.load_run(&self.run).await.map_err(|error| format!("its text is gone: {error}"))?;
+        match read(&text) {
+            Reading::Ready { prompt, .. } => Ok(prompt),
+            Reading::Empty | Reading::OpenFrontmatter | Reading::Rejected(_) => Err("its text is no task".to_owned()),
+        }
+    }
+}

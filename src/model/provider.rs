@@ -1,0 +1,165 @@
+//! Providers: who does tasks over HTTP, and whether they can now; jobs: tasks at a provider.
+//! In: what providers answered. Out: plain words that everybody reads. Pure; knows nothing of HTTP.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    ids::{ProviderName, RunId},
+    task::TextFacts,
+};
+
+/// When a provider that is out without a told end is tried again.
+pub const TRY_AGAIN: SignedDuration = SignedDuration::from_hours(1);
+
+/// Everything about delegation that routing needs. Without providers delegation is off.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Delegation {
+    /// In the names' order.
+    pub providers: Vec<Provider>,
+    /// Who takes tasks that leave the choice open; first the easy ones, then medium, then hard.
+    pub auto: [Vec<String>; 3],
+}
+
+impl Delegation {
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.providers.is_empty()
+    }
+
+    #[must_use]
+    pub fn get(&self, name: &ProviderName) -> Option<&Provider> {
+        self.providers.iter().find(|provider| provider.name == *name)
+    }
+}
+
+/// A row of the configuration and how it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Provider {
+    pub name: ProviderName,
+    /// Its kind's word.
+    pub kind: &'static str,
+    /// Words of `preferred_ai` that mean it, its name the first.
+    pub serves: Vec<String>,
+    pub fallback: Vec<ProviderName>,
+    pub max_jobs: u32,
+    pub standing: ProviderStanding,
+    /// Since when it stands so.
+    pub since: Timestamp,
+    /// Since the daemon started.
+    pub counters: Counters,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Counters {
+    pub completed: u64,
+    pub failed: u64,
+    /// Sum of the costs that are known.
+    pub cost_usd: f64,
+}
+
+/// Whether a provider can take jobs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProviderStanding {
+    #[default]
+    Usable,
+    /// Its credit or budget is used up. `until` where it told an end.
+    Exhausted { why: String, until: Option<Timestamp> },
+    /// It asked for a pause, or did not answer.
+    Cooling { why: String, until: Timestamp },
+    /// It does not accept our key, or there is none: a person has to do something.
+    Broken { why: String },
+}
+
+impl ProviderStanding {
+    /// The word in `providers/<name>/state`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Usable => "usable",
+            Self::Exhausted { .. } => "exhausted",
+            Self::Cooling { .. } => "cooling",
+            Self::Broken { .. } => "broken",
+        }
+    }
+
+    #[must_use]
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Self::Usable => None,
+            Self::Exhausted { why, .. } | Self::Cooling { why, .. } | Self::Broken { why } => Some(why),
+        }
+    }
+}
+
+impl Provider {
+    /// When it is tried again; `None` while it is usable.
+    #[must_use]
+    pub fn until(&self) -> Option<Timestamp> {
+        let later = || self.since.saturating_add(TRY_AGAIN).unwrap_or(self.since);
+        match &self.standing {
+            ProviderStanding::Usable => None,
+            ProviderStanding::Cooling { until, .. } => Some(*until),
+            ProviderStanding::Exhausted { until, .. } => Some(until.unwrap_or_else(later)),
+            // A key can be put right behind our back.
+            ProviderStanding::Broken { .. } => Some(later()),
+        }
+    }
+
+    /// Whether a job may be tried at it now.
+    #[must_use]
+    pub fn can_try(&self, now: Timestamp) -> bool {
+        self.until().is_none_or(|until| until <= now)
+    }
+}
+
+/// A task at a provider: one attempt. `run` is the idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    pub run: RunId,
+    pub provider: ProviderName,
+    /// The provider's own id; `None` until it has answered the submit.
+    #[serde(default)]
+    pub id: Option<String>,
+    pub claimed: Timestamp,
+    /// From 1.
+    pub attempt: u32,
+    #[serde(default)]
+    pub stop: JobStop,
+    pub text: TextFacts,
+    /// What the provider has said so far.
+    #[serde(skip)]
+    pub output: Option<Arc<str>>,
+}
+
+/// Whether a job is to end before its provider says so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JobStop {
+    #[default]
+    No,
+    /// Somebody asked for it: the task ends as cancelled.
+    Cancelled,
+    /// Somebody wants the task back: it waits in the inbox again, for a session here.
+    Recalled,
+}
+
+/// Where a person wants a task to go, whatever its frontmatter says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wish {
+    Here,
+    /// To the named provider, or to the best there is.
+    Provider(Option<ProviderName>),
+}
+
+/// What happened to a provider.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProviderEvent {
+    /// It took or did a job.
+    Works,
+    Out(ProviderStanding),
+}

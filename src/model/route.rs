@@ -1,0 +1,193 @@
+//! Whether a task runs in a session here or goes to a provider, and to which (INTERFACE 5).
+//! In: its frontmatter, a person's wish, the providers. Out: the providers to try in order, none for a session here. Pure.
+
+use std::{collections::BTreeMap, fmt};
+
+use jiff::Timestamp;
+
+use crate::{
+    config::{CLAUDE_CODE, LOCAL},
+    model::{
+        ids::ProviderName,
+        provider::{Delegation, Provider, Wish},
+        snapshot::Snapshot,
+        task::{Phase, Task, TaskSpec},
+    },
+};
+
+/// The word of `preferred_ai` that leaves the choice open.
+pub const AUTO: &str = "auto";
+
+/// What decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rule {
+    /// There is no provider.
+    Off,
+    Wished,
+    NeedsClaudeCode,
+    PrefersClaudeCode,
+    NotAllowed,
+    NoPreference,
+    /// No provider is meant by the word.
+    Unknown(String),
+    Preferred(String),
+    /// `auto`, by the table's row for this hint.
+    Auto(&'static str),
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("no provider is configured"),
+            Self::Wished => f.write_str("a person sent it there"),
+            Self::NeedsClaudeCode => f.write_str("needs_claude_code is set"),
+            Self::PrefersClaudeCode => write!(f, "preferred_ai is {CLAUDE_CODE}"),
+            Self::NotAllowed => f.write_str("allow_delegation is not set"),
+            Self::NoPreference => f.write_str("it has no preferred_ai"),
+            Self::Unknown(word) => write!(f, "no provider is meant by preferred_ai {word:?}"),
+            Self::Preferred(word) => write!(f, "preferred_ai is {word}"),
+            Self::Auto(hint) => write!(f, "preferred_ai is {AUTO}, complexity {hint}"),
+        }
+    }
+}
+
+/// Where a task goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Providers in the order in which they are tried; after the last comes a session here.
+    pub chain: Vec<ProviderName>,
+    pub rule: Rule,
+}
+
+/// Where a task goes at this moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pick {
+    /// A session here.
+    Here,
+    Provider(ProviderName),
+    /// To this provider, once one of its jobs has ended.
+    Wait(ProviderName),
+}
+
+/// The rules, the first that applies: a person's wish, `needs_claude_code`, `preferred_ai: claude-code`,
+/// `allow_delegation`, `preferred_ai`, here.
+#[must_use]
+pub fn route(spec: &TaskSpec, wish: Option<&Wish>, delegation: &Delegation) -> Route {
+    let here = |rule| Route { chain: Vec::new(), rule };
+    if !delegation.is_on() {
+        return here(Rule::Off);
+    }
+    let word = spec.preferred_ai.as_deref().map(str::to_ascii_lowercase);
+    match wish {
+        Some(Wish::Here) => return here(Rule::Wished),
+        Some(Wish::Provider(Some(name))) => {
+            return Route { chain: chain(std::slice::from_ref(name), delegation), rule: Rule::Wished };
+        }
+        Some(Wish::Provider(None)) => {
+            let first = word.as_deref().map(|word| meant(word, spec, delegation).0).unwrap_or_default();
+            let first = if first.is_empty() { names(&delegation.auto[hint(spec).0]) } else { first };
+            let all = || delegation.providers.iter().map(|provider| provider.name.clone()).collect();
+            let first = if first.is_empty() { all() } else { first };
+            return Route { chain: chain(&first, delegation), rule: Rule::Wished };
+        }
+        None => {}
+    }
+    if spec.needs_claude_code {
+        return here(Rule::NeedsClaudeCode);
+    }
+    if word.as_deref() == Some(CLAUDE_CODE) {
+        return here(Rule::PrefersClaudeCode);
+    }
+    if !spec.allow_delegation {
+        return here(Rule::NotAllowed);
+    }
+    match word.as_deref() {
+        None => here(Rule::NoPreference),
+        Some(word) => {
+            let (first, rule) = meant(word, spec, delegation);
+            Route { chain: chain(&first, delegation), rule }
+        }
+    }
+}
+
+/// Where the task goes now: the first of its chain that can take it and has not refused it.
+#[must_use]
+pub fn pick(task: &Task, delegation: &Delegation, busy: &BTreeMap<ProviderName, u32>, now: Timestamp) -> Pick {
+    let route = route(&task.spec, task.wish.as_ref(), delegation);
+    let open = |name: &&ProviderName| {
+        !task.refused_by.contains(name) && delegation.get(name).is_some_and(|provider| provider.can_try(now))
+    };
+    match route.chain.iter().find(open).and_then(|name| delegation.get(name)) {
+        None => Pick::Here,
+        Some(Provider { name, max_jobs, .. }) if busy.get(name).is_none_or(|jobs| jobs < max_jobs) => {
+            Pick::Provider(name.clone())
+        }
+        Some(Provider { name, .. }) => Pick::Wait(name.clone()),
+    }
+}
+
+/// How many jobs each provider has.
+#[must_use]
+pub fn busy(snapshot: &Snapshot) -> BTreeMap<ProviderName, u32> {
+    let mut busy = BTreeMap::new();
+    if snapshot.delegation.is_on() {
+        for task in snapshot.tasks.values() {
+            if let Phase::Delegated(job) = &task.phase {
+                *busy.entry(job.provider.clone()).or_default() += 1;
+            }
+        }
+    }
+    busy
+}
+
+/// The providers that a word means.
+fn meant(word: &str, spec: &TaskSpec, delegation: &Delegation) -> (Vec<ProviderName>, Rule) {
+    if word == AUTO {
+        let (row, hint) = hint(spec);
+        let table = &delegation.auto[row];
+        if table.first().is_some_and(|first| first != LOCAL) {
+            return (names(table), Rule::Auto(hint));
+        }
+    }
+    let named = delegation.providers.iter().filter(|provider| provider.name.as_str().eq_ignore_ascii_case(word));
+    let serving = delegation.providers.iter().filter(|provider| {
+        !provider.name.as_str().eq_ignore_ascii_case(word)
+            && provider.serves.iter().any(|w| w.eq_ignore_ascii_case(word))
+    });
+    let first: Vec<ProviderName> = named.chain(serving).map(|provider| provider.name.clone()).collect();
+    let rule = match (word, first.is_empty()) {
+        (AUTO, true) => Rule::Auto(hint(spec).1),
+        (_, true) => Rule::Unknown(word.to_owned()),
+        (_, false) => Rule::Preferred(word.to_owned()),
+    };
+    (first, rule)
+}
+
+/// The names of a table's row up to the word for a session here.
+fn names(row: &[String]) -> Vec<ProviderName> {
+    row.iter().take_while(|word| *word != LOCAL).filter_map(|word| ProviderName::parse(word).ok()).collect()
+}
+
+/// The row of the table for the task's `complexity_hint`; a task without one, or with another word, is a medium one.
+fn hint(spec: &TaskSpec) -> (usize, &'static str) {
+    match spec.complexity_hint.as_deref().map(str::to_ascii_lowercase).as_deref() {
+        Some("low") => (0, "low"),
+        Some("high") => (2, "high"),
+        Some(_) | None => (1, "medium"),
+    }
+}
+
+/// The providers with everybody's stand-ins behind them, each once.
+fn chain(first: &[ProviderName], delegation: &Delegation) -> Vec<ProviderName> {
+    let mut out: Vec<ProviderName> = Vec::new();
+    let mut next: Vec<&ProviderName> = first.iter().rev().collect();
+    while let Some(name) = next.pop() {
+        if out.contains(name) {
+            continue;
+        }
+        let Some(provider) = delegation.get(name) else { continue };
+        out.push(name.clone());
+        next.extend(provider.fallback.iter().rev());
+    }
+    out
+}
