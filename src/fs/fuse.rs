@@ -7,7 +7,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{Arc, Mutex, OnceLock, atomic::Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -20,7 +20,7 @@ use fuser::{
 
 use crate::fs::{
     error::FsError,
-    ops::{Attr, Caller, Kind, MOMENT, Ops},
+    ops::{Attr, Caller, Kind, MOMENT, Ops, lock},
     ops_dir::UNKNOWN_NUMBER,
     ops_file::Opened,
     ops_real::SetAttr,
@@ -99,7 +99,28 @@ impl Adapter {
 
     /// A request that nobody has a place for answers EIO when it is dropped.
     fn slowly_for(&self, what: For, request: impl FnOnce(&Self) + Send + 'static) {
-        match self.slow.begin(what) {
+        self.carry_out(self.slow.begin(what), request);
+    }
+
+    /// The same for what the kernel asks while it keeps others in the whole mount waiting: it looks names up and renames under
+    /// one lock (`lock_rename`). When the time is up the reply is dropped, which is EIO, and the request finds none.
+    fn in_time<R: Send + 'static>(
+        &self,
+        what: For,
+        reply: R,
+        request: impl FnOnce(&Self, &Mutex<Option<R>>) + Send + 'static,
+    ) {
+        let reply = Arc::new(Mutex::new(Some(reply)));
+        let mut place = self.slow.begin(what);
+        if let Place::Here(under_way) | Place::Aside(under_way) = &mut place {
+            let reply = Arc::clone(&reply);
+            under_way.in_time(move || drop(lock(&reply).take()));
+        }
+        self.carry_out(place, move |this| request(this, &reply));
+    }
+
+    fn carry_out(&self, place: Place, request: impl FnOnce(&Self) + Send + 'static) {
+        match place {
             Place::Here(_under_way) => request(self),
             Place::Aside(under_way) => {
                 let this = self.clone();
@@ -130,6 +151,17 @@ impl Adapter {
             .opened(ino.0, || if real.writable { ask(&File::open(proc_path(&real.file))?) } else { ask(&real.file) })?;
         real.unseen.store(true, Ordering::SeqCst);
         Some(word)
+    }
+
+    fn looked_up(&self, reply: ReplyEntry, result: Result<Attr, Errno>) {
+        match result {
+            Ok(attr) => {
+                let lasting = self.ops.lasting(attr.number);
+                let facts = lasting.facts.max(MOMENT);
+                reply.entry_with_ttls(&facts, &lasting.name, &file_attr(attr), GENERATION);
+            }
+            Err(errno) => reply.error(errno),
+        }
     }
 
     /// What the repeater is to see at a name that its present call is about; `None` for everybody else.
@@ -256,6 +288,9 @@ impl Filesystem for Adapter {
         // Facts come with a listing when it is followed by looks at what it lists (`ls -l`).
         let _ = config.add_capabilities(InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_READDIRPLUS_AUTO);
         let _ = config.set_max_write(WRITE_MAX);
+        // Reads of a disk that answers nothing must not take the places of all others (`fuse_get_req` counts reads ahead).
+        let _ = config.set_max_background(u16::MAX);
+        let _ = config.set_congestion_threshold(u16::MAX);
         if config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok() && config.set_max_stack_depth(STACK_MAX).is_ok()
         {
             self.passthrough.enable();
@@ -267,15 +302,17 @@ impl Filesystem for Adapter {
         if let Some(shown) = self.shown(request, parent.0, name) {
             return entry(reply, shown);
         }
+        let Some(what) = self.ops.lookup_waits_for(parent.0, name) else {
+            let result = self.run("lookup", |ops| ops.lookup(parent.0, name));
+            return self.looked_up(reply, result);
+        };
         let name = name.to_owned();
-        self.looks(self.ops.lookup_waits_for(parent.0, &name), move |this| {
-            match this.run("lookup", |ops| ops.lookup(parent.0, &name)) {
-                Ok(attr) => {
-                    let lasting = this.ops.lasting(attr.number);
-                    let facts = lasting.facts.max(MOMENT);
-                    reply.entry_with_ttls(&facts, &lasting.name, &file_attr(attr), GENERATION);
-                }
-                Err(errno) => reply.error(errno),
+        self.in_time(what, reply, move |this, reply| {
+            let result = this.run("lookup", |ops| ops.lookup(parent.0, &name));
+            match (lock(reply).take(), result) {
+                (Some(reply), result) => this.looked_up(reply, result),
+                (None, Ok(attr)) => this.ops.forget(attr.number, 1),
+                (None, Err(_)) => {}
             }
         });
     }
@@ -402,9 +439,13 @@ impl Filesystem for Adapter {
             return reply.ok();
         }
         let (name, newname, caller) = (name.to_owned(), newname.to_owned(), caller(request));
-        self.slowly(parent, move |this| {
+        let what = self.ops.waits_for(parent.0).unwrap_or(For::Supervisor);
+        self.in_time(what, reply, move |this, reply| {
             let (from, to) = ((parent.0, name.as_os_str()), (newparent.0, newname.as_os_str()));
-            empty(reply, this.run("rename", |ops| ops.rename(from, to, flags.bits(), caller)));
+            let result = this.run("rename", |ops| ops.rename(from, to, flags.bits(), caller));
+            if let Some(reply) = lock(reply).take() {
+                empty(reply, result);
+            }
         });
     }
 

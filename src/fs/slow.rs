@@ -1,17 +1,28 @@
 //! What may wait (a disk, a verb) keeps no serving thread from everything else.
 //! In: one piece of work each, and what it may wait for. Out: it is done by the thread that it came to while few others are
-//! under way, and by one of its own beyond that. Owns the counts of what is under way. Never waits itself.
+//! under way, and by one of its own beyond that. Owns the counts of what is under way, and a clock for what must be answered
+//! in time. Never waits itself.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
+
+use super::ops::lock;
 
 /// Serving threads that may be held up at once; the others go on answering.
 const HELD_MAX: usize = super::mounting::THREADS - 2;
 /// Pieces of work under way at once for one thing that they wait for. More callers get an error rather than a place in a
 /// queue without end, and nobody who waits for something else does.
 const UNDER_WAY_MAX: usize = 256;
+
+/// How long a disk may take for what must be answered in time: longer than a busy one takes, shorter than people wait.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+const TICK: Duration = Duration::from_secs(1);
 
 /// What work may wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +38,27 @@ struct Counts {
     held: AtomicUsize,
     supervisor: AtomicUsize,
     queues: Vec<AtomicUsize>,
+    due: Mutex<Due>,
+}
+
+/// What is to be done when something takes too long, oldest first.
+#[derive(Default)]
+struct Due {
+    next: u64,
+    late: BTreeMap<u64, (Instant, Box<dyn FnOnce() + Send>)>,
+}
+
+impl std::fmt::Debug for Due {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Due").field("late", &self.late.len()).finish_non_exhaustive()
+    }
+}
+
+impl Due {
+    fn take_late(&mut self, now: Instant) -> Option<Box<dyn FnOnce() + Send>> {
+        let first = self.late.first_entry().filter(|first| first.get().0 <= now)?;
+        Some(first.remove().1)
+    }
 }
 
 impl Counts {
@@ -47,6 +79,18 @@ pub struct UnderWay {
     counts: Arc<Counts>,
     what: For,
     holds: bool,
+    due: Option<u64>,
+}
+
+impl UnderWay {
+    /// Has `late` done should this still be under way when its time is up.
+    pub fn in_time(&mut self, late: impl FnOnce() + Send + 'static) {
+        let mut due = lock(&self.counts.due);
+        due.next += 1;
+        let number = due.next;
+        due.late.insert(number, (Instant::now() + ANSWERED_WITHIN, Box::new(late)));
+        self.due = Some(number);
+    }
 }
 
 impl Drop for UnderWay {
@@ -54,6 +98,9 @@ impl Drop for UnderWay {
         self.counts.of(self.what).fetch_sub(1, Ordering::SeqCst);
         if self.holds {
             self.counts.held.fetch_sub(1, Ordering::SeqCst);
+        }
+        if let Some(number) = self.due {
+            lock(&self.counts.due).late.remove(&number);
         }
     }
 }
@@ -73,19 +120,35 @@ impl Slow {
     #[must_use]
     pub fn new(queues: usize) -> Self {
         let queues = (0..queues).map(|_| AtomicUsize::new(0)).collect();
-        Self(Arc::new(Counts { queues, ..Counts::default() }))
+        let counts = Arc::new(Counts { queues, ..Counts::default() });
+        let watched = Arc::downgrade(&counts);
+        if let Err(error) = std::thread::Builder::new().name("clock".to_owned()).spawn(move || tick(&watched)) {
+            tracing::warn!(%error, "no thread: whoever waits for a disk waits as long as it takes");
+        }
+        Self(counts)
     }
 
     #[must_use]
     pub fn begin(&self, what: For) -> Place {
         let others = self.0.of(what).fetch_add(1, Ordering::SeqCst);
-        let mut under_way = UnderWay { counts: Arc::clone(&self.0), what, holds: false };
+        let mut under_way = UnderWay { counts: Arc::clone(&self.0), what, holds: false, due: None };
         if others >= UNDER_WAY_MAX {
             return Place::Full;
         }
         let room = |held: usize| (held < HELD_MAX).then_some(held + 1);
         under_way.holds = self.0.held.fetch_update(Ordering::SeqCst, Ordering::SeqCst, room).is_ok();
         if under_way.holds { Place::Here(under_way) } else { Place::Aside(under_way) }
+    }
+}
+
+/// Until there is nothing to watch any more.
+fn tick(counts: &Weak<Counts>) {
+    while let Some(counts) = counts.upgrade() {
+        while let Some(late) = { lock(&counts.due).take_late(Instant::now()) } {
+            late();
+        }
+        drop(counts);
+        std::thread::sleep(TICK);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::Read as _,
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -181,6 +181,39 @@ fn a_disk_that_answers_nothing_holds_up_its_own_readers_only() {
     until("the threads to end", || threads(&world) <= before + 1);
     world.ok("[ \"$(cat projects/api/inbox/far.md)\" = 'far away' ]");
     drop(open);
+    drop(world);
+    drop(disk);
+}
+
+#[test]
+fn a_rename_on_a_disk_that_answers_nothing_ends_for_the_kernel_lets_nobody_else_rename() {
+    let mut world = World::new();
+    world.server.kill().expect("killed");
+    world.server.wait().expect("ended");
+    let disk = HungDisk::mount(&world.dir.path().join("api/.agent-queue"));
+    world.server = World::start(world.dir.path(), &[]);
+    let rename = "import os; a, b = (os.open('projects/api/' + d, os.O_RDONLY) for d in ('inbox', 'drafts'))
+open(os.environ['HOME'] + '/opened', 'w'); input()
+try: os.rename('far.md', 'far.md', src_dir_fd=a, dst_dir_fd=b)
+except OSError as error: print(error.errno)";
+    let mut stuck = Command::new("python3")
+        .args(["-c", rename])
+        .current_dir(world.mnt())
+        .env("HOME", world.dir.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3");
+    until("the directories to be open", || world.dir.path().join("opened").exists());
+    disk.hang();
+    let before = disk.waiting();
+    stuck.stdin.take().expect("its input").write_all(b"\n").expect("go");
+    until("the rename to wait", || disk.waiting() > before);
+    world.ok("timeout 50 mv inbox/fix.md drafts/ && timeout 10 mv drafts/fix.md inbox/");
+    let said = stuck.wait_with_output().expect("ended").stdout;
+    assert_eq!(String::from_utf8_lossy(&said).trim(), libc::EIO.to_string());
+    disk.go_on();
+    world.ok("cat projects/api/inbox/far.md");
     drop(world);
     drop(disk);
 }

@@ -4,7 +4,10 @@
 use std::{
     ffi::OsStr,
     path::Path,
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -22,6 +25,7 @@ const TTL: Duration = Duration::ZERO;
 struct Hung {
     now: Mutex<bool>,
     over: Condvar,
+    waiting: AtomicUsize,
 }
 
 impl Hung {
@@ -32,6 +36,7 @@ impl Hung {
 
     fn wait(&self) {
         let now = self.now.lock().expect("the state");
+        self.waiting.fetch_add(usize::from(*now), Ordering::SeqCst);
         drop(self.over.wait_while(now, |now| *now).expect("the state"));
     }
 }
@@ -135,6 +140,11 @@ impl HungDisk {
 
     pub fn hang(&self) {
         self.hung.set(true);
+    }
+
+    /// Requests that have met the hung disk.
+    pub fn waiting(&self) -> usize {
+        self.hung.waiting.load(Ordering::SeqCst)
     }
 
     pub fn go_on(&self) {
