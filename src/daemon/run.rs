@@ -230,7 +230,12 @@ impl Daemon {
         });
         let mut events = vec![Event::Health { topic: "mount".to_owned(), problem: unmounted }];
         for (project, path, known) in &self.shown {
-            let same = self.queue.identity(project).await.ok() == *known;
+            let same = match self.queue.identity(project).await {
+                Ok(now) => Some(now) == *known,
+                // Nobody knows; that the disk doesn't answer is told by who looks for tasks.
+                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => continue,
+                Err(_) => known.is_none(),
+            };
             let path = path.display();
             let problem = (!same).then(|| {
                 format!(

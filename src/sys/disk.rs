@@ -8,7 +8,8 @@ use std::{
     io::{self, Read as _},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -20,6 +21,7 @@ use nix::{
     sys::stat::{FileStat, Mode, SFlag, mkdirat},
     unistd::{fsync, linkat},
 };
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
     dirs::{self, Over, open_file, remove, rename_new, stat, write_whole},
@@ -36,6 +38,9 @@ use crate::{
 
 const SIDECARS: [Sidecar; 3] = [Sidecar::Working, Sidecar::Delegated, Sidecar::Rejected];
 
+/// How long a disk may take to be looked at before its project waits alone: longer than a busy one takes.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
 /// The directory's change time, and how many tasks stood in it.
 type Counted = ((i64, i64), u64);
 
@@ -44,6 +49,8 @@ pub struct DiskQueue {
     watch: Watch,
     /// Counts by directory and its change time: a directory that has not changed is not read again.
     counted: Mutex<HashMap<(ProjectName, QueueDir), Counted>>,
+    /// Projects with looks at their disk that are overdue, and how many.
+    overdue: Arc<Mutex<HashMap<ProjectName, usize>>>,
     /// Hears of every change made here.
     listener: OnceLock<Listener>,
 }
@@ -61,7 +68,7 @@ impl DiskQueue {
     ) -> io::Result<Self> {
         let roots = Arc::new(Roots::new(projects, mountpoint));
         let watch = Watch::new()?;
-        Ok(Self { roots, watch, counted: Mutex::default(), listener: OnceLock::new() })
+        Ok(Self { roots, watch, counted: Mutex::default(), overdue: Arc::default(), listener: OnceLock::new() })
     }
 
     /// Has every change that is made here from now on told to `listener`, which must not wait. The first one stays.
@@ -117,7 +124,7 @@ impl DiskQueue {
     /// # Errors
     /// When it isn't there.
     pub async fn identity(&self, project: &ProjectName) -> io::Result<(u64, u64)> {
-        let facts = self.at(project, |queue| Ok(nix::sys::stat::fstat(&queue.root.fd)?)).await?;
+        let facts = self.look(project, |queue| Ok(nix::sys::stat::fstat(&queue.root.fd)?)).await?;
         Ok((facts.st_dev, facts.st_ino))
     }
 
@@ -127,20 +134,60 @@ impl DiskQueue {
             let facts = nix::sys::stat::fstat(queue.dir(QueueDir::Inbox)?)?;
             Ok((queue.root.path.join(QueueDir::Inbox.name()), facts.st_ino))
         };
-        let (inbox, inode) = self.at(project, inbox).await?;
+        let (inbox, inode) = self.look(project, inbox).await?;
         self.watch.add(project, inbox, inode);
         Ok(())
     }
 
+    /// Changes something. Is waited for however long it takes: what was given up could still happen.
     async fn at<T: Send + 'static>(
         &self,
         project: &ProjectName,
         job: impl FnOnce(&Queue) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let (roots, project) = (self.roots.clone(), project.clone());
-        let job = move || job(&Queue { root: roots.open(&project)?, roots });
-        tokio::task::spawn_blocking(job).await.map_err(|error| io::Error::other(error.to_string()))?
+        self.begin(project, job)?.await.map_err(io::Error::other)?
     }
+
+    /// Looks at something, or makes what does no harm later. A disk that answers nothing holds up its own project only.
+    async fn look<T: Send + 'static>(
+        &self,
+        project: &ProjectName,
+        job: impl FnOnce(&Queue) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let mut look = self.begin(project, job)?;
+        if let Ok(done) = tokio::time::timeout(ANSWERS_WITHIN, &mut look).await {
+            return done.map_err(io::Error::other)?;
+        }
+        let (overdue, late) = (self.overdue.clone(), project.clone());
+        *lock(&overdue).entry(late.clone()).or_default() += 1;
+        tokio::spawn(async move {
+            let _ = look.await;
+            if let Some(count) = lock(&overdue).get_mut(&late) {
+                *count -= 1;
+            }
+        });
+        Err(hangs())
+    }
+
+    fn begin<T: Send + 'static>(
+        &self,
+        project: &ProjectName,
+        job: impl FnOnce(&Queue) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<JoinHandle<io::Result<T>>> {
+        if lock(&self.overdue).get(project).is_some_and(|count| *count > 0) {
+            return Err(hangs());
+        }
+        let (roots, project) = (self.roots.clone(), project.clone());
+        Ok(spawn_blocking(move || job(&Queue { root: roots.open(&project)?, roots })))
+    }
+}
+
+fn hangs() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "its disk has not answered for a while; looked at again when it does")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One project's queue.
@@ -327,19 +374,19 @@ fn facts(stat: &FileStat) -> FileFacts {
 impl QueueStore for DiskQueue {
     async fn prepare(&self, project: &ProjectName) -> io::Result<()> {
         let made = self.path(project)?;
-        let made = tokio::task::spawn_blocking(move || std::fs::create_dir(made)).await.map_err(io::Error::other)?;
+        let made = spawn_blocking(move || std::fs::create_dir(made)).await.map_err(io::Error::other)?;
         made.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })?;
-        self.at(project, Queue::prepare).await?;
+        self.look(project, Queue::prepare).await?;
         self.watch(project).await
     }
 
     async fn list(&self, project: &ProjectName, only: Option<&TaskId>) -> io::Result<Inbox> {
         match only.cloned() {
-            Some(id) => self.at(project, move |queue| queue.list_one(&id)).await,
+            Some(id) => self.look(project, move |queue| queue.list_one(&id)).await,
             None => {
                 // A directory that was replaced has no watch any more.
                 self.watch(project).await?;
-                self.at(project, Queue::list).await
+                self.look(project, Queue::list).await
             }
         }
     }
@@ -350,7 +397,7 @@ impl QueueStore for DiskQueue {
             let key = (project.clone(), dir);
             let known = self.counted.lock().ok().and_then(|counted| counted.get(&key).copied());
             let (changed, count) = self
-                .at(project, move |queue| {
+                .look(project, move |queue| {
                     let open = queue.dir(dir)?;
                     let stat = nix::sys::stat::fstat(&open)?;
                     let changed = (stat.st_mtime, stat.st_mtime_nsec);
@@ -381,23 +428,22 @@ impl QueueStore for DiskQueue {
         max: u64,
     ) -> io::Result<(Vec<u8>, FileFacts)> {
         let id = id.clone();
-        self.at(project, move |queue| queue.read(dir, &id, max)).await
+        self.look(project, move |queue| queue.read(dir, &id, max)).await
     }
 
     async fn has_writer(&self, project: &ProjectName, id: &TaskId) -> io::Result<Option<bool>> {
         let id = id.clone();
-        self.at(project, move |queue| queue.has_writer(&id)).await
+        self.look(project, move |queue| queue.has_writer(&id)).await
     }
 
     async fn has_workdir(&self, project: &ProjectName, workdir: &str) -> io::Result<bool> {
         let dir = self.roots.project(project)?.join(workdir);
-        let there = tokio::task::spawn_blocking(move || dir.is_dir()).await;
-        there.map_err(|error| io::Error::other(error.to_string()))
+        self.look(project, move |_| Ok(dir.is_dir())).await
     }
 
     async fn read_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> io::Result<Vec<u8>> {
         let name = format!("{}{}", id.file_name(), which.suffix());
-        self.at(project, move |queue| {
+        self.look(project, move |queue| {
             let mut bytes = Vec::new();
             open_file(queue.dir(QueueDir::Inbox)?, name)?.take(64 * 1024).read_to_end(&mut bytes)?;
             Ok(bytes)

@@ -3,6 +3,8 @@
 
 #[path = "../support/disks.rs"]
 mod disks;
+#[path = "../support/hung_disk.rs"]
+mod hung_disk;
 #[path = "../support/tracer.rs"]
 mod tracer;
 #[path = "../support/daemon.rs"]

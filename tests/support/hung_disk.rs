@@ -1,9 +1,10 @@
 //! A disk that stops answering, as a network's does: a small file system of the test's own with a queue's directories and one
 //! task. While it is hung every request waits. Dropped, it answers again and goes.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{
     ffi::OsStr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -125,6 +126,7 @@ impl Filesystem for Tree {
 }
 
 pub struct HungDisk {
+    at: PathBuf,
     hung: Arc<Hung>,
     _session: BackgroundSession,
 }
@@ -135,7 +137,7 @@ impl HungDisk {
         std::fs::create_dir_all(at).expect("a mount point");
         let hung = Arc::new(Hung::default());
         let session = fuser::spawn_mount(Tree(Arc::clone(&hung)), at, &Config::default()).expect("mounted");
-        Self { hung, _session: session }
+        Self { at: at.to_owned(), hung, _session: session }
     }
 
     pub fn hang(&self) {
@@ -155,5 +157,7 @@ impl HungDisk {
 impl Drop for HungDisk {
     fn drop(&mut self) {
         self.go_on();
+        // Whoever still has something open there keeps it from going, not its directory.
+        let _ = nix::mount::umount2(&self.at, nix::mount::MntFlags::MNT_DETACH);
     }
 }
