@@ -11,6 +11,8 @@ mod world;
 mod accounts;
 #[path = "mount/control.rs"]
 mod control;
+#[path = "mount/delegated.rs"]
+mod delegated;
 #[path = "mount/durable.rs"]
 mod durable;
 #[path = "mount/hang.rs"]

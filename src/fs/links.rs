@@ -15,6 +15,14 @@ pub fn tasks_dir(object: &Object) -> Object {
 }
 
 #[must_use]
+pub fn delegated_dir(object: &Object) -> Object {
+    match object {
+        Object::Project(name) => Object::Delegated(Some(name.clone())),
+        other => other.clone(),
+    }
+}
+
+#[must_use]
 pub fn task_link(picture: &Picture, object: &Object) -> Option<PathBuf> {
     let Object::Session(name) = object else { return None };
     let task = &picture.snapshot.sessions.get(name)?.task.as_ref()?.task;

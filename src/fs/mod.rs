@@ -17,6 +17,7 @@ mod ops_dir;
 mod ops_file;
 mod ops_real;
 mod ops_text;
+mod ops_verb;
 mod passthrough;
 mod readme;
 mod real;

@@ -236,8 +236,7 @@ impl Ops {
             let queue = self.queues.iter().position(|queue| queue.project.as_str() == name).ok_or(FsError::NoEntry)?;
             return self.remember_base(View::Project, queue, Path::new(""));
         }
-        let child = object.child(&snapshot, name).ok_or(FsError::NoEntry)?;
-        self.remember_spot(Spot::dir(child))
+        self.remember_spot(object.child(&snapshot, name).ok_or(FsError::NoEntry)?)
     }
 
     pub(super) fn lookup_real(&self, dir: &RealDir, name: &OsStr) -> Result<Attr, FsError> {
@@ -274,6 +273,8 @@ impl Ops {
         match (&node.key, &node.place) {
             (Key::Spot(spot), _) => match row_of(spot) {
                 Some(row) if matches!(row.what, What::Link(_)) => Lasting::NOT,
+                // Moving one leaves its name with what stands there now.
+                Some(_) if matches!(spot.object, Object::Job(_)) => Lasting::NOT,
                 Some(_) if Self::is_from_memory(spot) => Lasting::TEXT,
                 Some(_) => Lasting::FROM_DISK,
                 None if matches!(spot.object, Object::Task(..)) => Lasting::TASK,
@@ -309,7 +310,9 @@ impl Ops {
     fn spot_waits_for(&self, object: &Object, row: &Row) -> Option<For> {
         match (row.what, object) {
             (What::Queue, _) => Some(For::Queue(0)),
-            (What::TaskText | What::TaskResult, Object::Task(_, key)) => self.queue_of(key.project.as_str().as_ref()),
+            (What::TaskText | What::TaskResult, Object::Task(_, key) | Object::Job(key)) => {
+                self.queue_of(key.project.as_str().as_ref())
+            }
             (What::Log, _) => Some(For::Supervisor),
             _ => None,
         }
@@ -364,7 +367,7 @@ impl Ops {
         let snapshot = self.backend.snapshot();
         let mut changed = spot.object.since(&snapshot).ok_or(FsError::NoEntry)?;
         let Some(row) = row_of(spot) else {
-            return Ok(self.virtual_attr(number, Kind::Dir, 0o555, 0, changed.into(), 2));
+            return Ok(self.virtual_attr(number, Kind::Dir, spot.object.mode(), 0, changed.into(), 2));
         };
         if matches!(spot.object, Object::Accounts | Object::Root) || row.name == "events" {
             changed = snapshot.at;

@@ -137,7 +137,12 @@ impl Ops {
             }
             entries.push(entry(row.name, kind));
         }
-        entries.extend(spot.object.children(&snapshot).iter().map(|(name, _)| entry(name, Kind::Dir)));
+        entries.extend(
+            spot.object
+                .children(&snapshot)
+                .iter()
+                .map(|(name, child)| entry(name, if child.row.is_some() { Kind::File } else { Kind::Dir })),
+        );
         if spot.object == Object::Projects {
             entries.extend(self.queues.iter().map(|queue| entry(queue.project.as_str(), Kind::Dir)));
         }

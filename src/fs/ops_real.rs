@@ -169,6 +169,9 @@ impl Ops {
     }
 
     pub fn rename(&self, from: (u64, &OsStr), to: (u64, &OsStr), flags: u32, caller: Caller) -> Result<(), FsError> {
+        if let Some(done) = self.rename_by_verb(from, to, flags, caller) {
+            return done;
+        }
         let (source, target) = (self.real_dir(from.0)?, self.real_dir(to.0)?);
         self.may_change(&source, from.1)?;
         self.may_change(&target, to.1)?;

@@ -96,7 +96,7 @@ impl Ops {
         let row = row_of(spot).ok_or(FsError::IsDirectory)?;
         let picture = Picture { snapshot, now };
         let task = || match &spot.object {
-            Object::Task(_, key) => snapshot.tasks.get(key).cloned().ok_or(FsError::NoEntry),
+            Object::Task(_, key) | Object::Job(key) => snapshot.tasks.get(key).cloned().ok_or(FsError::NoEntry),
             _ => Err(FsError::NoEntry),
         };
         let session = || match &spot.object {
@@ -116,6 +116,10 @@ impl Ops {
                 let Object::Project(name) = &spot.object else { return Err(FsError::NoEntry) };
                 let project = snapshot.projects.iter().find(|project| project.name == *name);
                 make(&picture, project.ok_or(FsError::NoEntry)?)
+            }
+            What::Provider(make) => {
+                let Object::Provider(name) = &spot.object else { return Err(FsError::NoEntry) };
+                make(&picture, snapshot.delegation.get(name).ok_or(FsError::NoEntry)?)
             }
             What::TaskText => self.task_text(&*task()?)?,
             What::TaskResult => self.task_result(&*task()?)?,
@@ -141,7 +145,13 @@ impl Ops {
     }
 
     fn task_result(&self, task: &Task) -> Result<String, FsError> {
-        let Phase::Finished(finished) = &task.phase else { return Ok(String::new()) };
+        let finished = match &task.phase {
+            Phase::Finished(finished) => finished,
+            Phase::Delegated(job) => return Ok(clean(job.output.as_deref().unwrap_or_default())),
+            Phase::Held(_) | Phase::Queued | Phase::Rejected(_) | Phase::Working(_) | Phase::Filing(_) => {
+                return Ok(String::new());
+            }
+        };
         match finished.ending.status {
             Status::Done => self.shown_file(task, &["done"]),
             Status::Failed | Status::Cancelled => self.shown_file(task, &["failed", "done"]),

@@ -5,13 +5,15 @@ use std::fmt::Write as _;
 use super::tree::{self, Row, What};
 use crate::render::{Picture, words};
 
-const SECTIONS: [(&str, &[Row]); 6] = [
+const SECTIONS: [(&str, &[Row]); 8] = [
     ("", tree::ROOT_ROWS),
     ("tasks/<id>/", tree::TASK_ROWS),
     ("projects/<project>/", tree::PROJECT_ROWS),
     ("sessions/<name>/", tree::SESSION_ROWS),
     ("accounts/", tree::ACCOUNTS_ROWS),
     ("accounts/<name>/", tree::ACCOUNT_ROWS),
+    ("delegated/<id>", tree::JOB_ROWS),
+    ("providers/<name>/", tree::PROVIDER_ROWS),
 ];
 
 #[must_use]
@@ -27,6 +29,7 @@ pub fn readme(_: &Picture) -> String {
     }
     out.push_str(
         "\nverbs\n  mv inbox/x.md drafts/ holds, back sends; mv done/x.md inbox/ or failed/x.md inbox/ runs again; rm inbox/x.md cancels.\n\
+         \x20 mv inbox/x.md delegated/ sends it to a provider, mv delegated/x.md inbox/ takes it back.\n\
          \x20 echo NAME > accounts/active swaps to that account.\n\
          \x20 cat control, tasks/<id>/control and sessions/<name>/control list theirs.\n\
          \nerrors of a write to control\n  EINVAL unknown verb or wrong arguments; ENOENT no such object; EBUSY in use, or a swap under way;\n\

@@ -9,12 +9,13 @@ use super::{links, readme};
 use crate::{
     model::{
         account::Account,
-        ids::{AccountName, ProjectName, SessionName, TaskKey},
+        ids::{AccountName, ProjectName, ProviderName, SessionName, TaskId, TaskKey},
+        provider::Provider,
         session::Session,
         snapshot::{Project, Snapshot},
         task::Task,
     },
-    render::{Picture, account, metrics, project, root, session, status, status_json, task},
+    render::{Picture, account, metrics, project, provider, root, session, status, status_json, task},
 };
 
 /// Through which part of the tree a thing is seen. A directory needs a number in each (`nodes`).
@@ -37,6 +38,12 @@ pub enum Object {
     Session(SessionName),
     Accounts,
     Account(AccountName),
+    /// A project's tasks that are at a provider; the first project's without a name.
+    Delegated(Option<ProjectName>),
+    /// One of them. Not a directory: its rows are files in `Delegated`, named by the task's id and the row's name.
+    Job(TaskKey),
+    Providers,
+    Provider(ProviderName),
 }
 
 /// An object's directory, or one of its rows.
@@ -71,6 +78,7 @@ pub enum What {
     Session(fn(&Picture, &Session) -> String),
     Account(fn(&Picture, &Account) -> String),
     Project(fn(&Picture, &Project) -> String),
+    Provider(fn(&Picture, &Provider) -> String),
     /// The task as written, from the real directories.
     TaskText,
     /// The task with its result, from `done/` or `failed/`.
@@ -105,6 +113,12 @@ pub const ROOT_ROWS: &[Row] = &[
     row("drafts", 0o755, "never dispatched; mv to inbox/ sends", What::Queue),
     row("done", 0o755, "tasks with their results", What::Queue),
     row("failed", 0o755, "tasks that failed, with the reason", What::Queue),
+    row(
+        "delegated",
+        0o755,
+        "tasks at a provider; mv from inbox/ sends, mv back recalls",
+        What::Dir(|_| Object::Delegated(None)),
+    ),
     row("tasks", 0o555, "every unfinished task and recent finished ones, by id", What::Dir(|_| Object::Tasks)),
     row(
         "projects",
@@ -114,17 +128,23 @@ pub const ROOT_ROWS: &[Row] = &[
     ),
     row("sessions", 0o555, "each tmux session with its agent", What::Dir(|_| Object::Sessions)),
     row("accounts", 0o555, "each account that agents run under", What::Dir(|_| Object::Accounts)),
+    row("providers", 0o555, "each provider that does tasks over HTTP", What::Dir(|_| Object::Providers)),
 ];
 
 pub const TASK_ROWS: &[Row] = &[
     row("task.md", 0o400, "the task as written", What::TaskText),
-    row("state", 0o444, "queued held working done failed rejected cancelled", What::Task(task::state)),
+    row("state", 0o444, "queued held working delegated done failed rejected cancelled", What::Task(task::state)),
     row("why", 0o444, "where the state comes from", What::Task(task::why)),
     row("session", 0o444, "the session it runs or ran in; empty before", What::Task(task::session)),
     row("attempts", 0o444, "attempts begun so far", What::Task(task::attempts)),
-    row("run", 0o444, "the present or last run, one `key: value` a line", What::Task(task::run)),
+    row("run", 0o444, "the present or last run or job, one `key: value` a line", What::Task(task::run)),
     row("events", 0o400, "its lines of events", What::Task(task::events)),
-    row("result.md", 0o400, "the task with its result; empty before", What::TaskResult),
+    row(
+        "result.md",
+        0o400,
+        "the task with its result; before, as much of an answer as its provider has shown",
+        What::TaskResult,
+    ),
     row("control", 0o600, "verbs for this task", What::Control),
 ];
 
@@ -173,7 +193,26 @@ pub const ACCOUNT_ROWS: &[Row] = &[
 /// Laid over a project's real directory; real entries of these names are hidden.
 pub const PROJECT_ROWS: &[Row] = &[
     row("tasks", 0o555, "this project's tasks, by id", What::Dir(links::tasks_dir)),
+    row("delegated", 0o755, "this project's tasks at a provider", What::Dir(links::delegated_dir)),
     row("status", 0o444, "this project's queue for people", What::Project(project::status)),
+];
+
+/// Names are what follows the task's id.
+pub const JOB_ROWS: &[Row] = &[
+    row(".md", 0o400, "the task as written", What::TaskText),
+    row(".json", 0o444, "provider, job, state, since when", What::Task(task::job)),
+];
+
+pub const PROVIDER_ROWS: &[Row] = &[
+    row("state", 0o444, "usable exhausted cooling broken", What::Provider(provider::state)),
+    row("why", 0o444, "what it said, and when it is tried again", What::Provider(provider::why)),
+    row("jobs", 0o444, "tasks at it, one a line: task, job, since", What::Provider(provider::jobs)),
+    row(
+        "counters.json",
+        0o444,
+        "jobs active, completed and failed, and their cost, since the daemon's start",
+        What::Provider(provider::counters),
+    ),
 ];
 
 impl Object {
@@ -186,7 +225,30 @@ impl Object {
             Self::Accounts => ACCOUNTS_ROWS,
             Self::Account(_) => ACCOUNT_ROWS,
             Self::Project(_) => PROJECT_ROWS,
-            Self::Tasks | Self::ProjectTasks(_) | Self::Projects | Self::Sessions => &[],
+            Self::Job(_) => JOB_ROWS,
+            Self::Provider(_) => PROVIDER_ROWS,
+            Self::Tasks
+            | Self::ProjectTasks(_)
+            | Self::Projects
+            | Self::Sessions
+            | Self::Delegated(_)
+            | Self::Providers => &[],
+        }
+    }
+
+    /// Permission bits of its directory. Nothing is made in any; what may be moved in and out is a verb.
+    #[must_use]
+    pub fn mode(&self) -> u16 {
+        if matches!(self, Self::Delegated(_)) { 0o755 } else { 0o555 }
+    }
+
+    /// The project whose tasks at providers it shows.
+    #[must_use]
+    pub fn delegates(&self, snapshot: &Snapshot) -> Option<ProjectName> {
+        let Self::Delegated(project) = self else { return None };
+        match project {
+            Some(name) => Some(name.clone()),
+            None => snapshot.projects.first().map(|project| project.name.clone()),
         }
     }
 
@@ -195,11 +257,14 @@ impl Object {
     pub fn since(&self, snapshot: &Snapshot) -> Option<Timestamp> {
         match self {
             Self::Root | Self::Tasks | Self::Projects | Self::Sessions => Some(snapshot.at),
-            Self::Accounts => Some(snapshot.since),
-            Self::ProjectTasks(name) | Self::Project(name) => {
+            Self::Accounts | Self::Providers => Some(snapshot.since),
+            Self::Delegated(None) => Some(snapshot.at),
+            Self::ProjectTasks(name) | Self::Project(name) | Self::Delegated(Some(name)) => {
                 snapshot.projects.iter().any(|project| project.name == *name).then_some(snapshot.at)
             }
             Self::Task(_, key) => snapshot.tasks.get(key).map(|task| task.since),
+            Self::Job(key) => snapshot.tasks.get(key).filter(|task| task.is_delegated()).map(|task| task.since),
+            Self::Provider(name) => snapshot.delegation.get(name).map(|provider| provider.since),
             Self::Session(name) => snapshot.sessions.get(name).map(|session| session.since),
             Self::Account(name) => {
                 snapshot.accounts.iter().any(|account| account.name == *name).then_some(snapshot.since)
@@ -207,58 +272,97 @@ impl Object {
         }
     }
 
-    /// Names and objects of the directories in it that are not rows.
+    /// What stands in it beside its rows.
     #[must_use]
-    pub fn children(&self, snapshot: &Snapshot) -> Vec<(String, Object)> {
+    pub fn children(&self, snapshot: &Snapshot) -> Vec<(String, Spot)> {
+        let dir = |name: String, object| (name, Spot::dir(object));
         match self {
             Self::Tasks => {
                 let keys = snapshot.tasks.keys();
-                keys.map(|key| (snapshot.display_id(key), Self::Task(View::Root, key.clone()))).collect()
+                keys.map(|key| dir(snapshot.display_id(key), Self::Task(View::Root, key.clone()))).collect()
             }
             Self::ProjectTasks(name) => {
                 let keys = snapshot.tasks.keys().filter(|key| key.project == *name);
-                keys.map(|key| (key.id.to_string(), Self::Task(View::Project, key.clone()))).collect()
+                keys.map(|key| dir(key.id.to_string(), Self::Task(View::Project, key.clone()))).collect()
             }
             Self::Sessions => {
-                snapshot.shown_sessions().map(|one| (one.name.to_string(), Self::Session(one.name.clone()))).collect()
+                let sessions = snapshot.shown_sessions();
+                sessions.map(|one| dir(one.name.to_string(), Self::Session(one.name.clone()))).collect()
             }
             Self::Accounts => {
                 let accounts = snapshot.accounts.iter();
-                accounts.map(|account| (account.name.to_string(), Self::Account(account.name.clone()))).collect()
+                accounts.map(|account| dir(account.name.to_string(), Self::Account(account.name.clone()))).collect()
             }
-            Self::Root | Self::Task(..) | Self::Projects | Self::Project(_) | Self::Session(_) | Self::Account(_) => {
-                Vec::new()
+            Self::Providers => {
+                let providers = snapshot.delegation.providers.iter();
+                providers.map(|one| dir(one.name.to_string(), Self::Provider(one.name.clone()))).collect()
             }
+            Self::Delegated(_) => {
+                let project = self.delegates(snapshot);
+                let tasks = snapshot.tasks.values();
+                let own = tasks.filter(|task| Some(&task.key.project) == project.as_ref() && task.is_delegated());
+                own.flat_map(|task| job_files(&task.key)).collect()
+            }
+            Self::Root
+            | Self::Task(..)
+            | Self::Projects
+            | Self::Project(_)
+            | Self::Session(_)
+            | Self::Account(_)
+            | Self::Job(_)
+            | Self::Provider(_) => Vec::new(),
         }
     }
 
     /// The same for one name, without listing.
     #[must_use]
-    pub fn child(&self, snapshot: &Snapshot, name: &str) -> Option<Object> {
-        match self {
+    pub fn child(&self, snapshot: &Snapshot, name: &str) -> Option<Spot> {
+        let object = match self {
             Self::Tasks => {
                 let shown = |key: &TaskKey| snapshot.tasks.contains_key(key) && snapshot.display_id(key) == name;
                 let bare = snapshot.projects.iter().filter_map(|project| {
                     TaskKey::parse(&format!("{}:{name}", project.name)).filter(|key| key.project == project.name)
                 });
                 let key = TaskKey::parse(name).into_iter().chain(bare).find(shown)?;
-                Some(Self::Task(View::Root, key))
+                Self::Task(View::Root, key)
             }
             Self::ProjectTasks(project) => {
                 let key = TaskKey::parse(&format!("{project}:{name}"))?;
-                snapshot.tasks.contains_key(&key).then_some(Self::Task(View::Project, key))
+                snapshot.tasks.contains_key(&key).then_some(Self::Task(View::Project, key))?
             }
             Self::Sessions => {
                 let name = SessionName::parse(name).ok()?;
-                snapshot.sessions.get(&name).is_some_and(|one| one.is_shown()).then_some(Self::Session(name))
+                snapshot.sessions.get(&name).is_some_and(|one| one.is_shown()).then_some(Self::Session(name))?
             }
             Self::Accounts => {
                 let account = snapshot.accounts.iter().find(|account| account.name.as_str() == name)?;
-                Some(Self::Account(account.name.clone()))
+                Self::Account(account.name.clone())
             }
-            Self::Root | Self::Task(..) | Self::Projects | Self::Project(_) | Self::Session(_) | Self::Account(_) => {
-                None
+            Self::Providers => {
+                let provider = snapshot.delegation.providers.iter().find(|one| one.name.as_str() == name)?;
+                Self::Provider(provider.name.clone())
             }
-        }
+            Self::Delegated(_) => {
+                let stem = name.strip_suffix(".json").or_else(|| name.strip_suffix(".md"))?;
+                let id = TaskId::from_file_name(&format!("{stem}.md"))?;
+                let key = TaskKey::new(&self.delegates(snapshot)?, &id);
+                let found = job_files(&key).into_iter().find(|(file, _)| file == name);
+                return found.map(|(_, spot)| spot).filter(|spot| spot.object.since(snapshot).is_some());
+            }
+            Self::Root
+            | Self::Task(..)
+            | Self::Projects
+            | Self::Project(_)
+            | Self::Session(_)
+            | Self::Account(_)
+            | Self::Job(_)
+            | Self::Provider(_) => return None,
+        };
+        Some(Spot::dir(object))
     }
+}
+
+fn job_files(key: &TaskKey) -> Vec<(String, Spot)> {
+    let spot = |row| Spot { object: Object::Job(key.clone()), row: Some(row) };
+    JOB_ROWS.iter().enumerate().map(|(index, row)| (format!("{}{}", key.id, row.name), spot(index))).collect()
 }

@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    model::{provider::Provider, snapshot::Snapshot, task::Phase},
-    render::Picture,
+    model::{provider::Provider, task::Phase},
+    render::{self, Picture},
 };
 
 pub fn status(picture: &Picture) -> Option<Value> {
@@ -36,20 +36,19 @@ pub fn status(picture: &Picture) -> Option<Value> {
         "failed": providers.iter().map(|provider| provider.counters.failed).sum::<u64>(),
         // The sum of no floats is -0.
         "cost_usd": cost_usd + 0.0,
-        "providers": providers.iter().map(|provider| row(snapshot, provider)).collect::<Vec<_>>(),
+        "providers": providers.iter().map(|provider| row(picture, provider)).collect::<Vec<_>>(),
         "jobs": jobs,
     }))
 }
 
-fn row(snapshot: &Snapshot, provider: &Provider) -> Value {
-    let own = |phase: &Phase| matches!(phase, Phase::Delegated(job) if job.provider == provider.name);
+fn row(picture: &Picture, provider: &Provider) -> Value {
     json!({
         "name": provider.name,
         "kind": provider.kind,
         "state": provider.standing.word(),
         "since": provider.since,
         "until": provider.until(),
-        "active": snapshot.tasks.values().filter(|task| own(&task.phase)).count(),
+        "active": render::provider::own(picture, provider).count(),
         "max_jobs": provider.max_jobs,
         "completed": provider.counters.completed,
         "failed": provider.counters.failed,

@@ -39,6 +39,18 @@ pub struct Task {
     pub note: Option<String>,
 }
 
+impl Task {
+    /// Whether it stands in `delegated/`: it is at a provider, or a person has sent it to one, and not taken it back.
+    #[must_use]
+    pub fn is_delegated(&self) -> bool {
+        match &self.phase {
+            Phase::Delegated(job) => job.stop != JobStop::Recalled,
+            Phase::Held(_) | Phase::Queued => matches!(self.wish, Some(Wish::Provider(_))),
+            Phase::Rejected(_) | Phase::Working(_) | Phase::Filing(_) | Phase::Finished(_) => false,
+        }
+    }
+}
+
 /// What is known of a task's text without keeping the text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextFacts {

@@ -5,6 +5,7 @@ pub mod account;
 mod clean;
 pub mod metrics;
 pub mod project;
+pub mod provider;
 pub mod root;
 pub mod session;
 pub mod status;

@@ -11,7 +11,7 @@ use crate::{
         snapshot::Under,
         task::{Delivery, Ending, Phase, Run, Stop, Task, Work},
     },
-    render::{Picture, account, clean, session, words},
+    render::{Picture, account, clean, json_text, session, words},
 };
 
 #[must_use]
@@ -203,6 +203,22 @@ pub fn run(_: &Picture, task: &Task) -> String {
     };
     let _ = writeln!(out, "delivery: {delivery}\ntask_sha256: {}", run.text.sha256);
     clean(&out)
+}
+
+/// `delegated/<id>.json`.
+#[must_use]
+pub fn job(picture: &Picture, task: &Task) -> String {
+    let job = task.phase.job();
+    json_text(&serde_json::json!({
+        "task": picture.snapshot.display_id(&task.key),
+        "state": task.phase.word(),
+        "since": task.since,
+        "provider": job.map(|job| &job.provider),
+        "job": job.and_then(|job| job.id.as_deref()),
+        "submitted_at": job.map(|job| job.claimed),
+        "attempt": task.attempts,
+        "bytes_so_far": job.and_then(|job| job.output.as_ref()).map_or(0, |output| output.len()),
+    }))
 }
 
 #[must_use]

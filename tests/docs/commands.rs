@@ -6,7 +6,7 @@ use claude_failover::{
     cli,
     config::{self, Config},
     daemon::setup,
-    fs::tree::{ACCOUNT_ROWS, PROJECT_ROWS, ROOT_ROWS, Row, SESSION_ROWS, TASK_ROWS},
+    fs::tree::{ACCOUNT_ROWS, PROJECT_ROWS, PROVIDER_ROWS, ROOT_ROWS, Row, SESSION_ROWS, TASK_ROWS},
     http::ROUTES,
     model::{
         command::{self, Scope},
@@ -51,7 +51,8 @@ fn in_mount(path: &str) -> bool {
         ["sessions", _, file] => names(SESSION_ROWS, file),
         ["accounts", name, file] => *name != "active" && names(ACCOUNT_ROWS, file),
         ["projects", _, file, ..] => names(PROJECT_ROWS, file) || names(ROOT_ROWS, file),
-        ["inbox" | "drafts" | "done" | "failed", _] | ["done" | "failed", "archive", _] => true,
+        ["providers", _, file] => names(PROVIDER_ROWS, file),
+        ["inbox" | "drafts" | "delegated" | "done" | "failed", _] | ["done" | "failed", "archive", _] => true,
         [top] | [top, _] => names(ROOT_ROWS, top),
         _ => false,
     }

@@ -17,13 +17,15 @@ use crate::{ROOT, text};
 const FILE: &str = "doc/INTERFACE.md";
 
 fn tree() -> String {
-    let sections: [(&str, &[Row]); 6] = [
+    let sections: [(&str, &[Row]); 8] = [
         ("at the top", tree::ROOT_ROWS),
         ("`tasks/<id>/`", tree::TASK_ROWS),
         ("`projects/<project>/`, over the real directory", tree::PROJECT_ROWS),
         ("`sessions/<name>/`", tree::SESSION_ROWS),
         ("`accounts/`", tree::ACCOUNTS_ROWS),
         ("`accounts/<name>/`", tree::ACCOUNT_ROWS),
+        ("`delegated/<id>`", tree::JOB_ROWS),
+        ("`providers/<name>/`", tree::PROVIDER_ROWS),
     ];
     let mut out = String::new();
     for (place, rows) in sections {
@@ -204,7 +206,7 @@ fn state_words_are_the_mount_s() {
     let help =
         |rows: &[Row]| rows.iter().find(|row| row.name == "state").map(|row| row.help.to_owned()).expect("state");
     let interface = text(FILE).replace('\n', " ");
-    for rows in [tree::TASK_ROWS, tree::SESSION_ROWS, tree::ACCOUNT_ROWS] {
+    for rows in [tree::TASK_ROWS, tree::SESSION_ROWS, tree::ACCOUNT_ROWS, tree::PROVIDER_ROWS] {
         let words = format!("`{}`", help(rows));
         assert!(interface.contains(&words), "{FILE} doesn't have the state words {words}");
     }

@@ -128,7 +128,10 @@ fn queue_directories_are_listed_as_what_they_hold() {
     .expect("listed");
     found.sort_by(|a, b| a.0.cmp(&b.0));
     let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, [".", "..", "doing", "done", "drafts", "failed", "file", "inbox", "link", "status", "tasks"]);
+    assert_eq!(
+        names,
+        [".", "..", "delegated", "doing", "done", "drafts", "failed", "file", "inbox", "link", "status", "tasks"]
+    );
     let kind = |name: &str| found.iter().find(|(found, _)| found == name).map(|(_, kind)| *kind);
     assert_eq!((kind("link"), kind("file"), kind("tasks")), (Some(Kind::Symlink), Some(Kind::File), Some(Kind::Dir)));
     // From an offset on, the same snapshot goes on.

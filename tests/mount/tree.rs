@@ -17,7 +17,7 @@ fn is_dir(row: &Row) -> bool {
 fn every_file_of_the_table_can_be_read_and_readme_lists_it() {
     let world = World::new();
     let readme = std::fs::read_to_string(world.mnt().join("README")).expect("README");
-    let places: [(&str, &[Row]); 8] = [
+    let places: [(&str, &[Row]); 10] = [
         ("", tree::ROOT_ROWS),
         ("tasks/fix", tree::TASK_ROWS),
         ("projects/api/tasks/only", tree::TASK_ROWS),
@@ -26,6 +26,8 @@ fn every_file_of_the_table_can_be_read_and_readme_lists_it() {
         ("accounts", tree::ACCOUNTS_ROWS),
         ("accounts/compte1", tree::ACCOUNT_ROWS),
         ("accounts/compte3", tree::ACCOUNT_ROWS),
+        ("providers/gemini", tree::PROVIDER_ROWS),
+        ("providers/gpu", tree::PROVIDER_ROWS),
     ];
     for (place, rows) in places {
         let dir = world.mnt().join(place);

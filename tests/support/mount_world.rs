@@ -16,7 +16,9 @@ use claude_failover::{
     fs::{Backend, Mounted, Options, Touched},
     model::{
         command::{self, Command as Verb, Refused, RefusedKind, Scope, TaskRef, Writer},
+        provider::{JobStop, Wish},
         snapshot::{Outcome, Snapshot},
+        task::Phase,
     },
 };
 
@@ -54,6 +56,9 @@ impl FakeDaemon {
         }
         for verb in command::parse(scope, text)? {
             match &verb {
+                Verb::Wish(key, _) if !self.snapshot().tasks.contains_key(key) => {
+                    return refused(RefusedKind::NotFound, "no such task");
+                }
                 Verb::Cancel(TaskRef::Text(id)) if self.snapshot().find_tasks(id).is_empty() => {
                     return refused(RefusedKind::NotFound, "no such task");
                 }
@@ -95,6 +100,17 @@ impl Backend for FakeDaemon {
         {
             for account in Arc::make_mut(&mut next.accounts) {
                 account.active = account.name.as_str() == name.trim();
+            }
+        }
+        if let (Scope::Task(key), Ok(())) = (&scope, &result)
+            && let Some(task) = next.tasks.get_mut(key)
+        {
+            let task = Arc::make_mut(task);
+            match (text, &mut task.phase) {
+                (b"delegate", _) => task.wish = Some(Wish::Provider(None)),
+                (b"recall", Phase::Delegated(job)) => job.stop = JobStop::Recalled,
+                (b"recall", _) => task.wish = Some(Wish::Here),
+                _ => {}
             }
         }
         let outcome = Outcome {

@@ -1,0 +1,75 @@
+//! Moves that are verbs: into `delegated/` and back. The file stays where it is; what changes is who does the task.
+//! In: the two names of a rename. Out: a verb told to the supervisor, or a refusal. Moves nothing itself.
+
+use std::{
+    ffi::OsStr,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    fs::{
+        error::FsError,
+        nodes::Key,
+        ops::{Caller, Ops},
+        tree::{Object, Spot},
+    },
+    model::{
+        command::{RefusedKind, Scope},
+        ids::{TaskId, TaskKey},
+    },
+};
+
+/// How long a file that was saved just now may take to become a task.
+const SEEN_WITHIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+impl Ops {
+    /// `None` when the move has nothing to do with `delegated/`.
+    pub(super) fn rename_by_verb(
+        &self,
+        from: (u64, &OsStr),
+        to: (u64, &OsStr),
+        flags: u32,
+        caller: Caller,
+    ) -> Option<Result<(), FsError>> {
+        let delegated = |number| match self.key(number) {
+            Ok(Key::Spot(Spot { object: object @ Object::Delegated(_), row: None })) => Some(object),
+            Ok(_) | Err(_) => None,
+        };
+        let (out, back) = (delegated(to.0), delegated(from.0));
+        let (object, inbox, verb) = match (out, back) {
+            (None, None) => return None,
+            (Some(object), None) => (object, from.0, "delegate"),
+            (None, Some(object)) => (object, to.0, "recall"),
+            (Some(_), Some(_)) => return Some(Err(FsError::Special)),
+        };
+        let exchange = flags & libc::RENAME_EXCHANGE != 0;
+        Some(if exchange { Err(FsError::Invalid) } else { self.tell_move(&object, inbox, from.1, to.1, verb, caller) })
+    }
+
+    fn tell_move(
+        &self,
+        delegated: &Object,
+        inbox: u64,
+        name: &OsStr,
+        new_name: &OsStr,
+        verb: &str,
+        caller: Caller,
+    ) -> Result<(), FsError> {
+        let dir = self.real_dir(inbox)?;
+        let project = self.queues.get(dir.queue).map(|queue| queue.project.clone());
+        let project = project.filter(|_| dir.path.as_os_str() == "inbox").ok_or(FsError::Special)?;
+        let same = delegated.delegates(&self.backend.snapshot()).as_ref() == Some(&project) && name == new_name;
+        let id = new_name.to_str().and_then(TaskId::from_file_name).filter(|_| same).ok_or(FsError::Special)?;
+        let scope = Scope::Task(TaskKey::new(&project, &id));
+        let begun = Instant::now();
+        loop {
+            match self.backend.control(scope.clone(), verb.as_bytes(), &caller.writer()) {
+                Err(refused) if refused.kind == RefusedKind::NotFound && begun.elapsed() < SEEN_WITHIN => {
+                    std::thread::sleep(LOOK_AGAIN);
+                }
+                result => return result.map_err(FsError::Refused),
+            }
+        }
+    }
+}
