@@ -18,6 +18,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 
+pub use key::SECUTOOLS_KEYS;
 pub use send::Pace;
 
 use crate::{
