@@ -55,6 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             state: world.clone(),
             homes: world.clone(),
             providers: world.clone(),
+            notifier: world.clone(),
             new_id: Arc::new(move || format!("id-{}", ids.with(claude_failover::fake::Inner::number))),
         };
         let projects =

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
             err: &mut io::stderr(),
             env: &paths::process_env,
             homes: &|config, fix| AccountHomes::new(config).report(fix),
+            notify: &daemon::test_notices,
             terminal,
             err_terminal: io::stderr().is_terminal(),
         },

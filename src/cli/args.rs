@@ -98,6 +98,9 @@ pub struct CheckArgs {
     /// Create what is missing: queue directories, the state directory, the mountpoint; nothing else is changed
     #[arg(long)]
     pub fix: bool,
+    /// Send a test through every channel of `notifications`, and say what came back
+    #[arg(long)]
+    pub notify: bool,
 }
 
 /// How a command finds the mount.

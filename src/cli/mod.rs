@@ -23,8 +23,12 @@ pub use exit::{Exit, Failure};
 
 use crate::{
     config::{Config, paths::Lookup},
+    model::notice::Channel,
     ports::HomesReport,
 };
+
+/// What a channel made of a test notice; why it did not go out.
+pub type NoticeReport = (Channel, Result<(), String>);
 
 /// Where a command's words go and where it looks things up; a test has its own.
 pub struct Io<'a> {
@@ -33,6 +37,8 @@ pub struct Io<'a> {
     pub env: Lookup<'a>,
     /// Looks at the homes of all accounts and, when told so, makes what is missing. Given, because a face touches no edge.
     pub homes: &'a dyn Fn(&Config, bool) -> HomesReport,
+    /// Sends a test notice through every configured channel. Given for the same reason.
+    pub notify: &'a dyn Fn(&Config) -> Vec<NoticeReport>,
     /// `out` is a terminal: colours, widths and escapes matter.
     pub terminal: bool,
     /// `err` is one: progress may be shown.

@@ -7,9 +7,10 @@ use std::{
 };
 
 use super::{
+    api,
     decode::{Context, Setting, nearest},
     error::{LoadError, Place, Problem, Problems},
-    homes, node,
+    homes, node, notifications,
     paths::{self, Lookup},
     providers,
     schema::{AgentKind, CLAUDE_LINK, Config, SHARED_ROOT, default_agents},
@@ -193,13 +194,20 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
     }
 
     homes::meaning(config, &mut wrong);
+    api::meaning(&config.api, &mut wrong);
     providers::meaning(config, &mut wrong);
+    notifications::meaning(&config.notifications, &mut wrong);
 
     let life = &config.lifecycle;
     if life.restart_first > life.restart_max {
         wrong("lifecycle.restart_first", "`restart_first` is longer than `restart_max`".to_owned());
     }
-    for (path, value) in [("lifecycle.reconcile", life.reconcile), ("lifecycle.restart_first", life.restart_first)] {
+    let never_zero = [
+        ("lifecycle.reconcile", life.reconcile),
+        ("lifecycle.restart_first", life.restart_first),
+        ("janitor.interval", config.janitor.interval),
+    ];
+    for (path, value) in never_zero {
         if value.is_zero() {
             wrong(path, "must be more than zero".to_owned());
         }

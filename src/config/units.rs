@@ -126,6 +126,30 @@ impl Serialize for Secret {
     }
 }
 
+/// A secret that an environment variable holds (`key_env: NAME`); shown by the variable's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FromEnv {
+    pub name: String,
+    /// The words of what is wrong where there is none: only who needs it has to know.
+    pub secret: Result<Secret, String>,
+}
+
+/// A secret that a file of its own holds (`key_file: PATH`); shown by the path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FromFile {
+    pub path: PathBuf,
+    pub secret: Result<Secret, String>,
+}
+
+/// The secret of a pair `X_env`, `X_file`; `None` when neither is given.
+///
+/// # Errors
+/// In words, when the one that is given holds no secret.
+pub fn secret_of<'a>(env: Option<&'a FromEnv>, file: Option<&'a FromFile>) -> Result<Option<&'a Secret>, &'a str> {
+    let found = env.map(|env| &env.secret).or(file.map(|file| &file.secret));
+    found.map(|found| found.as_ref().map_err(String::as_str)).transpose()
+}
+
 /// Environment variables. Shown with the values of secret-looking names masked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Env(pub BTreeMap<String, Secret>);

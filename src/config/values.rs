@@ -1,7 +1,7 @@
 //! How each type of value is read from a node and shown again.
 //! In: a node. Out: the value, or a problem at its place. Knows nothing of keys.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Serialize, Serializer};
 
@@ -9,9 +9,11 @@ use super::{
     decode::{Context, Fields, Setting, Shown, scalar, text},
     node::{Node, Value},
     paths,
-    units::{Bytes, Env, Secret, Size, Socket},
+    units::{Bytes, Env, FromEnv, FromFile, Secret, Size, Socket, secret_of},
 };
 use crate::model::ids::{AccountName, AgentName, BadName, ProjectName, ProviderName, SessionName};
+
+const DAY: u64 = 86_400;
 
 impl Setting for bool {
     fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
@@ -55,7 +57,13 @@ impl Setting for Duration {
         scalar(node, "a time such as 500ms, 30s, 5m or 2h", context, |text| humantime::parse_duration(text).ok())
     }
     fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(&humantime::format_duration(*self))
+        match self.as_secs() {
+            // Months and years are no whole days, so these are shown as they were most likely written.
+            seconds if seconds >= DAY && seconds % DAY == 0 && self.subsec_nanos() == 0 => {
+                s.collect_str(&format_args!("{}d", seconds / DAY))
+            }
+            _ => s.collect_str(&humantime::format_duration(*self)),
+        }
     }
 }
 
@@ -90,6 +98,16 @@ impl Setting for PathBuf {
     }
     fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(&self.to_string_lossy())
+    }
+}
+
+impl Setting for SocketAddr {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        let expected = "an address and a port such as 127.0.0.1:7878 or [::1]:7878";
+        scalar(node, expected, context, |text| text.parse().ok().filter(|address: &Self| address.port() != 0))
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
     }
 }
 
@@ -129,25 +147,65 @@ fn secret(node: &Node, context: &mut Context<'_>) -> Option<Secret> {
     let Value::Map(rows) = &node.value else {
         return text(node, "a text, {from_env: NAME} or {from_file: PATH}", context).map(Secret::new);
     };
-    let fields = Fields::open(node, &["from_env", "from_file"], &[], context)?;
+    let fields = Fields::open(node, &["from_env", "from_file"], context)?;
     if rows.len() != 1 {
         context.problem(node.place, "expected exactly one of from_env and from_file");
         return None;
     }
-    if let Some(name) = fields.take::<Option<String>>("from_env", || None, context) {
-        let found = (context.env)(&name).and_then(|value| value.into_string().ok());
-        if found.is_none() {
-            context.problem(node.place, format!("the environment variable {name} isn't set here"));
-        }
-        return found.map(Secret::kept_elsewhere);
-    }
-    let file = fields.take::<Option<PathBuf>>("from_file", || None, context)?;
-    match std::fs::read_to_string(&file) {
-        Ok(text) => Some(Secret::kept_elsewhere(text.strip_suffix('\n').unwrap_or(&text))),
+    let env = fields.take::<Option<FromEnv>>("from_env", || None, context);
+    let file = fields.take::<Option<FromFile>>("from_file", || None, context);
+    match secret_of(env.as_ref(), file.as_ref()) {
+        Ok(secret) => secret.cloned(),
         Err(why) => {
-            context.problem(node.place, format!("can't read {}: {why}", file.display()));
+            context.problem(node.place, why);
             None
         }
+    }
+}
+
+impl Setting for FromEnv {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        let name = text(node, "the name of an environment variable", context)?.to_owned();
+        let found = (context.env)(&name).and_then(|value| value.into_string().ok());
+        let secret = match found {
+            Some(text) => Ok(Secret::kept_elsewhere(text)),
+            None => Err(format!("the environment variable {name} isn't set here")),
+        };
+        Some(Self { name, secret })
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.name)
+    }
+}
+
+impl Setting for FromFile {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        let path = PathBuf::decode(node, context)?;
+        let secret = match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Secret::kept_elsewhere(text.strip_suffix('\n').unwrap_or(&text))),
+            Err(why) => Err(format!("can't read {}: {why}", path.display())),
+        };
+        Some(Self { path, secret })
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.path.show(s)
+    }
+}
+
+/// Complains when both of `X_env` and `X_file` are given, or neither and one is needed. `at` is the mapping's path.
+pub(super) fn one_secret(
+    at: &str,
+    name: &str,
+    pair: (Option<&FromEnv>, Option<&FromFile>),
+    needed: bool,
+    wrong: &mut impl FnMut(&str, String),
+) {
+    match pair {
+        (Some(_), Some(_)) => wrong(&format!("{at}.{name}_file"), format!("`{name}_env` is given too; keep one")),
+        (None, None) if needed => {
+            wrong(at, format!("`{name}_env` (an environment variable) or `{name}_file` (a path) is missing here"));
+        }
+        (Some(_), None) | (None, Some(_)) | (None, None) => {}
     }
 }
 

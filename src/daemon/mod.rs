@@ -6,3 +6,6 @@ pub mod main;
 pub mod run;
 pub mod services;
 pub mod setup;
+mod test_notices;
+
+pub use test_notices::test_notices;

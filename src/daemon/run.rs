@@ -24,6 +24,7 @@ use crate::{
     agents::AgentBook,
     config::{Config, load::load as load_config, paths},
     fs::{self, Mounted},
+    http,
     live::{self, LoadError, World},
     model::{
         command::{Action, Refused, RefusedKind},
@@ -32,8 +33,8 @@ use crate::{
     },
     ports::{Clock, StateStore},
     sys::{
-        clock::SystemClock, disk::DiskQueue, homes::AccountHomes, lock::Lock, providers::HttpProviders,
-        state::StateDir, tmux::Tmux,
+        clock::SystemClock, disk::DiskQueue, homes::AccountHomes, lock::Lock, notify::Receivers,
+        providers::HttpProviders, state::StateDir, tmux::Tmux,
     },
 };
 
@@ -101,6 +102,7 @@ pub struct Daemon {
     config: watch::Sender<Arc<Config>>,
     place: Place,
     mounted: Option<Mounted>,
+    http: Option<http::Server>,
     /// The queue directories that the mount holds open, each with its device and inode.
     shown: Vec<(PathBuf, Option<(u64, u64)>)>,
     homes: AccountHomes,
@@ -134,6 +136,7 @@ impl Daemon {
         let queue = DiskQueue::new(config.projects.iter().map(|row| (row.name.clone(), row.path.clone())))
             .map_err(|error| fatal(format!("inotify can't be used: {error}")))?;
         let queue = Arc::new(queue);
+        let (config, receiver) = watch::channel(Arc::new(config));
         let ports = Ports {
             clock,
             terminal: tmux.clone(),
@@ -141,18 +144,29 @@ impl Daemon {
             queue: queue.clone(),
             state: Arc::new(state.clone()),
             homes: Arc::new(homes.clone()),
-            providers: Arc::new(HttpProviders::new(&config).map_err(fatal)?),
+            providers: Arc::new(HttpProviders::new(&config.borrow()).map_err(fatal)?),
+            notifier: Arc::new(Receivers::new(receiver.clone())),
             new_id: Arc::new(|| uuid::Uuid::new_v4().to_string()),
         };
-        let (config, receiver) = watch::channel(Arc::new(config));
         let services = Services::start(&ports, &receiver, world).await;
-        let mut daemon =
-            Self { services, config, place: place.clone(), mounted: None, shown: Vec::new(), homes, tmux, _lock: lock };
+        let mut daemon = Self {
+            services,
+            config,
+            place: place.clone(),
+            mounted: None,
+            http: None,
+            shown: Vec::new(),
+            homes,
+            tmux,
+            _lock: lock,
+        };
         daemon.note("started".to_owned()).await;
         if let Some(complaint) = complaint {
             daemon.problem("earlier state", complaint).await;
         }
-        if let Err(error) = daemon.mount(&state, receiver) {
+        let backend =
+            DaemonBackend { live: daemon.services.live.clone(), runtime: Handle::current(), config: receiver };
+        if let Err(error) = daemon.mount(&state, backend.clone()) {
             daemon.stop().await?;
             return Err(error);
         }
@@ -160,15 +174,26 @@ impl Daemon {
             let teller = mounted.teller();
             queue.on_change(move |change| teller.tell(change));
         }
+        if let Err(error) = daemon.serve(backend) {
+            daemon.problem("http", format!("the HTTP interface can't be served: {error}; a restart tries again")).await;
+        }
         Ok(daemon)
     }
 
-    fn mount(&mut self, state: &StateDir, config: watch::Receiver<Arc<Config>>) -> Result<(), Fatal> {
-        let settings = config.borrow().mount.clone();
+    fn serve(&mut self, backend: DaemonBackend) -> std::io::Result<()> {
+        let api = self.config.borrow().api.clone();
+        if let Some(listen) = api.listen {
+            let options = http::Options { listen, token: api.token().cloned() };
+            self.http = Some(http::Server::start(options, Arc::new(backend))?);
+        }
+        Ok(())
+    }
+
+    fn mount(&mut self, state: &StateDir, backend: DaemonBackend) -> Result<(), Fatal> {
+        let settings = self.config.borrow().mount.clone();
         if !settings.enabled {
             return Ok(());
         }
-        let backend = DaemonBackend { live: self.services.live.clone(), runtime: Handle::current(), config };
         let options = fs::Options {
             mountpoint: self.place.mountpoint.clone(),
             durable: settings.durable,
@@ -299,6 +324,7 @@ impl Daemon {
     /// # Errors
     /// When the mount can't be detached.
     pub async fn stop(mut self) -> Result<(), Fatal> {
+        drop(self.http.take());
         let unmounted = match self.mounted.take() {
             // Requests under way may still ask the owner, so it stops after the mount.
             Some(mounted) => {

@@ -10,13 +10,15 @@ use crate::{
     config::Config,
     delegate::{self, Delegate},
     dispatcher::Dispatcher,
+    janitor::Janitor,
     live::{Live, World},
     model::{
         ids::SessionName,
         session::{Role, Session},
         task::{Ending, Filing, Phase, Status, Task, Work},
     },
-    ports::{Agents, Clock, Homes, Providers, QueueStore, StateStore, Terminal},
+    notify::Notices,
+    ports::{Agents, Clock, Homes, Notifier, Providers, QueueStore, StateStore, Terminal},
     queue::Queue,
     quota::Quota,
     session::{Sessions, Tools},
@@ -34,6 +36,7 @@ pub struct Ports {
     pub state: Arc<dyn StateStore>,
     pub homes: Arc<dyn Homes>,
     pub providers: Arc<dyn Providers>,
+    pub notifier: Arc<dyn Notifier>,
     /// Makes ids that never come twice.
     pub new_id: Arc<dyn Fn() -> String + Send + Sync>,
 }
@@ -109,6 +112,22 @@ impl Services {
         tasks.spawn(delegate.run());
         let switcher = Switcher { live: live.clone(), homes: ports.homes.clone(), clock: ports.clock.clone() };
         tasks.spawn(switcher.run());
+        let notices = Notices {
+            live: live.clone(),
+            notifier: ports.notifier.clone(),
+            clock: ports.clock.clone(),
+            config: config.clone(),
+        };
+        tasks.spawn(notices.run());
+        let janitor = Janitor::new(
+            live.clone(),
+            ports.queue.clone(),
+            ports.state.clone(),
+            ports.agents.clone(),
+            ports.clock.clone(),
+            config.clone(),
+        );
+        tasks.spawn(janitor.run());
         Self { live, tasks: tokio::sync::Mutex::new(tasks) }
     }
 

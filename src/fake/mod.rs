@@ -5,6 +5,7 @@
 mod agents;
 mod disk;
 mod homes;
+mod notices;
 mod program;
 mod providers;
 mod rng;
@@ -29,6 +30,7 @@ use tokio::{
 pub use self::{
     disk::File,
     homes::{FakeAccount, Strike},
+    notices::Delivery,
     program::{Program, State},
     providers::{FakeJob, FakeProvider},
     rng::Rng,
@@ -79,6 +81,8 @@ pub struct Faults {
     pub terminal: u64,
     /// A start is refused.
     pub open: u64,
+    /// A notice is refused, hangs, or is taken and the answer lost.
+    pub notices: u64,
 }
 
 /// What happened, counted over a run: a simulation in which nothing was at risk proves nothing.
@@ -107,6 +111,13 @@ pub struct Tally {
     pub moved: u64,
     pub moved_at_work: u64,
     pub dedicated_moved: u64,
+    pub notices: u64,
+    /// Limits that a person was told of.
+    pub limits_told: u64,
+    pub ends_told: u64,
+    /// Results that went into archives, and those of them that stood there already: a crash came between.
+    pub archived: u64,
+    pub archived_again: u64,
 }
 
 /// The world. Cheap to share: `Arc<FakeWorld>` is every port.
@@ -125,6 +136,8 @@ pub struct Inner {
     /// Nanoseconds since the world began, as of the last call.
     pub now: u64,
     pub disk: BTreeMap<(ProjectName, QueueDir, String), File>,
+    /// What stands in archives: project, directory, month, and the file's name in it.
+    pub archives: BTreeMap<(ProjectName, QueueDir, String, String), Vec<u8>>,
     pub state: Option<Vec<u8>>,
     pub set_aside: u32,
     pub events: String,
@@ -182,6 +195,12 @@ pub struct Inner {
     left: BTreeMap<SessionName, Option<String>>,
     /// How far the wall's clock is ahead of the one that only counts.
     jumped: u64,
+    /// Notices that people got.
+    pub delivered: Vec<Delivery>,
+    /// Daemons that are gone.
+    crashes: u64,
+    /// A notice was refused, or an answer lost.
+    notices_failed: bool,
     /// What the daemon did, for a person who reads a failing run.
     pub trace: Vec<String>,
     launches: BTreeMap<String, LaunchRequest>,
@@ -216,6 +235,7 @@ impl FakeWorld {
             rng: Rng::new(seed),
             now: 0,
             disk: BTreeMap::new(),
+            archives: BTreeMap::new(),
             state: None,
             set_aside: 0,
             events: String::new(),
@@ -251,6 +271,9 @@ impl FakeWorld {
             ensured: None,
             left: BTreeMap::new(),
             jumped: 0,
+            delivered: Vec::new(),
+            crashes: 0,
+            notices_failed: false,
             trace: Vec::new(),
             launches: BTreeMap::new(),
             hinted: VecDeque::new(),
@@ -294,6 +317,7 @@ impl FakeWorld {
     /// The daemon is gone: what it still calls has no effect.
     pub fn detach(&self) {
         let mut inner = self.lock();
+        inner.crashes += u64::from(!inner.crashed);
         inner.crashed = true;
         inner.started = None;
     }

@@ -11,6 +11,7 @@ use crate::model::{
     account::{Account, Standing},
     ids::{AccountName, ProviderName, SessionName, TaskKey},
     limit::Usage,
+    notice::Told,
     provider::{Delegation, Job, ProviderStanding},
     session::{Assignment, Resume, Role, Session, SessionPhase},
     snapshot::{Project, Snapshot},
@@ -50,6 +51,8 @@ struct State {
     filings: Vec<SavedFiling>,
     #[serde(default)]
     overrides: Vec<(TaskKey, Override)>,
+    #[serde(default)]
+    notices: Vec<Told>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -208,6 +211,7 @@ pub(super) fn render(world: &World) -> Vec<u8> {
         providers: providers.collect(),
         filings: filings.collect(),
         overrides: world.overrides.iter().map(|(key, said)| (key.clone(), said.clone())).collect(),
+        notices: world.snapshot.notices.values().map(|told| (**told).clone()).collect(),
     };
     // These types always serialise: every map key is a string.
     serde_json::to_vec_pretty(&state).unwrap_or_default()
@@ -281,6 +285,8 @@ pub fn load(
     world.event_seq = state.event_seq;
     world.request_seq = state.request_seq;
     world.overrides = state.overrides.into_iter().collect();
+    world.snapshot.notices =
+        state.notices.into_iter().map(|told| (told.notice.incident.clone(), Arc::new(told))).collect();
     if let Some(partial) = &state.swaps.partial {
         world.snapshot.health.insert(swap::HEALTH.to_owned(), SwapRefusal::from(partial).to_string());
     }

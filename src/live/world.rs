@@ -9,6 +9,7 @@ use crate::model::{
     command::{Refused, Scope, Writer},
     event::{Event, Kind, LogLine},
     ids::{AccountName, ProviderName, SessionName, TaskKey},
+    notice::{NoticeEvent, Told},
     provider::Wish,
     session::{self, Activity, Role, Session, SessionEvent, SessionPhase, SessionRefusal, Verdict},
     snapshot::{Outcome, RECENT_EVENTS, RECENT_FINISHED, RECENT_OUTCOMES, Snapshot},
@@ -150,6 +151,10 @@ impl World {
                 self.health(topic, problem.as_deref(), now);
                 Ok(())
             }
+            Event::Notice(event) => {
+                self.notice(event);
+                Ok(())
+            }
             Event::RequestDone { id, result } => {
                 if let Some(action) = self.snapshot.requests.remove(id)
                     && let Err(refused) = result
@@ -163,6 +168,24 @@ impl World {
                 Ok(())
             }
         }
+    }
+
+    fn notice(&mut self, event: &NoticeEvent) {
+        let notices = &mut self.snapshot.notices;
+        match event {
+            NoticeEvent::Told(told) => {
+                notices.insert(told.notice.incident.clone(), Arc::new(told.clone()));
+            }
+            NoticeEvent::Sent { incident, at, channel } => {
+                let Some(told) = notices.get(incident).filter(|told| told.notice.at == *at).cloned() else {
+                    return;
+                };
+                let to = told.to.iter().copied().filter(|other| other != channel).collect();
+                notices.insert(incident.clone(), Arc::new(Told { to, ..(*told).clone() }));
+            }
+            NoticeEvent::Forgotten { incident } => drop(notices.remove(incident)),
+        }
+        self.unsaved = true;
     }
 
     pub(super) fn health(&mut self, topic: &str, problem: Option<&str>, now: Timestamp) {

@@ -7,6 +7,7 @@ use crate::model::{
     account::AccountEvent,
     command::{Refused, Writer},
     ids::{AccountName, ProjectName, ProviderName, SessionName, TaskKey},
+    notice::NoticeEvent,
     provider::ProviderEvent,
     session::SessionEvent,
     swap::SwapEvent,
@@ -37,6 +38,8 @@ pub enum Event {
         topic: String,
         problem: Option<String>,
     },
+    /// People are to be told of something, or were.
+    Notice(NoticeEvent),
     /// A request was carried out or refused.
     RequestDone {
         id: u64,

@@ -8,6 +8,7 @@ pub mod evidence;
 pub mod ids;
 pub mod limit;
 pub mod marker;
+pub mod notice;
 pub mod provider;
 pub mod reset;
 pub mod result;

@@ -11,6 +11,7 @@ use crate::model::{
     command::{Action, RefusedKind, Writer},
     event::{Counts, LogLine},
     ids::{AccountName, AgentName, ProjectName, SessionName, TaskId, TaskKey},
+    notice::Told,
     provider::Delegation,
     session::Session,
     swap::Swaps,
@@ -48,6 +49,8 @@ pub struct Snapshot {
     pub requests: imbl::OrdMap<u64, Arc<Action>>,
     /// What is wrong, by topic; empty is healthy.
     pub health: imbl::OrdMap<String, String>,
+    /// What people were told of, by incident, while it lasts or isn't delivered.
+    pub notices: imbl::OrdMap<String, Arc<Told>>,
     pub outcomes: Arc<VecDeque<Outcome>>,
     pub recent: imbl::Vector<Arc<LogLine>>,
     /// Results so far, since the daemon started: done, failed, cancelled.
@@ -127,6 +130,7 @@ impl Snapshot {
             sessions: imbl::OrdMap::new(),
             requests: imbl::OrdMap::new(),
             health: imbl::OrdMap::new(),
+            notices: imbl::OrdMap::new(),
             outcomes: Arc::default(),
             recent: imbl::Vector::new(),
             finished: [0; 3],

@@ -1,11 +1,13 @@
 //! The real world behind the ports: one outside thing a module.
 
+pub mod archive;
 pub mod clock;
 pub mod dirs;
 pub mod disk;
 pub mod homes;
 pub mod http;
 pub mod lock;
+pub mod notify;
 pub mod process;
 pub mod providers;
 pub mod shared;

@@ -3,7 +3,7 @@
 mod faults;
 mod journey;
 mod kills;
-mod stage;
+pub mod stage;
 
 use std::process::{Command, Stdio};
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use claude_failover::{
-    config::{Account, Agent, AgentKind, Config, Dedicated, Env, Project},
+    config::{Account, Agent, AgentKind, Config, Dedicated, Env, Project, Telegram, Webhook},
     daemon::{
         services::{Ports, Services},
         setup,
@@ -88,6 +88,8 @@ pub fn config(accounts: usize, mute: bool) -> Config {
     config.watcher.server_retries = 2;
     config.quota.reactivate_cooldown = seconds(20);
     config.quota.min_dwell = seconds(5);
+    config.notifications.telegram = Some(Telegram::new("1".to_owned()));
+    config.notifications.webhook = Some(Webhook::default());
     config
 }
 
@@ -101,6 +103,7 @@ pub fn ports(world: &Arc<FakeWorld>) -> Ports {
         state: world.clone(),
         homes: world.clone(),
         providers: world.clone(),
+        notifier: world.clone(),
         new_id: Arc::new(move || format!("n{}", ids.with(Inner::number))),
     }
 }
@@ -159,6 +162,10 @@ pub fn simulate(seed: u64) -> Outcome {
     let accounts = [0, 1, 2, 2, 2, 2, 3, 3, 3, 3][usize::try_from(rng.below(10)).unwrap_or(0)];
     let mut config = config(accounts, rng.chance(300));
     config.quota.proactive_percent = rng.chance(300).then_some(80);
+    let mut other = Rng::new(seed ^ 0xa9e);
+    let keep = |rng: &mut Rng| rng.chance(800).then(|| Duration::from_secs(rng.within(1, 30)));
+    (config.janitor.keep_done, config.janitor.keep_failed) = (keep(&mut other), keep(&mut other));
+    config.janitor.interval = Duration::from_secs(other.within(3, 20));
     let config = Arc::new(config);
     world.with(|inner| {
         furnish(inner, &config);
@@ -181,6 +188,7 @@ pub fn simulate(seed: u64) -> Outcome {
                 disk_applied: rng.below(500),
                 terminal: rng.below(40),
                 open: rng.below(200),
+                notices: rng.below(600),
             };
         }
     });

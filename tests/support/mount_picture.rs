@@ -326,6 +326,7 @@ pub fn picture(dir: &Path) -> Snapshot {
         sessions: sessions.into_iter().map(|session| (session.name.clone(), Arc::new(session))).collect(),
         requests: imbl::OrdMap::new(),
         health: [("tmux".to_owned(), hostile())].into_iter().collect(),
+        notices: imbl::OrdMap::new(),
         outcomes: Arc::new(VecDeque::from([outcome])),
         recent: [Arc::new(line)].into_iter().collect(),
         finished: [1, 1, 0],

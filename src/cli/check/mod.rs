@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     config::{self, Config, Loaded, paths, paths::Lookup},
+    model::notice::Channel,
     ports::{HomeFault, HomesReport},
 };
 
@@ -50,6 +51,7 @@ pub fn run(args: &CheckArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
         dirs::projects(&scene, &mut report);
         accounts(&(io.homes)(config, args.fix), config, &mut report);
         tools::agents(&scene, loaded, &mut report);
+        notices(config, args.notify, io, &mut report);
     }
     dirs::state(&paths::state_dir(io.env), &scene, &mut report);
     tools::tmux(&scene, &mut report);
@@ -73,6 +75,30 @@ fn accounts(found: &HomesReport, config: &Config, report: &mut Report) {
     }
     for HomeFault { key, message, remedy, missing: _ } in &found.faults {
         report.problem(key, message, remedy);
+    }
+}
+
+/// Which channels can't send anything; with `test`, what came back of a test notice through each.
+fn notices(config: &Config, test: bool, io: &Io<'_>, report: &mut Report) {
+    let settings = &config.notifications;
+    let key = |channel: Channel| format!("notifications.{}", channel.name());
+    for channel in settings.channels() {
+        if let Some(why) = settings.fault(channel) {
+            report.problem(key(channel), why, "set it where the daemon is started, and here for `check`");
+        }
+    }
+    if !test {
+        return;
+    }
+    if settings.channels().is_empty() {
+        let remedy = "add telegram, resend or webhook to `notifications`; config.example.yaml shows how";
+        report.problem("notifications", "there is no channel for notices, so no test was sent", remedy);
+    }
+    for (channel, sent) in (io.notify)(config).into_iter().filter(|(channel, _)| settings.fault(*channel).is_none()) {
+        match sent {
+            Ok(()) => report.ok(format!("{}: took a test notice", channel.name())),
+            Err(why) => report.problem(key(channel), why, "doc/TROUBLESHOOTING.md: No notice came"),
+        }
     }
 }
 

@@ -1,0 +1,108 @@
+//! One channel's task: delivers its notices one after the other, again and again where that may help.
+//! In: notices. Out: deliveries by the port, what was delivered or given up, and a line in `health` while it doesn't work.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::SignedDuration;
+use tokio::sync::{mpsc, watch};
+
+use super::decide::TOPIC;
+use crate::{
+    config::Config,
+    live::{Live, Refusal},
+    model::{
+        event::Event,
+        notice::{Channel, Notice, NoticeEvent},
+    },
+    ports::{Clock, NoticeError, Notifier},
+};
+
+/// First pause before a notice is tried again; it doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// A notice that could not be delivered for so long is of no use any more.
+const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(1);
+/// Tries after which a channel is called out of order: one alone may be chance.
+const TOLD_AFTER: u32 = 2;
+/// Pause after a delivery that could not be saved.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+pub(super) struct Line {
+    pub channel: Channel,
+    pub live: Live,
+    pub notifier: Arc<dyn Notifier>,
+    pub clock: Arc<dyn Clock>,
+    pub config: watch::Receiver<Arc<Config>>,
+}
+
+/// The channel's topic in `health`.
+pub(super) fn topic(channel: Channel) -> String {
+    format!("{TOPIC} {}", channel.name())
+}
+
+impl Line {
+    pub(super) async fn run(mut self, mut waiting: mpsc::Receiver<Arc<Notice>>) {
+        while let Some(notice) = waiting.recv().await {
+            self.deliver(&notice).await;
+            if !self.settle(&notice).await {
+                return;
+            }
+        }
+    }
+
+    /// Until it is delivered or given up.
+    async fn deliver(&mut self, notice: &Notice) {
+        let begun = self.clock.now();
+        let (mut pause, mut tries) = (FIRST_PAUSE, 0);
+        loop {
+            tries += 1;
+            let after = match self.notifier.send(self.channel, notice).await {
+                Ok(()) => {
+                    tracing::info!(channel = self.channel.name(), incident = notice.incident, "notice sent");
+                    return self.health(None).await;
+                }
+                Err(NoticeError::Permanent(why)) => {
+                    return self.health(Some(format!("{why}; `claude-failover check --notify` sends a test"))).await;
+                }
+                Err(NoticeError::Temporary { why, after }) => {
+                    if tries >= TOLD_AFTER {
+                        self.health(Some(format!("{why}; tried again"))).await;
+                    }
+                    after.unwrap_or_default()
+                }
+            };
+            if self.clock.now().duration_since(begun) >= GIVE_UP_AFTER {
+                tracing::warn!(channel = self.channel.name(), incident = notice.incident, "notice given up");
+                return;
+            }
+            self.rest(pause.max(after).min(LONGEST_PAUSE)).await;
+            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Sleeps; another configuration may have put right what is wrong.
+    async fn rest(&mut self, pause: Duration) {
+        tokio::select! {
+            biased;
+            Ok(()) = self.config.changed() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+
+    async fn health(&self, problem: Option<String>) {
+        self.live.report(vec![Event::Health { topic: topic(self.channel), problem }]).await;
+    }
+
+    /// Has it saved that this channel has the notice; `false` when the owner has stopped.
+    async fn settle(&self, notice: &Notice) -> bool {
+        let sent = NoticeEvent::Sent { incident: notice.incident.clone(), at: notice.at, channel: self.channel };
+        let sent = Event::Notice(sent);
+        loop {
+            match self.live.propose(vec![sent.clone()]).await {
+                Ok(()) => return true,
+                Err(Refusal::Stopped) => return false,
+                Err(_) => tokio::time::sleep(AGAIN_AFTER).await,
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The notices service: tells people what they have to know where they are not looking.
+//! In: the snapshot and the settings. Out: what is told, proposed to the owner, who saves it; then each notice to each channel.
+//! Every channel has a task and a bounded queue of its own, so one that hangs delays nobody. Decides nothing about the work.
+
+mod channel;
+pub mod decide;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use self::{
+    channel::{Line, topic},
+    decide::{Pace, decide},
+};
+use crate::{
+    config::Config,
+    live::Live,
+    model::{
+        event::Event,
+        notice::{Channel, Notice},
+        snapshot::Snapshot,
+    },
+    ports::{Clock, Notifier},
+};
+
+/// What lasts shorter than the pause between two looks is worth no notice.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Time alone makes an agent silent.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Notices that a channel has before it; the others wait in the saved state.
+const QUEUE: usize = 16;
+
+pub struct Notices {
+    pub live: Live,
+    pub notifier: Arc<dyn Notifier>,
+    pub clock: Arc<dyn Clock>,
+    pub config: watch::Receiver<Arc<Config>>,
+}
+
+/// One notice on its way to one channel. An incident may come again while its last notice is still under way.
+type Flight = (String, Timestamp, Channel);
+
+impl Notices {
+    /// Works until the owner stops.
+    pub async fn run(self) {
+        let mut snapshots = self.live.watch();
+        let mut config = self.config.clone();
+        let mut pace = Pace::default();
+        let mut flying: BTreeSet<Flight> = BTreeSet::new();
+        let mut lines = JoinSet::new();
+        let queues = Channel::ALL.map(|channel| {
+            let (queue, waiting) = mpsc::channel(QUEUE);
+            let line = Line {
+                channel,
+                live: self.live.clone(),
+                notifier: self.notifier.clone(),
+                clock: self.clock.clone(),
+                config: self.config.clone(),
+            };
+            lines.spawn(line.run(waiting));
+            (channel, queue)
+        });
+        self.tell_faults().await;
+        loop {
+            let snapshot = snapshots.borrow_and_update().clone();
+            let decision = {
+                let config = config.borrow();
+                let silent_after = config.watcher.silent_after;
+                decide(&snapshot, &config.notifications, silent_after, &pace, self.clock.now())
+            };
+            if !decision.events.is_empty() {
+                match self.live.propose(decision.events).await {
+                    Ok(()) => pace = decision.pace,
+                    Err(refusal) => tracing::info!(%refusal, "no notice is sent that could not be saved; tried again"),
+                }
+            }
+            // What was told goes out before the next look: an incident's end isn't lost because it comes again.
+            send(&self.live.snapshot(), &queues, &mut flying);
+            tokio::time::sleep(PAUSE).await;
+            tokio::select! {
+                biased;
+                Ok(()) = config.changed() => self.tell_faults().await,
+                changed = snapshots.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// Says in `health` which channels can't send anything as they are configured.
+    async fn tell_faults(&self) {
+        let settings = self.config.borrow().notifications.clone();
+        let health = |channel| Event::Health { topic: topic(channel), problem: settings.fault(channel) };
+        self.live.report(Channel::ALL.map(health).to_vec()).await;
+    }
+}
+
+/// Gives every channel what it has not got yet. A full queue takes the rest at a later look.
+fn send(snapshot: &Snapshot, queues: &[(Channel, mpsc::Sender<Arc<Notice>>)], flying: &mut BTreeSet<Flight>) {
+    let pending = snapshot.notices.iter().flat_map(|(incident, told)| {
+        told.to.iter().map(move |channel| ((incident.clone(), told.notice.at, *channel), &told.notice))
+    });
+    let pending: Vec<(Flight, &Notice)> = pending.collect();
+    flying.retain(|flight| pending.iter().any(|(other, _)| other == flight));
+    let mut oldest = pending;
+    oldest.sort_by_key(|(_, notice)| notice.at);
+    for (flight, notice) in oldest {
+        let Some((_, queue)) = queues.iter().find(|(channel, _)| *channel == flight.2) else { continue };
+        if !flying.contains(&flight) && queue.try_send(Arc::new(notice.clone())).is_ok() {
+            flying.insert(flight);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! E-mail by Resend, <https://resend.com/docs/api-reference/emails/send-email>.
+
+use reqwest::Url;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::{client, permanent, post};
+use crate::{config::Resend, model::notice::Notice, ports::NoticeError};
+
+/// In the answer (409) while an earlier request with the same key is under way
+/// (<https://resend.com/docs/dashboard/emails/idempotency-keys>).
+pub const CONCURRENT: &str = "concurrent_idempotent_requests";
+
+pub async fn send(row: &Resend, notice: &Notice) -> Result<(), NoticeError> {
+    let key = row.key().map_err(permanent)?;
+    let mut url = Url::parse(&row.url).map_err(|why| permanent(format!("`url` is no address: {why}")))?;
+    url.path_segments_mut()
+        .map_err(|()| permanent("`url` is no address that can be called"))?
+        .pop_if_empty()
+        .push("emails");
+    let body = json!({
+        "from": row.from,
+        "to": row.to,
+        "subject": notice.title.replace('\n', " "),
+        "text": format!("{}\n\n{} ({})", notice.text, notice.kind.name(), notice.at),
+    });
+    // One e-mail, however often it is tried.
+    let once = Sha256::digest(format!("{}\n{}\n{}", notice.incident, notice.over, notice.at));
+    let once: String = once.iter().map(|byte| format!("{byte:02x}")).collect();
+    let request = client()?.post(url).bearer_auth(key.expose().trim()).header("Idempotency-Key", once).json(&body);
+    // Its answers tell how long to wait in a header.
+    post(request, &[key], |_| None).await
+}
