@@ -2,6 +2,8 @@
 
 #[path = "../support/job_server.rs"]
 mod job_server;
+#[path = "../support/litellm.rs"]
+mod litellm_proxy;
 #[path = "../support/server.rs"]
 mod server;
 #[path = "../support/daemon.rs"]
@@ -12,3 +14,4 @@ mod contract;
 mod daemon;
 mod failures;
 mod kinds;
+mod litellm;
