@@ -144,8 +144,8 @@ impl Daemon {
             queue: queue.clone(),
             state: Arc::new(state.clone()),
             homes: Arc::new(homes.clone()),
-            providers: Arc::new(HttpProviders::new(&config.borrow()).map_err(fatal)?),
             notifier: Arc::new(Receivers::new(receiver.clone())),
+            providers: Arc::new(HttpProviders::new(&config.borrow()).map_err(fatal)?),
             new_id: Arc::new(|| uuid::Uuid::new_v4().to_string()),
         };
         let services = Services::start(&ports, &receiver, world).await;
