@@ -107,6 +107,10 @@ impl Providers for HttpProviders {
         }
     }
 
+    async fn news(&self, provider: &ProviderName, job: &str) {
+        self.calls.ended(provider, job).await;
+    }
+
     async fn cancel(&self, provider: &ProviderName, job: &str) -> Result<(), ProviderError> {
         let row = self.row(provider)?;
         match talk(row.provider.kind) {
