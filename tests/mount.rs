@@ -1,5 +1,7 @@
 //! The mount as its users meet it: real FUSE, real programs, a fake daemon behind.
 
+#[path = "support/hung_disk.rs"]
+mod hung_disk;
 #[path = "support/mount_picture.rs"]
 mod picture;
 #[path = "support/mount_world.rs"]

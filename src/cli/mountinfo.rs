@@ -11,6 +11,8 @@ use crate::config::paths::NAME;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mounted {
+    /// `major:minor`
+    pub device: String,
     pub point: PathBuf,
     pub fstype: String,
     pub source: String,
@@ -49,6 +51,7 @@ fn line(line: &[u8]) -> Option<Mounted> {
     let hyphen = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
     let text = |n: usize| fields.get(n).map(|field| OsString::from_vec(unescape(field)).to_string_lossy().into_owned());
     Some(Mounted {
+        device: text(2)?,
         point: PathBuf::from(OsString::from_vec(unescape(point))),
         fstype: text(hyphen + 1)?,
         source: text(hyphen + 2)?,

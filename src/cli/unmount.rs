@@ -1,4 +1,4 @@
-//! `unmount`: detaches our mount, dead or alive. Nothing mounted is success; another's mount is refused.
+//! `unmount`: detaches our mount and its copies, dead or alive. Nothing mounted is success; another's mount is refused.
 
 use std::{path::Path, process::Command};
 
@@ -42,6 +42,11 @@ pub fn run(args: &UnmountArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
         }
         detach(&point)?;
         detached += 1;
+        // Over queues, for example.
+        let copies = all.iter().rev().filter(|copy| copy.is_ours() && copy.device == mounted.device);
+        for copy in copies.filter(|copy| copy.point != point) {
+            detach(&copy.point)?;
+        }
     }
     match detached {
         0 => writeln!(io.out, "{}: nothing is mounted", point.display())?,

@@ -11,6 +11,7 @@ mod node;
 mod notifications;
 pub mod paths;
 mod providers;
+pub mod queue;
 mod rows;
 mod schema;
 mod units;

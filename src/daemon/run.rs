@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -29,7 +28,7 @@ use crate::{
     model::{
         command::{Action, Refused, RefusedKind},
         event::{Event, Kind},
-        ids::AccountName,
+        ids::{AccountName, ProjectName},
     },
     ports::{Clock, StateStore},
     sys::{
@@ -96,6 +95,14 @@ pub async fn run(config: Config, place: &Place, ready: impl FnOnce(&Daemon)) -> 
     ended
 }
 
+/// A queue directory that the mount holds open.
+struct Shown {
+    project: ProjectName,
+    path: PathBuf,
+    /// Its device and inode.
+    identity: Option<(u64, u64)>,
+}
+
 /// Everything that runs.
 pub struct Daemon {
     pub services: Services,
@@ -103,8 +110,8 @@ pub struct Daemon {
     place: Place,
     mounted: Option<Mounted>,
     http: Option<http::Server>,
-    /// The queue directories that the mount holds open, each with its device and inode.
-    shown: Vec<(PathBuf, Option<(u64, u64)>)>,
+    queue: Arc<DiskQueue>,
+    shown: Vec<Shown>,
     homes: AccountHomes,
     tmux: Arc<Tmux>,
     _lock: Lock,
@@ -133,8 +140,10 @@ impl Daemon {
             Tmux::connect(setup::tmux(&config)).await.map_err(|error| fatal(format!("{error}; is tmux installed?")))?;
         let base_env: BTreeMap<String, String> = std::env::vars().collect();
         let book = setup::agents(&config, &place.state_dir, &place.exe, &place.mountpoint, base_env).map_err(fatal)?;
-        let queue = DiskQueue::new(config.projects.iter().map(|row| (row.name.clone(), row.path.clone())))
-            .map_err(|error| fatal(format!("inotify can't be used: {error}")))?;
+        let mountpoint = setup::uncover_queues(&config, &place.mountpoint)?;
+        let queue =
+            DiskQueue::new(config.projects.iter().map(|row| (row.name.clone(), row.path.clone())), Some(&mountpoint))
+                .map_err(|error| fatal(format!("inotify can't be used: {error}")))?;
         let queue = Arc::new(queue);
         let (config, receiver) = watch::channel(Arc::new(config));
         let ports = Ports {
@@ -155,6 +164,7 @@ impl Daemon {
             place: place.clone(),
             mounted: None,
             http: None,
+            queue,
             shown: Vec::new(),
             homes,
             tmux,
@@ -166,13 +176,9 @@ impl Daemon {
         }
         let backend =
             DaemonBackend { live: daemon.services.live.clone(), runtime: Handle::current(), config: receiver };
-        if let Err(error) = daemon.mount(&state, backend.clone()) {
+        if let Err(error) = daemon.mount(&state, backend.clone()).await {
             daemon.stop().await?;
             return Err(error);
-        }
-        if let Some(mounted) = &daemon.mounted {
-            let teller = mounted.teller();
-            queue.on_change(move |change| teller.tell(change));
         }
         if let Err(error) = daemon.serve(backend) {
             daemon.problem("http", format!("the HTTP interface can't be served: {error}; a restart tries again")).await;
@@ -189,7 +195,7 @@ impl Daemon {
         Ok(())
     }
 
-    fn mount(&mut self, state: &StateDir, backend: DaemonBackend) -> Result<(), Fatal> {
+    async fn mount(&mut self, state: &StateDir, backend: DaemonBackend) -> Result<(), Fatal> {
         let settings = self.config.borrow().mount.clone();
         if !settings.enabled {
             return Ok(());
@@ -199,18 +205,26 @@ impl Daemon {
             durable: settings.durable,
             allow_other: settings.allow_other,
             control_gid: settings.control_group.as_deref().map(gid_of).transpose()?,
-            queues: self.queues(),
+            queues: self.queues()?,
             events_log: state.events().0,
             program: Some(self.place.exe.clone()),
         };
-        self.mounted = Some(Mounted::mount(&options, Arc::new(backend)).map_err(fatal)?);
-        self.shown = options.queues.into_iter().map(|(_, path)| (path.clone(), file_id(&path))).collect();
+        let mounted = Mounted::mount(&options, Arc::new(backend)).map_err(fatal)?;
+        self.queue.mounted_as(mounted.device());
+        let teller = mounted.teller();
+        self.queue.on_change(move |change| teller.tell(change));
+        self.mounted = Some(mounted);
+        for (project, path) in options.queues {
+            let identity = self.queue.identity(&project).await.ok();
+            self.shown.push(Shown { project, path, identity });
+        }
         Ok(())
     }
 
-    fn queues(&self) -> Vec<(crate::model::ids::ProjectName, PathBuf)> {
+    fn queues(&self) -> Result<Vec<(ProjectName, PathBuf)>, Fatal> {
         let config = self.config.borrow();
-        config.projects.iter().map(|row| (row.name.clone(), row.path.join(crate::sys::disk::QUEUE))).collect()
+        let real = |row: &crate::config::Project| Ok((row.name.clone(), self.queue.path(&row.name).map_err(fatal)?));
+        config.projects.iter().map(real).collect()
     }
 
     /// Where the mount is, when there is one.
@@ -238,12 +252,13 @@ impl Daemon {
             )
         });
         let mut events = vec![Event::Health { topic: "mount".to_owned(), problem: unmounted }];
-        let shown = self.shown.clone();
-        let looked = tokio::task::spawn_blocking(move || {
-            let looked = shown.into_iter().map(|(path, known)| (file_id(&path) == known, path));
-            looked.collect::<Vec<_>>()
-        });
-        for (same, path) in looked.await.unwrap_or_default() {
+        for Shown { project, path, identity } in &self.shown {
+            let same = match self.queue.identity(project).await {
+                Ok(now) => Some(now) == *identity,
+                // Nobody knows; that the disk doesn't answer is told by who looks for tasks.
+                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => continue,
+                Err(_) => identity.is_none(),
+            };
             let path = path.display();
             let problem = (!same).then(|| {
                 format!(
@@ -367,11 +382,6 @@ async fn load_world(
             Ok((make(None).map_err(fatal)?, Some(text)))
         }
     }
-}
-
-fn file_id(path: &Path) -> Option<(u64, u64)> {
-    let meta = std::fs::metadata(path).ok()?;
-    Some((meta.dev(), meta.ino()))
 }
 
 fn gid_of(group: &str) -> Result<u32, Fatal> {

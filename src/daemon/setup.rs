@@ -1,13 +1,19 @@
 //! From the configuration to the ports: which tmux, which agents, which directories.
-//! In: a configuration and the environment. Out: plain option values. Starts nothing.
+//! In: a configuration and the environment. Out: plain option values. Starts nothing; takes away what a killed daemon left.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 
+use super::run::Fatal;
 use crate::{
     agents::{AccountHome, AgentBookOptions, AgentConfig, Kind},
-    config::{self, AgentKind, Config},
+    config::{self, AgentKind, Config, queue::QUEUE},
+    fs,
     model::{
         account::{Account, Standing},
         event::Counts,
@@ -222,6 +228,23 @@ pub fn apply_live(old: &Config, new: &Config) -> Arc<Config> {
         janitor: new.janitor.clone(),
         ..old.clone()
     })
+}
+
+/// What a killed daemon left mounted over queues is taken away, so that they are seen. Answers where the mount will be, as
+/// the kernel writes it.
+///
+/// # Errors
+/// When a mount that is still served stands over a queue, or one can't be taken away.
+pub fn uncover_queues(config: &Config, mountpoint: &Path) -> Result<PathBuf, Fatal> {
+    for project in &config.projects {
+        let dir = project.path.canonicalize().unwrap_or_else(|_| project.path.clone());
+        let queue = dir.join(QUEUE);
+        fs::uncover(&queue).map_err(|error| {
+            Fatal(format!("a mount of claude-failover stands over the queue {}: {error}", queue.display()))
+        })?;
+    }
+    let parent = mountpoint.parent().and_then(|parent| parent.canonicalize().ok());
+    Ok(parent.zip(mountpoint.file_name()).map_or_else(|| mountpoint.to_owned(), |(parent, name)| parent.join(name)))
 }
 
 #[cfg(test)]

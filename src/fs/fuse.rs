@@ -7,7 +7,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{Arc, Mutex, OnceLock, atomic::Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -20,14 +20,14 @@ use fuser::{
 
 use crate::fs::{
     error::FsError,
-    ops::{Attr, Caller, Kind, MOMENT, Ops},
+    ops::{Attr, Caller, Kind, MOMENT, Ops, lock},
     ops_dir::UNKNOWN_NUMBER,
     ops_file::Opened,
     ops_real::SetAttr,
     passthrough::Passthrough,
     real::proc_path,
     repeat::{GHOST_HANDLE, Shows, Table, ghost_attr, is_ghost},
-    slow::{Place, Slow},
+    slow::{For, Place, Slow},
     waiters::{Ready, Waiters},
 };
 
@@ -39,10 +39,11 @@ const WRITE_MAX: u32 = 1024 * 1024;
 /// The queues may lie on a file system that itself lies on another (overlayfs), as in containers.
 const STACK_MAX: u32 = 2;
 
-/// `.` and `..` in a listing with facts, of which the kernel takes the name only.
-const DOT: FileAttr = FileAttr {
+/// Of an entry of a listing with facts that has none. The kernel shows name and kind of an entry whose size can't be true, and
+/// looks it up when somebody asks (`fuse_invalid_attr` in its fs/fuse/readdir.c). Without a number `readdir(3)` would skip it.
+const NO_FACTS: FileAttr = FileAttr {
     ino: INodeNo(UNKNOWN_NUMBER),
-    size: 0,
+    size: u64::MAX,
     blocks: 0,
     atime: UNIX_EPOCH,
     mtime: UNIX_EPOCH,
@@ -71,7 +72,8 @@ pub struct Adapter {
 
 impl Adapter {
     pub fn new(ops: Arc<Ops>, waiters: Arc<Waiters>, repeats: Arc<Table>, notifier: Arc<OnceLock<Notifier>>) -> Self {
-        Self { ops, waiters, passthrough: Arc::default(), repeats, slow: Slow::default(), notifier }
+        let slow = Slow::new(ops.queues.len());
+        Self { ops, waiters, passthrough: Arc::default(), repeats, slow, notifier }
     }
 
     /// The kernel asks anew before it tells anybody of this number. Facts only: dropping data here could wait for ourselves.
@@ -82,10 +84,43 @@ impl Adapter {
         }
     }
 
-    /// Carries out and answers what may wait for the disk or a verb. A request that nobody has a place for answers EIO when
-    /// it is dropped.
-    fn slowly(&self, request: impl FnOnce(&Self) + Send + 'static) {
-        match self.slow.begin() {
+    /// Carries out and answers what changes something, and so may wait for a disk or a verb.
+    fn slowly(&self, ino: INodeNo, request: impl FnOnce(&Self) + Send + 'static) {
+        self.slowly_for(self.ops.waits_for(ino.0).unwrap_or(For::Supervisor), request);
+    }
+
+    /// Carries out and answers a look at what is on a disk, or else in memory.
+    fn looks(&self, waits_for: Option<For>, request: impl FnOnce(&Self) + Send + 'static) {
+        match waits_for {
+            Some(what) => self.slowly_for(what, request),
+            None => request(self),
+        }
+    }
+
+    /// A request that nobody has a place for answers EIO when it is dropped.
+    fn slowly_for(&self, what: For, request: impl FnOnce(&Self) + Send + 'static) {
+        self.carry_out(self.slow.begin(what), request);
+    }
+
+    /// The same for what the kernel asks while it keeps others in the whole mount waiting: it looks names up and renames under
+    /// one lock (`lock_rename`). When the time is up the reply is dropped, which is EIO, and the request finds none.
+    fn in_time<R: Send + 'static>(
+        &self,
+        what: For,
+        reply: R,
+        request: impl FnOnce(&Self, &Mutex<Option<R>>) + Send + 'static,
+    ) {
+        let reply = Arc::new(Mutex::new(Some(reply)));
+        let mut place = self.slow.begin(what);
+        if let Place::Here(under_way) | Place::Aside(under_way) = &mut place {
+            let reply = Arc::clone(&reply);
+            under_way.in_time(move || drop(lock(&reply).take()));
+        }
+        self.carry_out(place, move |this| request(this, &reply));
+    }
+
+    fn carry_out(&self, place: Place, request: impl FnOnce(&Self) + Send + 'static) {
+        match place {
             Place::Here(_under_way) => request(self),
             Place::Aside(under_way) => {
                 let this = self.clone();
@@ -116,6 +151,17 @@ impl Adapter {
             .opened(ino.0, || if real.writable { ask(&File::open(proc_path(&real.file))?) } else { ask(&real.file) })?;
         real.unseen.store(true, Ordering::SeqCst);
         Some(word)
+    }
+
+    fn looked_up(&self, reply: ReplyEntry, result: Result<Attr, Errno>) {
+        match result {
+            Ok(attr) => {
+                let lasting = self.ops.lasting(attr.number);
+                let facts = lasting.facts.max(MOMENT);
+                reply.entry_with_ttls(&facts, &lasting.name, &file_attr(attr), GENERATION);
+            }
+            Err(errno) => reply.error(errno),
+        }
     }
 
     /// What the repeater is to see at a name that its present call is about; `None` for everybody else.
@@ -242,6 +288,9 @@ impl Filesystem for Adapter {
         // Facts come with a listing when it is followed by looks at what it lists (`ls -l`).
         let _ = config.add_capabilities(InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_READDIRPLUS_AUTO);
         let _ = config.set_max_write(WRITE_MAX);
+        // Reads of a disk that answers nothing must not take the places of all others (`fuse_get_req` counts reads ahead).
+        let _ = config.set_max_background(u16::MAX);
+        let _ = config.set_congestion_threshold(u16::MAX);
         if config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok() && config.set_max_stack_depth(STACK_MAX).is_ok()
         {
             self.passthrough.enable();
@@ -253,14 +302,19 @@ impl Filesystem for Adapter {
         if let Some(shown) = self.shown(request, parent.0, name) {
             return entry(reply, shown);
         }
-        match self.run("lookup", |ops| ops.lookup(parent.0, name)) {
-            Ok(attr) => {
-                let lasting = self.ops.lasting(attr.number);
-                let facts = lasting.facts.max(MOMENT);
-                reply.entry_with_ttls(&facts, &lasting.name, &file_attr(attr), GENERATION);
+        let Some(what) = self.ops.lookup_waits_for(parent.0, name) else {
+            let result = self.run("lookup", |ops| ops.lookup(parent.0, name));
+            return self.looked_up(reply, result);
+        };
+        let name = name.to_owned();
+        self.in_time(what, reply, move |this, reply| {
+            let result = this.run("lookup", |ops| ops.lookup(parent.0, &name));
+            match (lock(reply).take(), result) {
+                (Some(reply), result) => this.looked_up(reply, result),
+                (None, Ok(attr)) => this.ops.forget(attr.number, 1),
+                (None, Err(_)) => {}
             }
-            Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, nlookup: u64) {
@@ -271,10 +325,12 @@ impl Filesystem for Adapter {
         if is_ghost(ino.0) {
             return attr(reply, Ok(ghost_attr(ino.0)));
         }
-        match self.run("getattr", |ops| ops.getattr(ino.0, fh.map(|fh| fh.0))) {
-            Ok(attr) => reply.attr(&self.ops.lasting(ino.0).facts, &file_attr(attr)),
-            Err(errno) => reply.error(errno),
-        }
+        self.looks(self.ops.waits_for(ino.0), move |this| {
+            match this.run("getattr", |ops| ops.getattr(ino.0, fh.map(|fh| fh.0))) {
+                Ok(attr) => reply.attr(&this.ops.lasting(ino.0).facts, &file_attr(attr)),
+                Err(errno) => reply.error(errno),
+            }
+        });
     }
 
     fn setattr(
@@ -301,16 +357,16 @@ impl Filesystem for Adapter {
         };
         let set = SetAttr { mode, uid, gid, size, atime: atime.map(time), mtime: mtime.map(time) };
         let caller = caller(request);
-        self.slowly(move |this| {
+        self.slowly(ino, move |this| {
             attr(reply, this.run("setattr", |ops| ops.setattr(ino.0, set, fh.map(|fh| fh.0), caller)));
         });
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.run("readlink", |ops| ops.readlink(ino.0)) {
+        self.looks(self.ops.waits_for(ino.0), move |this| match this.run("readlink", |ops| ops.readlink(ino.0)) {
             Ok(target) => reply.data(target.as_os_str().as_encoded_bytes()),
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn mknod(
@@ -327,7 +383,7 @@ impl Filesystem for Adapter {
             return entry(reply, Ok(self.repeats.ghost(kind)));
         }
         let (name, caller) = (name.to_owned(), caller(request));
-        self.slowly(move |this| {
+        self.slowly(parent, move |this| {
             entry(reply, this.run("mknod", |ops| ops.mknod(parent.0, &name, mode, rdev, caller)));
         });
     }
@@ -337,7 +393,7 @@ impl Filesystem for Adapter {
             return entry(reply, Ok(self.repeats.ghost(kind)));
         }
         let (name, caller) = (name.to_owned(), caller(request));
-        self.slowly(move |this| {
+        self.slowly(parent, move |this| {
             entry(reply, this.run("mkdir", |ops| ops.mkdir(parent.0, &name, mode, caller)));
         });
     }
@@ -347,7 +403,7 @@ impl Filesystem for Adapter {
             return reply.ok();
         }
         let (name, caller) = (name.to_owned(), caller(request));
-        self.slowly(move |this| {
+        self.slowly(parent, move |this| {
             empty(reply, this.run("unlink", |ops| ops.unlink(parent.0, &name, caller)));
         });
     }
@@ -357,14 +413,14 @@ impl Filesystem for Adapter {
             return reply.ok();
         }
         let (name, caller) = (name.to_owned(), caller(request));
-        self.slowly(move |this| {
+        self.slowly(parent, move |this| {
             empty(reply, this.run("rmdir", |ops| ops.rmdir(parent.0, &name, caller)));
         });
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
         let (name, target, caller) = (link_name.to_owned(), target.to_owned(), caller(request));
-        self.slowly(move |this| {
+        self.slowly(parent, move |this| {
             entry(reply, this.run("symlink", |ops| ops.symlink(parent.0, &name, &target, caller)));
         });
     }
@@ -383,15 +439,19 @@ impl Filesystem for Adapter {
             return reply.ok();
         }
         let (name, newname, caller) = (name.to_owned(), newname.to_owned(), caller(request));
-        self.slowly(move |this| {
+        let what = self.ops.waits_for(parent.0).unwrap_or(For::Supervisor);
+        self.in_time(what, reply, move |this, reply| {
             let (from, to) = ((parent.0, name.as_os_str()), (newparent.0, newname.as_os_str()));
-            empty(reply, this.run("rename", |ops| ops.rename(from, to, flags.bits(), caller)));
+            let result = this.run("rename", |ops| ops.rename(from, to, flags.bits(), caller));
+            if let Some(reply) = lock(reply).take() {
+                empty(reply, result);
+            }
         });
     }
 
     fn link(&self, request: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
         let (name, caller) = (newname.to_owned(), caller(request));
-        self.slowly(move |this| {
+        self.slowly(newparent, move |this| {
             entry(reply, this.run("link", |ops| ops.link(ino.0, newparent.0, &name, caller)));
         });
     }
@@ -400,25 +460,28 @@ impl Filesystem for Adapter {
         if is_ghost(ino.0) {
             return reply.opened(FileHandle(GHOST_HANDLE), FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH);
         }
-        match self.run("open", |ops| ops.open(ino.0, flags.0, caller(request))) {
-            Ok(opened) => {
-                if opened.size_changed {
-                    self.forget_facts(ino);
+        let caller = caller(request);
+        self.looks(self.ops.waits_for(ino.0), move |this| {
+            match this.run("open", |ops| ops.open(ino.0, flags.0, caller)) {
+                Ok(opened) => {
+                    if opened.size_changed {
+                        this.forget_facts(ino);
+                    }
+                    let handle = FileHandle(opened.handle);
+                    match this.backing(ino, opened.handle, |file| reply.open_backing(file)) {
+                        Some(word) => reply.opened_passthrough(handle, open_flags(opened), &word),
+                        None => reply.opened(handle, open_flags(opened)),
+                    }
                 }
-                let handle = FileHandle(opened.handle);
-                match self.backing(ino, opened.handle, |file| reply.open_backing(file)) {
-                    Some(word) => reply.opened_passthrough(handle, open_flags(opened), &word),
-                    None => reply.opened(handle, open_flags(opened)),
-                }
+                Err(errno) => reply.error(errno),
             }
-            Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn read(
         &self,
         _: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         size: u32,
@@ -426,16 +489,18 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.run("read", |ops| ops.read(fh.0, offset, size as usize)) {
-            Ok(data) => reply.data(&data),
-            Err(errno) => reply.error(errno),
-        }
+        self.looks(self.ops.waits_for(ino.0), move |this| {
+            match this.run("read", |ops| ops.read(fh.0, offset, size as usize)) {
+                Ok(data) => reply.data(&data),
+                Err(errno) => reply.error(errno),
+            }
+        });
     }
 
     fn write(
         &self,
         request: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
@@ -450,14 +515,14 @@ impl Filesystem for Adapter {
         // A mapped page has its place, whatever the file was opened with.
         let append = flags.0 & libc::O_APPEND != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let (data, caller) = (data.to_owned(), caller(request));
-        self.slowly(move |this| match this.run("write", |ops| ops.write(fh.0, offset, &data, append, caller)) {
+        self.slowly(ino, move |this| match this.run("write", |ops| ops.write(fh.0, offset, &data, append, caller)) {
             Ok(written) => reply.written(u32::try_from(written).unwrap_or(u32::MAX)),
             Err(errno) => reply.error(errno),
         });
     }
 
-    fn flush(&self, _: &Request, _ino: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
-        self.slowly(move |this| {
+    fn flush(&self, _: &Request, ino: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+        self.slowly(ino, move |this| {
             empty(reply, this.run("flush", |ops| ops.flush(fh.0)));
         });
     }
@@ -477,50 +542,57 @@ impl Filesystem for Adapter {
         }
         self.waiters.remove(fh.0);
         self.passthrough.closed(ino.0);
-        self.slowly(move |this| {
+        self.slowly(ino, move |this| {
             empty(reply, this.run("release", |ops| ops.release(fh.0)));
         });
     }
 
-    fn fsync(&self, _: &Request, _ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        self.slowly(move |this| {
+    fn fsync(&self, _: &Request, ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        self.slowly(ino, move |this| {
             empty(reply, this.run("fsync", |ops| ops.fsync(fh.0, datasync)));
         });
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        match self.run("opendir", |ops| ops.opendir(ino.0)) {
+        self.looks(self.ops.waits_for(ino.0), move |this| match this.run("opendir", |ops| ops.opendir(ino.0)) {
             Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
-    fn readdir(&self, _: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let result = self.run("readdir", |ops| {
-            ops.readdir(fh.0, offset, |number, next, kind, name| {
-                reply.add(INodeNo(number), next, file_type(kind), name)
-            })
+    fn readdir(&self, _: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        self.looks(self.ops.waits_for(ino.0), move |this| {
+            let result = this.run("readdir", |ops| {
+                ops.readdir(fh.0, offset, |number, next, kind, name| {
+                    reply.add(INodeNo(number), next, file_type(kind), name)
+                })
+            });
+            match result {
+                Ok(()) => reply.ok(),
+                Err(errno) => reply.error(errno),
+            }
         });
-        match result {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(errno),
-        }
     }
 
     fn readdirplus(&self, _: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        let result = self.run("readdirplus", |ops| {
-            ops.readdir_with_facts(ino.0, fh.0, offset, |next, name, facts| match facts {
-                Some(attr) => {
-                    let facts = file_attr(attr);
-                    reply.add(facts.ino, next, name, &MOMENT, &facts, GENERATION)
-                }
-                None => reply.add(DOT.ino, next, name, &TTL, &DOT, GENERATION),
-            })
+        self.looks(self.ops.waits_for(ino.0), move |this| {
+            let result = this.run("readdirplus", |ops| {
+                ops.readdir_with_facts(ino.0, fh.0, offset, |next, kind, name, facts| match facts {
+                    Some(attr) => {
+                        let facts = file_attr(attr);
+                        reply.add(facts.ino, next, name, &MOMENT, &facts, GENERATION)
+                    }
+                    None => {
+                        let facts = FileAttr { kind: file_type(kind), ..NO_FACTS };
+                        reply.add(facts.ino, next, name, &TTL, &facts, GENERATION)
+                    }
+                })
+            });
+            match result {
+                Ok(()) => reply.ok(),
+                Err(errno) => reply.error(errno),
+            }
         });
-        match result {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(errno),
-        }
     }
 
     fn releasedir(&self, _: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
@@ -528,14 +600,14 @@ impl Filesystem for Adapter {
         reply.ok();
     }
 
-    fn fsyncdir(&self, _: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.slowly(move |this| {
+    fn fsyncdir(&self, _: &Request, ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.slowly(ino, move |this| {
             empty(reply, this.run("fsyncdir", |ops| ops.fsyncdir(fh.0)));
         });
     }
 
     fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        match self.run("statfs", |ops| ops.statfs(ino.0)) {
+        self.looks(self.ops.waits_for(ino.0), move |this| match this.run("statfs", |ops| ops.statfs(ino.0)) {
             Ok(Some(s)) => {
                 let narrow = |size: u64| u32::try_from(size).unwrap_or(u32::MAX);
                 reply.statfs(
@@ -551,7 +623,7 @@ impl Filesystem for Adapter {
             }
             Ok(None) => reply.statfs(0, 0, 0, 0, 0, 4096, 255, 4096),
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn setxattr(
@@ -565,22 +637,27 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let (name, value) = (name.to_owned(), value.to_owned());
-        self.slowly(move |this| {
+        self.slowly(ino, move |this| {
             empty(reply, this.run("setxattr", |ops| ops.setxattr(ino.0, &name, &value, flags)));
         });
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        xattr(reply, size, self.run("getxattr", |ops| ops.getxattr(ino.0, name)));
+        let name = name.to_owned();
+        self.looks(self.ops.waits_for(ino.0), move |this| {
+            xattr(reply, size, this.run("getxattr", |ops| ops.getxattr(ino.0, &name)));
+        });
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        xattr(reply, size, self.run("listxattr", |ops| ops.listxattr(ino.0)));
+        self.looks(self.ops.waits_for(ino.0), move |this| {
+            xattr(reply, size, this.run("listxattr", |ops| ops.listxattr(ino.0)));
+        });
     }
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name.to_owned();
-        self.slowly(move |this| {
+        self.slowly(ino, move |this| {
             empty(reply, this.run("removexattr", |ops| ops.removexattr(ino.0, &name)));
         });
     }
@@ -596,18 +673,20 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let (name, caller) = (name.to_owned(), caller(request));
-        self.slowly(move |this| match this.run("create", |ops| ops.create(parent.0, &name, mode, flags, caller)) {
-            Ok((attr, opened)) => {
-                let handle = FileHandle(opened.handle);
-                let facts = file_attr(attr);
-                match this.backing(facts.ino, opened.handle, |file| reply.open_backing(file)) {
-                    Some(word) => {
-                        reply.created_passthrough(&TTL, &facts, GENERATION, handle, open_flags(opened), &word);
+        self.slowly(parent, move |this| {
+            match this.run("create", |ops| ops.create(parent.0, &name, mode, flags, caller)) {
+                Ok((attr, opened)) => {
+                    let handle = FileHandle(opened.handle);
+                    let facts = file_attr(attr);
+                    match this.backing(facts.ino, opened.handle, |file| reply.open_backing(file)) {
+                        Some(word) => {
+                            reply.created_passthrough(&TTL, &facts, GENERATION, handle, open_flags(opened), &word);
+                        }
+                        None => reply.created(&TTL, &facts, GENERATION, handle, open_flags(opened)),
                     }
-                    None => reply.created(&TTL, &facts, GENERATION, handle, open_flags(opened)),
                 }
+                Err(errno) => reply.error(errno),
             }
-            Err(errno) => reply.error(errno),
         });
     }
 
@@ -639,23 +718,25 @@ impl Filesystem for Adapter {
     fn fallocate(
         &self,
         _: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         length: u64,
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.slowly(move |this| {
+        self.slowly(ino, move |this| {
             empty(reply, this.run("fallocate", |ops| ops.fallocate(fh.0, offset, length, mode)));
         });
     }
 
-    fn lseek(&self, _: &Request, _ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        match self.run("lseek", |ops| ops.lseek(fh.0, offset, whence)) {
-            Ok(offset) => reply.offset(offset),
-            Err(errno) => reply.error(errno),
-        }
+    fn lseek(&self, _: &Request, ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        self.looks(self.ops.waits_for(ino.0), move |this| {
+            match this.run("lseek", |ops| ops.lseek(fh.0, offset, whence)) {
+                Ok(offset) => reply.offset(offset),
+                Err(errno) => reply.error(errno),
+            }
+        });
     }
 
     fn copy_file_range(
@@ -664,7 +745,7 @@ impl Filesystem for Adapter {
         _ino_in: INodeNo,
         fh_in: FileHandle,
         offset_in: u64,
-        _ino_out: INodeNo,
+        ino_out: INodeNo,
         fh_out: FileHandle,
         offset_out: u64,
         len: u64,
@@ -673,7 +754,7 @@ impl Filesystem for Adapter {
     ) {
         // The answer has 32 bits; a shorter copy is a right one.
         let len = len.min(0x4000_0000);
-        self.slowly(move |this| {
+        self.slowly(ino_out, move |this| {
             match this.run("copy", |ops| ops.copy_range((fh_in.0, offset_in), (fh_out.0, offset_out), len)) {
                 Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
                 Err(errno) => reply.error(errno),

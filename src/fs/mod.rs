@@ -36,7 +36,7 @@ use crate::model::{
 };
 
 pub use error::FsError;
-pub use mounting::{FSTYPE, MountError, Mounted, Options, detach_dead};
+pub use mounting::{FSTYPE, MountError, Mounted, Options, detach_dead, uncover};
 pub use ops::{Attr, Caller, Kind, Ops, ROOT};
 pub use ops_file::Opened;
 pub use ops_real::SetAttr;

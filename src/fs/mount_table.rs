@@ -2,8 +2,8 @@
 
 use std::{
     ffi::OsString,
-    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
-    path::Path,
+    os::unix::ffi::OsStringExt as _,
+    path::{Path, PathBuf},
 };
 
 /// A line of the mount table.
@@ -26,24 +26,29 @@ impl Entry {
 /// The topmost mount at exactly this path.
 #[must_use]
 pub fn entry_at(path: &Path) -> Option<Entry> {
-    let table = std::fs::read("/proc/self/mountinfo").ok()?;
-    find(&table, path)
+    read().into_iter().rfind(|(at, _)| at == path).map(|(_, entry)| entry)
+}
+
+/// Every place of this namespace where a file system is mounted, the topmost first.
+#[must_use]
+pub fn places_of(mounted: &Entry) -> Vec<PathBuf> {
+    read().into_iter().rev().filter(|(_, entry)| entry == mounted).map(|(at, _)| at).collect()
+}
+
+fn read() -> Vec<(PathBuf, Entry)> {
+    parse(&std::fs::read("/proc/self/mountinfo").unwrap_or_default())
 }
 
 /// proc_pid_mountinfo(5): `ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS … - FSTYPE SOURCE SUPER`.
-fn find(table: &[u8], path: &Path) -> Option<Entry> {
-    let mut found = None;
-    for line in table.split(|&byte| byte == b'\n') {
+fn parse(table: &[u8]) -> Vec<(PathBuf, Entry)> {
+    let line = |line: &[u8]| {
         let mut fields = line.split(|&byte| byte == b' ');
-        let (Some(device), Some(at)) = (fields.nth(2), fields.nth(1)) else { continue };
-        if unescape(at).as_bytes() != path.as_os_str().as_bytes() {
-            continue;
-        }
-        let Some(fstype) = fields.skip_while(|field| *field != b"-").nth(1) else { continue };
+        let (device, at) = (fields.nth(2)?, fields.nth(1)?);
+        let fstype = fields.skip_while(|field| *field != b"-").nth(1)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        found = Some(Entry { device: text(device), fstype: text(fstype) });
-    }
-    found
+        Some((PathBuf::from(unescape(at)), Entry { device: text(device), fstype: text(fstype) }))
+    };
+    table.split(|&byte| byte == b'\n').filter_map(line).collect()
 }
 
 /// The kernel writes blank, tab, newline and backslash as `\ooo`.
@@ -73,7 +78,11 @@ mod tests {
 
     #[test]
     fn the_topmost_mount_of_a_path_is_found() {
-        let at = |path: &str| find(TABLE, Path::new(path)).map(|entry| (entry.device, entry.fstype));
+        let table = parse(TABLE);
+        let at = |path: &str| {
+            let found = table.iter().rfind(|(at, _)| at == Path::new(path));
+            found.map(|(_, entry)| (entry.device.clone(), entry.fstype.clone()))
+        };
         let ours = "fuse.claude-failover".to_owned();
         assert_eq!(at("/run/a b"), Some(("0:50".to_owned(), ours.clone())));
         assert_eq!(at("/run/x"), Some(("0:52".to_owned(), ours)));

@@ -28,7 +28,7 @@ use crate::{
         Backend,
         fuse::Adapter,
         mount_helper,
-        mount_table::{Entry, entry_at},
+        mount_table::{Entry, entry_at, places_of},
         ops::Ops,
         real::Queue,
         repeat::{Table, Teller},
@@ -42,7 +42,7 @@ use crate::{
 pub const FSTYPE: &str = "fuse.claude-failover";
 const FSNAME: &str = "claude-failover";
 /// Requests answered at once: one that waits for the disk or a verb holds up no other.
-const THREADS: usize = 6;
+pub(super) const THREADS: usize = 8;
 /// How long a mountpoint may take to answer whether its server lives.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How long the threads may take to end after unmounting before the connection is cut.
@@ -174,6 +174,12 @@ impl Mounted {
         self.waiters.wake(&self.ops);
     }
 
+    /// The mount's device, as `stat(2)` gives it.
+    #[must_use]
+    pub fn device(&self) -> u64 {
+        self.entry.number().unwrap_or_default()
+    }
+
     /// Whether requests are still served: false after somebody else unmounted it.
     #[must_use]
     pub fn is_served(&self) -> bool {
@@ -195,6 +201,12 @@ impl Mounted {
         self.over.store(true, Ordering::SeqCst);
         if self.is_served() {
             detach(&self.path)?;
+        }
+        // Copies of it, over a queue for example, would be dead.
+        for copy in places_of(&self.entry) {
+            if let Err(error) = detach(&copy) {
+                tracing::warn!(%error, "a copy of the mount stays and answers nothing any more");
+            }
         }
         if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(END_WITHIN) {
             // Somebody holds a file open, or another namespace has a copy of the mount: cut the connection.
@@ -272,17 +284,32 @@ fn refuse_nested(path: &Path, queue: &Path) -> Result<(), MountError> {
     Err(MountError::Mountpoint { path: path.to_owned(), reason })
 }
 
+/// Mounts that may be stacked at one place; each turn takes one away.
+const STACKED_MAX: usize = 16;
+
 /// Detaches what a killed daemon left mounted. Living and foreign mounts are refused.
 ///
 /// # Errors
 /// When something that must stay is mounted there, or the dead mount can't be detached.
 pub fn detach_dead(path: &Path) -> Result<(), MountError> {
-    // Several may be stacked; each turn takes one away.
-    for _ in 0..16 {
-        let Some(entry) = entry_at(path) else { return Ok(()) };
-        if entry.fstype != FSTYPE {
+    uncover(path)?;
+    match entry_at(path) {
+        None => Ok(()),
+        Some(entry) => {
             let reason = format!("{} is mounted there", entry.fstype);
-            return Err(MountError::Mountpoint { path: path.to_owned(), reason });
+            Err(MountError::Mountpoint { path: path.to_owned(), reason })
+        }
+    }
+}
+
+/// The same, with foreign mounts left in peace: down to the first of them.
+///
+/// # Errors
+/// When a mount of ours there is served, or can't be detached.
+pub fn uncover(path: &Path) -> Result<(), MountError> {
+    for _ in 0..STACKED_MAX {
+        if entry_at(path).is_none_or(|entry| entry.fstype != FSTYPE) {
+            return Ok(());
         }
         match answers(path) {
             Some(true) => return Err(MountError::Alive { path: path.to_owned() }),

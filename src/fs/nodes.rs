@@ -153,6 +153,19 @@ impl Nodes {
         None
     }
 
+    /// The queue that a real node stands in.
+    #[must_use]
+    pub fn queue(&self, number: u64) -> Option<usize> {
+        let mut at = number;
+        for _ in 0..self.by_number.len() {
+            match self.by_number.get(&at)?.place.as_ref()? {
+                Where::Base { queue, .. } => return Some(*queue),
+                Where::Child { parent, .. } => at = *parent,
+            }
+        }
+        None
+    }
+
     #[must_use]
     pub fn number(&self, key: &Key) -> Option<u64> {
         self.by_key.get(key).copied()

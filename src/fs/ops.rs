@@ -26,6 +26,7 @@ use crate::{
         ops_text::Rendering,
         real::{Facts, QUEUE_DIRS, Queue, is_component, proc_path},
         repeat::{Change, Notice, Teller, ghost_attr, is_shown_twice},
+        slow::For,
         tree::{Object, Row, Spot, View, What},
     },
     model::{
@@ -281,6 +282,41 @@ impl Ops {
             (Key::Dir(..), Some(Where::Base { .. })) => Lasting::QUEUE,
             (Key::Dir(..) | Key::File(_), _) => Lasting::NOT,
         }
+    }
+
+    /// What an operation on a number may wait for; `None` when it answers from memory.
+    pub(super) fn waits_for(&self, number: u64) -> Option<For> {
+        let nodes = lock(&self.nodes);
+        match &nodes.get(number)?.key {
+            Key::Dir(..) | Key::File(_) => nodes.queue(number).map(For::Queue),
+            Key::Spot(spot) => self.spot_waits_for(&spot.object, row_of(spot)?),
+        }
+    }
+
+    /// The same of a look-up.
+    pub(super) fn lookup_waits_for(&self, parent: u64, name: &OsStr) -> Option<For> {
+        let nodes = lock(&self.nodes);
+        match &nodes.get(parent)?.key {
+            Key::Dir(..) | Key::File(_) => nodes.queue(parent).map(For::Queue),
+            Key::Spot(Spot { object: Object::Projects, .. }) => self.queue_of(name),
+            Key::Spot(Spot { object, .. }) => {
+                self.spot_waits_for(object, object.rows().iter().find(|row| name == row.name)?)
+            }
+        }
+    }
+
+    /// Some rows are read from a disk, or are where real directories begin.
+    fn spot_waits_for(&self, object: &Object, row: &Row) -> Option<For> {
+        match (row.what, object) {
+            (What::Queue, _) => Some(For::Queue(0)),
+            (What::TaskText | What::TaskResult, Object::Task(_, key)) => self.queue_of(key.project.as_str().as_ref()),
+            (What::Log, _) => Some(For::Supervisor),
+            _ => None,
+        }
+    }
+
+    fn queue_of(&self, project: &OsStr) -> Option<For> {
+        self.queues.iter().position(|queue| project == queue.project.as_str()).map(For::Queue)
     }
 
     pub fn forget(&self, number: u64, lookups: u64) {

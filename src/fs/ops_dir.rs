@@ -63,14 +63,14 @@ impl Ops {
         Ok(())
     }
 
-    /// The same with each entry's facts, which count as one look-up of it. `None` for the two dots. What has gone since
-    /// the listing was taken is left out.
+    /// The same with each entry's facts, which count as one look-up of it. `None` for the two dots, and for what in our own
+    /// directories is read from a disk: those never wait for one. What has gone since the listing was taken is left out.
     pub fn readdir_with_facts(
         &self,
         parent: u64,
         handle: u64,
         offset: u64,
-        mut add: impl FnMut(u64, &OsStr, Option<Attr>) -> bool,
+        mut add: impl FnMut(u64, Kind, &OsStr, Option<Attr>) -> bool,
     ) -> Result<(), FsError> {
         // Found once for all of its entries.
         let dir = if let Handle::RealDir { number, .. } = &*self.handle(handle)? {
@@ -78,16 +78,16 @@ impl Ops {
         } else {
             None
         };
-        self.readdir(handle, offset, |_, next, _, name| {
-            if name == "." || name == ".." {
-                return add(next, name, None);
+        self.readdir(handle, offset, |_, next, kind, name| {
+            if name == "." || name == ".." || dir.is_none() && self.lookup_waits_for(parent, name).is_some() {
+                return add(next, kind, name, None);
             }
             let found = match &dir {
                 Some(dir) => self.lookup_in(dir, name),
                 None => self.lookup(parent, name),
             };
             let Ok(attr) = found else { return false };
-            let full = add(next, name, Some(attr));
+            let full = add(next, kind, name, Some(attr));
             if full {
                 self.forget(attr.number, 1);
             }

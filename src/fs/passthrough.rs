@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -16,9 +16,10 @@ use fuser::BackingId;
 use crate::fs::ops::lock;
 
 /// All opens of a file at one time are alike and share one word: the kernel refuses a mixture.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
-    word: Option<Arc<BackingId>>,
+    /// Set by the first open; another that comes meanwhile waits for it.
+    word: Arc<OnceLock<Option<Arc<BackingId>>>>,
     opens: usize,
 }
 
@@ -37,14 +38,17 @@ impl Passthrough {
 
     /// A real file is being opened; `ask` asks the kernel for its word.
     pub fn opened(&self, number: u64, ask: impl FnOnce() -> io::Result<BackingId>) -> Option<Arc<BackingId>> {
-        let mut files = lock(&self.files);
-        if !self.on.load(Ordering::SeqCst) && !files.contains_key(&number) {
-            return None;
-        }
-        // Asked under the lock: two opens at once must not get two words.
-        let shared = files.entry(number).or_insert_with(|| Shared { word: self.ask(ask), opens: 0 });
-        shared.opens += 1;
-        shared.word.clone()
+        let word = {
+            let mut files = lock(&self.files);
+            if !self.on.load(Ordering::SeqCst) && !files.contains_key(&number) {
+                return None;
+            }
+            let shared = files.entry(number).or_default();
+            shared.opens += 1;
+            Arc::clone(&shared.word)
+        };
+        // Two opens at once must not get two words; and a disk that doesn't answer holds up the opens of that file only.
+        word.get_or_init(|| self.ask(ask)).clone()
     }
 
     /// It is closed.

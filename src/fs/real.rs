@@ -23,6 +23,8 @@ use nix::{
 use crate::{
     fs::{
         error::FsError,
+        mount_table::{Entry, places_of},
+        mounting::FSTYPE,
         ops::{Attr, Kind},
     },
     model::ids::ProjectName,
@@ -193,17 +195,51 @@ impl Queue {
 }
 
 /// Opens what stands at a path of bearable length below a directory.
-fn step(from: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> Result<File, FsError> {
+pub(super) fn step(from: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> Result<File, FsError> {
+    match resolve(from, path, flags, ResolveFlag::RESOLVE_NO_XDEV) {
+        Err(Errno::EXDEV) => past_mounts(from, path, flags),
+        other => other,
+    }
+    .map_err(|errno| if errno == Errno::ENOENT { FsError::NoEntry } else { FsError::system("open", errno) })
+}
+
+/// Something is mounted on the way. Our own mount must not be entered: its server would wait for itself.
+fn past_mounts(from: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> Result<File, Errno> {
+    let mut dir: Option<File> = None;
+    for (cut, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+        let name = &path[path[..cut].iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1)..cut];
+        let next = resolve(dir.as_ref().map_or(from, AsFd::as_fd), name, OFlag::O_PATH, ResolveFlag::empty())?;
+        refuse_own_mount(&next)?;
+        dir = Some(next);
+    }
+    let from = dir.as_ref().map_or(from, AsFd::as_fd);
+    let name = &path[path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1)..];
+    refuse_own_mount(&resolve(from, name, OFlag::O_PATH, ResolveFlag::empty())?)?;
+    resolve(from, name, flags, ResolveFlag::empty())
+}
+
+fn refuse_own_mount(file: &File) -> Result<(), Errno> {
+    // SAFETY: all-zero is a valid value of this plain structure.
+    let mut facts: libc::statx = unsafe { std::mem::zeroed() };
+    // From memory: asking for more would be a request to ourselves (statx(2)).
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    // SAFETY: the descriptor is open, the path is an empty string, and the structure is ours.
+    Errno::result(unsafe { libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, 0, &raw mut facts) })?;
+    let device = format!("{}:{}", facts.stx_dev_major, facts.stx_dev_minor);
+    let own = Entry { device, fstype: FSTYPE.to_owned() };
+    if places_of(&own).is_empty() { Ok(()) } else { Err(Errno::ELOOP) }
+}
+
+fn resolve(from: BorrowedFd<'_>, path: &[u8], flags: OFlag, more: ResolveFlag) -> Result<File, Errno> {
     let how = OpenHow::new()
         .flags(flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | more);
     loop {
         match openat2(from, path, how) {
             Ok(fd) => return Ok(File::from(fd)),
             // A rename elsewhere disturbed the walk.
             Err(Errno::EAGAIN | Errno::EINTR) => {}
-            Err(Errno::ENOENT) => return Err(FsError::NoEntry),
-            Err(errno) => return Err(FsError::system("open", errno)),
+            Err(errno) => return Err(errno),
         }
     }
 }

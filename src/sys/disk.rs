@@ -1,13 +1,15 @@
 //! The queue directories on a real disk (port `QueueStore`).
 //! In: projects and their paths. Out: what stands in the inboxes; durable changes. Every call opens the directories anew, so
-//! that a queue replaced behind our back (git checkout) is the one that is seen. Never waits for a writer or a reader.
+//! that a queue replaced behind our back (git checkout) is the one that is seen. Never waits for a writer or a reader, and
+//! never goes through our own mount (`queue_root`).
 
 use std::{
     collections::HashMap,
     io::{self, Read as _},
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    path::PathBuf,
-    sync::{Mutex, OnceLock},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -19,10 +21,12 @@ use nix::{
     sys::stat::{FileStat, Mode, SFlag, mkdirat},
     unistd::{fsync, linkat},
 };
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
     archive,
-    dirs::{self, Over, open_dir_at, open_file, remove, rename_new, stat, write_whole},
+    dirs::{self, Over, open_file, remove, rename_new, stat, write_whole},
+    queue_root::{Root, Roots},
     watch::Watch,
 };
 use crate::{
@@ -33,19 +37,21 @@ use crate::{
     ports::{Entry, FileFacts, FileKind, Inbox, Leftover, QueueChange, QueueDir, QueueStore, Sidecar},
 };
 
-/// Name of a project's queue directory.
-pub const QUEUE: &str = ".agent-queue";
-
 const SIDECARS: [Sidecar; 3] = [Sidecar::Working, Sidecar::Delegated, Sidecar::Rejected];
+
+/// How long a disk may take to be looked at before its project waits alone: longer than a busy one takes.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The directory's change time, and how many tasks stood in it.
 type Counted = ((i64, i64), u64);
 
 pub struct DiskQueue {
-    roots: HashMap<ProjectName, PathBuf>,
+    roots: Arc<Roots>,
     watch: Watch,
     /// Counts by directory and its change time: a directory that has not changed is not read again.
     counted: Mutex<HashMap<(ProjectName, QueueDir), Counted>>,
+    /// Projects with looks at their disk that are overdue, and how many.
+    overdue: Arc<Mutex<HashMap<ProjectName, usize>>>,
     /// Hears of every change made here.
     listener: OnceLock<Listener>,
 }
@@ -53,14 +59,17 @@ pub struct DiskQueue {
 type Listener = Box<dyn Fn(&QueueChange) + Send + Sync>;
 
 impl DiskQueue {
-    /// Takes the projects' own directories.
+    /// Takes the projects' own directories, and where our mount is or will be.
     ///
     /// # Errors
     /// When the system gives no inotify instance.
-    pub fn new(projects: impl IntoIterator<Item = (ProjectName, PathBuf)>) -> io::Result<Self> {
-        let roots: HashMap<_, _> = projects.into_iter().map(|(name, path)| (name, path.join(QUEUE))).collect();
+    pub fn new(
+        projects: impl IntoIterator<Item = (ProjectName, PathBuf)>,
+        mountpoint: Option<&Path>,
+    ) -> io::Result<Self> {
+        let roots = Arc::new(Roots::new(projects, mountpoint));
         let watch = Watch::new()?;
-        Ok(Self { roots, watch, counted: Mutex::default(), listener: OnceLock::new() })
+        Ok(Self { roots, watch, counted: Mutex::default(), overdue: Arc::default(), listener: OnceLock::new() })
     }
 
     /// Has every change that is made here from now on told to `listener`, which must not wait. The first one stays.
@@ -98,44 +107,104 @@ impl DiskQueue {
         Ok(())
     }
 
-    fn root(&self, project: &ProjectName) -> io::Result<PathBuf> {
-        let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("there is no project {project}"));
-        self.roots.get(project).cloned().ok_or_else(unknown)
+    /// The mount is there, and this is its device.
+    pub fn mounted_as(&self, device: u64) {
+        self.roots.mounted_as(device);
     }
 
+    /// Where the project's real queue directory is, there or not.
+    ///
+    /// # Errors
+    /// When `.agent-queue` is a link that leads nowhere.
+    pub fn path(&self, project: &ProjectName) -> io::Result<PathBuf> {
+        self.roots.path(project)
+    }
+
+    /// Device and inode of the directory that is the project's queue at this moment.
+    ///
+    /// # Errors
+    /// When it isn't there.
+    pub async fn identity(&self, project: &ProjectName) -> io::Result<(u64, u64)> {
+        let facts = self.look(project, |queue| Ok(nix::sys::stat::fstat(&queue.root.fd)?)).await?;
+        Ok((facts.st_dev, facts.st_ino))
+    }
+
+    /// Watches the inbox that the project has at this moment.
+    async fn watch(&self, project: &ProjectName) -> io::Result<()> {
+        let inbox = |queue: &Queue| {
+            let facts = nix::sys::stat::fstat(queue.dir(QueueDir::Inbox)?)?;
+            Ok((queue.root.path.join(QueueDir::Inbox.name()), facts.st_ino))
+        };
+        let (inbox, inode) = self.look(project, inbox).await?;
+        self.watch.add(project, inbox, inode);
+        Ok(())
+    }
+
+    /// Changes something. Is waited for however long it takes: what was given up could still happen.
     async fn at<T: Send + 'static>(
         &self,
         project: &ProjectName,
         job: impl FnOnce(&Queue) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let root = self.root(project)?;
-        let job = move || job(&Queue { root });
-        tokio::task::spawn_blocking(job).await.map_err(|error| io::Error::other(error.to_string()))?
+        self.begin(project, job)?.await.map_err(io::Error::other)?
     }
+
+    /// Looks at something, or makes what does no harm later. A disk that answers nothing holds up its own project only.
+    async fn look<T: Send + 'static>(
+        &self,
+        project: &ProjectName,
+        job: impl FnOnce(&Queue) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let mut look = self.begin(project, job)?;
+        if let Ok(done) = tokio::time::timeout(ANSWERS_WITHIN, &mut look).await {
+            return done.map_err(io::Error::other)?;
+        }
+        let (overdue, late) = (self.overdue.clone(), project.clone());
+        *lock(&overdue).entry(late.clone()).or_default() += 1;
+        tokio::spawn(async move {
+            let _ = look.await;
+            if let Some(count) = lock(&overdue).get_mut(&late) {
+                *count -= 1;
+            }
+        });
+        Err(hangs())
+    }
+
+    fn begin<T: Send + 'static>(
+        &self,
+        project: &ProjectName,
+        job: impl FnOnce(&Queue) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<JoinHandle<io::Result<T>>> {
+        if lock(&self.overdue).get(project).is_some_and(|count| *count > 0) {
+            return Err(hangs());
+        }
+        let (roots, project) = (self.roots.clone(), project.clone());
+        Ok(spawn_blocking(move || job(&Queue { root: roots.open(&project)?, roots })))
+    }
+}
+
+fn hangs() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "its disk has not answered for a while; looked at again when it does")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One project's queue.
 struct Queue {
-    root: PathBuf,
+    root: Root,
+    roots: Arc<Roots>,
 }
 
 impl Queue {
     fn dir(&self, dir: QueueDir) -> io::Result<OwnedFd> {
-        // The queue's own directory may be a symlink somebody made on purpose; what is in it may not.
-        let root =
-            nix::fcntl::open(&self.root, nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC, Mode::empty())?;
-        open_dir_at(root, dir.name())
+        self.roots.open_dir(&self.root, dir.name())
     }
 
     fn prepare(&self) -> io::Result<()> {
-        match std::fs::create_dir(&self.root) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            other => other?,
-        }
-        let root =
-            nix::fcntl::open(&self.root, nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC, Mode::empty())?;
         for dir in QueueDir::ALL {
-            match mkdirat(&root, dir.name(), Mode::from_bits_truncate(0o777)) {
+            match mkdirat(&self.root.fd, dir.name(), Mode::from_bits_truncate(0o777)) {
                 Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -145,7 +214,7 @@ impl Queue {
                 let _ = remove(&open, left);
             }
         }
-        Ok(fsync(root)?)
+        Ok(fsync(dirs::open_dir_at(&self.root.fd, ".")?)?)
     }
 
     fn entries(&self, dir: QueueDir) -> io::Result<Vec<Entry>> {
@@ -335,18 +404,20 @@ pub(super) fn facts(stat: &FileStat) -> FileFacts {
 #[async_trait]
 impl QueueStore for DiskQueue {
     async fn prepare(&self, project: &ProjectName) -> io::Result<()> {
-        self.at(project, Queue::prepare).await?;
-        self.watch.add(project, &self.root(project)?);
-        Ok(())
+        let made = self.path(project)?;
+        let made = spawn_blocking(move || std::fs::create_dir(made)).await.map_err(io::Error::other)?;
+        made.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })?;
+        self.look(project, Queue::prepare).await?;
+        self.watch(project).await
     }
 
     async fn list(&self, project: &ProjectName, only: Option<&TaskId>) -> io::Result<Inbox> {
         match only.cloned() {
-            Some(id) => self.at(project, move |queue| queue.list_one(&id)).await,
+            Some(id) => self.look(project, move |queue| queue.list_one(&id)).await,
             None => {
                 // A directory that was replaced has no watch any more.
-                self.watch.add(project, &self.root(project)?);
-                self.at(project, Queue::list).await
+                self.watch(project).await?;
+                self.look(project, Queue::list).await
             }
         }
     }
@@ -357,7 +428,7 @@ impl QueueStore for DiskQueue {
             let key = (project.clone(), dir);
             let known = self.counted.lock().ok().and_then(|counted| counted.get(&key).copied());
             let (changed, count) = self
-                .at(project, move |queue| {
+                .look(project, move |queue| {
                     let open = queue.dir(dir)?;
                     let stat = nix::sys::stat::fstat(&open)?;
                     let changed = (stat.st_mtime, stat.st_mtime_nsec);
@@ -388,23 +459,22 @@ impl QueueStore for DiskQueue {
         max: u64,
     ) -> io::Result<(Vec<u8>, FileFacts)> {
         let id = id.clone();
-        self.at(project, move |queue| queue.read(dir, &id, max)).await
+        self.look(project, move |queue| queue.read(dir, &id, max)).await
     }
 
     async fn has_writer(&self, project: &ProjectName, dir: QueueDir, id: &TaskId) -> io::Result<Option<bool>> {
         let id = id.clone();
-        self.at(project, move |queue| queue.has_writer(dir, &id)).await
+        self.look(project, move |queue| queue.has_writer(dir, &id)).await
     }
 
     async fn has_workdir(&self, project: &ProjectName, workdir: &str) -> io::Result<bool> {
-        let Some(dir) = self.root(project)?.parent().map(|project| project.join(workdir)) else { return Ok(false) };
-        let there = tokio::task::spawn_blocking(move || dir.is_dir()).await;
-        there.map_err(|error| io::Error::other(error.to_string()))
+        let dir = self.roots.project(project)?.join(workdir);
+        self.look(project, move |_| Ok(dir.is_dir())).await
     }
 
     async fn read_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> io::Result<Vec<u8>> {
         let name = format!("{}{}", id.file_name(), which.suffix());
-        self.at(project, move |queue| {
+        self.look(project, move |queue| {
             let mut bytes = Vec::new();
             open_file(queue.dir(QueueDir::Inbox)?, name)?.take(64 * 1024).read_to_end(&mut bytes)?;
             Ok(bytes)
@@ -462,7 +532,7 @@ impl QueueStore for DiskQueue {
     }
 
     async fn entries(&self, project: &ProjectName, dir: QueueDir) -> io::Result<Vec<Entry>> {
-        self.at(project, move |queue| queue.entries(dir)).await
+        self.look(project, move |queue| queue.entries(dir)).await
     }
 
     async fn archive(
@@ -477,7 +547,7 @@ impl QueueStore for DiskQueue {
     }
 
     async fn leftovers(&self, project: &ProjectName) -> io::Result<Vec<Leftover>> {
-        self.at(project, Queue::leftovers).await
+        self.look(project, Queue::leftovers).await
     }
 
     async fn remove_leftover(&self, project: &ProjectName, leftover: &Leftover) -> io::Result<()> {
@@ -500,6 +570,7 @@ impl QueueStore for DiskQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::queue::QUEUE;
 
     struct World {
         temp: tempfile::TempDir,
@@ -510,7 +581,7 @@ mod tests {
     async fn world() -> World {
         let temp = tempfile::tempdir().expect("a directory");
         let project = ProjectName::parse("web").expect("name");
-        let store = DiskQueue::new([(project.clone(), temp.path().to_owned())]).expect("a store");
+        let store = DiskQueue::new([(project.clone(), temp.path().to_owned())], None).expect("a store");
         store.prepare(&project).await.expect("prepared");
         World { temp, store, project }
     }

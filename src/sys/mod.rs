@@ -10,6 +10,7 @@ pub mod lock;
 pub mod notify;
 pub mod process;
 pub mod providers;
+mod queue_root;
 pub mod shared;
 pub mod state;
 pub mod tmux;

@@ -5,8 +5,7 @@
 use std::{
     collections::HashMap,
     io,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex},
 };
 
@@ -52,17 +51,17 @@ impl Watch {
     }
 
     /// Watches a queue's inbox, again when the directory was replaced. A queue that can't be watched is scanned all the same.
-    pub fn add(&self, project: &ProjectName, root: &Path) {
-        let inbox = root.join("inbox");
-        let Ok(inode) = std::fs::metadata(&inbox).map(|meta| meta.ino()) else { return };
+    pub fn add(&self, project: &ProjectName, inbox: PathBuf, inode: u64) {
         let Ok(mut watcher) = self.watcher.lock() else { return };
         // notify's thread answers `watch` only after the callback has returned, and the callback takes the other lock: it must
         // not be held while the watcher is asked.
-        let known =
-            self.inboxes.lock().ok().and_then(|mut inboxes| inboxes.insert(inbox.clone(), (project.clone(), inode)));
-        if known.is_some_and(|(_, known)| known == inode) {
+        let Ok(mut inboxes) = self.inboxes.lock() else { return };
+        // By whatever path it is known: while the mount stands over the queue that is another one.
+        if inboxes.values().any(|(of, known)| of == project && *known == inode) {
             return;
         }
+        inboxes.insert(inbox.clone(), (project.clone(), inode));
+        drop(inboxes);
         let _ = watcher.unwatch(&inbox);
         if let Err(error) = watcher.watch(&inbox, RecursiveMode::NonRecursive) {
             tracing::warn!(path = %inbox.display(), %error, "no inotify watch; changes there are seen by the scan only");

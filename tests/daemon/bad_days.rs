@@ -235,7 +235,58 @@ fn little_memory() {
     let used =
         status.lines().find_map(|line| line.strip_prefix("VmData:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     limit(&world, libc::RLIMIT_DATA, Some((used.expect("a number") + 64 * 1024) * 1024));
-    // Readers and writers of much more than that.
+    much_is_read_and_written(&world);
+}
+
+/// Where a memory limit of its own can be given to a process: cgroup v1 or v2.
+struct MemoryLimit(std::path::PathBuf);
+
+impl MemoryLimit {
+    fn of(pid: u32, bytes: u64) -> Option<Self> {
+        let places = [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
+        places.iter().find_map(|(base, file)| {
+            let group = Self(std::path::Path::new(base).join(format!("claude-failover-test-{pid}")));
+            let made = fs::create_dir(&group.0).is_ok()
+                && fs::write(group.0.join(file), bytes.to_string()).is_ok()
+                && fs::write(group.0.join("cgroup.procs"), pid.to_string()).is_ok();
+            made.then_some(group)
+        })
+    }
+
+    fn kills(&self) -> u64 {
+        let told =
+            ["memory.events", "memory.oom_control"].iter().find_map(|file| fs::read_to_string(self.0.join(file)).ok());
+        let told = told.expect("what the group tells of");
+        told.lines().find_map(|line| line.strip_prefix("oom_kill ")).expect("kills").parse().expect("a number")
+    }
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        // It can't be removed with a process in it.
+        for pid in fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default().lines() {
+            let _ = fs::write(self.0.with_file_name("cgroup.procs"), pid);
+        }
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_memory_limit_of_its_service() {
+    let world = World::start(&Setup::agents(2));
+    begin(&world);
+    let Some(limit) = MemoryLimit::of(world.daemon_pid(), 32 << 20) else {
+        println!("skipped: no cgroup with a memory limit can be made here");
+        return;
+    };
+    much_is_read_and_written(&world);
+    let members = fs::read_to_string(limit.0.join("cgroup.procs")).expect("members");
+    assert!(members.lines().any(|pid| pid == world.daemon_pid().to_string()), "{members}");
+    assert_eq!(limit.kills(), 0, "it lived all the while");
+}
+
+/// Much more than the daemon may have.
+fn much_is_read_and_written(world: &World) {
     world.ok("head -c 200000000 /dev/zero | tr '\\0' x > $MNT/drafts/big && cat $MNT/drafts/big | wc -c");
     world.ok("for n in $(seq 200); do cat $MNT/status.json $MNT/events & done > /dev/null; wait");
     world.ok("for n in $(seq 40); do head -c 1000000 /dev/zero | tr '\\0' y > $MNT/drafts/d$n.md; done; mv $MNT/drafts/d*.md $MNT/inbox/");

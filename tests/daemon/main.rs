@@ -3,12 +3,15 @@
 
 #[path = "../support/disks.rs"]
 mod disks;
+#[path = "../support/hung_disk.rs"]
+mod hung_disk;
 #[path = "../support/tracer.rs"]
 mod tracer;
 #[path = "../support/daemon.rs"]
 mod world;
 
 mod bad_days;
+mod covered;
 mod dedicated;
 mod every_call;
 mod failover;

@@ -5,7 +5,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::world::{Setup, World};
+use crate::{
+    hung_disk::HungDisk,
+    world::{Setup, World},
+};
 
 fn bash(world: &World, script: &str) -> Child {
     let mut command = Command::new("bash");
@@ -37,6 +40,29 @@ fn with_tmux_stopped_verbs_answer_in_time_and_the_mount_all_the_while() {
     }
     world.ok(&format!("kill -CONT {pid}"));
     world.result("done/a.md");
+}
+
+#[test]
+fn a_disk_that_answers_nothing_holds_up_its_own_project_only() {
+    let mut world = World::prepare(&Setup::agents(1));
+    let disk = HungDisk::mount(&world.path("api/.agent-queue"));
+    world.run();
+    world.submit("before", "say it\n");
+    world.result("done/before.md");
+    disk.hang();
+    world.ok("echo rescan > $MNT/control");
+    for id in ["during", "meanwhile"] {
+        world.submit(id, "say it\n");
+        world.result(&format!("done/{id}.md"));
+    }
+    world.until("health to tell", || world.word("health").contains("project api: inbox/ can't be read: its disk"));
+    world.ok("timeout 10 cat $MNT/status $MNT/status.json $MNT/tasks/*/why $MNT/sessions/*/state > /dev/null");
+    disk.go_on();
+    world.ok("echo rescan > $MNT/control");
+    world.until_told(|| world.word("health"), || !world.word("health").contains("project api: inbox"));
+    assert!(!world.events().contains("moved or replaced"), "{}", world.events());
+    world.submit("after", "say it\n");
+    world.result("done/after.md");
 }
 
 #[test]

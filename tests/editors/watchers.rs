@@ -117,7 +117,7 @@ fn the_mount_tells_what_the_disk_below_tells() {
     }
     for (i, dir) in dirs.iter().enumerate() {
         // By name: the supervisor's changes are told a moment later, and what others do meanwhile comes before.
-        let told = |view: &[Watcher<'_>]| -> BTreeMap<String, Vec<String>> {
+        let told = |view: &[Watcher<'_>], is_disk: bool| -> BTreeMap<String, Vec<String>> {
             let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
             for line in view[i].lines() {
                 let (name, event) = line.split_once(' ').expect("a name and an event");
@@ -125,16 +125,16 @@ fn the_mount_tells_what_the_disk_below_tells() {
                 // looks in each.
                 if !name.starts_with(".claude-failover") && (name, *dir) != ("c.md", "drafts") {
                     let events = told.entry(name.to_owned()).or_default();
-                    // Below the mount one close may be two.
-                    if events.last().is_none_or(|last| last != event) {
+                    // Below the mount one close may be two: the server has the file open too. On the mount it never is.
+                    if !is_disk || events.last().is_none_or(|last| last != event) {
                         events.push(event.to_owned());
                     }
                 }
             }
             told
         };
-        assert_eq!(told(&root), told(&real), "{dir} at the root");
-        assert_eq!(told(&project), told(&real), "{dir} in the project");
+        assert_eq!(told(&root, false), told(&real, true), "{dir} at the root");
+        assert_eq!(told(&project, false), told(&real, true), "{dir} in the project");
     }
     assert!(real[2].lines().iter().any(|line| line == "a.md MOVED_TO"), "{:?}", real[2].lines());
     assert!(real[0].lines().iter().any(|line| line == "a.md.working DELETE"), "{:?}", real[0].lines());

@@ -2,13 +2,13 @@
 
 use std::{
     fs::File,
-    io::Read as _,
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use crate::world::World;
+use crate::{hung_disk::HungDisk, world::World};
 
 /// More than the mount has threads.
 const MANY: usize = 24;
@@ -131,6 +131,91 @@ fn a_disk_that_stands_still_holds_up_its_own_writers_only() {
     }
     world.ok(&format!("[ \"$(cat projects/api/d[0-9]*/w | wc -l)\" = {MANY} ]"));
     drop(world);
+}
+
+#[test]
+fn a_disk_that_answers_nothing_holds_up_its_own_readers_only() {
+    let mut world = World::new();
+    world.server.kill().expect("killed");
+    world.server.wait().expect("ended");
+    let disk = HungDisk::mount(&world.dir.path().join("api/.agent-queue"));
+    world.server = World::start(world.dir.path(), &[]);
+    world.ok("[ \"$(cat projects/api/inbox/far.md)\" = 'far away' ] && ls -l projects/api/*");
+    let open = File::open(world.mnt().join("projects/api/inbox/far.md")).expect("open");
+    disk.hang();
+    let looks =
+        ["cat P/inbox/far.md", "stat P/inbox", "ls -l P", "echo x > P/inbox/x.md", "getfattr -d P/inbox/far.md"];
+    let before = threads(&world);
+    let others_are_well = || {
+        world.ok("timeout 10 cat status health events control sessions/*/state tasks/*/why tasks/fix/* > /dev/null");
+        world.ok("timeout 10 ls -lR inbox drafts done failed sessions accounts projects/web tasks/fix > /dev/null");
+        // Of the names in our own directories nothing is asked of a disk.
+        let listed = world.ok("timeout 10 ls . projects tasks tasks/* && timeout 10 find tasks -maxdepth 1");
+        assert!(
+            ["inbox", "api", "tasks/api:fix"].iter().all(|name| listed.lines().any(|line| line == *name)),
+            "{listed}"
+        );
+    };
+    let mut readers: Vec<Child> =
+        (0..MANY).map(|n| bash(&world, &looks[n % looks.len()].replace('P', "projects/api"))).collect();
+    until("each to wait on a thread of its own", || threads(&world) >= before + MANY / 2);
+    others_are_well();
+    world.ok(
+        "timeout 10 bash -c 'ls -l inbox projects/web; echo x > inbox/x.md && mv inbox/x.md drafts/ && rm drafts/x.md'",
+    );
+    world.ok("timeout 10 bash -c 'echo pause > control'");
+    // There is an end to how many may wait; the others are told.
+    let crowd = "for i in $(seq 400); do stat projects/api 2>> $HOME/refused > /dev/null & done; wait";
+    let mut many = Command::new("bash");
+    let many = many.args(["-c", crowd]).current_dir(world.mnt()).env("HOME", world.dir.path());
+    let mut crowd = many.spawn().expect("bash");
+    let refused = || std::fs::read_to_string(world.dir.path().join("refused")).unwrap_or_default();
+    until("the last ones to be refused", || refused().matches("Input/output error").count() > 100);
+    others_are_well();
+    world.ok("timeout 10 bash -c 'echo resume > control; echo x > inbox/x.md && rm inbox/x.md'");
+    disk.go_on();
+    for reader in &mut readers {
+        reader.wait().expect("ended");
+    }
+    crowd.wait().expect("ended");
+    until("the threads to end", || threads(&world) <= before + 1);
+    world.ok("[ \"$(cat projects/api/inbox/far.md)\" = 'far away' ]");
+    drop(open);
+}
+
+#[test]
+fn a_rename_on_a_disk_that_answers_nothing_ends_for_the_kernel_lets_nobody_else_rename() {
+    let mut world = World::new();
+    world.server.kill().expect("killed");
+    world.server.wait().expect("ended");
+    let disk = HungDisk::mount(&world.dir.path().join("api/.agent-queue"));
+    world.server = World::start(world.dir.path(), &[]);
+    let rename = "import os; a, b = (os.open('projects/api/' + d, os.O_RDONLY) for d in ('inbox', 'drafts'))
+open(os.environ['HOME'] + '/opened', 'w'); input()
+try: os.rename('far.md', 'far.md', src_dir_fd=a, dst_dir_fd=b)
+except OSError as error: print(error.errno)";
+    let mut stuck = Command::new("python3")
+        .args(["-c", rename])
+        .current_dir(world.mnt())
+        .env("HOME", world.dir.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3");
+    until("the directories to be open", || world.dir.path().join("opened").exists());
+    disk.hang();
+    let before = disk.waiting();
+    stuck.stdin.take().expect("its input").write_all(b"\n").expect("go");
+    until("the rename to wait", || disk.waiting() > before);
+    world.ok("timeout 50 mv inbox/fix.md drafts/ && timeout 10 mv drafts/fix.md inbox/");
+    let said = stuck.wait_with_output().expect("ended").stdout;
+    assert_eq!(String::from_utf8_lossy(&said).trim(), libc::EIO.to_string());
+    disk.go_on();
+    world.ok("cat projects/api/inbox/far.md");
+}
+
+fn threads(world: &World) -> usize {
+    std::fs::read_dir(format!("/proc/{}/task", world.server.id())).expect("threads").count()
 }
 
 #[test]

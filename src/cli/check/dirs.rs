@@ -12,10 +12,11 @@ use nix::{
 };
 
 use super::{Report, Scene};
-use crate::cli::mountinfo;
+use crate::{
+    cli::mountinfo,
+    config::queue::{QUEUE, queue_dir},
+};
 
-/// The queue's directory in a project (INTERFACE 1).
-const QUEUE: &str = ".agent-queue";
 /// What stands in it.
 const QUEUE_DIRS: [&str; 4] = ["inbox", "drafts", "done", "failed"];
 
@@ -58,6 +59,7 @@ fn make(path: &Path, mode: u32) -> std::io::Result<()> {
 }
 
 pub fn projects(scene: &Scene<'_>, report: &mut Report) {
+    let point = mountinfo::resolved(&scene.point);
     for (n, project) in scene.config.projects.iter().enumerate() {
         let key = format!("projects[{n}].path");
         let shown = project.path.display();
@@ -76,10 +78,17 @@ pub fn projects(scene: &Scene<'_>, report: &mut Report) {
                 continue;
             }
         }
+        let real = match queue_dir(&project.path, |at| at == point) {
+            Ok(real) => real,
+            Err(error) => {
+                report.problem(key, error.to_string(), "let it lead to a directory, or remove it");
+                continue;
+            }
+        };
         let mut missing = Vec::new();
         let before = report.problems();
         for dir in QUEUE_DIRS {
-            let path = project.path.join(QUEUE).join(dir);
+            let path = real.join(dir);
             match look(&path, writable()) {
                 Dir::Usable => {}
                 Dir::Missing => missing.push(path),
@@ -94,7 +103,7 @@ pub fn projects(scene: &Scene<'_>, report: &mut Report) {
         }
         queue(&key, &missing, project.name.as_str(), scene, report);
         if missing.is_empty() && report.problems() == before {
-            report.ok(format!("project {}: {shown}/{QUEUE}", project.name));
+            report.ok(format!("project {}: {}", project.name, real.display()));
         }
     }
 }
@@ -150,7 +159,8 @@ pub fn state(dir: &Path, scene: &Scene<'_>, report: &mut Report) {
     }
 }
 
-pub fn mountpoint(point: &Path, scene: &Scene<'_>, report: &mut Report) {
+pub fn mountpoint(scene: &Scene<'_>, report: &mut Report) {
+    let point = scene.point.as_path();
     let key = "mount.path";
     let shown = point.display();
     let resolved = mountinfo::resolved(point);

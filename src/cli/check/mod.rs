@@ -7,6 +7,8 @@ mod dirs;
 mod report;
 mod tools;
 
+use std::path::PathBuf;
+
 use report::Report;
 
 use super::{
@@ -28,6 +30,8 @@ struct Scene<'a> {
     /// No permission stops us.
     root: bool,
     fix: bool,
+    /// As it is configured.
+    point: PathBuf,
 }
 
 /// # Errors
@@ -44,7 +48,8 @@ pub fn run(args: &CheckArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
     };
     let defaults = Config::default();
     let config = loaded.as_ref().map_or(&defaults, |loaded| &loaded.config);
-    let scene = Scene { config, env: io.env, root: nix::unistd::geteuid().is_root(), fix: args.fix };
+    let point = config.mount.path.clone().unwrap_or_else(|| paths::mountpoint(io.env));
+    let scene = Scene { config, env: io.env, root: nix::unistd::geteuid().is_root(), fix: args.fix, point };
 
     if let Some(loaded) = &loaded {
         about_file(loaded, &scene, &mut report);
@@ -57,8 +62,7 @@ pub fn run(args: &CheckArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
     tools::tmux(&scene, &mut report);
     if config.mount.enabled {
         tools::fuse(&scene, &mut report);
-        let point = config.mount.path.clone().unwrap_or_else(|| paths::mountpoint(io.env));
-        dirs::mountpoint(&point, &scene, &mut report);
+        dirs::mountpoint(&scene, &mut report);
     }
     report.write(loaded.as_ref(), io)?;
     Ok(if report.problems() == 0 { Exit::Ok } else { Exit::Failed })

@@ -1,0 +1,106 @@
+//! Where a project's queue stands: `.agent-queue`, what that links to, or `.agent-queue.real` when it links into the mount.
+//! In: a project's directory, and how to know the mount. Out: the queue's own directory. Reads links and changes nothing;
+//! never looks at anything below the mount.
+
+use std::{
+    ffi::OsString,
+    io,
+    path::{Component, Path, PathBuf},
+};
+
+/// Name of a project's queue directory.
+pub const QUEUE: &str = ".agent-queue";
+/// The queue's own directory in a project whose `QUEUE` is a link into the mount.
+pub const QUEUE_BEHIND: &str = ".agent-queue.real";
+
+/// As many links in one path as the kernel follows (path_resolution(7)).
+const LINKS_MAX: usize = 40;
+
+/// The queue's own directory, there or not. `is_mount` is asked of each place on the way before it is looked at.
+///
+/// # Errors
+/// When a link can't be followed to its end.
+pub fn queue_dir(project: &Path, is_mount: impl Fn(&Path) -> bool) -> io::Result<PathBuf> {
+    let queue = project.join(QUEUE);
+    if is_mount(&queue) || !queue.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
+        return Ok(queue);
+    }
+    match follow(&queue, is_mount) {
+        Ok(Some(end)) => Ok(end),
+        Ok(None) => Ok(project.join(QUEUE_BEHIND)),
+        Err(error) => {
+            Err(io::Error::new(error.kind(), format!("{} is a link that leads nowhere: {error}", queue.display())))
+        }
+    }
+}
+
+/// The end of a path, every link followed; `None` when it leads into the mount.
+fn follow(path: &Path, is_mount: impl Fn(&Path) -> bool) -> io::Result<Option<PathBuf>> {
+    // The next part last.
+    let mut rest: Vec<OsString> = reversed(&std::path::absolute(path)?);
+    let (mut at, mut links) = (PathBuf::from("/"), 0);
+    while let Some(part) = rest.pop() {
+        if part == ".." {
+            at.pop();
+            continue;
+        }
+        at.push(part);
+        if is_mount(&at) {
+            return Ok(None);
+        }
+        if !at.symlink_metadata()?.is_symlink() {
+            continue;
+        }
+        links += 1;
+        if links > LINKS_MAX {
+            return Err(io::Error::other("too many links"));
+        }
+        let target = at.read_link()?;
+        at.pop();
+        if target.is_absolute() {
+            at = PathBuf::from("/");
+        }
+        rest.extend(reversed(&target));
+    }
+    Ok(Some(at))
+}
+
+fn reversed(path: &Path) -> Vec<OsString> {
+    let parts = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+    parts.rev().map(|part| part.as_os_str().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_link_leads_to_a_directory_of_its_own_or_into_the_mount() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let dir = temp.path().canonicalize().expect("a path");
+        let mount = dir.join("mnt");
+        let found = |target: Option<&Path>| {
+            let project = tempfile::tempdir_in(&dir).expect("a project");
+            if let Some(target) = target {
+                symlink(target, project.path().join(QUEUE)).expect("a link");
+            }
+            let found = queue_dir(project.path(), |at| at == mount);
+            found.map(|at| at.strip_prefix(project.path()).map_or(at.clone(), Path::to_owned)).map_err(|e| e.kind())
+        };
+        let own = |name: &str| Ok(PathBuf::from(name));
+        std::fs::create_dir(dir.join("data")).expect("a directory");
+        symlink(&mount, dir.join("run")).expect("a link");
+        symlink("loop", dir.join("loop")).expect("a link");
+        assert_eq!(found(None), own(QUEUE));
+        assert_eq!(found(Some(&dir.join("data"))), Ok(dir.join("data")));
+        assert_eq!(found(Some(Path::new("../data/../data/."))), Ok(dir.join("data")));
+        // Whether it is mounted or not.
+        for target in [mount.join("projects/web"), dir.join("run/projects/web"), dir.join("data/../mnt")] {
+            assert_eq!(found(Some(&target)), own(QUEUE_BEHIND), "{}", target.display());
+        }
+        assert_eq!(found(Some(&dir.join("none"))), Err(io::ErrorKind::NotFound));
+        assert_eq!(found(Some(&dir.join("loop"))), Err(io::ErrorKind::Other));
+    }
+}
