@@ -6,6 +6,7 @@ pub mod agents;
 pub mod cli;
 pub mod command_agent;
 pub mod config;
+pub mod contract;
 pub mod daemon;
 pub mod delegate;
 pub mod demo_agent;

@@ -580,6 +580,10 @@ pub trait Providers: Send + Sync {
     /// Hands a job in; the same key twice is one job where the provider can tell (`repeats`). Answers the job's id.
     async fn submit(&self, provider: &ProviderName, order: &Order) -> Result<String, ProviderError>;
     async fn look(&self, provider: &ProviderName, job: &str) -> Result<Progress, ProviderError>;
+    /// Completes when there may be news of the job; a hint. Where one has to ask it never does.
+    async fn news(&self, _provider: &ProviderName, _job: &str) {
+        std::future::pending().await
+    }
     /// A job that is gone already is success.
     async fn cancel(&self, provider: &ProviderName, job: &str) -> Result<(), ProviderError>;
     /// Whether an order sent again with the same key is not a second job.

@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 6] = [
     &["live"],
     &["queue", "dispatcher", "session", "watcher", "quota", "switcher", "delegate", "notify", "janitor"],
     &["fs", "cli", "http"],
-    &["daemon", "main", "lib"],
+    &["daemon", "contract", "main", "lib", "bin"],
 ];
 
 /// `ports` has plain types (ids of panes, how a program ended) that are words like any other.

@@ -4,6 +4,7 @@
 //! program as a child process, a tmux server and a FUSE mount in a temporary directory, the built-in agent. What is compared
 //! is measured in turns in one run, because absolute times on a shared machine say little.
 
+mod delegated;
 mod dispatch;
 mod files;
 mod hammer;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 /// A benchmark: its name on the command line, what it measures, how.
 type Bench = (&'static str, &'static str, fn() -> std::io::Result<()>);
 
-const BENCHES: [Bench; 12] = [
+const BENCHES: [Bench; 13] = [
     ("files", "what the mount's operations cost beside other file systems", files::run),
     ("lists", "ls of a directory with up to 100,000 results", large::listings),
     ("status", "reading `status` with much to tell", large::status),
@@ -36,6 +37,7 @@ const BENCHES: [Bench; 12] = [
     ("spin", "CPU time while agents only redraw", idle::spinners),
     ("start", "start with a full queue", start::run),
     ("tasks", "tiny tasks in a row; what each costs", tasks::run),
+    ("delegated", "tasks at a provider: how many a second, how soon, many ends at once", delegated::run),
     ("limit", "the record of a limit until the swap is begun", limit::run),
     ("swap", "every session moved to another account", swap::run),
 ];

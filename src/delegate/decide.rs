@@ -169,3 +169,149 @@ fn failed(error: String, now: Timestamp) -> Ending {
         at: now,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{ids::RunId, task::TextFacts},
+        ports::Answer,
+    };
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn job(stop: JobStop, id: Option<&str>) -> Job {
+        Job {
+            run: RunId("run-1".into()),
+            provider: ProviderName::parse("p").expect("a name"),
+            id: id.map(str::to_owned),
+            claimed: NOW,
+            attempt: 1,
+            stop,
+            text: TextFacts { sha256: String::new(), identity: String::new(), bytes: 0, modified: NOW },
+            output: None,
+        }
+    }
+
+    /// The next step's word, and the status where it is an end.
+    fn word(next: &Next) -> &'static str {
+        match next {
+            Next::Submit => "submit",
+            Next::Look(_) => "look",
+            Next::Output(_) => "output",
+            Next::Cancel => "cancel",
+            Next::GiveBack { refused: true, .. } => "back, refused",
+            Next::GiveBack { refused: false, .. } => "back",
+            Next::End(ending) => ending.status.word(),
+        }
+    }
+
+    const STOPS: [JobStop; 3] = [JobStop::No, JobStop::Cancelled, JobStop::Recalled];
+
+    #[test]
+    fn a_job_goes_on_from_where_the_last_daemon_left_it() {
+        // By stop; then: ours without an id, ours with one, left behind without an id, left behind with one.
+        let expected = [
+            ["submit", "look", "?", "look"],
+            ["cancelled", "cancel", "cancel", "cancel"],
+            ["back", "cancel", "cancel", "cancel"],
+        ];
+        for (stop, row) in STOPS.into_iter().zip(expected) {
+            for (at, (left, id)) in
+                [(false, None), (false, Some("1")), (true, None), (true, Some("1"))].into_iter().enumerate()
+            {
+                for repeats in [true, false] {
+                    // What may have been sent is sent again only where it is known again.
+                    let doubt = if repeats { "submit" } else { "failed" };
+                    let expected = if row[at] == "?" { doubt } else { row[at] };
+                    let next = begin(&job(stop, id), left, repeats, NOW);
+                    assert_eq!(word(&next), expected, "{stop:?}, id {id:?}, left {left}, repeats {repeats}");
+                }
+            }
+        }
+    }
+
+    fn cooling() -> ProviderStanding {
+        ProviderStanding::Cooling { why: "not now".to_owned(), until: NOW }
+    }
+
+    #[test]
+    fn a_submit_in_vain_gives_the_task_back_and_never_fails_it() {
+        for (error, back, standing) in [
+            (ProviderError::Refused("too long".to_owned()), "back, refused", None),
+            (ProviderError::Out(cooling()), "back", Some(cooling())),
+        ] {
+            for (stop, expected) in STOPS.into_iter().zip([back, "cancelled", back]) {
+                let news = submitted(&job(stop, None), &error, NOW);
+                assert_eq!((word(&news.next), &news.standing), (expected, &standing), "{stop:?} {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_answer_to_a_look_leads_somewhere() {
+        let seconds = Duration::from_secs;
+        let look = |answer, repeats| looked(&job(JobStop::No, Some("1")), answer, repeats, seconds(1), seconds(9), NOW);
+        let usable = Some(ProviderStanding::Usable);
+        let answer = Answer { text: "42".to_owned(), tokens: None, cost_usd: Some(0.5) };
+        let refused = || ProviderError::Refused("no".to_owned());
+        for (answer, repeats, expected, standing) in [
+            (Ok(Progress::Running { output: None }), false, "look", None),
+            (Ok(Progress::Running { output: Some("4".into()) }), false, "output", usable.clone()),
+            (Ok(Progress::Done(answer)), false, "done", usable.clone()),
+            (Ok(Progress::Failed("broke".to_owned())), false, "failed", usable),
+            // Somebody's empty purse is no failure of the task.
+            (Ok(Progress::Declined(ProviderError::Out(cooling()))), false, "back", Some(cooling())),
+            (Ok(Progress::Declined(refused())), false, "back, refused", None),
+            (Ok(Progress::Unknown), true, "submit", None),
+            (Ok(Progress::Unknown), false, "failed", None),
+            (Err(refused()), true, "failed", None),
+            // It has the job all the same.
+            (Err(ProviderError::Out(cooling())), true, "look", Some(cooling())),
+        ] {
+            let news = look(answer.clone(), repeats);
+            assert_eq!((word(&news.next), news.standing), (expected, standing), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_shown_is_not_shown_again_and_pauses_grow_up_to_the_poll() {
+        let mut job = job(JobStop::No, Some("1"));
+        job.output = Some("so far".into());
+        let (poll, mut pause, mut pauses) = (Duration::from_millis(700), Duration::ZERO, Vec::new());
+        for _ in 0..6 {
+            let answer = Ok(Progress::Running { output: Some("so far".into()) });
+            let Next::Look(wait) = looked(&job, answer, true, pause, poll, NOW).next else { panic!("no look") };
+            pause = wait;
+            pauses.push(wait.as_millis());
+        }
+        assert_eq!(pauses, [100, 200, 400, 700, 700, 700]);
+    }
+
+    #[test]
+    fn a_job_is_overdue_at_its_timeout_and_not_before() {
+        let at = |seconds| NOW.saturating_add(SignedDuration::from_secs(seconds)).expect("a time");
+        let hour = Duration::from_secs(3600);
+        assert_eq!(overdue(&job(JobStop::No, None), hour, at(3599)), None);
+        let ending = overdue(&job(JobStop::No, None), hour, at(3600)).expect("overdue");
+        assert!(ending.error.is_some_and(|why| why.contains("1h")));
+        assert_eq!(overdue(&job(JobStop::No, None), Duration::MAX, at(3600)), None);
+    }
+
+    #[test]
+    fn a_scripts_marker_means_a_row_by_name_or_a_job_server_by_word() {
+        let mut config = Config::default();
+        for (name, kind) in
+            [("a", ProviderKind::Openai), ("jobs", ProviderKind::Secutools), ("gpu", ProviderKind::Gemini)]
+        {
+            config.providers.insert(ProviderName::parse(name).expect("a name"), crate::config::Provider::new(kind));
+        }
+        for (word, expected) in
+            [("a", Some("a")), ("gpu", Some("gpu")), ("claude-api", Some("jobs")), ("nobody", None), ("", None)]
+        {
+            let marker = DelegatedMarker { job_id: None, provider: word.to_owned(), submitted_at: None, ours: None };
+            let found = meant(&marker, &config);
+            assert_eq!(found.as_ref().map(ProviderName::as_str), expected, "{word:?}");
+        }
+    }
+}

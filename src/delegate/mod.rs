@@ -188,6 +188,7 @@ impl Follower {
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
                         () = self.told.notified() => {}
+                        () = self.news(&job) => {}
                     }
                     pause = wait.max(pause);
                     let Some((job, task)) = self.job() else { return };
@@ -215,6 +216,13 @@ impl Follower {
                     }
                 }
             };
+        }
+    }
+
+    async fn news(&self, job: &Job) {
+        match &job.id {
+            Some(id) => self.tools.providers.news(&job.provider, id).await,
+            None => std::future::pending().await,
         }
     }
 

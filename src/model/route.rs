@@ -191,3 +191,149 @@ fn chain(first: &[ProviderName], delegation: &Delegation) -> Vec<ProviderName> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        ids::TaskKey,
+        provider::{Counters, ProviderStanding},
+        task::Origin,
+    };
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn provider(name: &str, serves: &[&str], fallback: &[&str]) -> Provider {
+        Provider {
+            name: ProviderName::parse(name).expect("a name"),
+            kind: "openai",
+            serves: std::iter::once(name).chain(serves.iter().copied()).map(str::to_owned).collect(),
+            fallback: fallback.iter().map(|name| ProviderName::parse(name).expect("a name")).collect(),
+            max_jobs: 2,
+            standing: ProviderStanding::Usable,
+            since: NOW,
+            counters: Counters::default(),
+        }
+    }
+
+    /// `a` falls back to `b`, `b` to `c` and back to `a`; `c` serves `gpu`, and hard things are done here.
+    fn delegation() -> Delegation {
+        let auto = [["b"].as_slice(), &["c", "local", "a"], &["local"]];
+        Delegation {
+            providers: vec![provider("a", &[], &["b"]), provider("b", &[], &["c", "a"]), provider("c", &["gpu"], &[])],
+            auto: auto.map(|row| row.iter().map(|word| (*word).to_owned()).collect()),
+        }
+    }
+
+    fn names(route: &Route) -> String {
+        route.chain.iter().map(ProviderName::as_str).collect::<Vec<_>>().join(" ")
+    }
+
+    /// INTERFACE 5. The first row that fits; `*` fits everything. Columns: a person's wish, needs_claude_code, preferred_ai,
+    /// allow_delegation, complexity_hint; the chain (empty: a session here).
+    const TABLE: [[&str; 6]; 16] = [
+        ["here", "*", "*", "*", "*", ""],
+        ["to b", "*", "*", "*", "*", "b c a"],
+        ["to best", "*", "gpu", "*", "*", "c"],
+        ["to best", "*", "A", "*", "*", "a b c"],
+        // Nobody in particular: by the table of `auto`; nobody there either: all, in the names' order.
+        ["to best", "*", "*", "*", "low", "b c a"],
+        ["to best", "*", "*", "*", "high", "a b c"],
+        ["to best", "*", "*", "*", "*", "c"],
+        ["-", "true", "*", "*", "*", ""],
+        ["-", "*", "claude-code", "*", "*", ""],
+        ["-", "*", "*", "false", "*", ""],
+        ["-", "*", "-", "*", "*", ""],
+        ["-", "*", "A", "*", "*", "a b c"],
+        ["-", "*", "gpu", "*", "*", "c"],
+        ["-", "*", "auto", "*", "low", "b c a"],
+        ["-", "*", "auto", "*", "high", ""],
+        ["-", "*", "auto", "*", "*", "c"],
+    ];
+
+    #[test]
+    fn the_decision_table_holds_in_every_cell() {
+        let mut used = [false; TABLE.len()];
+        for wish in ["-", "here", "to b", "to best"] {
+            for needs in ["true", "false"] {
+                for preferred in ["-", "claude-code", "A", "gpu", "auto", "nobody"] {
+                    for allow in ["true", "false"] {
+                        for hint in ["-", "low", "medium", "high", "odd"] {
+                            let cell = [wish, needs, preferred, allow, hint];
+                            let fits =
+                                |row: &[&str; 6]| cell.iter().zip(row).all(|(cell, row)| *row == "*" || cell == row);
+                            let at = TABLE.iter().position(fits);
+                            // Without a row: nobody is meant.
+                            let expected = at.map_or("", |at| TABLE[at][5]);
+                            if let Some(at) = at {
+                                used[at] = true;
+                            }
+                            let given = |word: &str| (word != "-").then(|| word.to_owned());
+                            let spec = TaskSpec {
+                                preferred_ai: given(preferred),
+                                allow_delegation: allow == "true",
+                                needs_claude_code: needs == "true",
+                                complexity_hint: given(hint),
+                                ..TaskSpec::default()
+                            };
+                            let wished = match wish {
+                                "here" => Some(Wish::Here),
+                                "to b" => Some(Wish::Provider(ProviderName::parse("b").ok())),
+                                "to best" => Some(Wish::Provider(None)),
+                                _ => None,
+                            };
+                            let found = route(&spec, wished.as_ref(), &delegation());
+                            assert_eq!(names(&found), expected, "{cell:?}: {}", found.rule);
+                            // Without providers there is no delegation.
+                            let off = route(&spec, wished.as_ref(), &Delegation::default());
+                            assert_eq!((names(&off).as_str(), off.rule), ("", Rule::Off), "{cell:?}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(used.iter().all(|used| *used), "a row that nothing meets: {used:?}");
+    }
+
+    #[test]
+    fn the_rule_that_decided_is_told() {
+        let rule = |front: TaskSpec| route(&front, None, &delegation()).rule.to_string();
+        let spec = TaskSpec { allow_delegation: true, preferred_ai: Some("nobody".into()), ..TaskSpec::default() };
+        assert_eq!(rule(spec.clone()), "no provider is meant by preferred_ai \"nobody\"");
+        assert_eq!(rule(TaskSpec { needs_claude_code: true, ..spec.clone() }), "needs_claude_code is set");
+        assert_eq!(rule(TaskSpec { allow_delegation: false, ..spec }), "allow_delegation is not set");
+    }
+
+    #[test]
+    fn the_first_of_the_chain_that_can_take_it_is_picked() {
+        let spec = TaskSpec { allow_delegation: true, preferred_ai: Some("a".into()), ..TaskSpec::default() };
+        let mut task = Task {
+            key: TaskKey::parse("web:x").expect("a key"),
+            text: None,
+            spec: spec.into(),
+            priority: 0,
+            phase: Phase::Queued,
+            since: NOW,
+            attempts: 0,
+            origin: Origin::default(),
+            wish: None,
+            refused_by: Vec::new(),
+            note: None,
+        };
+        let [a, b, c] = ["a", "b", "c"].map(|name| ProviderName::parse(name).expect("a name"));
+        let free = BTreeMap::new();
+        let mut delegation = delegation();
+        assert_eq!(pick(&task, &delegation, &free, NOW), Pick::Provider(a.clone()));
+        // A full one is waited for: it can take it, only later.
+        assert_eq!(pick(&task, &delegation, &BTreeMap::from([(a.clone(), 1)]), NOW), Pick::Provider(a.clone()));
+        assert_eq!(pick(&task, &delegation, &BTreeMap::from([(a.clone(), 2)]), NOW), Pick::Wait(a.clone()));
+        let until = NOW.saturating_add(jiff::SignedDuration::from_secs(60)).expect("a time");
+        delegation.providers[0].standing = ProviderStanding::Cooling { why: String::new(), until };
+        assert_eq!(pick(&task, &delegation, &free, NOW), Pick::Provider(b.clone()));
+        assert_eq!(pick(&task, &delegation, &free, until), Pick::Provider(a.clone()), "its pause is over");
+        task.refused_by.push(b);
+        assert_eq!(pick(&task, &delegation, &free, NOW), Pick::Provider(c.clone()));
+        delegation.providers[2].standing = ProviderStanding::Exhausted { why: String::new(), until: None };
+        assert_eq!(pick(&task, &delegation, &free, NOW), Pick::Here);
+    }
+}

@@ -5,6 +5,7 @@ use std::path::Path;
 use claude_failover::{
     cli,
     config::{self, Config},
+    contract,
     daemon::setup,
     fs::tree::{ACCOUNT_ROWS, PROJECT_ROWS, PROVIDER_ROWS, ROOT_ROWS, Row, SESSION_ROWS, TASK_ROWS},
     http::ROUTES,
@@ -74,8 +75,12 @@ fn verb(path: &str, written: &str) -> Option<String> {
 }
 
 fn ours(words: &[&str]) -> Option<String> {
-    let all = std::iter::once(&"claude-failover").chain(words);
-    let error = cli::command().try_get_matches_from(all).err()?;
+    told(cli::command(), words)
+}
+
+fn told(command: clap::Command, words: &[&str]) -> Option<String> {
+    let name = command.get_name().to_owned();
+    let error = command.try_get_matches_from(std::iter::once(name.as_str()).chain(words.iter().copied())).err()?;
     let asked = matches!(error.kind(), clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion);
     (!asked).then(|| error.to_string())
 }
@@ -107,6 +112,7 @@ fn simple(line: &str) -> Option<String> {
     match words.as_slice() {
         [] => None,
         ["claude-failover", rest @ ..] => ours(rest),
+        ["ccl-delegate", rest @ ..] => told(contract::command(), rest),
         ["make", target] => (!text("Makefile").lines().any(|line| line.starts_with(&format!("{target}:"))))
             .then(|| format!("no target {target} in the Makefile")),
         ["cargo", "build" | "test", ..] => None,

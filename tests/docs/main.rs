@@ -10,11 +10,12 @@ use std::{fs, path::Path};
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Documents that people wrote.
-pub const DOCUMENTS: [&str; 6] = [
+pub const DOCUMENTS: [&str; 7] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "doc/INTERFACE.md",
+    "doc/PROVIDERS.md",
     "doc/CONFORMANCE.md",
     "doc/TROUBLESHOOTING.md",
 ];

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, fs, path::Path};
 
 use claude_failover::{
-    cli,
+    cli, contract,
     fs::{
         FsError,
         tree::{self, Row, What},
@@ -136,9 +136,8 @@ fn errors() -> String {
     out
 }
 
-fn commands() -> String {
+fn commands(mut tree: clap::Command) -> String {
     let mut out = String::from("\n| command | |\n|---|---|\n");
-    let mut tree = cli::command();
     tree.build();
     list(&tree, "", &mut out);
     out
@@ -176,7 +175,8 @@ fn renewed(found: &str) -> String {
             "verbs" => verbs(),
             "refusals" => refusals(),
             "errors" => errors(),
-            "commands" => commands(),
+            "commands" => commands(cli::command()),
+            "contract" => commands(contract::command()),
             other => panic!("{FILE}: nothing generates {other:?}"),
         };
         let _ = write!(out, "{before}<!-- generated: {name} -->\n{table}\n<!-- end -->");
@@ -188,7 +188,7 @@ fn renewed(found: &str) -> String {
 #[test]
 fn the_tables_are_the_code_s() {
     let found = text(FILE);
-    assert_eq!(found.matches("<!-- generated: ").count(), 5, "a table is missing");
+    assert_eq!(found.matches("<!-- generated: ").count(), 6, "a table is missing");
     let wanted = renewed(&found);
     if std::env::var_os("UPDATE_DOCS").is_some() {
         fs::write(Path::new(ROOT).join(FILE), &wanted).expect("written");

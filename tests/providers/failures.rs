@@ -137,12 +137,14 @@ async fn a_dead_port_is_tried_again_whatever_the_kind() {
     assert!(format!("{answer:?}").contains("4 tries"), "{answer:?}");
 }
 
+type Change = fn(&mut Provider);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_missing_is_the_providers_trouble_and_nothing_is_sent() {
     let server = Server::always(answer(200, &[], "{}"));
     for kind in ProviderKind::ALL {
         let pace = Pace::default();
-        let changes: [(&str, fn(&mut Provider)); 3] = [
+        let changes: [(&str, Change); 3] = [
             ("NO_SUCH_VARIABLE", |row| (row.key_file, row.key_env) = (None, Some("NO_SUCH_VARIABLE".into()))),
             ("/nonexistent/key", |row| row.key_file = Some("/nonexistent/key".into())),
             ("/dev/null", |row| row.key_file = Some("/dev/null".into())),

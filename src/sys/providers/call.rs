@@ -10,7 +10,11 @@ use std::{
 
 use reqwest::{RequestBuilder, Response, header};
 use serde_json::Value;
-use tokio::{sync::oneshot, task::AbortHandle, time::Instant};
+use tokio::{
+    sync::{Notify, oneshot},
+    task::AbortHandle,
+    time::Instant,
+};
 
 use super::{
     Row, key,
@@ -36,6 +40,7 @@ pub struct Calls(Mutex<HashMap<(ProviderName, String), Call>>);
 struct Call {
     so_far: Arc<Mutex<SoFar>>,
     key: Option<Secret>,
+    ended: Arc<Notify>,
     reader: AbortHandle,
 }
 
@@ -67,12 +72,14 @@ impl Calls {
         let (began, beginning) = oneshot::channel();
         let deadline = Instant::now() + row.provider.timeout;
         let caller = Caller { sender: sender.clone(), row: row.clone(), talk, key: key.clone(), deadline };
-        let shared = so_far.clone();
+        let (shared, ended) = (so_far.clone(), Arc::new(Notify::new()));
+        let tell = ended.clone();
         let task = tokio::spawn(async move {
             let end = caller.run(&request, began, &shared).await;
             locked(&shared).end = Some(end);
+            tell.notify_one();
         });
-        let call = Call { so_far, key, reader: task.abort_handle() };
+        let call = Call { so_far, key, ended, reader: task.abort_handle() };
         let id = match tokio::time::timeout(BEGIN_WITHIN, beginning).await {
             Ok(Ok(id)) => id,
             // It never began.
@@ -112,6 +119,15 @@ impl Calls {
         };
         calls.remove(&at);
         end
+    }
+
+    /// Completes when the call has ended; never for one that isn't there.
+    pub async fn ended(&self, provider: &ProviderName, job: &str) {
+        let ended = locked(&self.0).get(&(provider.clone(), job.to_owned())).map(|call| call.ended.clone());
+        match ended {
+            Some(ended) => ended.notified().await,
+            None => std::future::pending().await,
+        }
     }
 
     pub fn cancel(&self, provider: &ProviderName, job: &str) {

@@ -145,6 +145,7 @@ mod tests {
             (403, "permission_error", Verdict::Broken),
             (400, invalid, Verdict::Broken),
             (404, "model not found", Verdict::Broken),
+            (400, r#"{"error":{"message":"No connected db.","type":"no_db_connection"}}"#, Verdict::Broken),
             (304, "", Verdict::Broken),
             (400, "prompt is too long", Verdict::Refused),
             (413, "", Verdict::Refused),

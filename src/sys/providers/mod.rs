@@ -18,6 +18,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 
+pub use key::SECUTOOLS_KEYS;
 pub use send::Pace;
 
 use crate::{
@@ -104,6 +105,10 @@ impl Providers for HttpProviders {
             None => secutools::look(&self.sender, row, job).await,
             Some(_) => Ok(self.calls.look(provider, job)),
         }
+    }
+
+    async fn news(&self, provider: &ProviderName, job: &str) {
+        self.calls.ended(provider, job).await;
     }
 
     async fn cancel(&self, provider: &ProviderName, job: &str) -> Result<(), ProviderError> {
