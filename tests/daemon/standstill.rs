@@ -94,6 +94,39 @@ fn a_daemon_that_ends_leaves_a_busy_mount_and_nobody_waits() {
 }
 
 #[test]
+fn a_copy_of_the_mount_in_another_namespace_keeps_no_daemon_from_ending() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: a mount namespace needs root");
+        return;
+    }
+    let mut world = World::start(&Setup::agents(1));
+    world.submit("a", "say it\n");
+    world.result("done/a.md");
+    // A container that was started meanwhile, for example.
+    let held = "exec unshare -m --propagation private bash -c 'cd $MNT/done && exec 5< a.md && echo > $MNT/drafts/in && exec sleep 600'";
+    let mut other = bash(&world, held);
+    world.until("the copy to be held", || world.queue("drafts/in").exists());
+    let status = format!("timeout 10 nsenter -t {} -m cat $MNT/status", other.id());
+    world.ok(&status);
+    let pid = world.daemon_pid();
+    assert_eq!(world.stop_daemon(), Some(0));
+    assert!(fs::read_dir(world.mount("")).expect("the mountpoint").next().is_none(), "still mounted");
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    let told = world.sh(&status);
+    assert!(String::from_utf8_lossy(&told.stderr).contains("not connected"), "{told:?}");
+    world.run();
+    world.submit("b", "say it\n");
+    world.result("done/b.md");
+    // After a kill the copy is as dead as the mount was, and in nobody's way.
+    world.kill_daemon();
+    world.run();
+    world.submit("c", "say it\n");
+    world.result("done/c.md");
+    other.kill().expect("killed");
+    other.wait().expect("ended");
+}
+
+#[test]
 fn after_a_kill_the_queue_is_usable_at_once_and_the_dead_mount_goes() {
     let mut world = World::start(&Setup::agents(1));
     let mut inside = bash(&world, "cd $MNT/inbox && exec sleep 600");
