@@ -63,6 +63,18 @@ fn a_disk_that_answers_nothing_holds_up_its_own_project_only() {
     assert!(!world.events().contains("moved or replaced"), "{}", world.events());
     world.submit("after", "say it\n");
     world.result("done/after.md");
+    // The daemon's end waits for no disk. (Its process does, while the kernel doesn't give a thread back.)
+    disk.hang();
+    world.ok("echo rescan > $MNT/control");
+    world
+        .until("health to tell again", || world.word("health").contains("project api: inbox/ can't be read: its disk"));
+    world.ok(&format!("kill -TERM {}", world.daemon_pid()));
+    world.until("the mount to go", || fs::read_dir(world.mount("")).is_ok_and(|mut names| names.next().is_none()));
+    world.until("the main thread to end", || {
+        world.ok(&format!("cat /proc/{}/stat", world.daemon_pid())).contains(") Z ")
+    });
+    disk.go_on();
+    assert_eq!(world.stop_daemon(), Some(0));
 }
 
 #[test]
