@@ -237,6 +237,17 @@ pub enum PromptBy {
     Stdin,
 }
 
+/// A session's hook log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookLog {
+    pub session: SessionName,
+    /// Where it begins: what stood before was given back to the disk.
+    pub from: u64,
+    pub modified: Timestamp,
+    /// Everything before was read, by whoever needs it; `None` where nobody has read it yet.
+    pub read_to: Option<u64>,
+}
+
 /// What is known of each agent CLI. Implemented by `agents`.
 #[async_trait]
 pub trait Agents: Send + Sync {
@@ -288,6 +299,17 @@ pub trait Agents: Send + Sync {
     /// Tokens that the conversation used so far, where the transcript tells.
     async fn tokens(&self, incarnation: &Incarnation) -> Option<Tokens>;
 
+    /// The hook logs that there are.
+    async fn hook_logs(&self) -> Vec<HookLog> {
+        Vec::new()
+    }
+
+    /// Gives back to the disk what a hook log holds before the last line end up to `to`: lines that were read. Places in the log
+    /// stay what they are. `None` stands for the whole log, which goes away.
+    async fn clear_hook_log(&self, _session: &SessionName, _to: Option<u64>) -> std::io::Result<()> {
+        Ok(())
+    }
+
     /// Completes when any incarnation's structured evidence may have changed; a hint.
     async fn changed(&self);
 }
@@ -338,14 +360,14 @@ impl Sidecar {
     }
 }
 
-/// What a look into `inbox/` finds of one task-like name, without reading the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a look into a queue directory finds of one task-like name, without reading the file.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Entry {
     pub id: TaskId,
     pub file: FileFacts,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileFacts {
     pub kind: FileKind,
     pub bytes: u64,
@@ -354,7 +376,7 @@ pub struct FileFacts {
     pub change: (i128, u64),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FileKind {
     Regular,
     /// Symlink, directory, FIFO, device, or a regular file with several hard links out of the queue: never read.
@@ -385,6 +407,15 @@ pub enum QueueChange {
     },
 }
 
+/// What an interrupted write left in a queue directory: never a task's name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Leftover {
+    pub dir: QueueDir,
+    pub name: String,
+    /// As `FileFacts::change`.
+    pub change: (i128, u64),
+}
+
 /// The queue directories on disk. Every change is durable when the call returns.
 #[async_trait]
 pub trait QueueStore: Send + Sync {
@@ -404,7 +435,7 @@ pub trait QueueStore: Send + Sync {
         max: u64,
     ) -> std::io::Result<(Vec<u8>, FileFacts)>;
     /// Whether some process has the file open for writing; `None` where the file system can't tell.
-    async fn has_writer(&self, project: &ProjectName, id: &TaskId) -> std::io::Result<Option<bool>>;
+    async fn has_writer(&self, project: &ProjectName, dir: QueueDir, id: &TaskId) -> std::io::Result<Option<bool>>;
     /// Whether a task's `workdir` is a directory of its project.
     async fn has_workdir(&self, _project: &ProjectName, _workdir: &str) -> std::io::Result<bool> {
         Ok(true)
@@ -433,17 +464,29 @@ pub trait QueueStore: Send + Sync {
     async fn file(&self, project: &ProjectName, dir: QueueDir, id: &TaskId, text: &[u8]) -> std::io::Result<()>;
     /// Removes `inbox/<id>.md`. A missing one is success.
     async fn remove(&self, project: &ProjectName, id: &TaskId) -> std::io::Result<()>;
-    /// Removes `inbox/<id>.md` unless it has changed since `seen`; answers whether it is gone. A store that can do it in one
-    /// step should: in this one a save between the look and the removal is lost.
-    async fn remove_unchanged(&self, project: &ProjectName, id: &TaskId, seen: &FileFacts) -> std::io::Result<bool> {
-        match self.read(project, QueueDir::Inbox, id, u64::MAX).await {
-            Ok((_, facts)) if facts.change != seen.change => return Ok(false),
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
-            Err(error) => return Err(error),
-        }
-        self.remove(project, id).await.map(|()| true)
-    }
+    /// Removes `<id>.md` unless it has changed since `seen`; answers whether it is gone.
+    async fn remove_unchanged(
+        &self,
+        project: &ProjectName,
+        dir: QueueDir,
+        id: &TaskId,
+        seen: &FileFacts,
+    ) -> std::io::Result<bool>;
+    /// The task-like names in a directory, without reading the files.
+    async fn entries(&self, project: &ProjectName, dir: QueueDir) -> std::io::Result<Vec<Entry>>;
+    /// Adds files of `done/` or `failed/` to the archive of that month (`2026-10`) beside them. Whole and durable when it
+    /// returns; what stands in it already is not stored twice. Answers the files that stand in it now: those that have changed
+    /// since they were looked at do not.
+    async fn archive(
+        &self,
+        project: &ProjectName,
+        dir: QueueDir,
+        month: &str,
+        files: &[Entry],
+    ) -> std::io::Result<Vec<TaskId>>;
+    /// What writers that have ended left in the queue's directories.
+    async fn leftovers(&self, project: &ProjectName) -> std::io::Result<Vec<Leftover>>;
+    async fn remove_leftover(&self, project: &ProjectName, leftover: &Leftover) -> std::io::Result<()>;
     /// Renames a task between queue directories, never over another (`AlreadyExists`).
     async fn shift(&self, project: &ProjectName, from: QueueDir, to: QueueDir, id: &TaskId) -> std::io::Result<()>;
     /// Waits until something in an inbox may have changed and answers what; a hint. `None` stands for anything anywhere.
@@ -507,6 +550,8 @@ pub enum Progress {
     Done(Answer),
     /// The job ended without an answer; the provider's words.
     Failed(String),
+    /// The job came to nothing for a reason that another provider need not have.
+    Declined(ProviderError),
     /// The provider, or this process where the answer comes on the request's own connection, knows no such job.
     Unknown,
 }
@@ -552,6 +597,10 @@ pub trait StateStore: Send + Sync {
     async fn set_aside(&self) -> std::io::Result<String>;
     /// Appends whole lines to the event log.
     async fn append_events(&self, lines: &str) -> std::io::Result<()>;
+    /// The event log's length in bytes, and when a line was last added.
+    async fn events_log(&self) -> std::io::Result<(u64, Timestamp)>;
+    /// Sets the event log aside, in place of the one set aside before, and begins a new one.
+    async fn rotate_events(&self) -> std::io::Result<()>;
     /// Keeps the text of a run, for its result; durable.
     async fn save_run(&self, run: &RunId, text: &[u8]) -> std::io::Result<()>;
     async fn load_run(&self, run: &RunId) -> std::io::Result<Vec<u8>>;

@@ -8,16 +8,16 @@ use std::{
 
 /// Modules of each layer; a module may use the layers below its own, and itself.
 const LAYERS: [&[&str]; 6] = [
-    &["model", "error", "config"],
+    &["model", "error", "config", "render"],
     &["ports", "sys", "agents", "fake", "demo_agent", "hook", "command_agent", "repeater"],
     &["live"],
-    &["queue", "dispatcher", "session", "watcher", "quota", "switcher", "delegate", "notify"],
+    &["queue", "dispatcher", "session", "watcher", "quota", "switcher", "delegate", "notify", "janitor"],
     &["fs", "cli", "http"],
     &["daemon", "main", "lib"],
 ];
 
 /// `ports` has plain types (ids of panes, how a program ended) that are words like any other.
-const WORDS_IN_PORTS: [&str; 14] = [
+const WORDS_IN_PORTS: [&str; 16] = [
     "Exit",
     "PaneId",
     "Progress",
@@ -32,6 +32,8 @@ const WORDS_IN_PORTS: [&str; 14] = [
     "Inbox",
     "Capture",
     "Key",
+    "HookLog",
+    "Leftover",
 ];
 
 /// Files that decide: pure, so that they can be tested without a world.

@@ -82,6 +82,7 @@ impl World {
              dispatcher: {{settle: 0s}}\n\
              tmux: {{socket: {socket}, size: 100x30}}\n\
              mount: {{path: {mnt}}}\n\
+             api: {{listen: null}}\n\
              pool: {{autonomous: {{prefix: pool-, start_index: 1, min: {n}, max: {n}, agent: demo}}}}\n\
              accounts: [{accounts}]\n\
              shared: {{root: {shared}}}\n\

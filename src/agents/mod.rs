@@ -17,8 +17,10 @@ mod transcript;
 
 use std::{
     collections::BTreeMap,
+    io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -35,10 +37,10 @@ pub use self::{home::AccountHome, launch::hook_log, rules::Kind};
 use crate::{
     model::{
         evidence::{Look, Screen, Signal, Tokens},
-        ids::{AccountName, AgentName},
+        ids::{AccountName, AgentName, SessionName},
         session::Incarnation,
     },
-    ports::{AgentError, Agents, Cursor, Found, LaunchPlan, LaunchRequest, PromptBy},
+    ports::{AgentError, Agents, Cursor, Found, HookLog, LaunchPlan, LaunchRequest, PromptBy},
 };
 
 /// One row of `agents:` in the configuration.
@@ -112,6 +114,7 @@ pub struct AgentBook {
     options: Arc<AgentBookOptions>,
     agents: BTreeMap<AgentName, Arc<Agent>>,
     changes: Changes,
+    read_to: Arc<hooks::ReadTo>,
 }
 
 impl AgentBook {
@@ -125,7 +128,7 @@ impl AgentBook {
             let zone = zone.and_then(|name| TimeZone::get(name).ok()).unwrap_or_else(TimeZone::system);
             agents.insert(name.clone(), Arc::new(Agent { config: config.clone(), rules, zone }));
         }
-        Ok(Self { options: Arc::new(options), agents, changes: Changes::new() })
+        Ok(Self { options: Arc::new(options), agents, changes: Changes::new(), read_to: Arc::default() })
     }
 
     fn agent(&self, name: &AgentName) -> Option<&Arc<Agent>> {
@@ -292,7 +295,15 @@ impl Agents for AgentBook {
             self.changes.watch(dir);
         }
         let mut at = cursor.clone();
+        let read_to = Arc::clone(&self.read_to);
         let read = blocking(move || {
+            // Whoever reads on from here has taken what stands before.
+            if let Ok(log) = std::fs::metadata(&facts.log)
+                && log.len() >= at.hooks
+            {
+                let mut read_to = read_to.lock().unwrap_or_else(PoisonError::into_inner);
+                read_to.insert(facts.incarnation.session.clone(), (log.ino(), at.hooks));
+            }
             let signals = facts.signals(&mut at);
             (signals, at)
         });
@@ -316,6 +327,20 @@ impl Agents for AgentBook {
     async fn tokens(&self, incarnation: &Incarnation) -> Option<Tokens> {
         let facts = self.facts(incarnation)?;
         blocking(move || facts.tokens()).await.flatten()
+    }
+
+    async fn hook_logs(&self) -> Vec<HookLog> {
+        let (options, read_to) = (Arc::clone(&self.options), Arc::clone(&self.read_to));
+        blocking(move || hooks::logs(&options.state_dir.join("hooks"), &read_to)).await.unwrap_or_default()
+    }
+
+    async fn clear_hook_log(&self, session: &SessionName, to: Option<u64>) -> io::Result<()> {
+        let log = hook_log(&self.options.state_dir, session);
+        let clear = move || match to {
+            Some(to) => hooks::clear(&log, to),
+            None => hooks::remove(&log),
+        };
+        blocking(clear).await.unwrap_or_else(|| Err(io::Error::other("the work was cut short")))
     }
 
     async fn changed(&self) {

@@ -73,8 +73,8 @@ pub struct Fields<'n> {
 }
 
 impl<'n> Fields<'n> {
-    /// Reports keys that are not in `known`. `later` are keys of other versions. `Null` is a mapping without keys.
-    pub fn open(node: &'n Node, known: &[&str], later: &[&[&str]], context: &mut Context<'_>) -> Option<Self> {
+    /// Reports keys that are not in `known`. `Null` is a mapping without keys.
+    pub fn open(node: &'n Node, known: &[&str], context: &mut Context<'_>) -> Option<Self> {
         let rows: Vec<_> = match &node.value {
             Value::Map(rows) => rows.iter().collect(),
             Value::Null => Vec::new(),
@@ -85,7 +85,7 @@ impl<'n> Fields<'n> {
             }
         };
         for (key, _) in rows.iter().filter(|row| !known.contains(&row.0.text.as_str())) {
-            context.problem(key.place, unknown(&key.text, known, later));
+            context.problem(key.place, unknown(&key.text, known));
         }
         Some(Self { rows, place: node.place })
     }
@@ -109,10 +109,7 @@ impl<'n> Fields<'n> {
     }
 }
 
-fn unknown(key: &str, known: &[&str], later: &[&[&str]]) -> String {
-    if later.iter().any(|keys| keys.contains(&key)) {
-        return format!("`{key}` is not in this version; take it out");
-    }
+fn unknown(key: &str, known: &[&str]) -> String {
     match nearest(key, known.iter().copied()) {
         Some(near) => format!("unknown key `{key}`; did you mean `{near}`?"),
         None => format!("unknown key `{key}`; known here: {}", known.join(", ")),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    api,
     decode::{Context, Setting, nearest},
     error::{LoadError, Place, Problem, Problems},
     homes, node, notifications,
@@ -193,6 +194,7 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
     }
 
     homes::meaning(config, &mut wrong);
+    api::meaning(&config.api, &mut wrong);
     providers::meaning(config, &mut wrong);
     notifications::meaning(&config.notifications, &mut wrong);
 
@@ -200,7 +202,12 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
     if life.restart_first > life.restart_max {
         wrong("lifecycle.restart_first", "`restart_first` is longer than `restart_max`".to_owned());
     }
-    for (path, value) in [("lifecycle.reconcile", life.reconcile), ("lifecycle.restart_first", life.restart_first)] {
+    let never_zero = [
+        ("lifecycle.reconcile", life.reconcile),
+        ("lifecycle.restart_first", life.restart_first),
+        ("janitor.interval", config.janitor.interval),
+    ];
+    for (path, value) in never_zero {
         if value.is_zero() {
             wrong(path, "must be more than zero".to_owned());
         }

@@ -2,6 +2,7 @@
 //! In: a YAML file and the environment. Out: `Config`, or every problem with its line. Reads that file and
 //! the secret files that it names; starts, creates and changes nothing.
 
+mod api;
 mod decode;
 pub mod error;
 mod homes;
@@ -22,7 +23,7 @@ pub use load::{Loaded, Places, load, parse};
 pub use notifications::{Notifications, Resend, Telegram, Template, Webhook};
 pub use providers::{Auto, CLAUDE_CODE, Delegation, LOCAL, Price, Provider, ProviderKind};
 pub use schema::{
-    Account, Agent, AgentKind, Autonomous, Config, Control, Dedicated, Dispatcher, Lifecycle, Mount, Pool, Project,
-    Quota, Shared, Switcher, Tmux, Watcher,
+    Account, Agent, AgentKind, Api, Autonomous, Config, Control, Dedicated, Dispatcher, Janitor, Lifecycle, Mount,
+    Pool, Project, Quota, Shared, Switcher, Tmux, Watcher,
 };
 pub use units::{Bytes, Env, FromEnv, FromFile, MASK, Secret, Size, Socket, looks_secret, secret_of};

@@ -2,7 +2,7 @@
 
 /// A mapping whose keys are all optional: the struct, its defaults, how it is read and shown, from one table.
 macro_rules! section {
-    ($(#[$doc:meta])* $name:ident { $($(#[$key_doc:meta])* $key:ident: $type:ty = $default:expr;)* } $(later $later:expr)?) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$key_doc:meta])* $key:ident: $type:ty = $default:expr;)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq)]
         pub struct $name { $($(#[$key_doc])* pub $key: $type,)* }
@@ -23,8 +23,7 @@ macro_rules! section {
                 node: &$crate::config::node::Node,
                 context: &mut $crate::config::decode::Context<'_>,
             ) -> Option<Self> {
-                let later: &[&[&str]] = &[$($later)?];
-                let fields = $crate::config::decode::Fields::open(node, Self::KEYS, later, context)?;
+                let fields = $crate::config::decode::Fields::open(node, Self::KEYS, context)?;
                 Some(Self { $($key: fields.take(stringify!($key), || $default, context),)* })
             }
             $crate::config::rows::show_fields!($($key)*);
@@ -61,7 +60,7 @@ macro_rules! row {
                 node: &$crate::config::node::Node,
                 context: &mut $crate::config::decode::Context<'_>,
             ) -> Option<Self> {
-                let fields = $crate::config::decode::Fields::open(node, Self::KEYS, &[], context)?;
+                let fields = $crate::config::decode::Fields::open(node, Self::KEYS, context)?;
                 $(let $must = fields.require(stringify!($must), context);)+
                 $(let $key = fields.take(stringify!($key), || $default, context);)*
                 Some(Self { $($must: $must?,)+ $($key,)* })

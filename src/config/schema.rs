@@ -1,7 +1,12 @@
 //! Every key of the configuration, its type and its default, as tables.
 //! In: nothing. Out: the types that the rest of the program reads. Checks nothing: `check` does.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::Serializer;
 
@@ -11,12 +16,9 @@ use super::{
     notifications::Notifications,
     providers::{Delegation, Provider},
     rows::{row, section},
-    units::{Bytes, Env, Size, Socket},
+    units::{Bytes, Env, FromEnv, FromFile, Secret, Size, Socket, secret_of},
 };
 use crate::model::ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName};
-
-/// Keys that other versions know.
-const LATER: &[&str] = &["api", "janitor"];
 
 /// Defaults that begin at the home directory, which only the reader of a file knows.
 pub(super) const CLAUDE_LINK: &str = "~/.claude";
@@ -45,11 +47,13 @@ section! {
         tmux: Tmux = Tmux::default();
         mount: Mount = Mount::default();
         control: Control = Control::default();
+        api: Api = Api::default();
         /// Who does tasks over HTTP; none unless given.
         providers: BTreeMap<ProviderName, Provider> = BTreeMap::new();
         delegation: Delegation = Delegation::default();
         notifications: Notifications = Notifications::default();
-    } later LATER
+        janitor: Janitor = Janitor::default();
+    }
 }
 
 row! {
@@ -266,6 +270,31 @@ section! {
     }
 }
 
+section! {
+    /// What becomes of old results.
+    Janitor {
+        /// How often it looks. What it removes was due at two looks in a row.
+        interval: Duration = seconds(3600);
+        /// How long a result stays in `done/` after its task has ended; `null`: for ever.
+        keep_done: Option<Duration> = Some(seconds(30 * 86_400));
+        /// The same for `failed/`.
+        keep_failed: Option<Duration> = Some(seconds(90 * 86_400));
+        /// Kept in `archive/` beside where it was, in one file a month; else removed.
+        archive: bool = true;
+    }
+}
+
+section! {
+    /// The HTTP interface.
+    Api {
+        /// `null` turns it off.
+        listen: Option<SocketAddr> = Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7878));
+        /// Who gives this token is answered, nobody else; needed beyond loopback.
+        token_env: Option<FromEnv> = None;
+        token_file: Option<FromFile> = None;
+    }
+}
+
 /// The built-in agent of a kind. The names of kinds are agent names: a test below holds it.
 fn builtin(kind: AgentKind) -> AgentName {
     match AgentName::parse(kind.name()) {
@@ -299,6 +328,14 @@ impl Autonomous {
     #[must_use]
     pub fn owns(&self, name: &SessionName) -> bool {
         self.names().any(|own| own == *name)
+    }
+}
+
+impl Api {
+    /// The token that requests have to give. That the one which is named can be had was checked when the file was read.
+    #[must_use]
+    pub fn token(&self) -> Option<&Secret> {
+        secret_of(self.token_env.as_ref(), self.token_file.as_ref()).ok().flatten()
     }
 }
 

@@ -1,7 +1,7 @@
 //! How each type of value is read from a node and shown again.
 //! In: a node. Out: the value, or a problem at its place. Knows nothing of keys.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Serialize, Serializer};
 
@@ -12,6 +12,8 @@ use super::{
     units::{Bytes, Env, FromEnv, FromFile, Secret, Size, Socket, secret_of},
 };
 use crate::model::ids::{AccountName, AgentName, BadName, ProjectName, ProviderName, SessionName};
+
+const DAY: u64 = 86_400;
 
 impl Setting for bool {
     fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
@@ -55,7 +57,13 @@ impl Setting for Duration {
         scalar(node, "a time such as 500ms, 30s, 5m or 2h", context, |text| humantime::parse_duration(text).ok())
     }
     fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(&humantime::format_duration(*self))
+        match self.as_secs() {
+            // Months and years are no whole days, so these are shown as they were most likely written.
+            seconds if seconds >= DAY && seconds % DAY == 0 && self.subsec_nanos() == 0 => {
+                s.collect_str(&format_args!("{}d", seconds / DAY))
+            }
+            _ => s.collect_str(&humantime::format_duration(*self)),
+        }
     }
 }
 
@@ -90,6 +98,16 @@ impl Setting for PathBuf {
     }
     fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(&self.to_string_lossy())
+    }
+}
+
+impl Setting for SocketAddr {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        let expected = "an address and a port such as 127.0.0.1:7878 or [::1]:7878";
+        scalar(node, expected, context, |text| text.parse().ok().filter(|address: &Self| address.port() != 0))
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
     }
 }
 
@@ -129,7 +147,7 @@ fn secret(node: &Node, context: &mut Context<'_>) -> Option<Secret> {
     let Value::Map(rows) = &node.value else {
         return text(node, "a text, {from_env: NAME} or {from_file: PATH}", context).map(Secret::new);
     };
-    let fields = Fields::open(node, &["from_env", "from_file"], &[], context)?;
+    let fields = Fields::open(node, &["from_env", "from_file"], context)?;
     if rows.len() != 1 {
         context.problem(node.place, "expected exactly one of from_env and from_file");
         return None;

@@ -1,13 +1,14 @@
-//! What the mount is given of the daemon.
+//! What the mount and the HTTP interface are given of the daemon.
 //! In: writes to control files and changes in queue directories, from the mount's threads. Out: answers in bounded time.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
     config::Config,
     fs::{Backend, Place, Touched},
+    http,
     live::Live,
     model::{
         command::{Refused, RefusedKind, Scope, Writer},
@@ -22,6 +23,7 @@ use crate::{
 /// How much longer than `control.reply_within` a writer may wait when the owner itself is slow (a stalled disk).
 const OWNER_SLACK: Duration = Duration::from_secs(3);
 
+#[derive(Clone)]
 pub struct DaemonBackend {
     pub live: Live,
     pub runtime: Handle,
@@ -148,5 +150,19 @@ impl Backend for DaemonBackend {
         let config = self.config.borrow();
         // A configuration that was read can be written.
         serde_yaml::to_string(config.as_ref()).unwrap_or_default()
+    }
+}
+
+impl http::Backend for DaemonBackend {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.live.snapshot()
+    }
+
+    fn idle_timeout(&self) -> Duration {
+        self.config.borrow().watcher.idle_timeout
+    }
+
+    fn listening(&self, outcome: Result<SocketAddr, String>) {
+        self.tell(Event::Health { topic: "http".to_owned(), problem: outcome.err() });
     }
 }

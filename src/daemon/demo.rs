@@ -165,7 +165,8 @@ impl Demo {
              quota: {{reactivate_cooldown: 1s}}\n\
              dispatcher: {{settle: 200ms}}\n\
              tmux: {{socket: {socket}, size: 100x30}}\n\
-             mount: {{path: {mount}}}\n",
+             mount: {{path: {mount}}}\n\
+             api: {{listen: null}}\n",
             api = at("api"),
             web = at("web"),
             one = at("one"),

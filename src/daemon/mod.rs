@@ -1,6 +1,5 @@
 //! The root: everything put together.
 
-mod absent;
 mod backend;
 pub mod demo;
 pub mod main;

@@ -23,6 +23,7 @@ use crate::{
     agents::AgentBook,
     config::{Config, load::load as load_config, paths},
     fs::{self, Mounted},
+    http,
     live::{self, LoadError, World},
     model::{
         command::{Action, Refused, RefusedKind},
@@ -31,8 +32,8 @@ use crate::{
     },
     ports::{Clock, StateStore},
     sys::{
-        clock::SystemClock, disk::DiskQueue, homes::AccountHomes, lock::Lock, notify::Receivers, state::StateDir,
-        tmux::Tmux,
+        clock::SystemClock, disk::DiskQueue, homes::AccountHomes, lock::Lock, notify::Receivers,
+        providers::HttpProviders, state::StateDir, tmux::Tmux,
     },
 };
 
@@ -94,6 +95,9 @@ pub async fn run(config: Config, place: &Place, ready: impl FnOnce(&Daemon)) -> 
     ended
 }
 
+/// A queue directory that the mount holds open, with its device and inode.
+type Shown = (ProjectName, PathBuf, Option<(u64, u64)>);
+
 /// Everything that runs.
 pub struct Daemon {
     pub services: Services,
@@ -101,8 +105,8 @@ pub struct Daemon {
     place: Place,
     mounted: Option<Mounted>,
     queue: Arc<DiskQueue>,
-    /// The queue directories that the mount holds open, each with its device and inode.
-    shown: Vec<(ProjectName, PathBuf, Option<(u64, u64)>)>,
+    http: Option<http::Server>,
+    shown: Vec<Shown>,
     homes: AccountHomes,
     tmux: Arc<Tmux>,
     _lock: Lock,
@@ -144,8 +148,8 @@ impl Daemon {
             queue: queue.clone(),
             state: Arc::new(state.clone()),
             homes: Arc::new(homes.clone()),
-            providers: Arc::new(super::absent::Absent),
             notifier: Arc::new(Receivers::new(receiver.clone())),
+            providers: Arc::new(HttpProviders::new(&config.borrow()).map_err(fatal)?),
             new_id: Arc::new(|| uuid::Uuid::new_v4().to_string()),
         };
         let services = Services::start(&ports, &receiver, world).await;
@@ -155,6 +159,7 @@ impl Daemon {
             place: place.clone(),
             mounted: None,
             queue,
+            http: None,
             shown: Vec::new(),
             homes,
             tmux,
@@ -164,19 +169,32 @@ impl Daemon {
         if let Some(complaint) = complaint {
             daemon.problem("earlier state", complaint).await;
         }
-        if let Err(error) = daemon.mount(&state, receiver).await {
+        let backend =
+            DaemonBackend { live: daemon.services.live.clone(), runtime: Handle::current(), config: receiver };
+        if let Err(error) = daemon.mount(&state, backend.clone()).await {
             daemon.stop().await?;
             return Err(error);
+        }
+        if let Err(error) = daemon.serve(backend) {
+            daemon.problem("http", format!("the HTTP interface can't be served: {error}; a restart tries again")).await;
         }
         Ok(daemon)
     }
 
-    async fn mount(&mut self, state: &StateDir, config: watch::Receiver<Arc<Config>>) -> Result<(), Fatal> {
-        let settings = config.borrow().mount.clone();
+    fn serve(&mut self, backend: DaemonBackend) -> std::io::Result<()> {
+        let api = self.config.borrow().api.clone();
+        if let Some(listen) = api.listen {
+            let options = http::Options { listen, token: api.token().cloned() };
+            self.http = Some(http::Server::start(options, Arc::new(backend))?);
+        }
+        Ok(())
+    }
+
+    async fn mount(&mut self, state: &StateDir, backend: DaemonBackend) -> Result<(), Fatal> {
+        let settings = self.config.borrow().mount.clone();
         if !settings.enabled {
             return Ok(());
         }
-        let backend = DaemonBackend { live: self.services.live.clone(), runtime: Handle::current(), config };
         let options = fs::Options {
             mountpoint: self.place.mountpoint.clone(),
             durable: settings.durable,
@@ -316,6 +334,7 @@ impl Daemon {
     /// # Errors
     /// When the mount can't be detached.
     pub async fn stop(mut self) -> Result<(), Fatal> {
+        drop(self.http.take());
         let unmounted = match self.mounted.take() {
             // Requests under way may still ask the owner, so it stops after the mount.
             Some(mounted) => {

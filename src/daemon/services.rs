@@ -10,6 +10,7 @@ use crate::{
     config::Config,
     delegate::{self, Delegate},
     dispatcher::Dispatcher,
+    janitor::Janitor,
     live::{Live, World},
     model::{
         ids::SessionName,
@@ -118,6 +119,15 @@ impl Services {
             config: config.clone(),
         };
         tasks.spawn(notices.run());
+        let janitor = Janitor::new(
+            live.clone(),
+            ports.queue.clone(),
+            ports.state.clone(),
+            ports.agents.clone(),
+            ports.clock.clone(),
+            config.clone(),
+        );
+        tasks.spawn(janitor.run());
         Self { live, tasks: tokio::sync::Mutex::new(tasks) }
     }
 

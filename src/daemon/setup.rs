@@ -207,6 +207,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("agents", old.agents == new.agents),
         ("tmux", old.tmux == new.tmux),
         ("mount", old.mount == new.mount),
+        ("api", old.api == new.api),
         ("providers", old.providers == new.providers),
         ("delegation", old.delegation == new.delegation),
     ];
@@ -224,6 +225,7 @@ pub fn apply_live(old: &Config, new: &Config) -> Arc<Config> {
         lifecycle: new.lifecycle.clone(),
         control: new.control.clone(),
         notifications: new.notifications.clone(),
+        janitor: new.janitor.clone(),
         ..old.clone()
     })
 }
@@ -271,7 +273,7 @@ mod tests {
     #[test]
     fn what_changes_is_taken_over_or_named() {
         const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
-        let changes: [fn(&mut Config); 17] = [
+        let changes: [fn(&mut Config); 19] = [
             |config| {
                 config
                     .projects
@@ -290,12 +292,14 @@ mod tests {
             |config| config.tmux.history_limit += 1,
             |config| config.mount.enabled = false,
             |config| config.control.reply_within += SECOND,
+            |config| config.api.listen = None,
             |config| {
                 let name = ProviderName::parse("p").expect("a name");
                 config.providers.insert(name, config::Provider::new(config::ProviderKind::Openai));
             },
             |config| config.delegation.auto.high.clear(),
             |config| config.notifications.per_hour += 1,
+            |config| config.janitor.archive = false,
         ];
         assert_eq!(changes.len(), Config::KEYS.len());
         for (change, key) in changes.iter().zip(Config::KEYS) {

@@ -45,7 +45,7 @@ impl Seen {
         let id = marker.job_id.clone()?;
         let provider = decide::meant(&marker, &tools.config.borrow())?;
         match tools.providers.look(&provider, &id).await {
-            Ok(Progress::Done(_) | Progress::Failed(_)) => {}
+            Ok(Progress::Done(_) | Progress::Failed(_) | Progress::Declined(_)) => {}
             Ok(Progress::Running { .. } | Progress::Unknown) | Err(_) => return None,
         }
         let now = tools.clock.now();

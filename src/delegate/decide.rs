@@ -102,6 +102,7 @@ pub fn looked(
             ..failed(String::new(), now)
         })),
         Ok(Progress::Failed(why)) => works(Next::End(failed(format!("provider {}: {why}", job.provider), now))),
+        Ok(Progress::Declined(error)) => submitted(job, &error, now),
         Ok(Progress::Unknown) if repeats => quiet(Next::Submit),
         Ok(Progress::Unknown) => quiet(Next::End(failed(in_doubt(&job.provider), now))),
         Err(ProviderError::Refused(why)) => {

@@ -4,7 +4,7 @@ use std::io::{Error, ErrorKind, Result};
 
 use async_trait::async_trait;
 
-use super::{FakeWorld, Inner};
+use super::{Crash, FakeWorld, Inner};
 use crate::{
     model::{
         event::Counts,
@@ -12,7 +12,7 @@ use crate::{
         result::run_of,
         task_file::identity,
     },
-    ports::{Entry, FileFacts, FileKind, Inbox, QueueDir, QueueStore, Sidecar},
+    ports::{Entry, FileFacts, FileKind, Inbox, Leftover, QueueDir, QueueStore, Sidecar},
 };
 
 /// A regular file.
@@ -125,9 +125,12 @@ impl Inner {
     /// Every file whose bytes hold `text`, as `dir/name`.
     #[must_use]
     pub fn holding(&self, text: &str) -> Vec<String> {
-        let holds = |file: &File| find(&file.bytes, text.as_bytes());
-        let rows = self.disk.iter().filter(|(_, file)| holds(file));
-        rows.map(|((project, dir, name), _)| format!("{project}/{}/{name}", dir.name())).collect()
+        let holds = |bytes: &[u8]| find(bytes, text.as_bytes());
+        let rows = self.disk.iter().filter(|(_, file)| holds(&file.bytes));
+        let stored = self.archives.iter().filter(|(_, bytes)| holds(bytes));
+        let rows = rows.map(|((project, dir, name), _)| format!("{project}/{}/{name}", dir.name()));
+        rows.chain(stored.map(|((project, dir, month, name), _)| format!("{project}/{}/{month}/{name}", dir.name())))
+            .collect()
     }
 
     fn facts(&self, file: &File) -> FileFacts {
@@ -141,6 +144,21 @@ impl Inner {
 
     fn get(&self, project: &ProjectName, dir: QueueDir, name: &str) -> Result<&File> {
         self.file(project, dir, name).ok_or_else(|| Error::from(ErrorKind::NotFound))
+    }
+
+    /// A result may only go that is in an archive, and whose task isn't on its way.
+    fn watch_going(&mut self, project: &ProjectName, dir: QueueDir, id: &TaskId) {
+        let name = id.file_name();
+        let Some(file) = self.file(project, dir, &name) else { return };
+        let stored = |((p, d, ..), bytes): (&(ProjectName, QueueDir, String, String), &Vec<u8>)| {
+            p == project && *d == dir && *bytes == file.bytes
+        };
+        let (stored, writer) = (self.archives.iter().any(stored), file.writer);
+        let claimed = self.file(project, QueueDir::Inbox, &sidecar(id, Sidecar::Working)).is_some();
+        if !stored || writer || claimed {
+            let text = format!("stored {stored}, being written {writer}, its task at work {claimed}");
+            self.violation(format!("{}/{name} is removed: {text}", dir.name()));
+        }
     }
 
     /// The daemon may only take a text out of the inbox that stands in `done/` or `failed/`.
@@ -163,7 +181,9 @@ impl Inner {
             let same = p == project && *d == dir && *n == name;
             !same && matches!(d, QueueDir::Done | QueueDir::Failed) && run_of(&file.bytes).as_ref() == Some(&run)
         });
-        if let Some(((_, other, other_name), _)) = twice {
+        if self.archives.iter().any(|((p, ..), bytes)| p == project && run_of(bytes).as_ref() == Some(&run)) {
+            self.violation(format!("run {run} has a result in an archive and {}/{name}", dir.name()));
+        } else if let Some(((_, other, other_name), _)) = twice {
             let (other, other_name) = (other.name(), other_name.clone());
             self.violation(format!("run {run} has two results: {other}/{other_name} and {}/{name}", dir.name()));
         }
@@ -226,8 +246,8 @@ impl QueueStore for FakeWorld {
         .await
     }
 
-    async fn has_writer(&self, project: &ProjectName, id: &TaskId) -> Result<Option<bool>> {
-        self.see(|inner| Ok(Some(inner.get(project, QueueDir::Inbox, &id.file_name())?.writer))).await
+    async fn has_writer(&self, project: &ProjectName, dir: QueueDir, id: &TaskId) -> Result<Option<bool>> {
+        self.see(|inner| Ok(Some(inner.get(project, dir, &id.file_name())?.writer))).await
     }
 
     async fn read_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> Result<Vec<u8>> {
@@ -321,23 +341,90 @@ impl QueueStore for FakeWorld {
         .await
     }
 
-    async fn remove_unchanged(&self, project: &ProjectName, id: &TaskId, seen: &FileFacts) -> Result<bool> {
+    async fn remove_unchanged(
+        &self,
+        project: &ProjectName,
+        dir: QueueDir,
+        id: &TaskId,
+        seen: &FileFacts,
+    ) -> Result<bool> {
         let name = id.file_name();
         self.effect(
-            || format!("remove {name} if unchanged"),
+            || format!("remove {}/{name} if unchanged", dir.name()),
             |inner| {
-                let Some(file) = inner.file(project, QueueDir::Inbox, &name) else { return Ok(true) };
+                let Some(file) = inner.file(project, dir, &name) else { return Ok(true) };
                 if inner.facts(file).change != seen.change {
                     return Ok(false);
                 }
                 inner.write(|inner| {
-                    inner.watch_removal(project, id);
-                    inner.take(project, QueueDir::Inbox, &name);
+                    match dir {
+                        QueueDir::Inbox | QueueDir::Drafts => inner.watch_removal(project, id),
+                        QueueDir::Done | QueueDir::Failed => inner.watch_going(project, dir, id),
+                    }
+                    inner.take(project, dir, &name);
                     Ok(true)
                 })
             },
         )
         .await
+    }
+
+    async fn entries(&self, project: &ProjectName, dir: QueueDir) -> Result<Vec<Entry>> {
+        self.see(|inner| {
+            let files = inner.disk.iter().filter(|((p, d, _), _)| p == project && *d == dir);
+            let entry = |((_, _, name), file): (&Key, &File)| {
+                Some(Entry { id: TaskId::from_file_name(name)?, file: inner.facts(file) })
+            };
+            Ok(files.filter_map(entry).collect())
+        })
+        .await
+    }
+
+    async fn archive(&self, project: &ProjectName, dir: QueueDir, month: &str, files: &[Entry]) -> Result<Vec<TaskId>> {
+        self.effect(
+            || format!("archive {} files of {}/ in {month}", files.len(), dir.name()),
+            |inner| {
+                inner.write(|inner| {
+                    let mut stored = Vec::new();
+                    for Entry { id, file } in files {
+                        let known = inner.file(project, dir, &id.file_name());
+                        let Some(known) = known.filter(|known| inner.facts(known).change == file.change) else {
+                            continue;
+                        };
+                        let bytes = known.bytes.clone();
+                        let at = |name: String| (project.clone(), dir, month.to_owned(), name);
+                        let numbered = (1..).map(|n: u32| format!("{id}.{n}.md"));
+                        for name in std::iter::once(id.file_name()).chain(numbered) {
+                            match inner.archives.get(&at(name.clone())) {
+                                Some(known) if *known == bytes => inner.tally.archived_again += 1,
+                                Some(_) => continue,
+                                None => {
+                                    inner.archives.insert(at(name), bytes);
+                                    inner.tally.archived += 1;
+                                }
+                            }
+                            break;
+                        }
+                        stored.push(id.clone());
+                    }
+                    // A crash that is to come comes now and then at the worst moment.
+                    if inner.rng.chance(300) {
+                        let next = inner.ops + 1;
+                        inner.crash = inner.crash.map(|crash| Crash { at: next, ..crash });
+                    }
+                    Ok(stored)
+                })
+            },
+        )
+        .await
+    }
+
+    async fn leftovers(&self, _: &ProjectName) -> Result<Vec<Leftover>> {
+        Ok(Vec::new())
+    }
+
+    async fn remove_leftover(&self, _: &ProjectName, _: &Leftover) -> Result<()> {
+        Ok(())
     }
 
     async fn shift(&self, project: &ProjectName, from: QueueDir, to: QueueDir, id: &TaskId) -> Result<()> {

@@ -115,6 +115,9 @@ pub struct Tally {
     /// Limits that a person was told of.
     pub limits_told: u64,
     pub ends_told: u64,
+    /// Results that went into archives, and those of them that stood there already: a crash came between.
+    pub archived: u64,
+    pub archived_again: u64,
 }
 
 /// The world. Cheap to share: `Arc<FakeWorld>` is every port.
@@ -133,6 +136,8 @@ pub struct Inner {
     /// Nanoseconds since the world began, as of the last call.
     pub now: u64,
     pub disk: BTreeMap<(ProjectName, QueueDir, String), File>,
+    /// What stands in archives: project, directory, month, and the file's name in it.
+    pub archives: BTreeMap<(ProjectName, QueueDir, String, String), Vec<u8>>,
     pub state: Option<Vec<u8>>,
     pub set_aside: u32,
     pub events: String,
@@ -230,6 +235,7 @@ impl FakeWorld {
             rng: Rng::new(seed),
             now: 0,
             disk: BTreeMap::new(),
+            archives: BTreeMap::new(),
             state: None,
             set_aside: 0,
             events: String::new(),

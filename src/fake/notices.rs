@@ -23,6 +23,8 @@ pub struct Delivery {
     unconfirmed: bool,
     /// The daemon has saved that it came.
     saved: bool,
+    /// The incident's next notice took its place before that.
+    superseded: bool,
 }
 
 /// What the daemon has saved of notices.
@@ -80,9 +82,16 @@ impl Inner {
         self.tally.notices += 1;
         self.tally.limits_told += u64::from(notice.kind == NoticeKind::Limit);
         self.tally.ends_told += u64::from(notice.over);
-        self.note(format!("notice by {}: {} ({})", channel.name(), notice.title, notice.incident));
+        self.note(format!("notice by {}: {} ({} at {})", channel.name(), notice.title, notice.incident, notice.at));
         let crashes = self.crashes;
-        self.delivered.push(Delivery { channel, notice: notice.clone(), crashes, unconfirmed, saved: false });
+        self.delivered.push(Delivery {
+            channel,
+            notice: notice.clone(),
+            crashes,
+            unconfirmed,
+            saved: false,
+            superseded: false,
+        });
     }
 
     /// Learns from a saved state which notices the daemon knows to have come.
@@ -93,9 +102,10 @@ impl Inner {
         let Ok(Saved { notices }) = serde_json::from_slice(state) else { return };
         for known in self.delivered.iter_mut().filter(|known| !known.saved) {
             let told = notices.iter().find(|told| told.notice.incident == known.notice.incident);
+            known.superseded |= told.is_some_and(|told| told.notice.at != known.notice.at);
             known.saved = match told {
                 // Forgotten, which is what has been delivered to all.
-                None => true,
+                None => !known.superseded,
                 Some(told) => told.notice.at == known.notice.at && !told.to.contains(&known.channel),
             };
         }

@@ -3,6 +3,7 @@
 use std::io::{Error, ErrorKind, Result};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::FakeWorld;
 use crate::{model::ids::RunId, ports::StateStore};
@@ -46,6 +47,18 @@ impl StateStore for FakeWorld {
     async fn append_events(&self, lines: &str) -> Result<()> {
         self.see(|inner| {
             inner.events.push_str(lines);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn events_log(&self) -> Result<(u64, Timestamp)> {
+        self.see(|inner| Ok((inner.events.len() as u64, inner.timestamp()))).await
+    }
+
+    async fn rotate_events(&self) -> Result<()> {
+        self.see(|inner| {
+            inner.events.clear();
             Ok(())
         })
         .await

@@ -5,14 +5,14 @@ use std::{
     fs::File,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
 use jiff::Timestamp;
 
 use crate::{
-    fs::{ops::Kind, ops_text::Text, tree::Spot},
+    fs::{log::Log, ops::Kind, ops_text::Text, tree::Spot},
     model::{
         command::{Scope, Writer},
         ids::SessionName,
@@ -123,10 +123,7 @@ pub enum Handle {
     /// A rendered file; the bytes never change under a reader that was not told so.
     Text(Shown),
     /// The event log, read where it stands on disk.
-    Log {
-        file: File,
-        read_to: AtomicU64,
-    },
+    Log(Mutex<Log>),
     /// A control file: each write is whole. Reading gives the text as rendered at open.
     Control {
         scope: Scope,

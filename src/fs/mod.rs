@@ -3,10 +3,11 @@
 //! handles and inode numbers, nothing else. Never starts, stops or moves anything but by `Backend::control`, and never
 //! waits for anything but the local disk and that one bounded call.
 
-mod clean;
 mod error;
 mod fuse;
 mod handles;
+mod links;
+mod log;
 mod mount_helper;
 mod mount_table;
 mod mounting;
@@ -17,8 +18,8 @@ mod ops_file;
 mod ops_real;
 mod ops_text;
 mod passthrough;
+mod readme;
 mod real;
-pub mod render;
 mod repeat;
 mod repeating;
 mod slow;
@@ -34,7 +35,6 @@ use crate::model::{
     snapshot::Snapshot,
 };
 
-pub use clean::{clean, clean_colour};
 pub use error::FsError;
 pub use mounting::{FSTYPE, MountError, Mounted, Options, detach_dead, uncover};
 pub use ops::{Attr, Caller, Kind, Ops, ROOT};

@@ -27,7 +27,7 @@ use crate::{
         real::{Facts, QUEUE_DIRS, Queue, is_component, proc_path},
         repeat::{Change, Notice, Teller, ghost_attr, is_shown_twice},
         slow::For,
-        tree::{Object, Picture, Row, Spot, View, What},
+        tree::{Object, Row, Spot, View, What},
     },
     model::{
         command::{Scope, Writer},
@@ -53,7 +53,7 @@ impl Caller {
     #[must_use]
     pub fn writer(self) -> Writer {
         let program = std::fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
-        Writer { uid: self.uid, pid: self.pid, program: super::clean(program.trim_end()) }
+        Writer { uid: self.uid, pid: self.pid, program: crate::render::clean(program.trim_end()) }
     }
 }
 
@@ -357,7 +357,7 @@ impl Ops {
     fn link_target(&self, spot: &Spot) -> Option<PathBuf> {
         let What::Link(target) = row_of(spot)?.what else { return None };
         let snapshot = self.backend.snapshot();
-        target(&Picture { snapshot: &snapshot, now: Timestamp::now() }, &spot.object)
+        target(&crate::render::Picture { snapshot: &snapshot, now: Timestamp::now() }, &spot.object)
     }
 
     fn spot_attr(&self, number: u64, spot: &Spot) -> Result<Attr, FsError> {
@@ -378,7 +378,7 @@ impl Ops {
             return Ok(self.virtual_attr(number, Kind::Symlink, row.mode, size, changed.into(), 1));
         }
         if let What::Log = row.what {
-            let meta = self.open_log().and_then(|file| file.metadata().ok());
+            let meta = crate::fs::log::open(&self.events_log).and_then(|file| file.metadata()).ok();
             let (size, at) = meta.map_or((0, changed.into()), |m| (m.len(), m.modified().unwrap_or(changed.into())));
             return Ok(self.virtual_attr(number, Kind::File, row.mode, size, at, 1));
         }

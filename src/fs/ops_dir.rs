@@ -13,8 +13,9 @@ use crate::fs::{
     handles::{DirEntry, Handle},
     nodes::Key,
     ops::{Attr, Kind, Ops, RealDir, lock, row_of},
-    tree::{Object, Picture, Spot, View, What},
+    tree::{Object, Spot, View, What},
 };
+use crate::render::Picture;
 
 /// An inode number that says "ask for it" (`FUSE_UNKNOWN_INO` of the kernel's fuse.h).
 pub(super) const UNKNOWN_NUMBER: u64 = 0xffff_ffff;
@@ -50,11 +51,7 @@ impl Ops {
                 guard = entries.lock().unwrap_or_else(PoisonError::into_inner);
                 &guard
             }
-            Handle::Text(_)
-            | Handle::Log { .. }
-            | Handle::Control { .. }
-            | Handle::Input { .. }
-            | Handle::Real { .. } => {
+            Handle::Text(_) | Handle::Log(_) | Handle::Control { .. } | Handle::Input { .. } | Handle::Real { .. } => {
                 return Err(FsError::NotDirectory);
             }
         };
@@ -116,7 +113,7 @@ impl Ops {
             Handle::RealDir { dir, .. } => sync_dir(dir),
             Handle::Dir(_)
             | Handle::Text(_)
-            | Handle::Log { .. }
+            | Handle::Log(_)
             | Handle::Control { .. }
             | Handle::Input { .. }
             | Handle::Real { .. } => Ok(()),

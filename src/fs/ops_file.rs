@@ -5,10 +5,7 @@ use std::{
     fs::File,
     os::unix::fs::FileExt as _,
     path::PathBuf,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::Ordering},
 };
 
 use nix::{
@@ -21,6 +18,7 @@ use crate::{
         Touched,
         error::FsError,
         handles::{Handle, Message, RealFile, Shown},
+        log::Log,
         nodes::{Key, Where},
         ops::{Caller, Ops, lock, row_of},
         ops_dir::sync_dir,
@@ -100,7 +98,7 @@ impl Ops {
         match &*self.handle(handle).ok()? {
             Handle::Real { file, .. } => Some(Arc::clone(file)),
             Handle::Text(_)
-            | Handle::Log { .. }
+            | Handle::Log(_)
             | Handle::Control { .. }
             | Handle::Input { .. }
             | Handle::Dir(_)
@@ -113,8 +111,8 @@ impl Ops {
         if let What::Log = row.what
             && !write
         {
-            let log = self.open_log().map(|file| Handle::Log { file, read_to: AtomicU64::new(0) });
-            return Ok(log.unwrap_or_else(|| Handle::Text(Shown::new(spot.clone(), Text::empty()))));
+            let log = Log::open(&self.events_log).map(|log| Handle::Log(Mutex::new(log)));
+            return Ok(log.unwrap_or_else(|_| Handle::Text(Shown::new(spot.clone(), Text::empty()))));
         }
         let scope = Self::scope(spot);
         if write && scope.is_none() {
@@ -162,11 +160,7 @@ impl Ops {
                 Ok(part)
             }
             Handle::Input { text, .. } => Ok(part(text, offset, size)),
-            Handle::Log { file, read_to } => {
-                let bytes = read_at(file, offset, size)?;
-                read_to.store(offset + bytes.len() as u64, Ordering::SeqCst);
-                Ok(bytes)
-            }
+            Handle::Log(log) => lock(log).read(offset, size).map_err(|error| FsError::io("read", &error)),
             Handle::Real { file, .. } => read_at(&file.file, offset, size),
             Handle::Dir(_) | Handle::RealDir { .. } => Err(FsError::IsDirectory),
         }
@@ -189,7 +183,7 @@ impl Ops {
                 let written = if append { append_to(&file.file, data) } else { file.file.write_at(data, offset) };
                 written.map_err(|error| FsError::io("write", &error))
             }
-            Handle::Text(_) | Handle::Log { .. } => Err(FsError::ReadOnly),
+            Handle::Text(_) | Handle::Log(_) => Err(FsError::ReadOnly),
             Handle::Dir(_) | Handle::RealDir { .. } => Err(FsError::IsDirectory),
         }
     }
@@ -272,7 +266,7 @@ impl Ops {
                 let scope = Scope::Input(message.session.clone());
                 self.backend.control(scope, &text, &message.writer).map_err(FsError::Refused)
             }
-            Handle::Text(_) | Handle::Log { .. } | Handle::Control { .. } | Handle::Dir(_) | Handle::RealDir { .. } => {
+            Handle::Text(_) | Handle::Log(_) | Handle::Control { .. } | Handle::Dir(_) | Handle::RealDir { .. } => {
                 Ok(())
             }
         }

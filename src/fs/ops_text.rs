@@ -1,7 +1,6 @@
 //! The text of virtual files: rendered from one picture, or read from the queue directory that the picture names.
 
 use std::{
-    fs::File,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -12,16 +11,15 @@ use nix::fcntl::OFlag;
 
 use crate::{
     fs::{
-        clean,
         error::FsError,
         ops::{Ops, lock, row_of},
-        render,
-        tree::{Object, Picture, Spot, What},
+        tree::{Object, Spot, What},
     },
     model::{
         snapshot::Snapshot,
         task::{Phase, Status, Task},
     },
+    render::{self, Picture, clean},
 };
 
 /// How long a rendering serves again, so that a `stat` and the read that follows agree.
@@ -58,12 +56,6 @@ pub(super) struct Rendering {
 }
 
 impl Ops {
-    pub(super) fn open_log(&self) -> Option<File> {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        std::fs::OpenOptions::new().read(true).custom_flags(flags).open(&self.events_log).ok()
-    }
-
     /// The text of a virtual file, rendered now or less than a moment ago from the same picture.
     pub(super) fn text(&self, spot: &Spot, snapshot: &Snapshot) -> Result<Text, FsError> {
         let at = Timestamp::now();

@@ -41,11 +41,13 @@ struct Counts {
     due: Mutex<Due>,
 }
 
+type Late = Box<dyn FnOnce() + Send>;
+
 /// What is to be done when something takes too long, oldest first.
 #[derive(Default)]
 struct Due {
     next: u64,
-    late: BTreeMap<u64, (Instant, Box<dyn FnOnce() + Send>)>,
+    late: BTreeMap<u64, (Instant, Late)>,
 }
 
 impl std::fmt::Debug for Due {
@@ -55,7 +57,7 @@ impl std::fmt::Debug for Due {
 }
 
 impl Due {
-    fn take_late(&mut self, now: Instant) -> Option<Box<dyn FnOnce() + Send>> {
+    fn take_late(&mut self, now: Instant) -> Option<Late> {
         let first = self.late.first_entry().filter(|first| first.get().0 <= now)?;
         Some(first.remove().1)
     }

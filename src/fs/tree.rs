@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
+use super::{links, readme};
 use crate::{
-    fs::render::{account, metrics, project, readme, root, session, status, status_json, task},
     model::{
         account::Account,
         ids::{AccountName, ProjectName, SessionName, TaskKey},
@@ -14,15 +14,8 @@ use crate::{
         snapshot::{Project, Snapshot},
         task::Task,
     },
+    render::{Picture, account, metrics, project, root, session, status, status_json, task},
 };
-
-/// What a rendering is made from.
-#[derive(Debug, Clone, Copy)]
-pub struct Picture<'a> {
-    pub snapshot: &'a Snapshot,
-    /// For ages; the files themselves tell absolute times too.
-    pub now: Timestamp,
-}
 
 /// Through which part of the tree a thing is seen. A directory needs a number in each (`nodes`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -138,7 +131,7 @@ pub const TASK_ROWS: &[Row] = &[
 pub const SESSION_ROWS: &[Row] = &[
     row("state", 0o444, "starting idle working waiting stalled limited dead dedicated", What::Session(session::state)),
     row("why", 0o444, "where the state comes from: source, rule, text, age", What::Session(session::why)),
-    row("task", 0o777, "link to the task it has; absent without one", What::Link(session::task_link)),
+    row("task", 0o777, "link to the task it has; absent without one", What::Link(links::task_link)),
     row("agent", 0o444, "the agent's name in the configuration", What::Session(session::agent)),
     row("account", 0o444, "the account it runs under", What::Session(session::account)),
     row("resume-id", 0o444, "id by which the agent resumes its conversation", What::Session(session::resume_id)),
@@ -159,7 +152,7 @@ pub const ACCOUNTS_ROWS: &[Row] = &[row(
 )];
 
 pub const ACCOUNT_ROWS: &[Row] = &[
-    row("home", 0o777, "link to its home", What::Link(account::home_link)),
+    row("home", 0o777, "link to its home", What::Link(links::home_link)),
     row("state", 0o444, "active available limited suspect broken", What::Account(account::state)),
     row("why", 0o444, "where the state comes from, until when, and how much is used", What::Account(account::why)),
     row(
@@ -179,7 +172,7 @@ pub const ACCOUNT_ROWS: &[Row] = &[
 
 /// Laid over a project's real directory; real entries of these names are hidden.
 pub const PROJECT_ROWS: &[Row] = &[
-    row("tasks", 0o555, "this project's tasks, by id", What::Dir(project::tasks_dir)),
+    row("tasks", 0o555, "this project's tasks, by id", What::Dir(links::tasks_dir)),
     row("status", 0o444, "this project's queue for people", What::Project(project::status)),
 ];
 

@@ -1,10 +1,7 @@
 //! Who polls an open file and found nothing new (poll(2), epoll).
 //! In: the kernel's notifiers, and word that there is a new picture. Out: those are woken whose file has something new.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, atomic::Ordering},
-};
+use std::{collections::HashMap, sync::Mutex};
 
 use fuser::PollNotifier;
 
@@ -60,9 +57,9 @@ impl Ops {
     /// Whether a reader would get something that it has not read. What comes from the disk is always ready, as files are.
     pub fn is_ready(&self, handle: u64) -> Result<Ready, FsError> {
         match &*self.handle(handle)? {
-            Handle::Log { file, read_to } => {
-                let length = file.metadata().map_err(|error| FsError::io("stat", &error))?.len();
-                Ok(if length > read_to.load(Ordering::SeqCst) { Ready::ToRead } else { Ready::Not })
+            Handle::Log(log) => {
+                let more = lock(log).has_more().map_err(|error| FsError::io("stat", &error))?;
+                Ok(if more { Ready::ToRead } else { Ready::Not })
             }
             Handle::Text(shown) | Handle::Control { shown, .. } if !Self::is_from_memory(&shown.spot) => {
                 Ok(Ready::ToRead)

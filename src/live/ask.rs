@@ -39,6 +39,7 @@ fn begin(world: &mut World, command: Command, now: Timestamp) -> Result<Option<u
             Ok(None)
         }
         Command::Reload => Ok(Some(request(world, Action::Reload))),
+        Command::Clean(how) => Ok(Some(request(world, Action::Clean(how)))),
         Command::Swap(to) => swap(world, to, now),
         Command::ClearPartial => {
             let none = || Refused::new(RefusedKind::NotFound, "no swap is half done");

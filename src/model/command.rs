@@ -45,6 +45,7 @@ pub enum Command {
     /// To the named account, or to the best one there is.
     Swap(Option<AccountName>),
     ClearPartial,
+    Clean(Clean),
     Cancel(TaskRef),
     Retry(TaskRef),
     Hold(TaskKey),
@@ -59,6 +60,15 @@ pub enum Command {
     Undrain(SessionName),
     Input(SessionName, String),
     Keys(SessionName, Vec<String>),
+}
+
+/// How old things are put away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clean {
+    /// Only told.
+    DryRun,
+    /// Done.
+    Now,
 }
 
 /// A task as a person names it: `ID`, or `PROJECT:ID` where an id occurs twice.
@@ -80,6 +90,8 @@ pub enum Action {
     Retry(TaskKey),
     /// Waits for the end of a swap.
     Swap,
+    /// Put old results and logs away, or tell which.
+    Clean(Clean),
     /// Read the configuration again.
     Reload,
 }
@@ -90,7 +102,7 @@ impl Action {
     pub fn session(&self) -> Option<&SessionName> {
         match self {
             Self::Interrupt(s) | Self::Exit(s) | Self::Restart(s) | Self::Input(s, _) | Self::Keys(s, _) => Some(s),
-            Self::Retry(_) | Self::Swap | Self::Reload => None,
+            Self::Retry(_) | Self::Swap | Self::Clean(_) | Self::Reload => None,
         }
     }
 }
@@ -159,6 +171,7 @@ pub const DAEMON_VERBS: &[Verb] = &[
     verb("cancel", "ID", "cancel a task; PROJECT:ID where an id occurs twice"),
     verb("retry", "ID", "run a failed or cancelled task again"),
     verb("clear-partial", "", "a swap that was left half done has been put right"),
+    verb("clean", "[dry-run]", "put away now what is older than `janitor` keeps it; or only tell what that is"),
 ];
 
 /// Verbs of `tasks/<id>/control`.
@@ -289,6 +302,8 @@ fn parse_line(scope: &Scope, line: &str) -> Result<Command, Refused> {
     Ok(match (scope, verb.name) {
         (Scope::Daemon, "swap") if rest.is_empty() => Command::Swap(None),
         (Scope::Daemon, "swap") => Command::Swap(Some(AccountName::parse(rest).map_err(|_| usage())?)),
+        (Scope::Daemon, "clean") if rest.is_empty() => Command::Clean(Clean::Now),
+        (Scope::Daemon, "clean") if rest == "dry-run" => Command::Clean(Clean::DryRun),
         (Scope::Daemon, "clear-partial") => Command::ClearPartial,
         (Scope::Daemon, "pause") => Command::Pause,
         (Scope::Daemon, "resume") => Command::Resume,
@@ -343,6 +358,7 @@ mod tests {
                 let with = match verb.args {
                     "" => None,
                     "N" => Some(format!("{} 7", verb.name)),
+                    "[dry-run]" => Some(format!("{} dry-run", verb.name)),
                     _ => Some(format!("{} x", verb.name)),
                 };
                 for line in bare.into_iter().chain(with) {

@@ -10,7 +10,7 @@ use super::task_file::{RESULT_LINE, without_result};
 use crate::model::{
     evidence::Tokens,
     ids::{AccountName, RunId},
-    task::{Ending, Work},
+    task::{Ending, Status, Work},
 };
 
 #[derive(Serialize)]
@@ -98,12 +98,33 @@ fn fence_for(text: &str) -> String {
 /// The run whose result a finished file holds.
 #[must_use]
 pub fn run_of(file: &[u8]) -> Option<RunId> {
-    let result = &file[without_result(file).len()..];
-    let text = String::from_utf8_lossy(result);
-    let footer = &text[text.rfind("```yaml\n")?..];
-    let line = footer.lines().find_map(|line| line.strip_prefix("run:"))?;
-    let run = line.trim().trim_matches(['"', '\'']);
-    (!run.is_empty()).then(|| RunId(run.to_owned()))
+    value(&footer(file)?, "run").map(|run| RunId(run.to_owned()))
+}
+
+/// What a finished file tells of its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    pub finished: Option<Timestamp>,
+}
+
+/// `None` for a file without a result of ours.
+#[must_use]
+pub fn told(file: &[u8]) -> Option<Told> {
+    let footer = footer(file)?;
+    let ours =
+        [Status::Done, Status::Failed, Status::Cancelled].iter().any(|s| value(&footer, "status") == Some(s.word()));
+    ours.then(|| Told { finished: value(&footer, "finished").and_then(|text| text.parse().ok()) })
+}
+
+/// The block at a finished file's end.
+fn footer(file: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(&file[without_result(file).len()..]);
+    text.rfind("```yaml\n").map(|at| text[at..].to_owned())
+}
+
+fn value<'a>(footer: &'a str, key: &str) -> Option<&'a str> {
+    let line = footer.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+    Some(line.trim().trim_matches(['"', '\''])).filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]
@@ -163,6 +184,11 @@ mod tests {
         assert!(text.contains("seconds: 60") && text.contains("attempts: 2") && text.contains("`````text"), "{text}");
         assert_eq!(run_of(&file), Some(RunId("r-1".into())));
         assert_eq!(run_of(b"do it\n"), None);
+        let finished = Some("2026-01-01T00:01:00Z".parse().expect("time"));
+        assert_eq!(told(&file), Some(Told { finished }));
+        assert_eq!(told(b"do it\n```yaml\nstatus: done\n```\n"), None, "somebody's own");
+        let strange = format!("do it\n{RESULT_LINE}\n```yaml\nstatus: waiting\n```\n");
+        assert_eq!(told(strange.as_bytes()), None);
         assert_eq!(without_result(&file), b"---\npriority: 1\n---\ndo it\n");
     }
 }

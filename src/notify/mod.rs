@@ -73,17 +73,14 @@ impl Notices {
                 let silent_after = config.watcher.silent_after;
                 decide(&snapshot, &config.notifications, silent_after, &pace, self.clock.now())
             };
-            if decision.events.is_empty() {
-                send(&snapshot, &queues, &mut flying);
-            } else {
+            if !decision.events.is_empty() {
                 match self.live.propose(decision.events).await {
-                    Ok(()) => {
-                        pace = decision.pace;
-                        continue;
-                    }
+                    Ok(()) => pace = decision.pace,
                     Err(refusal) => tracing::info!(%refusal, "no notice is sent that could not be saved; tried again"),
                 }
             }
+            // What was told goes out before the next look: an incident's end isn't lost because it comes again.
+            send(&self.live.snapshot(), &queues, &mut flying);
             tokio::time::sleep(PAUSE).await;
             tokio::select! {
                 biased;

@@ -94,7 +94,7 @@ impl Queue {
                 }
                 Err(error) => return Err(error),
                 Ok((text, facts)) if identity(&text) == own => {
-                    if self.store.remove_unchanged(&key.project, &key.id, &facts).await? {
+                    if self.store.remove_unchanged(&key.project, QueueDir::Inbox, &key.id, &facts).await? {
                         break None;
                     }
                     // Somebody saved it between the look and the removal.

@@ -125,8 +125,11 @@ impl Queue {
         let foreign = self.foreign_marker(&key, sidecars).await;
         let unread = known.read.is_none();
         let quiet = decide(&facts(entry, &known, None, foreign.as_deref()), &settings, now) == Decision::Read;
-        let writer =
-            if quiet && unread { self.store.has_writer(project, &entry.id).await.unwrap_or(None) } else { None };
+        let writer = if quiet && unread {
+            self.store.has_writer(project, QueueDir::Inbox, &entry.id).await.unwrap_or(None)
+        } else {
+            None
+        };
         let decision = decide(&facts(entry, &known, writer, foreign.as_deref()), &settings, now);
 
         let (event, wake, keep) = match decision {

@@ -404,7 +404,7 @@ impl Job {
                 }
                 SessionPhase::Down | SessionPhase::Ending(_) | SessionPhase::Dead { .. } => Ok(()),
             },
-            Action::Retry(_) | Action::Swap | Action::Reload => return Ok(()),
+            Action::Retry(_) | Action::Swap | Action::Clean(_) | Action::Reload => return Ok(()),
         };
         let result = result.map(|()| "ok".to_owned());
         self.propose(vec![Event::RequestDone { id, result }]).await

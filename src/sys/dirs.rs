@@ -12,9 +12,13 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     fcntl::{AtFlags, OFlag, RenameFlags, open, openat, renameat2},
-    sys::stat::{FileStat, Mode, fstatat},
-    unistd::{UnlinkatFlags, fsync, linkat, unlinkat},
+    sys::{
+        signal::kill,
+        stat::{FileStat, Mode, fstatat},
+    },
+    unistd::{Pid, UnlinkatFlags, fsync, linkat, unlinkat},
 };
 
 /// Beginning of the names of our unfinished files; a dot name is never a task.
@@ -70,19 +74,33 @@ pub enum Over {
 /// # Errors
 /// When any step fails; the name is as it was then.
 pub fn write_whole(dir: impl AsFd, name: &str, bytes: &[u8], over: Over) -> io::Result<()> {
-    let dir = dir.as_fd();
+    write_whole_by(&dir, &dir, name, over, |file| file.write_all(bytes))
+}
+
+/// The same, by a writer, with the temporary name in another directory of the same file system.
+///
+/// # Errors
+/// When any step fails; the name is as it was then.
+pub fn write_whole_by(
+    beside: impl AsFd,
+    dir: impl AsFd,
+    name: &str,
+    over: Over,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let (beside, dir) = (beside.as_fd(), dir.as_fd());
     let temporary = format!("{TEMPORARY}{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let mut file = File::from(openat(dir, temporary.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
-    let whole = file.write_all(bytes).and_then(|()| file.sync_all());
+    let mut file = File::from(openat(beside, temporary.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
+    let whole = write(&mut file).and_then(|()| file.sync_all());
     // Closed first: who watches for closed files must not be told of the name that others see arrive.
     drop(file);
     let written = whole.and_then(|()| match over {
-        Over::Replace => Ok(renameat2(dir, temporary.as_str(), dir, name, RenameFlags::empty())?),
-        Over::Never => rename_new(dir, &temporary, dir, name),
+        Over::Replace => Ok(renameat2(beside, temporary.as_str(), dir, name, RenameFlags::empty())?),
+        Over::Never => rename_new(beside, &temporary, dir, name),
     });
     if let Err(error) = written {
-        let _ = unlinkat(dir, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+        let _ = unlinkat(beside, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
         return Err(error);
     }
     Ok(fsync(dir)?)
@@ -96,7 +114,7 @@ pub fn rename_new(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to: &str) 
     let (from_dir, to_dir) = (from_dir.as_fd(), to_dir.as_fd());
     match renameat2(from_dir, from, to_dir, to, RenameFlags::RENAME_NOREPLACE) {
         // Some file systems don't know the flag; link has the same promise.
-        Err(nix::errno::Errno::EINVAL) => {
+        Err(Errno::EINVAL) => {
             linkat(from_dir, from, to_dir, to, AtFlags::empty())?;
             Ok(unlinkat(from_dir, from, UnlinkatFlags::NoRemoveDir)?)
         }
@@ -112,12 +130,20 @@ pub fn remove(dir: impl AsFd, name: &str) -> io::Result<bool> {
     let dir = dir.as_fd();
     match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) => Ok(fsync(dir).map(|()| true)?),
-        Err(nix::errno::Errno::ENOENT) => Ok(false),
+        Err(Errno::ENOENT) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Removes what an interrupted `write_whole` of an earlier process left.
+/// Whether an interrupted `write_whole` left this name: the process that it names is no more. One whose number another program
+/// has now is left for later.
+#[must_use]
+pub fn is_leftover(name: &str) -> bool {
+    let number = name.strip_prefix(TEMPORARY).and_then(|rest| rest.split_once('-')?.0.parse().ok());
+    number.is_some_and(|pid: i32| pid > 0 && kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH))
+}
+
+/// Removes what an interrupted `write_whole` of an earlier process left, for whoever holds the directory's lock.
 pub fn sweep(dir: impl AsFd, names: impl Iterator<Item = String>) {
     let dir = dir.as_fd();
     let ours = format!("{TEMPORARY}{}-", std::process::id());
@@ -147,6 +173,19 @@ mod tests {
         let mode = std::fs::metadata(temp.path().join("a")).expect("stat").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(temp.path()).expect("list").count(), 1);
+    }
+
+    #[test]
+    fn only_a_dead_writer_s_file_is_a_leftover() {
+        let mut child = std::process::Command::new("true").spawn().expect("started");
+        let pid = child.id();
+        child.wait().expect("ended");
+        assert!(is_leftover(&format!("{TEMPORARY}{pid}-0")));
+        for name in
+            [&format!("{TEMPORARY}{}-0", std::process::id()), ".claude-failover-new", ".claude-failover-x-1", "a.md"]
+        {
+            assert!(!is_leftover(name), "{name}");
+        }
     }
 
     #[test]

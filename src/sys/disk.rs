@@ -24,6 +24,7 @@ use nix::{
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
+    archive,
     dirs::{self, Over, open_file, remove, rename_new, stat, write_whole},
     queue_root::{Root, Roots},
     watch::Watch,
@@ -33,7 +34,7 @@ use crate::{
         event::Counts,
         ids::{ProjectName, TaskId},
     },
-    ports::{Entry, FileFacts, FileKind, Inbox, QueueChange, QueueDir, QueueStore, Sidecar},
+    ports::{Entry, FileFacts, FileKind, Inbox, Leftover, QueueChange, QueueDir, QueueStore, Sidecar},
 };
 
 const SIDECARS: [Sidecar; 3] = [Sidecar::Working, Sidecar::Delegated, Sidecar::Rejected];
@@ -208,9 +209,39 @@ impl Queue {
                 Err(error) => return Err(error.into()),
             }
             let open = self.dir(dir)?;
-            dirs::sweep(&open, names(&open)?.into_iter());
+            // Another process may be at work here: `ccl-delegate`, a daemon with another state directory.
+            for left in names(&open)?.iter().filter(|name| dirs::is_leftover(name)) {
+                let _ = remove(&open, left);
+            }
         }
         Ok(fsync(dirs::open_dir_at(&self.root.fd, ".")?)?)
+    }
+
+    fn entries(&self, dir: QueueDir) -> io::Result<Vec<Entry>> {
+        let dir = self.dir(dir)?;
+        let mut entries = Vec::new();
+        for id in names(&dir)?.iter().filter_map(|name| TaskId::from_file_name(name)) {
+            match stat(&dir, id.file_name()) {
+                Ok(found) => entries.push(Entry { file: facts(&found), id }),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        entries.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(entries)
+    }
+
+    fn leftovers(&self) -> io::Result<Vec<Leftover>> {
+        let mut left = Vec::new();
+        for dir in QueueDir::ALL {
+            let open = self.dir(dir)?;
+            for name in names(&open)?.into_iter().filter(|name| dirs::is_leftover(name)) {
+                if let Ok(found) = stat(&open, &name) {
+                    left.push(Leftover { dir, name, change: facts(&found).change });
+                }
+            }
+        }
+        Ok(left)
     }
 
     fn list(&self) -> io::Result<Inbox> {
@@ -272,8 +303,8 @@ impl Queue {
     }
 
     /// A read lease is refused while anybody has the file open for writing (fcntl(2), F_SETLEASE).
-    fn has_writer(&self, id: &TaskId) -> io::Result<Option<bool>> {
-        let file = open_file(self.dir(QueueDir::Inbox)?, id.file_name())?;
+    fn has_writer(&self, dir: QueueDir, id: &TaskId) -> io::Result<Option<bool>> {
+        let file = open_file(self.dir(dir)?, id.file_name())?;
         // SAFETY: fcntl on a descriptor that we own, with integer arguments.
         let lease = |kind: libc::c_int| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
         if lease(libc::F_RDLCK) == 0 {
@@ -351,7 +382,7 @@ fn names(dir: impl AsFd) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-fn facts(stat: &FileStat) -> FileFacts {
+pub(super) fn facts(stat: &FileStat) -> FileFacts {
     let kind = match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
         SFlag::S_IFREG => FileKind::Regular,
         SFlag::S_IFLNK => FileKind::Other("symlink"),
@@ -431,9 +462,9 @@ impl QueueStore for DiskQueue {
         self.look(project, move |queue| queue.read(dir, &id, max)).await
     }
 
-    async fn has_writer(&self, project: &ProjectName, id: &TaskId) -> io::Result<Option<bool>> {
+    async fn has_writer(&self, project: &ProjectName, dir: QueueDir, id: &TaskId) -> io::Result<Option<bool>> {
         let id = id.clone();
-        self.look(project, move |queue| queue.has_writer(&id)).await
+        self.look(project, move |queue| queue.has_writer(dir, &id)).await
     }
 
     async fn has_workdir(&self, project: &ProjectName, workdir: &str) -> io::Result<bool> {
@@ -475,11 +506,17 @@ impl QueueStore for DiskQueue {
         self.take_away(project, id.file_name()).await
     }
 
-    async fn remove_unchanged(&self, project: &ProjectName, id: &TaskId, seen: &FileFacts) -> io::Result<bool> {
+    async fn remove_unchanged(
+        &self,
+        project: &ProjectName,
+        dir: QueueDir,
+        id: &TaskId,
+        seen: &FileFacts,
+    ) -> io::Result<bool> {
         let (id, change) = (id.clone(), seen.change);
         let look = id.clone();
         let unchanged = self.at(project, move |queue| {
-            let (dir, name) = (queue.dir(QueueDir::Inbox)?, look.file_name());
+            let (dir, name) = (queue.dir(dir)?, look.file_name());
             match stat(&dir, &name) {
                 Ok(found) if facts(&found).change != change => Ok(Some(false)),
                 Ok(_) => remove(&dir, &name).map(|removed| removed.then_some(true)),
@@ -489,9 +526,33 @@ impl QueueStore for DiskQueue {
         });
         let removed = unchanged.await?;
         if removed == Some(true) {
-            self.made(&QueueChange::Removed(project.clone(), QueueDir::Inbox, id.file_name()));
+            self.made(&QueueChange::Removed(project.clone(), dir, id.file_name()));
         }
         Ok(removed.unwrap_or(true))
+    }
+
+    async fn entries(&self, project: &ProjectName, dir: QueueDir) -> io::Result<Vec<Entry>> {
+        self.look(project, move |queue| queue.entries(dir)).await
+    }
+
+    async fn archive(
+        &self,
+        project: &ProjectName,
+        dir: QueueDir,
+        month: &str,
+        files: &[Entry],
+    ) -> io::Result<Vec<TaskId>> {
+        let (month, files) = (month.to_owned(), files.to_vec());
+        self.at(project, move |queue| archive::add(&queue.dir(dir)?, &month, &files)).await
+    }
+
+    async fn leftovers(&self, project: &ProjectName) -> io::Result<Vec<Leftover>> {
+        self.look(project, Queue::leftovers).await
+    }
+
+    async fn remove_leftover(&self, project: &ProjectName, leftover: &Leftover) -> io::Result<()> {
+        let Leftover { dir, name, .. } = leftover.clone();
+        self.at(project, move |queue| remove(queue.dir(dir)?, &name).map(drop)).await
     }
 
     async fn shift(&self, project: &ProjectName, from: QueueDir, to: QueueDir, id: &TaskId) -> io::Result<()> {
@@ -561,9 +622,9 @@ mod tests {
         let w = world().await;
         let path = w.path("inbox/a.md");
         let writer = std::fs::File::create(&path).expect("open");
-        assert_eq!(w.store.has_writer(&w.project, &id("a")).await.expect("asked"), Some(true));
+        assert_eq!(w.store.has_writer(&w.project, QueueDir::Inbox, &id("a")).await.expect("asked"), Some(true));
         drop(writer);
-        assert_eq!(w.store.has_writer(&w.project, &id("a")).await.expect("asked"), Some(false));
+        assert_eq!(w.store.has_writer(&w.project, QueueDir::Inbox, &id("a")).await.expect("asked"), Some(false));
     }
 
     #[tokio::test]

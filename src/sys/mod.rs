@@ -1,5 +1,6 @@
 //! The real world behind the ports: one outside thing a module.
 
+pub mod archive;
 pub mod clock;
 pub mod dirs;
 pub mod disk;
@@ -8,6 +9,7 @@ pub mod http;
 pub mod lock;
 pub mod notify;
 pub mod process;
+pub mod providers;
 mod queue_root;
 pub mod shared;
 pub mod state;

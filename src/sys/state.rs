@@ -12,12 +12,14 @@ use std::{
 };
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::dirs::{Over, open_dir, open_file, remove, sweep, write_whole};
 use crate::{model::ids::RunId, ports::StateStore};
 
-/// An event log larger than this is set aside when the daemon starts, in bytes.
-const ROTATE_AT: u64 = 16 * 1024 * 1024;
+const EVENTS: &str = "events.jsonl";
+/// The event log that was set aside.
+const EARLIER_EVENTS: &str = "events.1.jsonl";
 
 #[derive(Clone)]
 pub struct StateDir {
@@ -36,7 +38,7 @@ impl StateDir {
     }
 
     /// Opens the directory, making it (0700) where missing. Whoever opens it holds its lock: an earlier daemon's
-    /// unfinished files are removed and a long event log is set aside.
+    /// unfinished files are removed.
     ///
     /// # Errors
     /// When it can't be made or written.
@@ -44,11 +46,7 @@ impl StateDir {
         for dir in [path.to_owned(), path.join("runs"), path.join("hooks")] {
             Self::make(&dir)?;
         }
-        let events_path = path.join("events.jsonl");
-        if std::fs::metadata(&events_path).is_ok_and(|meta| meta.len() > ROTATE_AT) {
-            std::fs::rename(&events_path, path.join("events.1.jsonl"))?;
-        }
-        let events = OpenOptions::new().append(true).create(true).read(true).mode(0o600).open(&events_path)?;
+        let events = open_events(path)?;
         let len = events.metadata()?.len();
         for dir in [path.to_owned(), path.join("runs")] {
             let names = std::fs::read_dir(&dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
@@ -64,7 +62,7 @@ impl StateDir {
     /// The event log, for readers, and its length so far in bytes: whole lines only.
     #[must_use]
     pub fn events(&self) -> (PathBuf, u64) {
-        (self.path.join("events.jsonl"), self.events_len.load(Ordering::Acquire))
+        (self.path.join(EVENTS), self.events_len.load(Ordering::Acquire))
     }
 
     async fn run<T: Send + 'static>(&self, job: impl FnOnce(&Self) -> io::Result<T> + Send + 'static) -> io::Result<T> {
@@ -80,6 +78,14 @@ impl StateDir {
             Err(io::Error::new(io::ErrorKind::InvalidInput, "not an id of a run"))
         }
     }
+}
+
+fn open_events(dir: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).read(true).mode(0o600).open(dir.join(EVENTS))
+}
+
+fn broken_lock<T>(_: T) -> io::Error {
+    io::Error::other("the event log's lock is broken")
 }
 
 #[async_trait]
@@ -117,7 +123,7 @@ impl StateStore for StateDir {
     async fn append_events(&self, lines: &str) -> io::Result<()> {
         let lines = lines.to_owned();
         self.run(move |this| {
-            let mut events = this.events.lock().map_err(|_| io::Error::other("the event log's lock is broken"))?;
+            let mut events = this.events.lock().map_err(broken_lock)?;
             let before = events.metadata()?.len();
             if let Err(error) = events.write_all(lines.as_bytes()) {
                 // A torn line must not stay: the lines are written again.
@@ -125,6 +131,25 @@ impl StateStore for StateDir {
                 return Err(error);
             }
             this.events_len.store(before + lines.len() as u64, Ordering::Release);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn events_log(&self) -> io::Result<(u64, Timestamp)> {
+        self.run(|this| {
+            let meta = this.events.lock().map_err(broken_lock)?.metadata()?;
+            Ok((meta.len(), Timestamp::try_from(meta.modified()?).map_err(io::Error::other)?))
+        })
+        .await
+    }
+
+    async fn rotate_events(&self) -> io::Result<()> {
+        self.run(|this| {
+            let mut events = this.events.lock().map_err(broken_lock)?;
+            std::fs::rename(this.path.join(EVENTS), this.path.join(EARLIER_EVENTS))?;
+            *events = open_events(&this.path)?;
+            this.events_len.store(events.metadata()?.len(), Ordering::Release);
             Ok(())
         })
         .await
@@ -165,5 +190,26 @@ impl StateStore for StateDir {
             Ok(())
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_rotated_event_log_loses_no_line() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let state = StateDir::open(temp.path()).expect("open");
+        let text = |name: &str| std::fs::read_to_string(temp.path().join(name)).unwrap_or_default();
+        for (n, rotate) in [("1\n", true), ("2\n", true), ("3\n", false)] {
+            state.append_events(n).await.expect("appended");
+            if rotate {
+                state.rotate_events().await.expect("rotated");
+                assert_eq!(state.events_log().await.expect("facts").0, 0);
+            }
+        }
+        assert_eq!((text(EVENTS).as_str(), text(EARLIER_EVENTS).as_str()), ("3\n", "2\n"));
+        assert_eq!(state.events().1, 2);
     }
 }

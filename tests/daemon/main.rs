@@ -17,6 +17,7 @@ mod every_call;
 mod failover;
 mod hazards;
 mod homes;
+mod janitor;
 mod moves;
 mod notices;
 mod queue;

@@ -7,6 +7,7 @@ use claude_failover::{
     config::{self, Config},
     daemon::setup,
     fs::tree::{ACCOUNT_ROWS, PROJECT_ROWS, ROOT_ROWS, Row, SESSION_ROWS, TASK_ROWS},
+    http::ROUTES,
     model::{
         command::{self, Scope},
         ids::{SessionName, TaskKey},
@@ -18,7 +19,7 @@ use regex::Regex;
 use crate::{DOCUMENTS, ROOT, blocks, none, quoted, text};
 
 /// Programs that aren't ours and of which nothing is checked.
-const FOREIGN: [&str; 15] = [
+const FOREIGN: [&str; 16] = [
     "cat",
     "cd",
     "claude",
@@ -34,6 +35,7 @@ const FOREIGN: [&str; 15] = [
     "rm",
     "systemctl",
     "tail",
+    "tar",
 ];
 
 fn names(rows: &[Row], name: &str) -> bool {
@@ -49,7 +51,7 @@ fn in_mount(path: &str) -> bool {
         ["sessions", _, file] => names(SESSION_ROWS, file),
         ["accounts", name, file] => *name != "active" && names(ACCOUNT_ROWS, file),
         ["projects", _, file, ..] => names(PROJECT_ROWS, file) || names(ROOT_ROWS, file),
-        ["inbox" | "drafts" | "done" | "failed", _] => true,
+        ["inbox" | "drafts" | "done" | "failed", _] | ["done" | "failed", "archive", _] => true,
         [top] | [top, _] => names(ROOT_ROWS, top),
         _ => false,
     }
@@ -126,6 +128,13 @@ fn simple(line: &str) -> Option<String> {
         ["unshare", "-Urm", script, ..] | [script, ..] if script.starts_with("tests/") => {
             (!Path::new(env!("CARGO_MANIFEST_DIR")).join(script).is_file()).then(|| format!("there is no {script}"))
         }
+        ["curl", "-s" | "-sf", url] => {
+            let ours = url
+                .strip_prefix("http://127.0.0.1:7878")
+                .is_some_and(|path| ROUTES.iter().any(|route| route.path == path));
+            let listens = Config::default().api.listen.is_some_and(|at| at.to_string() == "127.0.0.1:7878");
+            (!ours || !listens).then(|| format!("{url} is not served"))
+        }
         [program, ..] if FOREIGN.contains(program) => None,
         [program, ..] => Some(format!("{program} is not a command that documents use")),
     }
@@ -183,6 +192,7 @@ fn wrong_commands_are_found() {
         "tmux -L other attach -t ccl-auto-11",
         "tmux -L claude-failover attach -t ccl-auto-1",
         "true && frobnicate",
+        "curl -s http://127.0.0.1:7878/nothing",
     ] {
         assert!(!script(bad).is_empty(), "{bad}");
     }
@@ -213,7 +223,8 @@ fn configurations_are_read() {
 #[test]
 fn configuration_keys_exist() {
     let defaults = serde_json::to_value(Config::default()).expect("a configuration");
-    let key = Regex::new(r"^(dispatcher|watcher|lifecycle|tmux|mount|control|pool)(\.[a-z_]+)+$").expect("a pattern");
+    let key =
+        Regex::new(r"^(dispatcher|watcher|lifecycle|tmux|mount|control|pool|api)(\.[a-z_]+)+$").expect("a pattern");
     let mut wrong = Vec::new();
     let mut seen = 0;
     for name in DOCUMENTS {

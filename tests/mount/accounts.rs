@@ -3,10 +3,6 @@
 use std::{path::Path, sync::Arc};
 
 use claude_failover::{
-    fs::{
-        render::{account, metrics, root, session, status, status_json, swap, task},
-        tree::Picture,
-    },
     model::{
         account::Standing,
         evidence::Failure,
@@ -15,6 +11,7 @@ use claude_failover::{
         snapshot::Snapshot,
         swap::Swaps,
     },
+    render::{Picture, account, metrics, root, session, status, status_json, swap, task},
 };
 use serde_json::json;
 

@@ -2,9 +2,9 @@
 
 use std::{os::unix::fs::MetadataExt as _, path::Path};
 
-use claude_failover::fs::{
-    render,
-    tree::{self, Picture, Row, What},
+use claude_failover::{
+    fs::tree::{self, Row, What},
+    render::{self, Picture},
 };
 
 use crate::{picture, world::World};

@@ -127,9 +127,11 @@ impl Jobs {
 
     /// What is called done was brought to its end by an agent that tells of ends.
     pub fn check_results(&self, inner: &mut Inner) {
-        let done: Vec<String> = (inner.disk.iter())
-            .filter(|((_, dir, _), _)| *dir == QueueDir::Done)
-            .map(|(_, file)| String::from_utf8_lossy(&file.bytes).into_owned())
+        let files = inner.disk.iter().map(|((_, dir, _), file)| (dir, &file.bytes));
+        let stored = inner.archives.iter().map(|((_, dir, ..), bytes)| (dir, bytes));
+        let done: Vec<String> = (files.chain(stored))
+            .filter(|(dir, _)| **dir == QueueDir::Done)
+            .map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned())
             .collect();
         for text in done.iter().filter(|text| !text.contains("agent: mute") && !text.contains("agent: sh")) {
             let Some(token) = Self::token(text) else { continue };

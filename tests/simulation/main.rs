@@ -80,6 +80,8 @@ fn promises_hold_in_every_seed() {
         ("notices", sum(|o| o.tally.notices)),
         ("limits told of", sum(|o| o.tally.limits_told)),
         ("incidents told as over", sum(|o| o.tally.ends_told)),
+        ("results archived", sum(|o| o.tally.archived)),
+        ("results found in an archive after a crash or a fault", sum(|o| o.tally.archived_again)),
     ];
     println!("{} seeds: {risks:?}", all.len());
     for (what, count) in risks {

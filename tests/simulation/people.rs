@@ -122,7 +122,10 @@ impl Life {
             }
             31 => self.ask(live, Scope::Daemon, if self.rng.clone().chance(500) { "pause" } else { "resume" }),
             32 => self.ask(live, Scope::Daemon, "resume"),
-            33 => self.ask(live, Scope::Daemon, "rescan"),
+            33 => {
+                let verb = self.rng.pick(&["rescan", "clean", "clean", "clean dry-run"]).copied();
+                self.ask(live, Scope::Daemon, verb.unwrap_or("rescan"));
+            }
             34 => self.ask(live, Scope::Session(session), "restart"),
             35 => self.ask(live, Scope::Session(session), "drain"),
             36 => self.ask(live, Scope::Session(session), "undrain"),

@@ -162,6 +162,10 @@ pub fn simulate(seed: u64) -> Outcome {
     let accounts = [0, 1, 2, 2, 2, 2, 3, 3, 3, 3][usize::try_from(rng.below(10)).unwrap_or(0)];
     let mut config = config(accounts, rng.chance(300));
     config.quota.proactive_percent = rng.chance(300).then_some(80);
+    let mut other = Rng::new(seed ^ 0xa9e);
+    let keep = |rng: &mut Rng| rng.chance(800).then(|| Duration::from_secs(rng.within(1, 30)));
+    (config.janitor.keep_done, config.janitor.keep_failed) = (keep(&mut other), keep(&mut other));
+    config.janitor.interval = Duration::from_secs(other.within(3, 20));
     let config = Arc::new(config);
     world.with(|inner| {
         furnish(inner, &config);

@@ -34,6 +34,8 @@ pub struct Setup {
     pub env: Vec<(String, String)>,
     /// Further keys of `mount:`, each with a comma before it.
     pub more_mount: String,
+    /// `api.listen`, and what follows it after a comma; off when empty, for daemons of tests run beside each other.
+    pub http: String,
 }
 
 impl Setup {
@@ -94,6 +96,7 @@ impl World {
              dispatcher: {{settle: {settle}}}\n\
              tmux: {{socket: {socket}, size: 100x30}}\n\
              mount: {{path: {mnt}{more_mount}}}\n\
+             api: {{listen: {http}}}\n\
              pool:\n  autonomous: {{prefix: pool-, start_index: 11, min: {n}, max: {n}, agent: {agent}}}\n{more_pool}{more}\n",
             web = at("web"),
             api = at("api"),
@@ -106,6 +109,7 @@ impl World {
             n = setup.agents,
             agent = setup.agent,
             more_mount = setup.more_mount,
+            http = if setup.http.is_empty() { "null" } else { &setup.http },
             more_pool = setup.more_pool,
             more = setup.more,
         );

@@ -2,11 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::fs::{
-    clean,
-    render::{swap, words},
-    tree::Picture,
-};
+use crate::render::{Picture, clean, swap, words};
 
 /// Longest cell of foreign text, in characters.
 const CELL_MAX: usize = 60;

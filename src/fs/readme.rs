@@ -2,10 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::fs::{
-    render::words,
-    tree::{self, Picture, Row, What},
-};
+use super::tree::{self, Row, What};
+use crate::render::{Picture, words};
 
 const SECTIONS: [(&str, &[Row]); 6] = [
     ("", tree::ROOT_ROWS),

@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
-    fs::{clean, tree::Picture},
     model::{
         command::{RefusedKind, Verb},
         evidence::{Failure, Meaning, Signal, Source},
         session::Session,
         snapshot::Outcome,
     },
+    render::{Picture, clean},
 };
 
 /// One value and a newline; nothing at all where there is no value.

@@ -3,15 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::{
-    fs::{
-        clean,
-        render::{session, words},
-        tree::Picture,
-    },
     model::{
         session::Activity,
         swap::{Cause, SwapRefusal, SwapStep},
     },
+    render::{Picture, clean, session, words},
 };
 
 /// Sentences, a line each, most pressing first; none when nobody ever swapped or waits.

@@ -1,19 +1,15 @@
 //! `accounts/`.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::fmt::Write as _;
 
 use serde_json::json;
 
 use crate::{
-    fs::{
-        clean,
-        render::words,
-        tree::{Object, Picture},
-    },
     model::{
         account::{Account, Limited, Standing},
         session::Session,
     },
+    render::{Picture, clean, words},
 };
 
 /// One name a line: each kind of agent has an active account.
@@ -118,10 +114,4 @@ pub fn sessions(picture: &Picture, account: &Account) -> String {
         session.phase.incarnation().is_some_and(|inc| inc.account.as_ref() == Some(&account.name))
     };
     picture.snapshot.sessions.values().filter(under).map(|session| format!("{}\n", session.name)).collect()
-}
-
-#[must_use]
-pub fn home_link(picture: &Picture, object: &Object) -> Option<PathBuf> {
-    let Object::Account(name) = object else { return None };
-    picture.snapshot.accounts.iter().find(|account| account.name == *name).map(|account| account.home.clone())
 }

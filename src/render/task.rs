@@ -3,11 +3,6 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use crate::{
-    fs::{
-        clean,
-        render::{account, session, words},
-        tree::Picture,
-    },
     model::{
         command::TASK_VERBS,
         provider::{Job, JobStop},
@@ -16,6 +11,7 @@ use crate::{
         snapshot::Under,
         task::{Delivery, Ending, Phase, Run, Stop, Task, Work},
     },
+    render::{Picture, account, clean, session, words},
 };
 
 #[must_use]

@@ -3,19 +3,36 @@
 use serde_json::{Value, json};
 
 use crate::{
-    fs::{
-        clean,
-        render::{account, swap, task as task_files, words},
-        tree::Picture,
-    },
     model::session::SessionPhase,
+    render::{Picture, account, json_text, root, swap, task as task_files, words},
 };
 
 #[must_use]
 pub fn status_json(picture: &Picture) -> String {
-    let text = serde_json::to_string_pretty(&value(picture)).unwrap_or_default();
-    // JSON escapes C0; DEL and C1 are removed.
-    format!("{}\n", clean(&text))
+    json_text(&value(picture))
+}
+
+/// Keys whose text may quote a task, an agent, its screen or a system's error.
+const QUOTING: [&str; 3] = ["why", "error", "lines"];
+
+/// The same without what quotes somebody, and with problems by their topic only: for whom the mount's permissions don't hold.
+#[must_use]
+pub fn facts(picture: &Picture) -> Value {
+    let mut facts = value(picture);
+    leave_out_quotes(&mut facts);
+    facts["health"] = json!(root::topics(picture));
+    facts
+}
+
+fn leave_out_quotes(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|key, _| !QUOTING.contains(&key.as_str()));
+            map.values_mut().for_each(leave_out_quotes);
+        }
+        Value::Array(items) => items.iter_mut().for_each(leave_out_quotes),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// The same as a value, for other faces.

@@ -1,15 +1,10 @@
 //! `sessions/<name>/`.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
 use crate::{
-    fs::{
-        clean, clean_colour,
-        render::{account, words},
-        tree::{Object, Picture},
-    },
     model::{
         account as model_account,
         command::{SESSION_VERBS, Verb},
@@ -17,6 +12,7 @@ use crate::{
         snapshot::Under,
     },
     ports::Exit,
+    render::{Picture, account, clean, clean_colour, words},
 };
 
 #[must_use]
@@ -136,18 +132,6 @@ pub fn parked_until(picture: &Picture, session: &Session) -> Option<Timestamp> {
         return account.until();
     }
     model_account::limit_passes(&session.verdict)
-}
-
-#[must_use]
-pub fn task_link(picture: &Picture, object: &Object) -> Option<PathBuf> {
-    let Object::Session(name) = object else { return None };
-    let task = &picture.snapshot.sessions.get(name)?.task.as_ref()?.task;
-    // A task that is gone from the picture would leave the link dangling.
-    picture
-        .snapshot
-        .tasks
-        .contains_key(task)
-        .then(|| PathBuf::from("../../tasks").join(picture.snapshot.display_id(task)))
 }
 
 #[must_use]

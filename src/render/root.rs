@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::{
-    fs::{clean, render::words, tree::Picture},
     model::command::DAEMON_VERBS,
+    render::{Picture, clean, words},
 };
 
 #[must_use]
@@ -18,6 +18,12 @@ pub fn health(picture: &Picture) -> String {
         let _ = writeln!(out, "{}", clean(&format!("{topic}: {problem}")).replace('\n', " "));
     }
     out
+}
+
+/// What the problems are about, without what is said of them.
+#[must_use]
+pub fn topics(picture: &Picture) -> Vec<String> {
+    picture.snapshot.health.keys().map(|topic| clean(topic)).collect()
 }
 
 #[must_use]

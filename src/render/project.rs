@@ -1,20 +1,9 @@
 //! What is laid over a project's queue directory.
 
 use crate::{
-    fs::{
-        render::{task, words},
-        tree::{Object, Picture},
-    },
     model::snapshot::Project,
+    render::{Picture, task, words},
 };
-
-#[must_use]
-pub fn tasks_dir(object: &Object) -> Object {
-    match object {
-        Object::Project(name) => Object::ProjectTasks(name.clone()),
-        other => other.clone(),
-    }
-}
 
 #[must_use]
 pub fn status(picture: &Picture, project: &Project) -> String {

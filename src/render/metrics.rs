@@ -3,12 +3,12 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use crate::{
-    fs::tree::Picture,
     model::{
         account::{self, Account},
         limit::{LimitKind, Window},
         session::{Activity, Session},
     },
+    render::{Picture, clean},
 };
 
 /// Labels and a value.
@@ -99,7 +99,7 @@ pub fn metrics(picture: &Picture) -> String {
 }
 
 fn escape(text: &str) -> String {
-    crate::fs::clean(text).replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    clean(text).replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]

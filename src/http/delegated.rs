@@ -1,0 +1,58 @@
+//! `/api/delegated/status`: what is at providers.
+//! In: a picture. Out: JSON, or nothing where the configuration has no providers. Leaves out what providers said.
+
+use serde_json::{Value, json};
+
+use crate::{
+    model::{provider::Provider, snapshot::Snapshot, task::Phase},
+    render::Picture,
+};
+
+pub fn status(picture: &Picture) -> Option<Value> {
+    let snapshot = picture.snapshot;
+    let delegation = &snapshot.delegation;
+    if !delegation.is_on() {
+        return None;
+    }
+    let jobs = snapshot.tasks.iter().filter_map(|(key, task)| {
+        let Phase::Delegated(job) = &task.phase else { return None };
+        Some(json!({
+            "id": snapshot.display_id(key),
+            "project": key.project,
+            "provider": job.provider,
+            "job": job.id,
+            "since": job.claimed,
+        }))
+    });
+    let jobs: Vec<Value> = jobs.collect();
+    let providers = &delegation.providers;
+    let cost_usd: f64 = providers.iter().map(|provider| provider.counters.cost_usd).sum();
+    Some(json!({
+        "version": 1,
+        "at": snapshot.at,
+        "enabled": true,
+        "active": jobs.len(),
+        "completed": providers.iter().map(|provider| provider.counters.completed).sum::<u64>(),
+        "failed": providers.iter().map(|provider| provider.counters.failed).sum::<u64>(),
+        // The sum of no floats is -0.
+        "cost_usd": cost_usd + 0.0,
+        "providers": providers.iter().map(|provider| row(snapshot, provider)).collect::<Vec<_>>(),
+        "jobs": jobs,
+    }))
+}
+
+fn row(snapshot: &Snapshot, provider: &Provider) -> Value {
+    let own = |phase: &Phase| matches!(phase, Phase::Delegated(job) if job.provider == provider.name);
+    json!({
+        "name": provider.name,
+        "kind": provider.kind,
+        "state": provider.standing.word(),
+        "since": provider.since,
+        "until": provider.until(),
+        "active": snapshot.tasks.values().filter(|task| own(&task.phase)).count(),
+        "max_jobs": provider.max_jobs,
+        "completed": provider.counters.completed,
+        "failed": provider.counters.failed,
+        "cost_usd": provider.counters.cost_usd,
+    })
+}

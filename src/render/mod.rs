@@ -1,0 +1,35 @@
+//! What faces show, made from one picture: pure functions, a file for each kind of object.
+//! In: a snapshot and the time. Out: text and JSON, foreign text made harmless. Knows no face, reads and keeps nothing.
+
+pub mod account;
+mod clean;
+pub mod metrics;
+pub mod project;
+pub mod root;
+pub mod session;
+pub mod status;
+pub mod status_json;
+pub mod swap;
+pub mod task;
+pub mod words;
+
+use jiff::Timestamp;
+
+use crate::model::snapshot::Snapshot;
+
+pub use clean::{clean, clean_colour};
+
+/// JSON for people and programs, free of control characters.
+#[must_use]
+pub fn json_text(value: &serde_json::Value) -> String {
+    // JSON escapes C0; DEL and C1 are removed.
+    format!("{}\n", clean(&format!("{value:#}")))
+}
+
+/// What a rendering is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Picture<'a> {
+    pub snapshot: &'a Snapshot,
+    /// For ages; the files themselves tell absolute times too.
+    pub now: Timestamp,
+}

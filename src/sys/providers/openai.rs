@@ -1,0 +1,60 @@
+//! Chat completions (platform.openai.com/docs/api-reference/chat), as OpenAI, LiteLLM, OpenRouter, vLLM and Ollama speak them.
+
+use reqwest::{Client, RequestBuilder, header};
+use serde_json::{Value, json};
+
+use super::{
+    Row, key,
+    talk::{Said, Stop, Talk, number, text},
+};
+use crate::{
+    config::Secret,
+    model::evidence::Tokens,
+    ports::{Order, ProviderError},
+};
+
+pub struct Openai;
+
+impl Talk for Openai {
+    fn request(
+        &self,
+        client: &Client,
+        row: &Row,
+        key: Option<&Secret>,
+        order: &Order,
+    ) -> Result<RequestBuilder, ProviderError> {
+        let provider = &row.provider;
+        // OpenAI's newer models refuse the old name, others' servers don't know the new one.
+        let most =
+            if provider.base_url() == provider.kind.public_url() { "max_completion_tokens" } else { "max_tokens" };
+        let body = json!({
+            "model": provider.model,
+            "messages": [{ "role": "user", "content": order.prompt }],
+            "stream": true,
+            "stream_options": { "include_usage": true },
+            most: provider.max_tokens,
+        });
+        key::put(client.post(row.url("/chat/completions")).json(&body), header::AUTHORIZATION, "Bearer ", key)
+    }
+
+    fn take(&self, event: &Value, said: &mut Said) {
+        if let Some(id) = text(event, "/id") {
+            said.id.get_or_insert_with(|| id.to_owned());
+        }
+        // The second is what a server says that doesn't stream.
+        for place in ["/choices/0/delta/content", "/choices/0/message/content"] {
+            said.text.push_str(text(event, place).unwrap_or_default());
+        }
+        if let Some(word) = text(event, "/choices/0/finish_reason") {
+            said.stop = Some(Stop::of(word, &["stop", "eos", "end_turn"], &["length"]));
+        }
+        if let Some(all) = number(event, "/usage/prompt_tokens") {
+            let cache_read = number(event, "/usage/prompt_tokens_details/cached_tokens").unwrap_or(0);
+            let input = all.saturating_sub(cache_read);
+            let output = number(event, "/usage/completion_tokens").unwrap_or(0);
+            said.tokens = Some(Tokens { input, output, cache_read, cache_write: 0 });
+        }
+        // OpenRouter and LiteLLM tell what it cost (openrouter.ai/docs, "Usage Accounting").
+        said.cost_usd = event.pointer("/usage/cost").and_then(Value::as_f64).or(said.cost_usd);
+    }
+}

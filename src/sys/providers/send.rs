@@ -1,0 +1,307 @@
+//! One request to a provider, tried until it is answered or hopeless.
+//! In: a request and its row. Out: an answer with 2xx, or why there is none. Tries again what is a server's trouble, never
+//! what is ours. Reads no body of a good answer.
+
+use std::{error::Error, time::Duration};
+
+use jiff::{Timestamp, fmt::rfc2822};
+use reqwest::{RequestBuilder, Response, StatusCode, header};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{
+    SetupError,
+    errors::{Rules, Verdict},
+    words,
+};
+use crate::{config::Secret, model::provider::ProviderStanding, ports::ProviderError, sys::http};
+
+/// Largest body that is read.
+pub const LARGEST: usize = 10 * 1024 * 1024;
+
+/// Largest body of an error that is read.
+const LARGEST_ERROR: usize = 64 * 1024;
+
+/// Requests after the first one (INTERFACE 5).
+const RETRIES: u32 = 3;
+
+/// The first pause; each further one is twice as long (INTERFACE 5).
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// A `retry-after` up to this is waited for; a longer one is the provider's pause.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a provider is left alone that is down or names no end of its pause.
+const COOLING: Duration = Duration::from_secs(60);
+
+/// No pause is longer, whatever the server says.
+const LONGEST_COOLING: Duration = Duration::from_secs(24 * 3600);
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Between two pieces of an answer, and before the first one.
+    pub idle: Duration,
+    /// A question after a job.
+    pub ask: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(300), ask: Duration::from_secs(30) }
+    }
+}
+
+/// Why there is no good answer.
+#[derive(Debug)]
+pub struct Fault {
+    /// The last answer's status, where there was one.
+    pub status: Option<u16>,
+    pub error: ProviderError,
+}
+
+impl From<Fault> for ProviderError {
+    fn from(fault: Fault) -> Self {
+        fault.error
+    }
+}
+
+impl From<ProviderError> for Fault {
+    fn from(error: ProviderError) -> Self {
+        Self { status: None, error }
+    }
+}
+
+/// How a request is sent.
+pub struct How<'a> {
+    pub key: Option<&'a Secret>,
+    /// Sent twice it does nothing twice. Otherwise it is sent again only when the server can't have begun on it.
+    pub repeats: bool,
+    /// For the beginning of one answer.
+    pub wait: Duration,
+    /// For all of it.
+    pub deadline: Instant,
+}
+
+pub struct Sender {
+    pub client: reqwest::Client,
+    pub pace: Pace,
+    rules: Rules,
+}
+
+/// One try's end.
+enum Try {
+    Good(Response),
+    Again { status: Option<u16>, why: String, after: Option<Duration> },
+    Never(Fault),
+}
+
+impl Sender {
+    pub fn new(pace: Pace) -> Result<Self, SetupError> {
+        Ok(Self { client: http::client()?, pace, rules: Rules::built_in().map_err(SetupError::Rules)? })
+    }
+
+    /// Sends until there is a good answer, or none to be had.
+    pub async fn send(&self, request: &RequestBuilder, how: &How<'_>) -> Result<Response, Fault> {
+        let mut pause = FIRST_PAUSE;
+        let mut tries = 0;
+        loop {
+            let Some(this) = request.try_clone() else {
+                return Err(refused("the request can't be sent twice".to_owned()).into());
+            };
+            tries += 1;
+            let (status, why, after) = match self.attempt(this, how).await {
+                Try::Good(response) => return Ok(response),
+                Try::Never(fault) => return Err(fault),
+                Try::Again { status, why, after } => (status, why, after),
+            };
+            let wait = after.unwrap_or_default().max(jittered(pause));
+            let in_time = Instant::now() + wait < how.deadline;
+            if tries > RETRIES || after.is_some_and(|after| after > LONGEST_WAIT) || !in_time {
+                let why = if tries == 1 { why } else { format!("{why} ({tries} tries)") };
+                return Err(Fault { status, error: cooling(why, after) });
+            }
+            tracing::debug!(tries, why, "a provider's request is sent again");
+            tokio::time::sleep(wait).await;
+            pause *= 2;
+        }
+    }
+
+    async fn attempt(&self, request: RequestBuilder, how: &How<'_>) -> Try {
+        let until = how.deadline.min(Instant::now() + how.wait);
+        let response = match tokio::time::timeout_at(until, request.send()).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) if error.is_builder() => {
+                let why = format!("the request can't be made: {}", chain(error, how.key));
+                return Try::Never(broken(why).into());
+            }
+            Ok(Err(error)) => {
+                let sent = !error.is_connect();
+                return lost(chain(error, how.key), sent, how);
+            }
+            Err(_) => return lost(format!("no answer within {:?}", how.wait), true, how),
+        };
+        let status = response.status();
+        if status.is_success() {
+            return Try::Good(response);
+        }
+        let code = status.as_u16();
+        if status.is_redirection() && response.headers().contains_key(header::LOCATION) {
+            return Try::Never(Fault { status: Some(code), error: broken(redirected(&response)) });
+        }
+        let after = retry_after(&response);
+        let body = tokio::time::timeout(self.pace.ask, head(response)).await.unwrap_or_default();
+        let why = words::reason(code, &body, how.key);
+        match self.rules.judge(code, &body) {
+            Verdict::Again => Try::Again { status: Some(code), why, after },
+            Verdict::Lost => lost(why, true, how),
+            verdict => Try::Never(Fault { status: Some(code), error: meant(verdict, why, after) }),
+        }
+    }
+
+    /// What an error means that came in the middle of an answer.
+    pub fn judge(&self, error: &Value, key: Option<&Secret>) -> ProviderError {
+        let (verdict, why) = self.verdict(error, key);
+        meant(verdict, why, None)
+    }
+
+    /// How a provider stands whose job ended with this error; `None` where the job is to blame.
+    pub fn fault_of_provider(&self, error: &Value, key: Option<&Secret>) -> Option<ProviderStanding> {
+        let (verdict, why) = self.verdict(error, key);
+        let out = matches!(verdict, Verdict::Exhausted | Verdict::Cooling(_));
+        match meant(verdict, why, None) {
+            ProviderError::Out(standing) if out => Some(standing),
+            ProviderError::Out(_) | ProviderError::Refused(_) => None,
+        }
+    }
+
+    fn verdict(&self, error: &Value, key: Option<&Secret>) -> (Verdict, String) {
+        let body = error.to_string();
+        let code = error.pointer("/error/code").or_else(|| error.pointer("/code"));
+        let code = code.and_then(|code| code.as_u64().or_else(|| code.as_str()?.parse().ok()));
+        let code = code.and_then(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code));
+        let why = words::tidy(&words::message(error).unwrap_or_else(|| body.clone()), key);
+        (self.rules.judge(code.unwrap_or(500), &body), why)
+    }
+}
+
+fn meant(verdict: Verdict, why: String, after: Option<Duration>) -> ProviderError {
+    match verdict {
+        Verdict::Again | Verdict::Lost => cooling(why, after),
+        Verdict::Exhausted => ProviderError::Out(ProviderStanding::Exhausted { why, until: after.map(later) }),
+        Verdict::Cooling(told) => cooling(why, after.or(told)),
+        Verdict::Broken => broken(why),
+        Verdict::Refused => refused(why),
+    }
+}
+
+/// A request without an answer. What the server may have begun on is not sent again where that could be paid twice.
+fn lost(why: String, sent: bool, how: &How<'_>) -> Try {
+    if sent && !how.repeats {
+        let why = format!("{why}; not sent again, because it could be paid twice");
+        return Try::Never(cooling(why, None).into());
+    }
+    Try::Again { status: None, why, after: None }
+}
+
+/// What went wrong, with its causes and without the address, whose path and query are nobody's business.
+pub fn chain(error: reqwest::Error, key: Option<&Secret>) -> String {
+    let host = error.url().and_then(|url| url.host_str()).map(str::to_owned);
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let next_text = next.to_string();
+        if !text.contains(&next_text) {
+            text = format!("{text}: {next_text}");
+        }
+        cause = next.source();
+    }
+    let text = host.map_or(text.clone(), |host| format!("{host}: {text}"));
+    words::tidy(&text, key)
+}
+
+fn redirected(response: &Response) -> String {
+    let to = response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok());
+    let host = to.and_then(|to| response.url().join(to).ok()).and_then(|url| url.host_str().map(str::to_owned));
+    let host = host.as_deref().unwrap_or("another place");
+    format!("redirected to {host}: not followed, because the key would go with it; put the final address into `url`")
+}
+
+/// Seconds or a date (RFC 9110, 10.2.3).
+fn retry_after(response: &Response) -> Option<Duration> {
+    let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
+        Err(_) => {
+            let at = rfc2822::parse(&text.replace("GMT", "+0000")).ok()?.timestamp();
+            Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default()
+        }
+    };
+    Some(wait.min(LONGEST_COOLING))
+}
+
+/// The beginning of an error's body.
+async fn head(mut response: Response) -> String {
+    let mut body = Vec::new();
+    while let Ok(Some(piece)) = response.chunk().await {
+        body.extend_from_slice(&piece);
+        if body.len() > LARGEST_ERROR {
+            body.truncate(LARGEST_ERROR);
+            break;
+        }
+    }
+    String::from_utf8_lossy(&body).into_owned()
+}
+
+/// The whole body of a good answer, up to `LARGEST`.
+pub async fn whole(mut response: Response, idle: Duration, key: Option<&Secret>) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(piece) = next(&mut response, idle, key).await? {
+        body.extend_from_slice(&piece);
+        if body.len() > LARGEST {
+            return Err(too_large());
+        }
+    }
+    Ok(body)
+}
+
+/// The next piece of an answer.
+pub async fn next(response: &mut Response, idle: Duration, key: Option<&Secret>) -> Result<Option<Vec<u8>>, String> {
+    match tokio::time::timeout(idle, response.chunk()).await {
+        Ok(Ok(piece)) => Ok(piece.map(Vec::from)),
+        Ok(Err(error)) => Err(format!("the connection broke before the answer's end: {}", chain(error, key))),
+        Err(_) => Err(format!("nothing came for {idle:?}")),
+    }
+}
+
+pub fn too_large() -> String {
+    format!("the answer is larger than {} MiB: reading stopped", LARGEST / 1024 / 1024)
+}
+
+pub fn is_gone(fault: &Fault) -> bool {
+    fault.status == Some(StatusCode::NOT_FOUND.as_u16()) || fault.status == Some(StatusCode::GONE.as_u16())
+}
+
+pub fn broken(why: String) -> ProviderError {
+    ProviderError::Out(ProviderStanding::Broken { why })
+}
+
+fn refused(why: String) -> ProviderError {
+    ProviderError::Refused(why)
+}
+
+pub fn cooling(why: String, told: Option<Duration>) -> ProviderError {
+    ProviderError::Out(ProviderStanding::Cooling { why, until: later(told.unwrap_or(COOLING)) })
+}
+
+fn later(wait: Duration) -> Timestamp {
+    let now = Timestamp::now();
+    now.checked_add(wait.min(LONGEST_COOLING)).unwrap_or(now)
+}
+
+/// Many who failed together don't come back together.
+fn jittered(pause: Duration) -> Duration {
+    let noise = uuid::Uuid::new_v4().as_bytes()[0];
+    pause.mul_f64(1.0 + f64::from(noise) / 1024.0)
+}
