@@ -78,6 +78,23 @@ fn a_disk_that_answers_nothing_holds_up_its_own_project_only() {
 }
 
 #[test]
+fn a_start_over_a_disk_that_answers_nothing_ends_with_a_word() {
+    let world = World::prepare(&Setup::agents(1));
+    let disk = HungDisk::mount(&world.path("api/.agent-queue"));
+    disk.hang();
+    let log = fs::File::create(world.path("start.log")).expect("a log");
+    let mut start = Command::new(crate::world::program());
+    start.args(["run", "--foreground", "--config"]).arg(world.path("config.yaml"));
+    start.env("STATE_DIRECTORY", world.path("state")).env("HOME", world.path("home"));
+    let mut start = start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("a start");
+    let queue = world.path("api/.agent-queue").display().to_string();
+    let told = || fs::read_to_string(world.path("start.log")).unwrap_or_default();
+    world.until_told(told, || told().contains(&format!("the disk of {queue} has not answered")));
+    disk.go_on();
+    assert_eq!(start.wait().expect("ended").code(), Some(1));
+}
+
+#[test]
 fn a_daemon_that_ends_leaves_a_busy_mount_and_nobody_waits() {
     let mut world = World::start(&Setup::agents(1));
     world.submit("a", "say it\n");
