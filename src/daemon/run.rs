@@ -95,8 +95,13 @@ pub async fn run(config: Config, place: &Place, ready: impl FnOnce(&Daemon)) -> 
     ended
 }
 
-/// A queue directory that the mount holds open, with its device and inode.
-type Shown = (ProjectName, PathBuf, Option<(u64, u64)>);
+/// A queue directory that the mount holds open.
+struct Shown {
+    project: ProjectName,
+    path: PathBuf,
+    /// Its device and inode.
+    identity: Option<(u64, u64)>,
+}
 
 /// Everything that runs.
 pub struct Daemon {
@@ -104,8 +109,8 @@ pub struct Daemon {
     config: watch::Sender<Arc<Config>>,
     place: Place,
     mounted: Option<Mounted>,
-    queue: Arc<DiskQueue>,
     http: Option<http::Server>,
+    queue: Arc<DiskQueue>,
     shown: Vec<Shown>,
     homes: AccountHomes,
     tmux: Arc<Tmux>,
@@ -158,8 +163,8 @@ impl Daemon {
             config,
             place: place.clone(),
             mounted: None,
-            queue,
             http: None,
+            queue,
             shown: Vec::new(),
             homes,
             tmux,
@@ -211,7 +216,7 @@ impl Daemon {
         self.mounted = Some(mounted);
         for (project, path) in options.queues {
             let identity = self.queue.identity(&project).await.ok();
-            self.shown.push((project, path, identity));
+            self.shown.push(Shown { project, path, identity });
         }
         Ok(())
     }
@@ -247,12 +252,12 @@ impl Daemon {
             )
         });
         let mut events = vec![Event::Health { topic: "mount".to_owned(), problem: unmounted }];
-        for (project, path, known) in &self.shown {
+        for Shown { project, path, identity } in &self.shown {
             let same = match self.queue.identity(project).await {
-                Ok(now) => Some(now) == *known,
+                Ok(now) => Some(now) == *identity,
                 // Nobody knows; that the disk doesn't answer is told by who looks for tasks.
                 Err(error) if error.kind() == std::io::ErrorKind::TimedOut => continue,
-                Err(_) => known.is_none(),
+                Err(_) => identity.is_none(),
             };
             let path = path.display();
             let problem = (!same).then(|| {

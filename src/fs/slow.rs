@@ -41,13 +41,13 @@ struct Counts {
     due: Mutex<Due>,
 }
 
-type Late = Box<dyn FnOnce() + Send>;
+type Work = Box<dyn FnOnce() + Send>;
 
 /// What is to be done when something takes too long, oldest first.
 #[derive(Default)]
 struct Due {
     next: u64,
-    late: BTreeMap<u64, (Instant, Late)>,
+    late: BTreeMap<u64, (Instant, Work)>,
 }
 
 impl std::fmt::Debug for Due {
@@ -57,7 +57,7 @@ impl std::fmt::Debug for Due {
 }
 
 impl Due {
-    fn take_late(&mut self, now: Instant) -> Option<Late> {
+    fn take_late(&mut self, now: Instant) -> Option<Work> {
         let first = self.late.first_entry().filter(|first| first.get().0 <= now)?;
         Some(first.remove().1)
     }
