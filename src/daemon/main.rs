@@ -1,6 +1,6 @@
 //! `claude-failover run`: configuration, log, runtime, daemon.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use tracing_subscriber::EnvFilter;
 
@@ -39,13 +39,20 @@ pub fn main(args: &RunArgs) -> Exit {
     }
 }
 
+/// How long work that still runs on threads of its own may take at the end.
+const END_WITHIN: Duration = Duration::from_secs(2);
+
 /// Runs a future on the daemon's threads.
 ///
 /// # Errors
 /// The future's own, or that there can be no runtime.
 pub fn in_runtime<T>(future: impl Future<Output = Result<T, Fatal>>) -> Result<T, Fatal> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.map_err(|error| Fatal(format!("the async runtime can't be made: {error}")))?.block_on(future)
+    let runtime = runtime.map_err(|error| Fatal(format!("the async runtime can't be made: {error}")))?;
+    let result = runtime.block_on(future);
+    // Whoever waits for a disk that answers nothing is not waited for.
+    runtime.shutdown_timeout(END_WITHIN);
+    result
 }
 
 fn announce(daemon: &Daemon) {

@@ -4,7 +4,11 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{RecvTimeoutError, channel},
+    },
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -28,6 +32,8 @@ use crate::{
 
 /// Name of our own tmux server, for `tmux -L`.
 pub const SOCKET: &str = "claude-failover";
+/// How long a project's disk may take for one look at the start.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Which tmux server, and how.
 #[must_use]
@@ -237,14 +243,31 @@ pub fn apply_live(old: &Config, new: &Config) -> Arc<Config> {
 /// When a mount that is still served stands over a queue, or one can't be taken away.
 pub fn uncover_queues(config: &Config, mountpoint: &Path) -> Result<PathBuf, Fatal> {
     for project in &config.projects {
+        must_answer(&project.path)?;
         let dir = project.path.canonicalize().unwrap_or_else(|_| project.path.clone());
         let queue = dir.join(QUEUE);
         fs::uncover(&queue).map_err(|error| {
             Fatal(format!("a mount of claude-failover stands over the queue {}: {error}", queue.display()))
         })?;
+        must_answer(&queue)?;
     }
     let parent = mountpoint.parent().and_then(|parent| parent.canonicalize().ok());
     Ok(parent.zip(mountpoint.file_name()).map_or_else(|| mountpoint.to_owned(), |(parent, name)| parent.join(name)))
+}
+
+/// A disk that answers nothing would have the start wait without a word. What it answers is no matter here.
+fn must_answer(path: &Path) -> Result<(), Fatal> {
+    let (say, said) = channel();
+    let asked = path.to_owned();
+    std::thread::spawn(move || say.send(asked.metadata().is_ok()));
+    match said.recv_timeout(ANSWERS_WITHIN) {
+        Err(RecvTimeoutError::Timeout) => Err(Fatal(format!(
+            "the disk of {} has not answered for {} s; mend it, or take its project out of `projects`",
+            path.display(),
+            ANSWERS_WITHIN.as_secs()
+        ))),
+        Ok(_) | Err(RecvTimeoutError::Disconnected) => Ok(()),
+    }
 }
 
 #[cfg(test)]

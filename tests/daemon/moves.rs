@@ -203,3 +203,45 @@ while True:
     assert!(seen.0.contains("working\n") && seen.0.ends_with("cancelled\n"), "{}", seen.0);
     assert!(seen.1.ends_with("working\n"), "{}", seen.1);
 }
+
+#[test]
+fn a_task_at_work_that_is_renamed_on_disk_keeps_its_run_and_its_new_name_is_another_task() {
+    let world = World::start(&Setup::agents(2));
+    let dir = world.path("").display().to_string();
+    let text = format!("```sh\necho ran >> {dir}/ran; until [ -e {dir}/go ]; do sleep 0.05; done\n```\n");
+    world.submit("a", &text);
+    world.until("the work to begin", || world.path("ran").exists());
+    world.ok("mv web/.agent-queue/inbox/a.md web/.agent-queue/inbox/b.md");
+    world.until("the new name to run as a task of its own", || world.ok("cat ran") == "ran\nran\n");
+    assert_eq!(world.word("tasks/a/state"), "working");
+    assert!(world.word("tasks/a/why").contains("its file is gone from the inbox"), "{}", world.word("tasks/a/why"));
+    fs::write(world.path("go"), "").expect("written");
+    for id in ["a", "b"] {
+        let result = world.result(&format!("done/{id}.md"));
+        assert!(result.starts_with(&text) && result.contains("status: done"), "{result}");
+    }
+    world.until("the inbox to be empty", || world.inbox_is_empty());
+    assert_eq!(world.ok("cat ran"), "ran\nran\n");
+    assert_eq!(world.events().matches("taken by").count(), 2, "{}", world.events());
+}
+
+#[test]
+fn a_task_at_work_that_is_taken_away_on_disk_keeps_its_run() {
+    let world = World::start(&Setup::agents(2));
+    let dir = world.path("").display().to_string();
+    let text = format!("```sh\necho ran >> {dir}/ran; until [ -e {dir}/go ]; do sleep 0.05; done\n```\n");
+    world.submit("a", &text);
+    world.until("the work to begin", || world.path("ran").exists());
+    world.ok("mv web/.agent-queue/inbox/a.md web/.agent-queue/drafts/a.md; echo rescan > $MNT/control");
+    // Brought back, it is the task that is at work already.
+    world.ok("mv web/.agent-queue/drafts/a.md web/.agent-queue/inbox/a.md; echo rescan > $MNT/control");
+    world.ok("mv web/.agent-queue/inbox/a.md web/.agent-queue/drafts/a.md; echo rescan > $MNT/control");
+    world.submit("last", "and on\n");
+    world.result("done/last.md");
+    assert_eq!(world.word("tasks/a/state"), "working");
+    fs::write(world.path("go"), "").expect("written");
+    assert!(world.result("done/a.md").starts_with(&text));
+    world.until("the inbox to be empty", || world.inbox_is_empty());
+    assert_eq!(fs::read_to_string(world.queue("drafts/a.md")).expect("the draft"), text, "it stays where it was put");
+    assert_eq!(world.ok("cat ran"), "ran\n");
+}

@@ -63,6 +63,35 @@ fn a_disk_that_answers_nothing_holds_up_its_own_project_only() {
     assert!(!world.events().contains("moved or replaced"), "{}", world.events());
     world.submit("after", "say it\n");
     world.result("done/after.md");
+    // The daemon's end waits for no disk. (Its process does, while the kernel doesn't give a thread back.)
+    disk.hang();
+    world.ok("echo rescan > $MNT/control");
+    world
+        .until("health to tell again", || world.word("health").contains("project api: inbox/ can't be read: its disk"));
+    world.ok(&format!("kill -TERM {}", world.daemon_pid()));
+    world.until("the mount to go", || fs::read_dir(world.mount("")).is_ok_and(|mut names| names.next().is_none()));
+    world.until("the main thread to end", || {
+        world.ok(&format!("cat /proc/{}/stat", world.daemon_pid())).contains(") Z ")
+    });
+    disk.go_on();
+    assert_eq!(world.stop_daemon(), Some(0));
+}
+
+#[test]
+fn a_start_over_a_disk_that_answers_nothing_ends_with_a_word() {
+    let world = World::prepare(&Setup::agents(1));
+    let disk = HungDisk::mount(&world.path("api/.agent-queue"));
+    disk.hang();
+    let log = fs::File::create(world.path("start.log")).expect("a log");
+    let mut start = Command::new(crate::world::program());
+    start.args(["run", "--foreground", "--config"]).arg(world.path("config.yaml"));
+    start.env("STATE_DIRECTORY", world.path("state")).env("HOME", world.path("home"));
+    let mut start = start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("a start");
+    let queue = world.path("api/.agent-queue").display().to_string();
+    let told = || fs::read_to_string(world.path("start.log")).unwrap_or_default();
+    world.until_told(told, || told().contains(&format!("the disk of {queue} has not answered")));
+    disk.go_on();
+    assert_eq!(start.wait().expect("ended").code(), Some(1));
 }
 
 #[test]
@@ -91,6 +120,39 @@ fn a_daemon_that_ends_leaves_a_busy_mount_and_nobody_waits() {
         let _ = program.kill();
         program.wait().expect("ended");
     }
+}
+
+#[test]
+fn a_copy_of_the_mount_in_another_namespace_keeps_no_daemon_from_ending() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: a mount namespace needs root");
+        return;
+    }
+    let mut world = World::start(&Setup::agents(1));
+    world.submit("a", "say it\n");
+    world.result("done/a.md");
+    // A container that was started meanwhile, for example.
+    let held = "exec unshare -m --propagation private bash -c 'cd $MNT/done && exec 5< a.md && echo > $MNT/drafts/in && exec sleep 600'";
+    let mut other = bash(&world, held);
+    world.until("the copy to be held", || world.queue("drafts/in").exists());
+    let status = format!("timeout 10 nsenter -t {} -m cat $MNT/status", other.id());
+    world.ok(&status);
+    let pid = world.daemon_pid();
+    assert_eq!(world.stop_daemon(), Some(0));
+    assert!(fs::read_dir(world.mount("")).expect("the mountpoint").next().is_none(), "still mounted");
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    let told = world.sh(&status);
+    assert!(String::from_utf8_lossy(&told.stderr).contains("not connected"), "{told:?}");
+    world.run();
+    world.submit("b", "say it\n");
+    world.result("done/b.md");
+    // After a kill the copy is as dead as the mount was, and in nobody's way.
+    world.kill_daemon();
+    world.run();
+    world.submit("c", "say it\n");
+    world.result("done/c.md");
+    other.kill().expect("killed");
+    other.wait().expect("ended");
 }
 
 #[test]
