@@ -39,6 +39,7 @@ impl Life {
             }
             inner.shown_only = 0;
             inner.storm_until = 0;
+            inner.providers.values_mut().for_each(|row| (row.trouble, row.denies) = (None, 0));
             let names: Vec<_> = inner.accounts.keys().cloned().collect();
             let now = inner.timestamp();
             for name in names {

@@ -98,7 +98,7 @@ impl Life {
         let sessions: Vec<SessionName> = self.config.pool.autonomous.names().collect();
         let session = self.rng.pick(&sessions).cloned().expect("a session");
         let task = Scope::Task(key.clone());
-        match self.rng.below(56) {
+        match self.rng.below(64) {
             40..=47 => self.trouble(),
             48 | 49 => self.own_session(),
             50 => self.swap(live, None),
@@ -108,6 +108,21 @@ impl Life {
             }
             53 => self.clear_partial(live),
             54 | 55 => self.mend(),
+            56..=58 => self.provider_trouble(),
+            59..=61 => {
+                let verb = self.rng.pick(&["delegate", "delegate gpu", "delegate chat"]).copied();
+                self.ask(live, task, verb.unwrap_or("delegate"));
+            }
+            62 | 63 => {
+                // It may be begun already, and is begun once more.
+                let file = self.world.with(|i| i.file(&key.project, QueueDir::Inbox, &key.id.file_name()).cloned());
+                if let Some(job) =
+                    file.and_then(|file| self.jobs.lock().expect("a lock").of(&file.bytes).map(|job| job.allowed += 1))
+                {
+                    let () = job;
+                    self.ask(live, task, "recall");
+                }
+            }
             0..=22 => self.behind_its_back(),
             23..=25 => self.cancel(live, key),
             26 => self.ask(live, task, "hold"),
