@@ -217,6 +217,7 @@ impl Follower {
         let prompt = match self.prompt().await {
             Ok(prompt) => prompt,
             Err(why) => {
+                tokio::time::sleep(AGAIN).await;
                 return Next::GiveBack { why, refused: false };
             }
         };

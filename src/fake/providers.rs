@@ -74,6 +74,7 @@ impl Inner {
         }
         let key = order.key.to_string();
         // What it forgot itself it does anew.
+        let again = row.repeats && row.jobs.values().any(|job| job.lost && job.key == key);
         let mut known = row.jobs.iter().filter(|(_, job)| job.key == key && !(job.lost && row.repeats));
         match known.next().map(|(id, _)| id.clone()) {
             Some(id) if row.repeats => return Ok(id),
@@ -82,7 +83,9 @@ impl Inner {
         }
         let id = format!("job-{}", self.number());
         self.tally.orders += 1;
-        self.orders.push((now, provider.clone(), order.prompt.clone()));
+        if !again {
+            self.orders.push((now, provider.clone(), order.prompt.clone()));
+        }
         let ends = now.saturating_add(u64::try_from(lasts.as_nanos()).unwrap_or(u64::MAX));
         let job = FakeJob { key, prompt: order.prompt.clone(), ends, fails, cancelled: false, lost: false };
         self.providers.entry(provider.clone()).or_default().jobs.insert(id.clone(), job);

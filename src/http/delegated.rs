@@ -20,7 +20,7 @@ pub fn status(picture: &Picture) -> Option<Value> {
             "id": snapshot.display_id(key),
             "project": key.project,
             "provider": job.provider,
-            "job": job.id,
+            "job": job.id.as_deref().filter(|id| is_plain(id)),
             "since": job.claimed,
         }))
     });
@@ -39,6 +39,11 @@ pub fn status(picture: &Picture) -> Option<Value> {
         "providers": providers.iter().map(|provider| row(picture, provider)).collect::<Vec<_>>(),
         "jobs": jobs,
     }))
+}
+
+/// An id is a provider's word: one that is more than an id is not passed on.
+fn is_plain(id: &str) -> bool {
+    id.chars().all(|c| c.is_ascii_graphic())
 }
 
 fn row(picture: &Picture, provider: &Provider) -> Value {

@@ -153,11 +153,12 @@ impl History {
     }
 
     /// What the screen alone says of a limit: nothing while anything says that the agent is at work, or when a better source
-    /// has told how the turn ended.
+    /// has told how the turn ended. One that left tasks in the background is not the end: a limit may stop those.
     #[must_use]
     pub fn screen_limit(&self, confirm: u32) -> Option<ScreenLimit<'_>> {
         let at_work = self.states.values().any(|signal| signal.meaning == Meaning::Busy);
-        self.shown.limit(confirm).filter(|_| self.turn.is_none() && !at_work)
+        let told = |turn: &Signal| !matches!(turn.meaning, Meaning::TurnEnded { background, .. } if background > 0);
+        self.shown.limit(confirm).filter(|_| !self.turn.as_ref().is_some_and(told) && !at_work)
     }
 
     /// A dialog that was on the screen and is gone has been answered, though no hook and no record tells of it.

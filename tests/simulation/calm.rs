@@ -121,7 +121,7 @@ impl Life {
                 let sessions: Vec<String> = snapshot
                     .sessions
                     .values()
-                    .map(|s| format!("{} {:?} {:?} {:?}", s.name, s.phase, s.verdict.activity, s.task))
+                    .map(|s| format!("{} {:?} {:?} {:?} {:?}", s.name, s.phase, s.verdict, s.screen, s.task))
                     .collect();
                 inner.violation(format!("not settled: {}\n  {}", open.join("\n  "), sessions.join("\n  ")));
             }

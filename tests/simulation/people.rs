@@ -42,7 +42,10 @@ impl Life {
             };
             let before = if world.with(fresh) { None } else { world.with(text) };
             // A cancel is about the text that is being worked on, not about a newer one that waits in the file.
-            let running = live.snapshot().tasks.get(&key).and_then(|task| Some(task.phase.run()?.text.sha256.clone()));
+            let running = live.snapshot().tasks.get(&key).and_then(|task| {
+                let run = task.phase.run().map(|run| &run.text);
+                Some(run.or(task.phase.job().map(|job| &job.text))?.sha256.clone())
+            });
             let meant = |bytes: &Vec<u8>| running.as_ref().is_none_or(|sha| *sha == sha256(bytes));
             let before = before.filter(meant);
             let told =
