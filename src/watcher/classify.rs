@@ -545,6 +545,9 @@ mod tests {
         // An end before the last prompt is of another turn.
         let h = with_limit_on_screen(&[signal(Source::Hook, 10, ended(0)), prompt(Source::Hook, 11)]);
         assert_eq!(activity(&h), Activity::Limited);
+        // What a turn left in the background goes on after its end, and is stopped.
+        let h = with_limit_on_screen(&[prompt(Source::Hook, 11), signal(Source::Hook, 13, ended(1))]);
+        assert_eq!(activity(&h), Activity::Limited);
         // Drawn again by a resumed agent that was given nothing yet.
         assert_eq!(activity(&with_limit_on_screen(&[signal(Source::StatusFile, 13, Meaning::Idle)])), Activity::Idle);
     }
