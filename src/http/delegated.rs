@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    model::{provider::Provider, task::Phase},
+    model::provider::Provider,
     render::{self, Picture},
 };
 
@@ -15,7 +15,7 @@ pub fn status(picture: &Picture) -> Option<Value> {
         return None;
     }
     let jobs = snapshot.tasks.iter().filter_map(|(key, task)| {
-        let Phase::Delegated(job) = &task.phase else { return None };
+        let job = task.phase.delegated()?;
         Some(json!({
             "id": snapshot.display_id(key),
             "project": key.project,
