@@ -38,9 +38,6 @@ const RETRY_FILING: Duration = Duration::from_secs(2);
 /// How many results are put on disk at the same time.
 const TOGETHER: usize = 16;
 
-/// How many of the disk's hints are taken in one round. Each filed result makes a few.
-const HINTS: usize = 8 * TOGETHER;
-
 /// Everything the service works with.
 pub struct Queue {
     live: Live,
@@ -112,7 +109,6 @@ impl Queue {
                     None => Look::Everything,
                 },
             };
-            self.add_hints(&mut look).await;
             let snapshot = self.live.snapshot();
             if snapshot.rescan != self.rescanned {
                 self.rescanned = snapshot.rescan;
@@ -124,25 +120,6 @@ impl Queue {
             self.look(&look).await;
             self.settle_ends().await;
             self.carry_out(&snapshot).await;
-        }
-    }
-
-    /// Adds what the disk has told by now: while pictures change without end nobody else would read it.
-    async fn add_hints(&self, look: &mut Look) {
-        for _ in 0..HINTS {
-            let mut changed = self.store.changed();
-            let hint = poll_fn(|context| match changed.as_mut().poll(context) {
-                Poll::Ready(hint) => Poll::Ready(Some(hint)),
-                Poll::Pending => Poll::Ready(None),
-            });
-            match (hint.await, &mut *look) {
-                (None, _) => return,
-                (Some(None), look) => *look = Look::Everything,
-                (Some(Some(one)), Look::Only(names)) => {
-                    names.insert(one);
-                }
-                (Some(Some(_)), Look::Everything) => {}
-            }
         }
     }
 
