@@ -59,16 +59,7 @@ fn job(stop: JobStop) -> Job {
 }
 
 fn ending() -> Ending {
-    Ending {
-        status: Status::Done,
-        message: None,
-        error: None,
-        screen: None,
-        tokens: None,
-        cost_usd: None,
-        resume_id: None,
-        at: now(),
-    }
+    Ending::new(Status::Done, now())
 }
 
 fn phases() -> Vec<(&'static str, Phase)> {

@@ -160,10 +160,7 @@ fn until_done(world: &World, prefix: &str, count: usize) -> io::Result<()> {
 }
 
 pub fn run() -> io::Result<()> {
-    for limit in LIMITS {
-        throughput(limit)?;
-    }
-    latency_and_reaping()
+    LIMITS.into_iter().try_for_each(throughput)
 }
 
 fn throughput(limit: usize) -> io::Result<()> {
@@ -199,7 +196,7 @@ fn throughput(limit: usize) -> io::Result<()> {
     Ok(())
 }
 
-fn latency_and_reaping() -> io::Result<()> {
+pub fn latency() -> io::Result<()> {
     let (chat, jobs) = (Provider::start(Duration::ZERO, usize::MAX)?, Provider::start(Duration::ZERO, usize::MAX)?);
     let world = world(&format!(
         "  p: {{kind: openai, url: '{}', model: m, max_jobs: 100}}\n  jobs: {{kind: secutools, url: '{}', max_jobs: {TASKS}}}\n",

@@ -15,7 +15,7 @@ use crate::{
     model::{
         ids::SessionName,
         session::{Role, Session},
-        task::{Ending, Filing, Phase, Status, Task, Work},
+        task::{Ending, Filing, Phase, Task, Work},
     },
     notify::Notices,
     ports::{Agents, Clock, Homes, Notifier, Providers, QueueStore, StateStore, Terminal},
@@ -192,16 +192,7 @@ fn fit_to_config(world: &mut World, config: &Config, clock: &Arc<dyn Clock>) {
                      itself",
                     run.session
                 );
-                let ending = Ending {
-                    status: Status::Failed,
-                    message: None,
-                    error: Some(error),
-                    screen: None,
-                    tokens: None,
-                    cost_usd: None,
-                    resume_id: None,
-                    at: now,
-                };
+                let ending = Ending::failed(error, now);
                 let phase = Phase::Filing(Filing { work: Some(Work::Run(run.clone())), ending });
                 world.snapshot.tasks.insert(key, Arc::new(Task { phase, ..(*task).clone() }));
             }

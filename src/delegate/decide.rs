@@ -56,7 +56,7 @@ pub fn begin(job: &Job, left: bool, repeats: bool, now: Timestamp) -> Next {
         (JobStop::Cancelled | JobStop::Recalled, _) => Next::Cancel,
         (JobStop::No, Some(_)) => Next::Look(Duration::ZERO),
         // The last daemon may have sent it or not.
-        (JobStop::No, None) if left && !repeats => Next::End(failed(in_doubt(&job.provider), now)),
+        (JobStop::No, None) if left && !repeats => Next::End(Ending::failed(in_doubt(&job.provider), now)),
         (JobStop::No, None) => Next::Submit,
     }
 }
@@ -99,15 +99,16 @@ pub fn looked(
             error: None,
             tokens: answer.tokens,
             cost_usd: answer.cost_usd,
-            ..failed(String::new(), now)
+            ..Ending::failed(String::new(), now)
         })),
-        Ok(Progress::Failed(why)) => works(Next::End(failed(format!("provider {}: {why}", job.provider), now))),
+        Ok(Progress::Failed(why)) => works(Next::End(Ending::failed(format!("provider {}: {why}", job.provider), now))),
         Ok(Progress::Declined(error)) => submitted(job, &error, now),
         Ok(Progress::Unknown) if repeats => quiet(Next::Submit),
-        Ok(Progress::Unknown) => quiet(Next::End(failed(in_doubt(&job.provider), now))),
-        Err(ProviderError::Refused(why)) => {
-            quiet(Next::End(failed(format!("provider {} refuses to tell of the job: {why}", job.provider), now)))
-        }
+        Ok(Progress::Unknown) => quiet(Next::End(Ending::failed(in_doubt(&job.provider), now))),
+        Err(ProviderError::Refused(why)) => quiet(Next::End(Ending::failed(
+            format!("provider {} refuses to tell of the job: {why}", job.provider),
+            now,
+        ))),
         // It has the job all the same.
         Err(ProviderError::Out(standing)) => News { next: later, standing: Some(standing) },
     }
@@ -133,7 +134,7 @@ pub fn overdue(job: &Job, timeout: Duration, now: Timestamp) -> Option<Ending> {
         job.provider,
         humantime::format_duration(timeout)
     );
-    (now.duration_since(job.claimed) >= after).then(|| failed(text, now))
+    (now.duration_since(job.claimed) >= after).then(|| Ending::failed(text, now))
 }
 
 /// The provider that a script's marker means: a row's name, or a word that a job server chooses by.
@@ -154,20 +155,7 @@ fn in_doubt(provider: &ProviderName) -> String {
 }
 
 fn cancelled(job: &Job, now: Timestamp) -> Ending {
-    Ending { status: Status::Cancelled, ..failed(format!("cancelled at {}", job.provider), now) }
-}
-
-fn failed(error: String, now: Timestamp) -> Ending {
-    Ending {
-        status: Status::Failed,
-        message: None,
-        error: Some(error),
-        screen: None,
-        tokens: None,
-        cost_usd: None,
-        resume_id: None,
-        at: now,
-    }
+    Ending { status: Status::Cancelled, ..Ending::failed(format!("cancelled at {}", job.provider), now) }
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use crate::{
         marker::DelegatedMarker,
         provider::{Job, JobStop, ProviderEvent, ProviderStanding},
         snapshot::Snapshot,
-        task::{Phase, Task, TaskEvent},
+        task::{Task, TaskEvent},
         task_file::{Reading, read},
     },
     ports::{Clock, Order, Providers, QueueStore, Sidecar, StateStore},
@@ -130,15 +130,7 @@ impl Delegate {
 fn jobs(snapshot: &Snapshot) -> impl Iterator<Item = (&TaskKey, &Job)> {
     let on = snapshot.delegation.is_on();
     let tasks = snapshot.tasks.iter().filter(move |_| on);
-    tasks.filter_map(|(key, task)| match &task.phase {
-        Phase::Delegated(job) => Some((key, job)),
-        Phase::Held(_)
-        | Phase::Queued
-        | Phase::Rejected(_)
-        | Phase::Working(_)
-        | Phase::Filing(_)
-        | Phase::Finished(_) => None,
-    })
+    tasks.filter_map(|(key, task)| Some((key, task.phase.delegated()?)))
 }
 
 /// Follows one job from its claim to its end.
@@ -155,16 +147,7 @@ impl Follower {
     /// The job as the owner knows it; `None` when it is no more.
     fn job(&self) -> Option<(Job, Arc<Task>)> {
         let task = self.tools.live.snapshot().tasks.get(&self.key)?.clone();
-        let job = match &task.phase {
-            Phase::Delegated(job) if job.run == self.run => job.clone(),
-            Phase::Delegated(_)
-            | Phase::Held(_)
-            | Phase::Queued
-            | Phase::Rejected(_)
-            | Phase::Working(_)
-            | Phase::Filing(_)
-            | Phase::Finished(_) => return None,
-        };
+        let job = task.phase.delegated().filter(|job| job.run == self.run)?.clone();
         Some((job, task))
     }
 
@@ -234,6 +217,7 @@ impl Follower {
         let prompt = match self.prompt().await {
             Ok(prompt) => prompt,
             Err(why) => {
+                tokio::time::sleep(AGAIN).await;
                 return Next::GiveBack { why, refused: false };
             }
         };

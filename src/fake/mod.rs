@@ -93,6 +93,8 @@ pub struct Tally {
     pub programs: u64,
     pub deaths: u64,
     pub receptions: u64,
+    /// Jobs that providers began.
+    pub orders: u64,
     pub faults: u64,
     /// Accounts that were struck by a limit or lost their login.
     pub strikes: u64,
@@ -167,6 +169,8 @@ pub struct Inner {
     /// The accounts as they really are.
     pub accounts: BTreeMap<AccountName, FakeAccount>,
     pub providers: BTreeMap<ProviderName, FakeProvider>,
+    /// What providers were given, and when.
+    pub orders: Vec<(u64, ProviderName, String)>,
     /// Where the operator's link leads.
     pub link: Option<AccountName>,
     /// What agents have on disk.
@@ -259,6 +263,7 @@ impl FakeWorld {
             link: None,
             conversations: BTreeMap::new(),
             completed: BTreeSet::new(),
+            orders: Vec::new(),
             shown_only: 0,
             storm_until: 0,
             promises: Promises::default(),
@@ -320,6 +325,7 @@ impl FakeWorld {
         inner.crashes += u64::from(!inner.crashed);
         inner.crashed = true;
         inner.started = None;
+        inner.hang_up();
     }
 
     /// Completes when the planned crash has come.

@@ -19,6 +19,8 @@ pub struct FakeProvider {
     pub repeats: bool,
     /// What it answers to everything.
     pub trouble: Option<ProviderError>,
+    /// Of 1000 looks so many are answered as if there were no such job.
+    pub denies: u64,
     pub jobs: BTreeMap<String, FakeJob>,
 }
 
@@ -30,6 +32,8 @@ pub struct FakeJob {
     pub ends: u64,
     pub fails: bool,
     pub cancelled: bool,
+    /// Nobody knows of it any more: the provider forgot it, or the connection that it would be answered on is gone.
+    pub lost: bool,
 }
 
 #[async_trait]
@@ -69,15 +73,21 @@ impl Inner {
             return Err(trouble.clone());
         }
         let key = order.key.to_string();
-        let known = row.jobs.iter().find(|(_, job)| job.key == key).map(|(id, _)| id.clone());
-        match known {
+        // What it forgot itself it does anew.
+        let again = row.repeats && row.jobs.values().any(|job| job.lost && job.key == key);
+        let mut known = row.jobs.iter().filter(|(_, job)| job.key == key && !(job.lost && row.repeats));
+        match known.next().map(|(id, _)| id.clone()) {
             Some(id) if row.repeats => return Ok(id),
             Some(_) => self.violations.push(format!("{provider} was given run {key} twice")),
             None => {}
         }
         let id = format!("job-{}", self.number());
+        self.tally.orders += 1;
+        if !again {
+            self.orders.push((now, provider.clone(), order.prompt.clone()));
+        }
         let ends = now.saturating_add(u64::try_from(lasts.as_nanos()).unwrap_or(u64::MAX));
-        let job = FakeJob { key, prompt: order.prompt.clone(), ends, fails, cancelled: false };
+        let job = FakeJob { key, prompt: order.prompt.clone(), ends, fails, cancelled: false, lost: false };
         self.providers.entry(provider.clone()).or_default().jobs.insert(id.clone(), job);
         Ok(id)
     }
@@ -85,18 +95,37 @@ impl Inner {
     fn look_at_job(&mut self, provider: &ProviderName, id: &str) -> Result<Progress, ProviderError> {
         let now = self.now;
         let Some(row) = self.providers.get(provider) else { return Ok(Progress::Unknown) };
+        let denies = row.denies > 0 && self.rng.chance(row.denies);
         if let Some(trouble) = &row.trouble {
             return Err(trouble.clone());
         }
         let Some(job) = row.jobs.get(id) else { return Ok(Progress::Unknown) };
         Ok(match job {
+            FakeJob { lost: true, .. } => Progress::Unknown,
+            _ if denies => Progress::Unknown,
             FakeJob { cancelled: true, .. } => Progress::Failed("cancelled".to_owned()),
             FakeJob { ends, .. } if *ends > now => Progress::Running { output: Some("so far".into()) },
             FakeJob { fails: true, .. } => Progress::Failed("it did not work".to_owned()),
             FakeJob { prompt, .. } => {
+                self.completed.insert(prompt.clone());
                 Progress::Done(Answer { text: format!("did: {prompt}"), tokens: None, cost_usd: Some(0.01) })
             }
         })
+    }
+
+    /// Connections end with the daemon.
+    pub(super) fn hang_up(&mut self) {
+        for row in self.providers.values_mut().filter(|row| !row.repeats) {
+            row.jobs.values_mut().for_each(|job| job.lost = true);
+        }
+    }
+
+    /// A provider forgets its jobs.
+    pub fn forget_jobs(&mut self, provider: &ProviderName) {
+        self.note(format!("world: {provider} forgets its jobs"));
+        if let Some(row) = self.providers.get_mut(provider) {
+            row.jobs.values_mut().for_each(|job| job.lost = true);
+        }
     }
 
     /// A pause that a provider asks for.

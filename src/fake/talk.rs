@@ -98,7 +98,8 @@ impl Inner {
         let silent = matches!(failure, Failure::Limit(_)) && self.rng.chance(self.shown_only);
         let Some(program) = self.programs.get_mut(&pid).filter(|program| program.exit.is_none()) else { return };
         program.doing = doing;
-        program.struck = Some(at);
+        // Its screen shows the last one, read perhaps before it struck once more.
+        program.struck = program.struck.or(Some(at));
         program.shows = Some(failure);
         let (kind, account) = (program.kind, program.account.clone());
         let text = format!("  {}: {pid} is stopped by its account (only shown: {silent})", program.session);

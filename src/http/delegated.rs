@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    model::{provider::Provider, task::Phase},
+    model::provider::Provider,
     render::{self, Picture},
 };
 
@@ -15,12 +15,12 @@ pub fn status(picture: &Picture) -> Option<Value> {
         return None;
     }
     let jobs = snapshot.tasks.iter().filter_map(|(key, task)| {
-        let Phase::Delegated(job) = &task.phase else { return None };
+        let job = task.phase.delegated()?;
         Some(json!({
             "id": snapshot.display_id(key),
             "project": key.project,
             "provider": job.provider,
-            "job": job.id,
+            "job": job.id.as_deref().filter(|id| is_plain(id)),
             "since": job.claimed,
         }))
     });
@@ -39,6 +39,11 @@ pub fn status(picture: &Picture) -> Option<Value> {
         "providers": providers.iter().map(|provider| row(picture, provider)).collect::<Vec<_>>(),
         "jobs": jobs,
     }))
+}
+
+/// An id is a provider's word: one that is more than an id is not passed on.
+fn is_plain(id: &str) -> bool {
+    id.chars().all(|c| c.is_ascii_graphic())
 }
 
 fn row(picture: &Picture, provider: &Provider) -> Value {

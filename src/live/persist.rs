@@ -162,19 +162,9 @@ pub(super) fn render(world: &World) -> Vec<u8> {
         | Phase::Filing(_)
         | Phase::Finished(_) => None,
     });
-    let jobs = world.snapshot.tasks.values().filter_map(|task| match &task.phase {
-        Phase::Delegated(job) => Some(SavedJob {
-            task: task.key.clone(),
-            attempts: task.attempts,
-            origin: task.origin.clone(),
-            job: job.clone(),
-        }),
-        Phase::Held(_)
-        | Phase::Queued
-        | Phase::Rejected(_)
-        | Phase::Working(_)
-        | Phase::Filing(_)
-        | Phase::Finished(_) => None,
+    let jobs = world.snapshot.tasks.values().filter_map(|task| {
+        let job = task.phase.delegated()?.clone();
+        Some(SavedJob { task: task.key.clone(), attempts: task.attempts, origin: task.origin.clone(), job })
     });
     let providers = world.snapshot.delegation.providers.iter().map(|provider| SavedProvider {
         name: provider.name.clone(),

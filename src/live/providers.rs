@@ -20,7 +20,7 @@ impl World {
         };
         let standing = match event {
             ProviderEvent::Works => ProviderStanding::Usable,
-            ProviderEvent::Out(standing) => standing.clone(),
+            ProviderEvent::Out(standing) => standing.clone().rested(now),
         };
         let known = &self.snapshot.delegation.providers[at];
         if known.standing == standing && standing == ProviderStanding::Usable {

@@ -14,6 +14,9 @@ use crate::model::{
 /// When a provider that is out without a told end is tried again.
 pub const TRY_AGAIN: SignedDuration = SignedDuration::from_hours(1);
 
+/// Shortest pause of a provider that is out: the end it told may have passed on the way, and one that is asked at once says the same at once.
+pub const REST: SignedDuration = SignedDuration::from_secs(10);
+
 /// Everything about delegation that routing needs. Without providers delegation is off.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Delegation {
@@ -75,6 +78,17 @@ pub enum ProviderStanding {
 }
 
 impl ProviderStanding {
+    /// The same, and not tried again before `now` plus `REST`.
+    #[must_use]
+    pub fn rested(self, now: Timestamp) -> Self {
+        let least = now.saturating_add(REST).unwrap_or(now);
+        match self {
+            Self::Exhausted { why, until } => Self::Exhausted { why, until: until.map(|until| until.max(least)) },
+            Self::Cooling { why, until } => Self::Cooling { why, until: until.max(least) },
+            Self::Usable | Self::Broken { .. } => self,
+        }
+    }
+
     /// The word in `providers/<name>/state`.
     #[must_use]
     pub fn word(&self) -> &'static str {

@@ -11,7 +11,7 @@ use crate::{
         ids::ProviderName,
         provider::{Delegation, Provider, Wish},
         snapshot::Snapshot,
-        task::{Phase, Task, TaskSpec},
+        task::{Task, TaskSpec},
     },
 };
 
@@ -132,7 +132,7 @@ pub fn busy(snapshot: &Snapshot) -> BTreeMap<ProviderName, u32> {
     let mut busy = BTreeMap::new();
     if snapshot.delegation.is_on() {
         for task in snapshot.tasks.values() {
-            if let Phase::Delegated(job) = &task.phase {
+            if let Some(job) = task.phase.delegated() {
                 *busy.entry(job.provider.clone()).or_default() += 1;
             }
         }
@@ -198,7 +198,7 @@ mod tests {
     use crate::model::{
         ids::TaskKey,
         provider::{Counters, ProviderStanding},
-        task::Origin,
+        task::{Origin, Phase},
     };
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;

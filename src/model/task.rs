@@ -260,6 +260,19 @@ pub struct Ending {
     pub at: Timestamp,
 }
 
+impl Ending {
+    /// One of which nothing else is known.
+    #[must_use]
+    pub fn new(status: Status, at: Timestamp) -> Self {
+        Self { status, message: None, error: None, screen: None, tokens: None, cost_usd: None, resume_id: None, at }
+    }
+
+    #[must_use]
+    pub fn failed(error: String, at: Timestamp) -> Self {
+        Self { error: Some(error), ..Self::new(Status::Failed, at) }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
@@ -492,6 +505,20 @@ impl Phase {
         }
     }
 
+    /// The job that it has now.
+    #[must_use]
+    pub fn delegated(&self) -> Option<&Job> {
+        match self {
+            Self::Delegated(job) => Some(job),
+            Self::Held(_)
+            | Self::Queued
+            | Self::Rejected(_)
+            | Self::Working(_)
+            | Self::Filing(_)
+            | Self::Finished(_) => None,
+        }
+    }
+
     /// The attempt at a provider.
     #[must_use]
     pub fn job(&self) -> Option<&Job> {
@@ -548,16 +575,8 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
     use TaskEvent as E;
 
     let not_now = || Err(TaskRefusal::NotNow { state: phase.word(), event: event.word() });
-    let cancelled = || Ending {
-        status: Status::Cancelled,
-        message: None,
-        error: Some("cancelled before it ran".to_owned()),
-        screen: None,
-        tokens: None,
-        cost_usd: None,
-        resume_id: None,
-        at: now,
-    };
+    let cancelled =
+        || Ending { error: Some("cancelled before it ran".to_owned()), ..Ending::new(Status::Cancelled, now) };
     let same_run =
         |run: &RunId, id: &RunId| if run == id { Ok(()) } else { Err(TaskRefusal::OtherRun { run: id.clone() }) };
 

@@ -9,7 +9,9 @@ mod scan;
 
 use std::{
     collections::{BTreeSet, HashMap},
+    future::poll_fn,
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -32,6 +34,9 @@ use crate::{
 
 /// How long a result that could not be written waits before the next try.
 const RETRY_FILING: Duration = Duration::from_secs(2);
+
+/// How many results are put on disk at the same time.
+const TOGETHER: usize = 16;
 
 /// Everything the service works with.
 pub struct Queue {
@@ -74,7 +79,7 @@ impl Queue {
                 Err(error) => self.disk_problem(&project, "the queue directories can't be made", &error).await,
             }
         }
-        self.settle_ends().await;
+        while self.settle_ends().await {}
         self.look(&Look::Everything).await;
     }
 
@@ -162,38 +167,47 @@ impl Queue {
         }
     }
 
-    /// Puts the ends of tasks on disk.
-    async fn settle_ends(&mut self) {
+    /// Puts ends of tasks on disk, `TOGETHER` at the same time; the others come with the next round, so that many that
+    /// end at once don't keep new tasks waiting. Answers whether there was any it could.
+    async fn settle_ends(&mut self) -> bool {
         let snapshot = self.live.snapshot();
         let now = self.clock.now();
-        let filing = snapshot.tasks.values().filter(|task| matches!(task.phase, Phase::Filing(_)));
-        for task in filing {
-            // A time far ahead is of a clock that was set back since.
-            let soon = now.saturating_add(RETRY_FILING).unwrap_or(now);
-            if self.retry_filing.get(&task.key).is_some_and(|at| *at > now && *at <= soon) {
-                continue;
-            }
-            match self.file(task).await {
+        // A time far ahead is of a clock that was set back since.
+        let soon = now.saturating_add(RETRY_FILING).unwrap_or(now);
+        let waits = |key: &TaskKey| self.retry_filing.get(key).is_some_and(|at| *at > now && *at <= soon);
+        let filing = snapshot.tasks.values().filter(|task| matches!(task.phase, Phase::Filing(_)) && !waits(&task.key));
+        let filing: Vec<_> = filing.take(TOGETHER).collect();
+        let filed = together(filing.iter().map(|task| self.file(task))).await;
+        let mut news = Vec::new();
+        for (task, filed) in filing.iter().zip(&filed) {
+            let problem = match filed {
                 Ok(()) => {
                     self.retry_filing.remove(&task.key);
-                    let topic = format!("result {}", task.key);
-                    self.live.report(vec![Event::Health { topic, problem: None }]).await;
-                    self.count(&task.key.project).await;
-                    // A kept file has a newer text; read it at once.
-                    self.scan(&task.key.project, Some(&task.key.id)).await;
+                    None
                 }
                 Err(error) => {
                     self.retry_filing.insert(task.key.clone(), now.saturating_add(RETRY_FILING).unwrap_or(now));
-                    let topic = format!("result {}", task.key);
-                    let text = format!(
+                    Some(format!(
                         "the result of task {} can't be written: {error}; it is kept in memory and tried again every {} s",
                         task.key,
                         RETRY_FILING.as_secs()
-                    );
-                    self.live.report(vec![Event::Health { topic, problem: Some(text) }]).await;
+                    ))
                 }
-            }
+            };
+            news.push(Event::Health { topic: format!("result {}", task.key), problem });
         }
+        self.live.report(news).await;
+        let done = filing.iter().zip(&filed).filter(|(_, filed)| filed.is_ok()).map(|(task, _)| &task.key);
+        let done: Vec<&TaskKey> = done.collect();
+        let projects: BTreeSet<&ProjectName> = done.iter().map(|key| &key.project).collect();
+        for project in projects {
+            self.count(project).await;
+        }
+        // A kept file has a newer text; read it at once.
+        for key in &done {
+            self.scan(&key.project, Some(&key.id)).await;
+        }
+        !done.is_empty()
     }
 
     /// What people asked for that concerns the queue's files.
@@ -221,4 +235,21 @@ impl Queue {
         let text = format!("project {project}: {what}: {error}; its tasks wait until this is mended");
         self.live.report(vec![Event::Health { topic: format!("queue {project}"), problem: Some(text) }]).await;
     }
+}
+
+/// Waits for all of them at the same time.
+async fn together<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut futures: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    poll_fn(|context| {
+        let mut left = false;
+        for (future, answer) in futures.iter_mut().filter(|(_, answer)| answer.is_none()) {
+            match future.as_mut().poll(context) {
+                Poll::Ready(found) => *answer = Some(found),
+                Poll::Pending => left = true,
+            }
+        }
+        if left { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    futures.into_iter().filter_map(|(_, answer)| answer).collect()
 }

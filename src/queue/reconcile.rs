@@ -105,16 +105,7 @@ impl Queue {
         let freed = work.run().map(|run| Event::Session(run.session.clone(), SessionEvent::Freed));
         let mut events = if let Some(status) = self.filed_status(key, work.id()).await {
             // The result is on disk: only the cleaning up and the news are missing.
-            let ending = Ending {
-                status,
-                message: None,
-                error: None,
-                screen: None,
-                tokens: None,
-                cost_usd: None,
-                resume_id: None,
-                at: self.clock.now(),
-            };
+            let ending = Ending::new(status, self.clock.now());
             match self.clear(key, &work.text().identity, Some(claim_of(work))).await {
                 Ok(kept) => vec![
                     Event::Task(key.clone(), TaskEvent::Ended { run: work.id().clone(), ending }),

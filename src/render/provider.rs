@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     model::{
         provider::{Job, Provider},
-        task::{Phase, Task},
+        task::Task,
     },
     render::{Picture, clean, json_text, words},
 };
@@ -52,14 +52,5 @@ pub fn counters(picture: &Picture, provider: &Provider) -> String {
 /// The tasks at it, with their jobs.
 pub fn own<'a>(picture: &Picture<'a>, provider: &'a Provider) -> impl Iterator<Item = (&'a Task, &'a Job)> {
     let tasks = picture.snapshot.tasks.values();
-    tasks.filter_map(|task| match &task.phase {
-        Phase::Delegated(job) if job.provider == provider.name => Some((&**task, job)),
-        Phase::Delegated(_)
-        | Phase::Held(_)
-        | Phase::Queued
-        | Phase::Rejected(_)
-        | Phase::Working(_)
-        | Phase::Filing(_)
-        | Phase::Finished(_) => None,
-    })
+    tasks.filter_map(|task| Some((&**task, task.phase.delegated()?))).filter(|(_, job)| job.provider == provider.name)
 }

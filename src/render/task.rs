@@ -5,6 +5,7 @@ use std::{fmt::Write as _, sync::Arc};
 use crate::{
     model::{
         command::TASK_VERBS,
+        ids::ProviderName,
         provider::{Job, JobStop},
         route::{self, Pick},
         session::{Activity, Incarnation, Session},
@@ -32,12 +33,16 @@ pub fn why(picture: &Picture, task: &Task) -> String {
         }
         Phase::Queued => {
             let _ = writeln!(out, "ready; {}", waits_for(picture, task));
+            out.push_str(&routed(picture, task));
         }
         Phase::Rejected(problem) => {
             let _ = writeln!(out, "it can't run as it is written: {problem}");
         }
         Phase::Working(run) => working(picture, run, &mut out),
-        Phase::Delegated(job) => delegated(picture, job, &mut out),
+        Phase::Delegated(job) => {
+            delegated(picture, job, &mut out);
+            out.push_str(&routed(picture, task));
+        }
         Phase::Filing(filing) => {
             let _ =
                 writeln!(out, "its end is known ({}); the result is being put on disk", filing.ending.status.word());
@@ -74,6 +79,19 @@ pub fn why(picture: &Picture, task: &Task) -> String {
         let _ = writeln!(out, "written from the session of task {parent}");
     }
     clean(&out)
+}
+
+/// Which rule chose between sessions and providers, where there are providers.
+fn routed(picture: &Picture, task: &Task) -> String {
+    let delegation = &picture.snapshot.delegation;
+    if !delegation.is_on() {
+        return String::new();
+    }
+    let route = route::route(&task.spec, task.wish.as_ref(), delegation);
+    let chain: Vec<&str> = route.chain.iter().map(ProviderName::as_str).chain(["a session here"]).collect();
+    let refused: Vec<&str> = task.refused_by.iter().map(ProviderName::as_str).collect();
+    let refused = if refused.is_empty() { String::new() } else { format!("; refused by {}", refused.join(", ")) };
+    format!("route: {} ({}){refused}\n", chain.join(", then "), route.rule)
 }
 
 /// What keeps a ready task from being dispatched.

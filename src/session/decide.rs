@@ -378,16 +378,7 @@ fn deadline(run: &Run) -> Option<Timestamp> {
 }
 
 fn failed(error: String, screen: Option<String>, now: Timestamp) -> Ending {
-    Ending {
-        status: Status::Failed,
-        message: None,
-        error: Some(error),
-        screen,
-        tokens: None,
-        cost_usd: None,
-        resume_id: None,
-        at: now,
-    }
+    Ending { screen, ..Ending::failed(error, now) }
 }
 
 fn finish(run: &Run, ending: Ending) -> Step {

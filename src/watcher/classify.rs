@@ -153,11 +153,12 @@ impl History {
     }
 
     /// What the screen alone says of a limit: nothing while anything says that the agent is at work, or when a better source
-    /// has told how the turn ended.
+    /// has told how the turn ended. One that left tasks in the background is not the end: a limit may stop those.
     #[must_use]
     pub fn screen_limit(&self, confirm: u32) -> Option<ScreenLimit<'_>> {
         let at_work = self.states.values().any(|signal| signal.meaning == Meaning::Busy);
-        self.shown.limit(confirm).filter(|_| self.turn.is_none() && !at_work)
+        let told = |turn: &Signal| !matches!(turn.meaning, Meaning::TurnEnded { background, .. } if background > 0);
+        self.shown.limit(confirm).filter(|_| !self.turn.as_ref().is_some_and(told) && !at_work)
     }
 
     /// A dialog that was on the screen and is gone has been answered, though no hook and no record tells of it.
@@ -543,6 +544,9 @@ mod tests {
         }
         // An end before the last prompt is of another turn.
         let h = with_limit_on_screen(&[signal(Source::Hook, 10, ended(0)), prompt(Source::Hook, 11)]);
+        assert_eq!(activity(&h), Activity::Limited);
+        // What a turn left in the background goes on after its end, and is stopped.
+        let h = with_limit_on_screen(&[prompt(Source::Hook, 11), signal(Source::Hook, 13, ended(1))]);
         assert_eq!(activity(&h), Activity::Limited);
         // Drawn again by a resumed agent that was given nothing yet.
         assert_eq!(activity(&with_limit_on_screen(&[signal(Source::StatusFile, 13, Meaning::Idle)])), Activity::Idle);

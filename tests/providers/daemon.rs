@@ -16,23 +16,23 @@ fn task(ai: &str) -> String {
     format!("---\npreferred_ai: {ai}\nallow_delegation: true\n---\nsay hello\n")
 }
 
-fn setup(providers: &str) -> Setup {
+pub fn setup(providers: &str) -> Setup {
     let mut setup = Setup::agents(1).more(&format!("providers:\n{providers}"));
     setup.env = vec![("TEST_KEY".to_owned(), KEY.to_owned())];
     setup
 }
 
-fn openai(name: &str, server: &Server, more: &str) -> String {
+pub fn openai(name: &str, server: &Server, more: &str) -> String {
     let url = server.url();
     format!("  {name}: {{kind: openai, url: '{url}', model: m-1, key_env: TEST_KEY, poll: 100ms{more}}}\n")
 }
 
-fn secutools(server: &Server) -> String {
+pub fn secutools(server: &Server) -> String {
     format!("  secutools: {{kind: secutools, url: '{}', key_env: TEST_KEY, poll: 100ms}}\n", server.url())
 }
 
 #[track_caller]
-fn has(text: &str, lines: &[&str]) {
+pub fn has(text: &str, lines: &[&str]) {
     for line in lines {
         assert!(text.lines().any(|found| found.trim() == *line), "no line {line:?} in\n{text}");
     }

@@ -15,3 +15,4 @@ mod daemon;
 mod failures;
 mod kinds;
 mod litellm;
+mod moves;

@@ -39,6 +39,7 @@ impl Life {
             }
             inner.shown_only = 0;
             inner.storm_until = 0;
+            inner.providers.values_mut().for_each(|row| (row.trouble, row.denies) = (None, 0));
             let names: Vec<_> = inner.accounts.keys().cloned().collect();
             let now = inner.timestamp();
             for name in names {
@@ -120,7 +121,7 @@ impl Life {
                 let sessions: Vec<String> = snapshot
                     .sessions
                     .values()
-                    .map(|s| format!("{} {:?} {:?} {:?}", s.name, s.phase, s.verdict.activity, s.task))
+                    .map(|s| format!("{} {:?} {:?} {:?} {:?}", s.name, s.phase, s.verdict, s.screen, s.task))
                     .collect();
                 inner.violation(format!("not settled: {}\n  {}", open.join("\n  "), sessions.join("\n  ")));
             }

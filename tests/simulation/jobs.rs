@@ -22,7 +22,7 @@ pub struct Job {
     pub name: String,
     pub bytes: Vec<u8>,
     pub attempts: u32,
-    /// Prompts that agents may receive of it in all.
+    /// Prompts that agents and providers may receive of it in all.
     pub allowed: u32,
     pub received: u32,
     /// No agent may receive it after this time, and why.
@@ -34,6 +34,7 @@ pub struct Job {
 pub struct Jobs {
     pub all: BTreeMap<String, Job>,
     seen: usize,
+    seen_orders: usize,
     count: u32,
 }
 
@@ -55,6 +56,10 @@ impl Jobs {
             }
             if rng.chance(150) {
                 front.push_str("timeout: 15s\n");
+            }
+            if rng.chance(400) {
+                let word = rng.pick(&["gpu", "chat", "auto", "nobody", "claude-code"]).copied().unwrap_or("auto");
+                front.push_str(&format!("allow_delegation: {}\npreferred_ai: {word}\n", rng.chance(900)));
             }
             front.push_str("status: UNREAD\n---\n");
         }
@@ -96,10 +101,13 @@ impl Jobs {
 
     /// What an agent received since the last look, against what it may.
     pub fn check(&mut self, inner: &mut Inner) {
-        let new: Vec<_> = inner.receptions[self.seen..].to_vec();
-        self.seen = inner.receptions.len();
-        for reception in new {
-            let Some(token) = Self::token(&reception.text).map(str::to_owned) else { continue };
+        let typed = inner.receptions[self.seen..].iter();
+        let mut new: Vec<_> = typed.map(|one| (one.at, one.session.to_string(), one.text.clone())).collect();
+        let ordered = inner.orders[self.seen_orders..].iter();
+        new.extend(ordered.map(|(at, provider, text)| (*at, provider.to_string(), text.clone())));
+        (self.seen, self.seen_orders) = (inner.receptions.len(), inner.orders.len());
+        for (at, place, text) in new {
+            let Some(token) = Self::token(&text).map(str::to_owned) else { continue };
             let Some(job) = self.all.get_mut(&token) else { continue };
             job.received += 1;
             if job.received > job.allowed {
@@ -107,9 +115,8 @@ impl Jobs {
                     format!("{token} ({}) was received {} times; {} may be", job.name, job.received, job.allowed);
                 inner.violation(text);
             }
-            if let Some((_, why)) = job.forbidden.filter(|(at, _)| reception.at > *at) {
-                inner
-                    .violation(format!("{token} ({}) was given to {} after it was {why}", job.name, reception.session));
+            if let Some((_, why)) = job.forbidden.filter(|(since, _)| at > *since) {
+                inner.violation(format!("{token} ({}) was given to {place} after it was {why}", job.name));
             }
         }
         for (token, job) in &self.all {

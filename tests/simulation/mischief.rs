@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use claude_failover::{
-    model::{evidence::Failure, limit::LimitKind},
-    ports::{Exit, QueueDir},
+    model::{evidence::Failure, limit::LimitKind, provider::ProviderStanding},
+    ports::{Exit, ProviderError, QueueDir},
 };
 
 use crate::{
     jobs::Fate,
-    run::{Life, project},
+    run::{Life, project, provider},
 };
 
 impl Life {
@@ -135,6 +135,33 @@ impl Life {
                     inner.put(&p, inbox, &name, rng.pick(&junk).copied().unwrap_or_default());
                 }
                 _ => {}
+            }
+        });
+    }
+
+    /// What happens at those who do tasks over HTTP.
+    pub fn provider_trouble(&mut self) {
+        let names = [provider("gpu"), provider("chat")];
+        let rng = &mut self.rng;
+        let Some(name) = rng.pick(&names).cloned() else { return };
+        let seconds = Duration::from_secs(rng.within(1, 60));
+        self.world.with(|inner| {
+            let until = inner.timestamp() + seconds;
+            let out = |standing| Some(ProviderError::Out(standing));
+            let why = "a provider's words".to_owned();
+            let trouble = match rng.below(8) {
+                0 => out(ProviderStanding::Exhausted { why, until: None }),
+                1 => out(ProviderStanding::Exhausted { why, until: Some(until) }),
+                2 => out(ProviderStanding::Broken { why }),
+                3 => Some(inner.cooling(seconds)),
+                4 => Some(ProviderError::Refused(why)),
+                5 => return inner.forget_jobs(&name),
+                _ => None,
+            };
+            let denies = if trouble.is_none() && rng.chance(300) { rng.below(500) } else { 0 };
+            inner.note(format!("world: {name} answers {trouble:?}, denies {denies}"));
+            if let Some(row) = inner.providers.get_mut(&name) {
+                (row.trouble, row.denies) = (trouble, denies);
             }
         });
     }

@@ -42,7 +42,10 @@ impl Life {
             };
             let before = if world.with(fresh) { None } else { world.with(text) };
             // A cancel is about the text that is being worked on, not about a newer one that waits in the file.
-            let running = live.snapshot().tasks.get(&key).and_then(|task| Some(task.phase.run()?.text.sha256.clone()));
+            let running = live.snapshot().tasks.get(&key).and_then(|task| {
+                let run = task.phase.run().map(|run| &run.text);
+                Some(run.or(task.phase.job().map(|job| &job.text))?.sha256.clone())
+            });
             let meant = |bytes: &Vec<u8>| running.as_ref().is_none_or(|sha| *sha == sha256(bytes));
             let before = before.filter(meant);
             let told =
@@ -98,7 +101,7 @@ impl Life {
         let sessions: Vec<SessionName> = self.config.pool.autonomous.names().collect();
         let session = self.rng.pick(&sessions).cloned().expect("a session");
         let task = Scope::Task(key.clone());
-        match self.rng.below(56) {
+        match self.rng.below(64) {
             40..=47 => self.trouble(),
             48 | 49 => self.own_session(),
             50 => self.swap(live, None),
@@ -108,6 +111,21 @@ impl Life {
             }
             53 => self.clear_partial(live),
             54 | 55 => self.mend(),
+            56..=58 => self.provider_trouble(),
+            59..=61 => {
+                let verb = self.rng.pick(&["delegate", "delegate gpu", "delegate chat"]).copied();
+                self.ask(live, task, verb.unwrap_or("delegate"));
+            }
+            62 | 63 => {
+                // It may be begun already, and is begun once more.
+                let file = self.world.with(|i| i.file(&key.project, QueueDir::Inbox, &key.id.file_name()).cloned());
+                if let Some(job) =
+                    file.and_then(|file| self.jobs.lock().expect("a lock").of(&file.bytes).map(|job| job.allowed += 1))
+                {
+                    let () = job;
+                    self.ask(live, task, "recall");
+                }
+            }
             0..=22 => self.behind_its_back(),
             23..=25 => self.cancel(live, key),
             26 => self.ask(live, task, "hold"),

@@ -6,15 +6,15 @@ use std::{
 };
 
 use claude_failover::{
-    config::{Account, Agent, AgentKind, Config, Dedicated, Env, Project, Telegram, Webhook},
+    config::{Account, Agent, AgentKind, Config, Dedicated, Env, Project, Provider, ProviderKind, Telegram, Webhook},
     daemon::{
         services::{Ports, Services},
         setup,
     },
-    fake::{Crash, FakeAccount, FakeWorld, Faults, Inner, Promises, Rng, Tally},
+    fake::{Crash, FakeAccount, FakeProvider, FakeWorld, Faults, Inner, Promises, Rng, Tally},
     live::load,
     model::{
-        ids::{AccountName, AgentName, ProjectName, SessionName},
+        ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName},
         session::SessionPhase,
     },
     ports::QueueDir,
@@ -31,6 +31,9 @@ pub struct Outcome {
     pub crashes: u64,
     pub crashes_at_risk: u64,
     pub crashes_in_swap: u64,
+    pub crashes_with_job: u64,
+    pub done_by_provider: u64,
+    pub in_doubt: u64,
     pub adopted: u64,
     pub retried: u64,
     pub done: u64,
@@ -93,6 +96,18 @@ pub fn config(accounts: usize, mute: bool) -> Config {
     config
 }
 
+pub fn provider(name: &str) -> ProviderName {
+    ProviderName::parse(name).expect("a provider's name")
+}
+
+/// One that knows its jobs again, and one whose answers come on the request's own connection.
+fn delegate(config: &mut Config) {
+    let row = |kind, max_jobs| Provider { max_jobs, poll: Duration::from_secs(2), ..Provider::new(kind) };
+    let gpu = Provider { fallback: vec![provider("chat")], ..row(ProviderKind::Secutools, 2) };
+    config.providers = [(provider("gpu"), gpu), (provider("chat"), row(ProviderKind::Openai, 1))].into();
+    config.delegation.auto.medium = vec!["chat".to_owned(), "gpu".to_owned()];
+}
+
 pub fn ports(world: &Arc<FakeWorld>) -> Ports {
     let ids = world.clone();
     Ports {
@@ -113,6 +128,9 @@ pub fn furnish(inner: &mut Inner, config: &Config) {
     inner.pool = config.pool.autonomous.names().collect();
     inner.dedicated = config.pool.dedicated.iter().map(|row| row.name.clone()).collect();
     inner.accounts = config.accounts.iter().map(|row| (row.name.clone(), FakeAccount::default())).collect();
+    let fake = |repeats| FakeProvider { repeats, ..FakeProvider::default() };
+    let known_again = |row: &Provider| row.kind == ProviderKind::Secutools;
+    inner.providers = config.providers.iter().map(|(name, row)| (name.clone(), fake(known_again(row)))).collect();
     inner.link = config.accounts.first().map(|row| row.name.clone());
     inner.promises =
         Promises { cooldown: config.quota.reactivate_cooldown, proactive_percent: config.quota.proactive_percent };
@@ -166,6 +184,9 @@ pub fn simulate(seed: u64) -> Outcome {
     let keep = |rng: &mut Rng| rng.chance(800).then(|| Duration::from_secs(rng.within(1, 30)));
     (config.janitor.keep_done, config.janitor.keep_failed) = (keep(&mut other), keep(&mut other));
     config.janitor.interval = Duration::from_secs(other.within(3, 20));
+    if other.chance(700) {
+        delegate(&mut config);
+    }
     let config = Arc::new(config);
     world.with(|inner| {
         furnish(inner, &config);
@@ -235,13 +256,16 @@ impl Life {
     }
 
     fn crashed(&mut self) {
-        let (at_risk, in_swap) = self.world.with(|inner| {
+        let (at_risk, in_swap, with_job) = self.world.with(|inner| {
             let at_risk = inner.disk.keys().any(|(_, dir, name)| *dir == QueueDir::Inbox && name.ends_with(".working"));
-            (at_risk, inner.saved.swaps.current.is_some())
+            let job = |name: &str| name.ends_with(".delegated");
+            let with_job = inner.disk.keys().any(|(_, dir, name)| *dir == QueueDir::Inbox && job(name));
+            (at_risk, inner.saved.swaps.current.is_some(), with_job)
         });
         self.outcome.crashes += 1;
         self.outcome.crashes_at_risk += u64::from(at_risk);
         self.outcome.crashes_in_swap += u64::from(in_swap);
+        self.outcome.crashes_with_job += u64::from(with_job);
         if !self.world.with(|inner| inner.violations.is_empty()) {
             self.finished = true;
         }
@@ -262,6 +286,8 @@ impl Life {
             let count = |text: &str| inner.holding(text).len() as u64;
             self.outcome.done = count("status: done\n");
             self.outcome.cancelled = count("status: cancelled\n");
+            self.outcome.done_by_provider = count("did: Please do");
+            self.outcome.in_doubt = count("whether it did the task is not known");
             self.outcome.tally = inner.tally;
             self.outcome.trace = std::mem::take(&mut inner.trace);
             self.outcome.violations = inner.violations.clone();

@@ -73,8 +73,7 @@ fn session(activity: Activity, last_change: i64) -> Session {
 fn finished(status: Status) -> Task {
     let key = TaskKey::new(&ProjectName::parse("web").expect("name"), &TaskId::from_file_name("x.md").expect("id"));
     let error = Some("it fell over".to_owned());
-    let ending =
-        Ending { status, message: None, error, screen: None, tokens: None, cost_usd: None, resume_id: None, at: at(5) };
+    let ending = Ending { error, ..Ending::new(status, at(5)) };
     Task {
         key,
         text: None,
