@@ -1,5 +1,5 @@
 //! Which task goes to which session or provider next.
-//! In: the snapshot, the configuration, `now`. Out: one choice, or none. Pure.
+//! In: the snapshot, the configuration, `now`. Out: choices that can be carried out together. Pure.
 //!
 //! The rule: highest priority first; among equals the project with the fewest tasks at work; then the oldest file; then the
 //! name. A task goes to the idle session that already runs its agent, account and directory; else to one that has to be
@@ -55,18 +55,22 @@ enum Fit {
     Warm,
 }
 
-/// The next choice. `skip` holds tasks that could not be claimed a moment ago.
+/// How many claims for providers are made together: a claim is some fsyncs, and providers take many tasks at once.
+const TOGETHER: usize = 16;
+
+/// The next choices: one for a session, or some for providers. `skip` holds tasks that could not be claimed a moment ago.
 #[must_use]
-pub fn choose(snapshot: &Snapshot, config: &Config, skip: &BTreeSet<TaskKey>, now: Timestamp) -> Option<Choice> {
+pub fn choose(snapshot: &Snapshot, config: &Config, skip: &BTreeSet<TaskKey>, now: Timestamp) -> Vec<Choice> {
+    let mut choices = Vec::new();
     if snapshot.paused {
-        return None;
+        return choices;
     }
     let mut at_work: BTreeMap<&ProjectName, usize> = BTreeMap::new();
     for task in snapshot.tasks.values().filter(|task| matches!(task.phase, Phase::Working(_) | Phase::Filing(_))) {
         *at_work.entry(&task.key.project).or_default() += 1;
     }
     let mut queued: Vec<&Task> = snapshot.tasks.values().map(AsRef::as_ref).collect();
-    let jobs = route::busy(snapshot);
+    let mut jobs = route::busy(snapshot);
     queued.retain(|task| task.phase == Phase::Queued && !skip.contains(&task.key));
     queued.sort_by_key(|task| {
         let age = task.text.as_ref().map(|text| text.modified);
@@ -82,8 +86,17 @@ pub fn choose(snapshot: &Snapshot, config: &Config, skip: &BTreeSet<TaskKey>, no
 
     for task in queued {
         match route::pick(task, &snapshot.delegation, &jobs, now) {
-            Pick::Here => {}
-            Pick::Provider(name) => return Some(Choice { task: task.key.clone(), to: Target::Provider(name) }),
+            Pick::Here if choices.is_empty() => {}
+            // A session's task is not passed over; it is the next round's.
+            Pick::Here => return choices,
+            Pick::Provider(name) => {
+                *jobs.entry(name.clone()).or_default() += 1;
+                choices.push(Choice { task: task.key.clone(), to: Target::Provider(name) });
+                if choices.len() == TOGETHER {
+                    return choices;
+                }
+                continue;
+            }
             Pick::Wait(_) => continue,
         }
         let Some(project) = snapshot.projects.iter().find(|project| project.name == task.key.project) else { continue };
@@ -104,12 +117,12 @@ pub fn choose(snapshot: &Snapshot, config: &Config, skip: &BTreeSet<TaskKey>, no
             Some((_, Reverse(session))) => {
                 let Need { agent, account, workdir } = need;
                 let to = Target::Session { session: session.clone(), agent, account, workdir };
-                return Some(Choice { task: task.key.clone(), to });
+                return vec![Choice { task: task.key.clone(), to }];
             }
             None => {}
         }
     }
-    None
+    choices
 }
 
 /// Whether nothing of this agent can run now: its account is out, or, where it has none, one of its sessions stands at a

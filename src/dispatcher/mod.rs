@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
@@ -92,10 +93,13 @@ impl Dispatcher {
             let now = self.clock.now();
             self.skip.retain(|_, until| *until > now);
             let skip: BTreeSet<TaskKey> = self.skip.keys().cloned().collect();
-            let choice = choose(&snapshot, &self.config.borrow(), &skip, now);
-            if let Some(choice) = choice {
-                if let Err(reason) = self.claim(&snapshot, &choice).await {
-                    self.not_claimed(&choice, &reason).await;
+            let choices = choose(&snapshot, &self.config.borrow(), &skip, now);
+            if !choices.is_empty() {
+                let claims = join_all(choices.iter().map(|choice| self.claim(&snapshot, choice))).await;
+                for (choice, claim) in choices.iter().zip(claims) {
+                    if let Err(reason) = claim {
+                        self.not_claimed(choice, &reason).await;
+                    }
                 }
                 continue;
             }

@@ -68,6 +68,8 @@ impl Notices {
         self.tell_faults().await;
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
+            // What was told goes out before what comes next: an incident's end isn't lost because it comes again.
+            send(&snapshot, &queues, &mut flying);
             let decision = {
                 let config = config.borrow();
                 let silent_after = config.watcher.silent_after;
@@ -79,7 +81,6 @@ impl Notices {
                     Err(refusal) => tracing::info!(%refusal, "no notice is sent that could not be saved; tried again"),
                 }
             }
-            // What was told goes out before the next look: an incident's end isn't lost because it comes again.
             send(&self.live.snapshot(), &queues, &mut flying);
             tokio::time::sleep(PAUSE).await;
             tokio::select! {

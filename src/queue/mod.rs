@@ -9,12 +9,11 @@ mod scan;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    future::poll_fn,
     sync::Arc,
-    task::Poll,
     time::Duration,
 };
 
+use futures_util::{FutureExt as _, future::join_all};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -37,6 +36,9 @@ const RETRY_FILING: Duration = Duration::from_secs(2);
 
 /// How many results are put on disk at the same time.
 const TOGETHER: usize = 16;
+
+/// How many of the disk's hints are taken in one round. Each filed result makes a few.
+const HINTS: usize = 8 * TOGETHER;
 
 /// Everything the service works with.
 pub struct Queue {
@@ -109,6 +111,7 @@ impl Queue {
                     None => Look::Everything,
                 },
             };
+            self.add_hints(&mut look);
             let snapshot = self.live.snapshot();
             if snapshot.rescan != self.rescanned {
                 self.rescanned = snapshot.rescan;
@@ -120,6 +123,17 @@ impl Queue {
             self.look(&look).await;
             self.settle_ends().await;
             self.carry_out(&snapshot).await;
+        }
+    }
+
+    /// Adds what the disk has told by now: while pictures change without end nobody else would read it.
+    fn add_hints(&self, look: &mut Look) {
+        for hint in (0..HINTS).map_while(|_| self.store.changed().now_or_never()) {
+            match (hint, &mut *look) {
+                (Some(one), Look::Only(names)) => drop(names.insert(one)),
+                (None, look) => *look = Look::Everything,
+                (Some(_), Look::Everything) => {}
+            }
         }
     }
 
@@ -177,7 +191,7 @@ impl Queue {
         let waits = |key: &TaskKey| self.retry_filing.get(key).is_some_and(|at| *at > now && *at <= soon);
         let filing = snapshot.tasks.values().filter(|task| matches!(task.phase, Phase::Filing(_)) && !waits(&task.key));
         let filing: Vec<_> = filing.take(TOGETHER).collect();
-        let filed = together(filing.iter().map(|task| self.file(task))).await;
+        let filed = join_all(filing.iter().map(|task| self.file(task))).await;
         let mut news = Vec::new();
         for (task, filed) in filing.iter().zip(&filed) {
             let problem = match filed {
@@ -235,21 +249,4 @@ impl Queue {
         let text = format!("project {project}: {what}: {error}; its tasks wait until this is mended");
         self.live.report(vec![Event::Health { topic: format!("queue {project}"), problem: Some(text) }]).await;
     }
-}
-
-/// Waits for all of them at the same time.
-async fn together<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
-    let mut futures: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
-    poll_fn(|context| {
-        let mut left = false;
-        for (future, answer) in futures.iter_mut().filter(|(_, answer)| answer.is_none()) {
-            match future.as_mut().poll(context) {
-                Poll::Ready(found) => *answer = Some(found),
-                Poll::Pending => left = true,
-            }
-        }
-        if left { Poll::Pending } else { Poll::Ready(()) }
-    })
-    .await;
-    futures.into_iter().filter_map(|(_, answer)| answer).collect()
 }
