@@ -181,6 +181,7 @@ import os, select, sys
 f = os.open(sys.argv[1], os.O_RDONLY)
 p = select.epoll()
 p.register(f, select.EPOLLIN | select.EPOLLPRI)
+open(sys.argv[3], 'w').close()
 while True:
     if not p.poll(60):
         sys.exit('nothing came')
@@ -193,8 +194,9 @@ while True:
 "#;
     fs::write(world.path("follow.py"), follow).expect("written");
     let seen = std::thread::scope(|scope| {
-        let task = scope.spawn(|| world.ok("timeout 90 python3 follow.py $MNT/tasks/a/state cancelled"));
-        let session = scope.spawn(|| world.ok("timeout 90 python3 follow.py $MNT/sessions/pool-11/state working"));
+        let task = scope.spawn(|| world.ok("timeout 90 python3 follow.py $MNT/tasks/a/state cancelled one"));
+        let session = scope.spawn(|| world.ok("timeout 90 python3 follow.py $MNT/sessions/pool-11/state working two"));
+        world.until("both to follow", || ["one", "two"].iter().all(|name| world.path(name).exists()));
         world.ok("echo resume > $MNT/control");
         let session = session.join().expect("the session's follower");
         world.ok("rm $MNT/inbox/a.md");
