@@ -1,4 +1,5 @@
 //! The delegation contract for shell scripts.
+//! In: arguments, the environment, a task's text. Out: what `contract` says, and its exit code. Decides nothing.
 
 use std::process::ExitCode;
 

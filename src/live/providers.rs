@@ -1,4 +1,5 @@
 //! What the owner makes of events of providers and of jobs at them.
+//! In: events, the world. Out: standings, counters, notes in `events`. Owns nothing; never asks a provider.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! What is laid over a project's queue directory.
+//! In: a picture and a project. Out: text. Reads and keeps nothing.
 
 use crate::{
     model::snapshot::Project,

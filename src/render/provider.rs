@@ -1,4 +1,5 @@
 //! `providers/<name>/`.
+//! In: a picture and a provider. Out: text of one value, sentences, or JSON, without control characters. Reads and keeps nothing.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,5 @@
 //! Telegram's bot API, <https://core.telegram.org/bots/api#sendmessage>. The address holds the bot's token.
+//! In: a notice and the channel's row. Out: delivered, or why not and whether later may help. Tries once, keeps nothing. Never prints the address.
 
 use reqwest::Url;
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
 //! A POST of JSON to any address: n8n, Slack and what is like them. The body comes from a template.
+//! In: a notice and the channel's row. Out: delivered, or why not and whether later may help. Tries once, keeps nothing. Never prints the address.
 
 use minijinja::{Environment, UndefinedBehavior, context};
 use reqwest::header::CONTENT_TYPE;

@@ -1,4 +1,5 @@
 //! Google's generateContent (ai.google.dev/api/generate-content), streamed.
+//! In: an order, pieces of an answer. Out: a request, what was said so far. Owns no connection; `call` reads and ends it.
 
 use reqwest::{Client, RequestBuilder, header::HeaderName};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
 //! Chat completions (platform.openai.com/docs/api-reference/chat), as OpenAI, LiteLLM, OpenRouter, vLLM and Ollama speak them.
+//! In: an order, pieces of an answer. Out: a request, what was said so far. Owns no connection; `call` reads and ends it.
 
 use reqwest::{Client, RequestBuilder, header};
 use serde_json::{Value, json};

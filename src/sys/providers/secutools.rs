@@ -1,4 +1,5 @@
 //! The job API (doc/PROVIDERS.md): a job is handed in, asked after, and can be cancelled. The server keeps it.
+//! In: orders, job ids. Out: ids, progress. Owns nothing: what is asked twice under one key is one job there.
 
 use std::time::Duration;
 
