@@ -21,6 +21,7 @@ mod janitor;
 mod moves;
 mod notices;
 mod queue;
+mod quiet;
 mod restart;
 mod rights;
 mod sessions;
