@@ -138,8 +138,8 @@ impl Ops {
     fn task_text(&self, task: &Task) -> Result<String, FsError> {
         if let Phase::Finished(_) = task.phase {
             let filed = self.task_result(task)?;
-            let end = filed.find(crate::model::task_file::RESULT_LINE).unwrap_or(filed.len());
-            return Ok(filed[..end].to_owned());
+            let own = crate::model::task_file::without_result(filed.as_bytes());
+            return Ok(String::from_utf8_lossy(own).into_owned());
         }
         self.shown_file(task, &["inbox"])
     }

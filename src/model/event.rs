@@ -76,13 +76,13 @@ pub struct LogLine {
 }
 
 impl LogLine {
-    /// The line as JSON, without any control character: JSON itself escapes C0 only.
+    /// The line as JSON, without any harmful character: JSON itself escapes C0 only.
     #[must_use]
     pub fn json(&self) -> Option<String> {
         let json = serde_json::to_string(self).ok()?;
         let mut out = String::with_capacity(json.len());
         for c in json.chars() {
-            if c.is_control() {
+            if super::text::is_harmful(c) {
                 out.push_str(&format!("\\u{:04x}", u32::from(c)));
             } else {
                 out.push(c);

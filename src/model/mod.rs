@@ -18,3 +18,4 @@ pub mod snapshot;
 pub mod swap;
 pub mod task;
 pub mod task_file;
+pub mod text;

@@ -129,8 +129,8 @@ impl Notice {
 }
 
 fn clean(text: &str) -> String {
-    let mut out: String =
-        text.chars().take(TEXT_MAX).map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
+    let text = super::text::clean(text);
+    let mut out: String = text.chars().take(TEXT_MAX).map(|c| if c == '\t' { ' ' } else { c }).collect();
     if text.chars().nth(TEXT_MAX).is_some() {
         out.push('…');
     }

@@ -6,7 +6,10 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::task_file::{RESULT_LINE, without_result};
+use super::{
+    task_file::{RESULT_LINE, without_result},
+    text::clean,
+};
 use crate::model::{
     evidence::Tokens,
     ids::{AccountName, RunId},
@@ -43,7 +46,8 @@ struct Footer<'a> {
     error: Option<&'a str>,
 }
 
-/// The file's bytes.
+/// The file's bytes. The task's own stay as they are; what the agent said is made harmless, and no line of it can be taken for
+/// the beginning of a result.
 #[must_use]
 pub fn render(task: &[u8], work: Option<&Work>, ending: &Ending) -> Vec<u8> {
     let (run, job) = (work.and_then(Work::run), work.and_then(Work::job));
@@ -53,19 +57,23 @@ pub fn render(task: &[u8], work: Option<&Work>, ending: &Ending) -> Vec<u8> {
     }
     let mut text = format!("{RESULT_LINE}\n\n");
     if let Some(message) = &ending.message {
-        text.push_str(message.trim_end());
+        text.push_str(quoted(message).trim_end());
         text.push_str("\n\n");
     }
-    if let Some(screen) = ending.screen.as_deref().map(str::trim_end).filter(|screen| !screen.is_empty()) {
+    let screen = ending.screen.as_deref().map(quoted).unwrap_or_default();
+    let screen = screen.trim_end();
+    if !screen.is_empty() {
         let fence = fence_for(screen);
         let _ = write!(text, "The last screen:\n\n{fence}text\n{screen}\n{fence}\n\n");
     }
+    let job_id = job.and_then(|job| job.id.as_deref()).map(clean);
+    let (resume_id, error) = (ending.resume_id.as_deref().map(clean), ending.error.as_deref().map(clean));
     let footer = Footer {
         status: ending.status.word(),
         run: work.map(Work::id),
         agent: run.map(|run| run.agent.as_str()),
         provider: job.map(|job| job.provider.as_str()),
-        job: job.and_then(|job| job.id.as_deref()),
+        job: job_id.as_deref(),
         session: run.map(|run| run.session.as_str()),
         accounts: run.iter().flat_map(|run| &run.accounts).map(AccountName::as_str).collect(),
         attempts: work.map_or(0, Work::attempt),
@@ -74,14 +82,22 @@ pub fn render(task: &[u8], work: Option<&Work>, ending: &Ending) -> Vec<u8> {
         seconds: work.map(|work| ending.at.duration_since(work.claimed()).as_secs()),
         tokens: ending.tokens,
         cost_usd: ending.cost_usd,
-        resume_id: ending.resume_id.as_deref(),
-        error: ending.error.as_deref(),
+        resume_id: resume_id.as_deref(),
+        error: error.as_deref(),
     };
     // A struct of words and numbers always serialises.
     let yaml = serde_yaml::to_string(&footer).unwrap_or_default();
     let _ = write!(text, "```yaml\n{}\n```\n", yaml.trim_end());
     out.extend_from_slice(text.as_bytes());
     out
+}
+
+/// Somebody's text inside a result.
+fn quoted(text: &str) -> String {
+    clean(text)
+        .split_inclusive('\n')
+        .map(|line| if line.trim_end() == RESULT_LINE { format!("\\{line}") } else { line.to_owned() })
+        .collect()
 }
 
 /// A time to the second: what people compare.
@@ -98,7 +114,7 @@ fn fence_for(text: &str) -> String {
 /// The run whose result a finished file holds.
 #[must_use]
 pub fn run_of(file: &[u8]) -> Option<RunId> {
-    value(&footer(file)?, "run").map(|run| RunId(run.to_owned()))
+    whole(file)?.run
 }
 
 /// What a finished file tells of its end.
@@ -110,21 +126,42 @@ pub struct Told {
 /// `None` for a file without a result of ours.
 #[must_use]
 pub fn told(file: &[u8]) -> Option<Told> {
-    let footer = footer(file)?;
-    let ours =
-        [Status::Done, Status::Failed, Status::Cancelled].iter().any(|s| value(&footer, "status") == Some(s.word()));
-    ours.then(|| Told { finished: value(&footer, "finished").and_then(|text| text.parse().ok()) })
+    Some(Told { finished: whole(file)?.finished })
 }
 
-/// The block at a finished file's end.
-fn footer(file: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(&file[without_result(file).len()..]);
-    text.rfind("```yaml\n").map(|at| text[at..].to_owned())
+/// A whole result of ours that ends a file.
+pub(super) struct Whole {
+    /// Where its marker line begins.
+    pub at: usize,
+    run: Option<RunId>,
+    finished: Option<Timestamp>,
 }
 
-fn value<'a>(footer: &'a str, key: &str) -> Option<&'a str> {
-    let line = footer.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
-    Some(line.trim().trim_matches(['"', '\''])).filter(|value| !value.is_empty())
+/// The result that ends a file: marker line, text, and as the last thing our fenced `yaml`, which tells a status and a run or
+/// an end. Anything less is somebody's text.
+pub(super) fn whole(file: &[u8]) -> Option<Whole> {
+    let mut lines = Vec::new();
+    let mut from = 0;
+    for line in file.split_inclusive(|b| *b == b'\n') {
+        lines.push((from, line.trim_ascii_end()));
+        from += line.len();
+    }
+    let end = lines.iter().rposition(|(_, line)| !line.is_empty())?;
+    if lines[end].1 != b"```" {
+        return None;
+    }
+    let begin = lines[..end].iter().rposition(|(_, line)| *line == b"```yaml")?;
+    let value = |key: &str| {
+        let block = lines[begin + 1..end].iter();
+        let told = block.filter_map(|(_, line)| std::str::from_utf8(line).ok()?.strip_prefix(key)?.strip_prefix(':'));
+        let mut told = told.map(|value| value.trim().trim_matches(['"', '\'']).to_owned());
+        told.next().filter(|value| !value.is_empty())
+    };
+    let status = value("status")?;
+    let ours = [Status::Done, Status::Failed, Status::Cancelled].iter().any(|known| known.word() == status);
+    let (run, finished) = (value("run").map(RunId), value("finished").and_then(|text| text.parse().ok()));
+    let at = lines[..begin].iter().rposition(|(_, line)| *line == RESULT_LINE.as_bytes())?;
+    (ours && (run.is_some() || finished.is_some())).then_some(Whole { at: lines[at].0, run, finished })
 }
 
 #[cfg(test)]
@@ -187,8 +224,50 @@ mod tests {
         let finished = Some("2026-01-01T00:01:00Z".parse().expect("time"));
         assert_eq!(told(&file), Some(Told { finished }));
         assert_eq!(told(b"do it\n```yaml\nstatus: done\n```\n"), None, "somebody's own");
-        let strange = format!("do it\n{RESULT_LINE}\n```yaml\nstatus: waiting\n```\n");
+        let strange = format!("do it\n{RESULT_LINE}\n```yaml\nstatus: waiting\nrun: r\n```\n");
         assert_eq!(told(strange.as_bytes()), None);
         assert_eq!(without_result(&file), b"---\npriority: 1\n---\ndo it\n");
+    }
+
+    /// Only a whole result of ours at the file's end is cut, with every way in which a task may quote one.
+    #[test]
+    fn a_task_about_results_keeps_its_text() {
+        let one =
+            String::from_utf8(render(b"earlier task", Some(&Work::Run(run())), &ending("OLD ANSWER"))).expect("text");
+        for task in [
+            format!("Continue this:\n{RESULT_LINE}\nOLD ANSWER\n\nNow my real question\n"),
+            format!("{RESULT_LINE}\n"),
+            format!("```\n{RESULT_LINE}\n```\nwhat is this?\n"),
+            format!("echo one\n{RESULT_LINE}\necho two\n"),
+            format!("Why did this fail?\n\n{one}\nSay it in one sentence.\n"),
+            format!("Compare\n{one}\nwith\n{one}\nplease\n"),
+            format!("fence\n{RESULT_LINE}\n```yaml\nname: x\n```\n"),
+            format!("told\n{RESULT_LINE}\n```yaml\nstatus: done\n```\n"),
+            format!("{RESULT_LINE} is the line\n"),
+        ] {
+            assert_eq!(without_result(task.as_bytes()), task.as_bytes(), "{task}");
+            // Filed, moved back, filed again: always the same task.
+            let mut file = task.clone().into_bytes();
+            for _ in 0..3 {
+                file = render(&file, Some(&Work::Run(run())), &ending(&format!("see {one}\n{RESULT_LINE}\n{one}")));
+                assert_eq!(String::from_utf8_lossy(without_result(&file)), task);
+                assert_eq!(run_of(&file), Some(RunId("r-1".into())));
+            }
+        }
+        // Results that stand one behind the other, with line ends of another system or blank lines behind.
+        let stacked = format!("{one}{}", &one["earlier task\n".len()..]);
+        for file in [stacked, format!("{one}\n\n"), one.replace('\n', "\r\n")] {
+            assert_eq!(without_result(file.as_bytes()).trim_ascii_end(), b"earlier task", "{file}");
+        }
+    }
+
+    #[test]
+    fn what_an_agent_said_steers_no_terminal_and_the_task_stays_as_written() {
+        let strange = "\u{1b}[31mred\u{1b}]52;c;cHduZWQ=\u{7}\u{9b}2J\u{202e}\0";
+        let ending = Ending { error: Some(strange.to_owned()), screen: Some(strange.to_owned()), ..ending(strange) };
+        let file = render(strange.as_bytes(), Some(&Work::Run(run())), &ending);
+        let result = String::from_utf8(file[strange.len()..].to_vec()).expect("text");
+        assert!(file.starts_with(strange.as_bytes()), "the task's own bytes");
+        assert!(!result.contains(crate::model::text::is_harmful) && result.matches("red").count() == 3, "{result:?}");
     }
 }

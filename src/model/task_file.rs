@@ -12,7 +12,7 @@ use crate::model::{
     task::{PRIORITY_RANGE, Problem, TaskSpec},
 };
 
-/// The line that ends a task and begins its result (INTERFACE 4).
+/// The line that begins a result (INTERFACE 3).
 pub const RESULT_LINE: &str = "<!-- claude-failover:result -->";
 
 /// Keys that scripts rewrite in place; they are no part of what a task is.
@@ -190,24 +190,14 @@ fn stays_inside(dir: &str) -> bool {
     Path::new(dir).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// The task's own bytes: everything before an earlier result.
+/// The task's own bytes: everything before the results of ours that end the file. A marker line anywhere else is its text.
 #[must_use]
 pub fn without_result(bytes: &[u8]) -> &[u8] {
-    let mark = RESULT_LINE.as_bytes();
-    let mut from = 0;
-    while let Some(at) = find(&bytes[from..], mark).map(|at| from + at) {
-        let line_start = at == 0 || bytes[at - 1] == b'\n';
-        let line_end = bytes.get(at + mark.len()).is_none_or(|b| matches!(b, b'\n' | b'\r'));
-        if line_start && line_end {
-            return &bytes[..at];
-        }
-        from = at + mark.len();
+    let mut own = bytes;
+    while let Some(result) = super::result::whole(own) {
+        own = &own[..result.at];
     }
-    bytes
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    own
 }
 
 /// Hex SHA-256.
@@ -306,14 +296,10 @@ mod tests {
         let one = identity(b"---\nstatus: UNREAD\npriority: 1\n---\ndo it\n");
         assert_eq!(one, identity(b"---\nstatus: READ\npriority: 1\n---\ndo it\n"));
         assert_ne!(one, identity(b"---\nstatus: READ\npriority: 1\n---\ndo that\n"));
-        assert_eq!(identity(b"do it\n"), identity(format!("do it\n\n{RESULT_LINE}\nold\n").as_bytes()));
-    }
-
-    #[test]
-    fn an_earlier_result_is_cut_and_a_quoted_marker_is_not() {
-        assert_eq!(without_result(format!("a\n{RESULT_LINE}\nb").as_bytes()), b"a\n");
-        let quoted = format!("say `{RESULT_LINE}` please");
-        assert_eq!(without_result(quoted.as_bytes()), quoted.as_bytes());
+        assert_eq!(
+            identity(b"do it\n"),
+            identity(format!("do it\n\n{RESULT_LINE}\n```yaml\nstatus: done\nrun: r\n```\n").as_bytes())
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! In: a snapshot and the time. Out: text and JSON, foreign text made harmless. Knows no face, reads and keeps nothing.
 
 pub mod account;
-mod clean;
+mod colour;
 pub mod metrics;
 pub mod project;
 pub mod provider;
@@ -18,7 +18,8 @@ use jiff::Timestamp;
 
 use crate::model::snapshot::Snapshot;
 
-pub use clean::{clean, clean_colour};
+pub use crate::model::text::clean;
+pub use colour::clean_colour;
 
 /// JSON for people and programs, free of control characters.
 #[must_use]

@@ -71,11 +71,11 @@ mod tests {
         assert_eq!(
             rendered(&Template::Json),
             json!({"kind": "limit", "incident": "limit one", "over": false, "title": "a \"title\"",
-                "text": "said \"no\" <!channel> & {{ title }}\nnext [31m", "at": "1970-01-01T00:00:00Z"})
+                "text": "said \"no\" <!channel> & {{ title }}\nnext", "at": "1970-01-01T00:00:00Z"})
         );
         assert_eq!(
             rendered(&Template::Slack),
-            json!({"text": "*a \"title\"*\nsaid \"no\" &lt;!channel&gt; &amp; {{ title }}\nnext [31m"})
+            json!({"text": "*a \"title\"*\nsaid \"no\" &lt;!channel&gt; &amp; {{ title }}\nnext"})
         );
         let inline = Template::Inline("{\"content\": {{ title ~ ': ' ~ kind }}}".to_owned());
         assert_eq!(rendered(&inline), json!({"content": "a \"title\": limit"}));

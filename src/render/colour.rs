@@ -1,14 +1,9 @@
-//! Foreign text made harmless for the terminal that shows it.
-//! In: what agents, tasks and tools wrote. Out: the same without control characters.
+//! Screens with colours made harmless for the terminal that shows them.
+//! In: what a pane shows. Out: the same without controls other than colours; `model::text` has the rule for everything else.
 
-/// Removes C0 but newline and tab, DEL and C1: whoever reads a file of the mount on a terminal must not be steered by it
-/// (CWE-150).
-#[must_use]
-pub fn clean(text: &str) -> String {
-    text.chars().filter(|&c| matches!(c, '\n' | '\t') || !c.is_control()).collect()
-}
+use crate::model::text::clean;
 
-/// The same for text with colours: keeps SGR sequences (`ESC [ digits ; m`) and nothing else that begins with ESC.
+/// Keeps SGR sequences (`ESC [ digits ; m`) and nothing else that begins with ESC.
 #[must_use]
 pub fn clean_colour(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -36,18 +31,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_steers_a_terminal_is_left() {
-        let all: String = (0..=0x2ff_u32).filter_map(char::from_u32).collect();
-        let cleaned = clean(&all);
-        assert!(cleaned.chars().all(|c| c == '\n' || c == '\t' || !c.is_control()));
-        assert!(cleaned.contains('\n') && cleaned.contains('\t') && cleaned.contains('é'));
-        assert_eq!(clean(&cleaned), cleaned);
-    }
-
-    #[test]
     fn colours_stay_and_everything_else_goes() {
         let hostile = "a\u{1b}[1;31mred\u{1b}[0m\u{1b}]0;title\u{7}b\u{1b}[6n\u{1b}[2Jc\u{9b}31m\u{1b}";
-        assert_eq!(clean_colour(hostile), "a\u{1b}[1;31mred\u{1b}[0m]0;titleb[6n[2Jc31m");
+        assert_eq!(clean_colour(hostile), "a\u{1b}[1;31mred\u{1b}[0m]0;titleb[6n[2Jc");
         assert_eq!(clean_colour(&clean_colour(hostile)), clean_colour(hostile));
         assert_eq!(clean_colour("\u{1b}\u{1b}[m"), "\u{1b}[m");
     }
