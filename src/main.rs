@@ -14,6 +14,7 @@ use claude_failover::{
 };
 
 fn main() -> ExitCode {
+    cli::complete();
     let terminal = io::stdout().is_terminal();
     let next = cli::start(
         std::env::args_os(),

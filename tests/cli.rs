@@ -26,6 +26,9 @@ const STATUS: &str = r#"{"version":1,"at":"2025-01-02T03:04:05Z","pid":42,"since
 "swap":{"under_way":null,"last":{"number":1,"from":"compte2","to":"compte1","error":null},"partial":null,"lines":["last swap 1 \u001b[2J"]},
 "queues":[{"project":"web","path":"/src/web","queued":0,"held":0,"working":1,"rejected":0,"done":1,"failed":1}]}"#;
 
+const STATUS_TEXT: &str = "degraded, paused: nothing is dispatched, up 4m\n  tmux: gone \u{1b}[2J\n\n\
+    SESSION      STATE    AGE  TASK  ACCOUNT   WHY\nccl-auto-11  working  4m   fix   compte1   status file\n";
+
 impl World {
     fn new() -> Self {
         let world = Self { dir: tempfile::tempdir().expect("tmp") };
@@ -57,6 +60,7 @@ impl World {
     fn status(&self, text: &str) {
         let mount = self.path("run/claude-failover");
         fs::create_dir_all(&mount).expect("mkdir");
+        fs::write(mount.join("status"), STATUS_TEXT).expect("write");
         fs::write(mount.join(".new"), text).expect("write");
         fs::rename(mount.join(".new"), mount.join("status.json")).expect("rename");
     }
@@ -135,8 +139,8 @@ fn without_a_daemon_it_is_three() {
 fn tables_are_aligned_and_can_not_act_on_a_terminal() {
     let world = World::new();
     world.status(STATUS);
-    let status = world.run(&["status"]).is(0, &["degraded, paused", "pid 42", "tmux: gone \\u{1b}[2J", "compte1"]);
-    assert!(!status.out.contains("old"), "finished tasks are for `tasks`: {}", status.out);
+    let status = world.run(&["status"]).is(0, &[]);
+    assert_eq!(status.out, STATUS_TEXT.replace('\u{1b}', "\\u{1b}"), "the mount's own words");
     let tasks = world.run(&["tasks"]).is(0, &["screen: \"\\u{1b}[31mesc\" 3s"]);
     let lines: Vec<&str> = tasks.out.lines().collect();
     assert_eq!(lines.len(), 4, "{}", tasks.out);
@@ -146,7 +150,6 @@ fn tables_are_aligned_and_can_not_act_on_a_terminal() {
     }
     world.run(&["sessions"]).is(0, &["ccl-auto-11", "compte1"]);
     world.run(&["accounts"]).is(0, &["USED", "UNTIL", "/h/.claude-1", "83%", "2025-01-03T00:00:00Z"]);
-    assert!(status.out.contains("last swap 1 \\u{1b}[2J"), "{}", status.out);
     for command in ["status", "tasks", "sessions", "accounts"] {
         assert!(!world.run(&[command]).out.contains('\x1b'), "{command}");
     }
@@ -213,7 +216,7 @@ fn wait_answers_by_its_exit_code() {
     world.run(&["wait", "task", "old"]).is(0, &[]);
     world.run(&["wait", "task", "web:old.md"]).is(0, &[]);
     world.run(&["wait", "task", "bad"]).is(1, &["failed: it broke"]);
-    world.run(&["wait", "task", "nope"]).is(1, &["no task is called nope"]);
+    world.run(&["wait", "task", "nope"]).is(1, &["there is no task nope"]);
     let late = world.run(&["wait", "task", "fix", "--timeout", "300ms"]).is(4, &["time is up: fix is working"]);
     assert!(!late.err.contains('\x1b'), "{}", late.err);
     world.run(&["wait", "idle", "-t", "1ms"]).is(4, &["1 tasks are open, 1 sessions work"]);
@@ -456,6 +459,11 @@ fn man_page_and_completions_know_every_command() {
         "wait task",
         "wait swap",
         "wait idle",
+        "submit",
+        "log",
+        "attach",
+        "mount\\-path",
+        "init",
         "hook",
         "unmount",
         "completions",
@@ -465,8 +473,7 @@ fn man_page_and_completions_know_every_command() {
     }
     assert!(!page.contains("demo-agent") && !page.contains("demo\\-agent"));
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let done = world.run(&["completions", shell]).is(0, &["unmount", "timeout"]);
-        assert!(!done.out.contains("demo-agent"), "{shell}");
+        world.run(&["completions", shell]).is(0, &["CLAUDE_FAILOVER_COMPLETE", "claude-failover"]);
     }
     let file = world.path("page.1");
     fs::write(&file, page).expect("write");
@@ -474,6 +481,67 @@ fn man_page_and_completions_know_every_command() {
         Ok(output) => assert_eq!(String::from_utf8_lossy(&output.stderr), ""),
         Err(_) => eprintln!("no man here"),
     }
+}
+
+/// What a shell is offered after these words, the last of which is being typed.
+fn completed(world: &World, words: &[&str]) -> String {
+    let mut command = world.command(&["--", "claude-failover"]);
+    command.args(words).env("CLAUDE_FAILOVER_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", words.len().to_string());
+    Done::from(command.env("_CLAP_IFS", "\n").output().expect("run")).is(0, &[]).out
+}
+
+#[test]
+fn completions_know_what_there_is_now() {
+    let world = World::new();
+    assert_eq!(completed(&world, &["log", ""]).lines().filter(|word| !word.starts_with('-')).count(), 0);
+    world.status(STATUS);
+    let has = |words: &[&str], wanted: &[&str]| {
+        let offered = completed(&world, words);
+        for wanted in wanted {
+            assert!(offered.lines().any(|word| word == *wanted), "{words:?}: {offered}");
+        }
+        offered
+    };
+    has(&["log", ""], &["fix", "old", "bad"]);
+    has(&["wait", "task", "f"], &["fix"]);
+    has(&["attach", ""], &["ccl-auto-11"]);
+    has(&["submit", "--project", ""], &["web"]);
+    let commands = has(&[""], &["status", "submit", "unmount"]);
+    assert!(!commands.contains("demo-agent") && !commands.contains("repeater"), "{commands}");
+}
+
+#[test]
+fn the_mount_s_place_is_printed_also_without_a_daemon() {
+    let world = World::new();
+    let done = world.run(&["mount-path"]).is(3, &["no daemon at"]);
+    assert_eq!(done.out, format!("{}\n", world.path("run/claude-failover").display()));
+}
+
+#[test]
+fn a_first_configuration_is_one_that_check_takes() {
+    let world = World::new();
+    fs::create_dir(world.path("web")).expect("mkdir");
+    fs::create_dir(world.path(".claude")).expect("mkdir");
+    fs::write(world.path(".claude/.credentials.json"), "{}").expect("write");
+    world.run(&["init"]).is(1, &["holds more than one project", "--project"]);
+    let shown = world.run(&["init", "--print", "--project", "web"]).is(0, &["{name: \"web\"", "agent: claude"]);
+    assert!(!world.path(".config/claude-failover/config.yaml").exists());
+    world.run(&["init", "--project", "web"]).is(0, &[shown.out.as_str(), "check --fix", "run --foreground"]);
+    let meta = fs::metadata(world.path(".config/claude-failover/config.yaml")).expect("written");
+    assert_eq!(meta.permissions().mode() & 0o777, 0o600);
+    world.run(&["check"]).is(0, &["no problems"]);
+    world.run(&["init", "--project", "web"]).is(1, &["is there already"]);
+    fs::remove_file(world.path("bin/claude")).expect("rm");
+    world.run(&["init", "--print", "--project", "web"]).is(1, &["no agent is on $PATH", "npm install"]);
+}
+
+#[test]
+fn a_demo_s_end_takes_only_a_demo() {
+    let world = World::new();
+    fs::create_dir(world.path("web")).expect("mkdir");
+    world.run(&["demo", "--end", "web"]).is(1, &["is no directory of a demo"]);
+    assert!(world.path("web").exists());
+    world.run(&["demo", "--end", "none"]).is(1, &["none"]);
 }
 
 #[test]

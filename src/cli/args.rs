@@ -3,7 +3,9 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use clap_complete::Shell;
+use clap_complete::{Shell, engine::ArgValueCandidates};
+
+use super::candidates;
 
 /// A supervisor for coding agents in tmux whose whole state is a directory.
 ///
@@ -37,6 +39,16 @@ pub enum Call {
     Accounts(ShowArgs),
     /// Wait until something holds
     Wait(WaitArgs),
+    /// Submit a task: write its text into an inbox, and print its id
+    Submit(SubmitArgs),
+    /// Show what happened to a task, then its result or the agent's screen
+    Log(LogArgs),
+    /// Attach to a session's terminal with tmux; Ctrl-b d leaves it at work
+    Attach(AttachArgs),
+    /// Print the mount's directory: MNT=$(claude-failover mount-path)
+    MountPath(UnmountArgs),
+    /// Write a first configuration from what is installed and logged in
+    Init(InitArgs),
     /// What agents' hooks call: takes a hook's JSON on standard input into the session's hook log
     #[command(disable_help_flag = true)]
     Hook(RawArgs),
@@ -89,6 +101,9 @@ pub struct DemoArgs {
     /// Leave everything running, and say what to type next and how to end it
     #[arg(long)]
     pub keep: bool,
+    /// End a demo that was left running, and remove its directory
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["keep", "agents"])]
+    pub end: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -132,8 +147,8 @@ pub struct WaitArgs {
 pub struct WaitHow {
     #[command(flatten)]
     pub mount: MountArgs,
-    /// Give up after this long (30s, 5m, 2h) with exit code 4
-    #[arg(long, short, value_name = "TIME", value_parser = humantime::parse_duration)]
+    /// Give up after this long (30s, 5m, 2h; a bare number is seconds) with exit code 4
+    #[arg(long, short, value_name = "TIME", value_parser = duration)]
     pub timeout: Option<Duration>,
 }
 
@@ -142,6 +157,7 @@ pub enum WaitFor {
     /// Until a task is finished: exit code 0 when it is done, 1 when it failed, was cancelled or rejected
     Task {
         /// The task's id (its file name without .md), or PROJECT:ID
+        #[arg(add = ArgValueCandidates::new(candidates::tasks))]
         id: String,
         #[command(flatten)]
         how: WaitHow,
@@ -156,6 +172,69 @@ pub enum WaitFor {
         #[command(flatten)]
         how: WaitHow,
     },
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct SubmitArgs {
+    #[command(flatten)]
+    pub mount: MountArgs,
+    /// The task; - or nothing reads standard input
+    #[arg(value_name = "TEXT")]
+    pub text: Vec<String>,
+    /// The project whose inbox takes it [default: the first]
+    #[arg(long, short, value_name = "NAME", add = ArgValueCandidates::new(candidates::projects))]
+    pub project: Option<String>,
+    /// The task's id [default: made from its first words]
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// The agent that does it
+    #[arg(long, short, value_name = "AGENT")]
+    pub agent: Option<String>,
+    /// -100 to 100, higher first
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
+    pub priority: Option<i32>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct LogArgs {
+    #[command(flatten)]
+    pub mount: MountArgs,
+    /// The task's id, or PROJECT:ID
+    #[arg(add = ArgValueCandidates::new(candidates::tasks))]
+    pub id: String,
+    /// Follow until the task is finished
+    #[arg(long, short)]
+    pub follow: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct AttachArgs {
+    #[command(flatten)]
+    pub mount: MountArgs,
+    /// The session's name
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(candidates::sessions))]
+    pub session: String,
+    /// Only look: keys reach nobody
+    #[arg(long, short)]
+    pub read_only: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct InitArgs {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// The first project's directory [default: here]
+    #[arg(long, short, value_name = "DIR")]
+    pub project: Option<PathBuf>,
+    /// Print it instead of writing the file
+    #[arg(long)]
+    pub print: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -176,6 +255,14 @@ pub struct ShellArgs {
 pub struct RawArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     pub args: Vec<OsString>,
+}
+
+/// A time with its unit; a bare number is seconds, as in a task's `timeout`.
+fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+    match text.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text),
+    }
 }
 
 /// The tree as clap knows it.

@@ -1,31 +1,31 @@
-//! `man` and `completions`, both made from the command tree.
+//! `man`, made from the command tree, and `completions`, which ask it.
 
 use std::io::Write;
 
-use clap_complete::Shell;
+use clap_complete::{Shell, env::Shells};
 use clap_mangen::Man;
 
 use super::{Io, args, exit::Exit, exit::Failure};
 
 const NAME: &str = "claude-failover";
+/// The variable by which a shell's completion script asks the program.
+pub const COMPLETE: &str = "CLAUDE_FAILOVER_COMPLETE";
 /// The option as clap_mangen writes it.
 const HELP: &str = "\\-\\-help";
 const HELP_IN_SYNOPSIS: &str = " [\\fB\\-h\\fR|\\fB\\-\\-help\\fR]";
 
+/// A script that asks this program at each completion, so that it knows today's tasks and sessions.
+///
 /// # Errors
 /// When the output can't be written.
 pub fn completions(shell: Shell, io: &mut Io<'_>) -> Result<Exit, Failure> {
-    // The generator panics on a write error, so it writes to memory.
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut visible(&args::command()), NAME, &mut text);
+    let shells = Shells::builtins();
+    let name = shell.to_string();
+    let completer = shells.completer(&name).ok_or_else(|| Failure::Failed(format!("no completions for {name}")))?;
+    completer.write_registration(COMPLETE, NAME, NAME, NAME, &mut text)?;
     io.out.write_all(&text)?;
     Ok(Exit::Ok)
-}
-
-/// The tree without what people never type; some shells' generators offer hidden commands too.
-fn visible(tree: &clap::Command) -> clap::Command {
-    let commands = tree.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
-    clap::Command::new(NAME).version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true).subcommands(commands)
 }
 
 /// All commands on one page.

@@ -3,13 +3,20 @@
 //! mount like anyone else; never talks to the supervisor in any other way.
 
 mod args;
+mod attach;
+mod candidates;
 mod check;
 mod exit;
+mod init;
+mod log;
 mod man;
+mod mount;
+mod mount_path;
 mod mountinfo;
 mod place;
 mod show;
 mod status_file;
+mod submit;
 mod table;
 mod unmount;
 mod wait;
@@ -20,6 +27,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 pub use args::{Action, Cli, DemoArgs, RunArgs, command};
 pub use exit::{Exit, Failure};
+pub use mount::Mount;
 
 use crate::{
     config::{Config, paths::Lookup},
@@ -53,6 +61,11 @@ pub enum Next {
     Do(Action),
 }
 
+/// Answers a shell that asks for completions, and ends the program then; else does nothing.
+pub fn complete() {
+    clap_complete::CompleteEnv::with_factory(command).var(man::COMPLETE).complete();
+}
+
 /// Reads the arguments and carries out what this module can.
 pub fn start(args: impl Iterator<Item = OsString>, io: &mut Io<'_>) -> Next {
     let matches = match command().try_get_matches_from(args) {
@@ -76,6 +89,11 @@ pub fn start(args: impl Iterator<Item = OsString>, io: &mut Io<'_>) -> Next {
         args::Call::Sessions(show) => finish(show::run(show::Part::Sessions, &show, io), io),
         args::Call::Accounts(show) => finish(show::run(show::Part::Accounts, &show, io), io),
         args::Call::Wait(wait) => finish(wait::run(&wait, io), io),
+        args::Call::Submit(submit) => finish(submit::run(&submit, io), io),
+        args::Call::Log(log) => finish(log::run(&log, io), io),
+        args::Call::Attach(attach) => finish(attach::run(&attach, io), io),
+        args::Call::MountPath(mount) => finish(mount_path::run(&mount, io), io),
+        args::Call::Init(init) => finish(init::run(&init, io), io),
         args::Call::Unmount(unmount) => finish(unmount::run(&unmount, io), io),
         args::Call::Completions(shell) => finish(man::completions(shell.shell, io), io),
         args::Call::Man => finish(man::page(io), io),

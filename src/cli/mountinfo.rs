@@ -79,15 +79,19 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The path as the kernel writes it. A dead mount can't be looked at, so only its parent is resolved.
+/// The path as the kernel writes it. A mount whose daemon is dead or stopped must not be looked at: where something is mounted
+/// only the parent is resolved.
 #[must_use]
 pub fn resolved(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     if let (Some(parent), Some(name)) = (path.parent(), path.file_name())
-        && path.symlink_metadata().map_or(true, |meta| !meta.is_symlink())
         && let Ok(parent) = parent.canonicalize()
     {
-        return parent.join(name);
+        let plain = parent.join(name);
+        let mounted = read().is_ok_and(|all| at(&all, &plain).is_some());
+        if mounted || plain.symlink_metadata().map_or(true, |meta| !meta.is_symlink()) {
+            return plain;
+        }
     }
     path.canonicalize().unwrap_or(path)
 }

@@ -6,12 +6,18 @@ use std::path::{Path, PathBuf};
 use super::{
     Io,
     args::{ConfigArg, MountArgs},
+    mount::Mount,
 };
 use crate::config::{self, paths};
 
 /// The configuration file: the one named, else the default place.
 pub fn config_file(arg: &ConfigArg, io: &Io<'_>) -> PathBuf {
     arg.config.clone().unwrap_or_else(|| paths::config_file(io.env, &Path::exists))
+}
+
+/// The mount that the arguments mean.
+pub fn mount(args: &MountArgs, io: &mut Io<'_>) -> Mount {
+    Mount::new(mountpoint(args, io), io.env)
 }
 
 /// `--mount`, else the configuration's, else the default. A configuration that can't be read only matters when it was named:

@@ -10,8 +10,9 @@ use super::{
     Io,
     args::ShowArgs,
     exit::{Exit, Failure},
+    mount::ANSWERS_WITHIN,
     place,
-    status_file::{self, Account, Queue, Session, Status, Task},
+    status_file::{self, Account, Session, Task},
     table::{self, Cell, Style, Tone, paint},
 };
 
@@ -26,19 +27,19 @@ pub enum Part {
 /// # Errors
 /// No daemon, or the output can't be written.
 pub fn run(part: Part, args: &ShowArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
-    let mount = place::mountpoint(&args.mount, io);
+    let mount = place::mount(&args.mount, io);
     if args.json {
-        json(part, &status_file::text(&mount)?, io)?;
+        json(part, &status_file::text(&mount, ANSWERS_WITHIN)?, io)?;
         return Ok(Exit::Ok);
     }
-    let status = status_file::read(&mount)?;
-    let now = Timestamp::now();
     let style = style(io);
+    let now = Timestamp::now();
+    let status = || status_file::read(&mount, ANSWERS_WITHIN);
     match part {
-        Part::Status => everything(&status, now, style, io.out)?,
-        Part::Tasks => tasks(&status.tasks, now, style, io.out)?,
-        Part::Sessions => sessions(&status.sessions, now, style, io.out)?,
-        Part::Accounts => accounts(&status.accounts, style, io.out)?,
+        Part::Status => coloured(&mount.read("status", ANSWERS_WITHIN)?, style, io.out)?,
+        Part::Tasks => tasks(&status()?.tasks, now, style, io.out)?,
+        Part::Sessions => sessions(&status()?.sessions, now, style, io.out)?,
+        Part::Accounts => accounts(&status()?.accounts, style, io.out)?,
     }
     Ok(Exit::Ok)
 }
@@ -158,52 +159,26 @@ fn accounts(accounts: &[Account], style: Style, out: &mut dyn Write) -> std::io:
     none_or_table(out, "no accounts", &["ACCOUNT", "STATE", "AGENT", "USED", "UNTIL", "HOME", "WHY"], &rows, style)
 }
 
-fn queues(queues: &[Queue], style: Style, out: &mut dyn Write) -> std::io::Result<()> {
-    let count = |n: u64, tone: Tone| Cell::new(n.to_string(), if n == 0 { Tone::Dim } else { tone });
-    let rows: Vec<_> = queues
-        .iter()
-        .map(|queue| {
-            vec![
-                Cell::plain(&queue.project),
-                count(queue.queued, Tone::Plain),
-                count(queue.held, Tone::Warn),
-                count(queue.working, Tone::Busy),
-                count(queue.rejected, Tone::Bad),
-                count(queue.done, Tone::Good),
-                count(queue.failed, Tone::Bad),
-                Cell::plain(&queue.path),
-            ]
-        })
-        .collect();
-    let headings = ["PROJECT", "QUEUED", "HELD", "WORKING", "REJECTED", "DONE", "FAILED", "PATH"];
-    none_or_table(out, "no projects", &headings, &rows, style)
-}
-
-fn everything(status: &Status, now: Timestamp, style: Style, out: &mut dyn Write) -> std::io::Result<()> {
-    let word = if status.health.is_empty() { "ok" } else { "degraded" };
-    let mut line = paint(word, Tone::of_state(word), style);
-    if status.paused {
-        line.push_str(&format!(", {}", paint("paused", Tone::Warn, style)));
+/// The mount's `status`, with colours.
+fn coloured(text: &str, style: Style, out: &mut dyn Write) -> std::io::Result<()> {
+    for (n, line) in text.lines().enumerate() {
+        // The first line begins with a state; in a table it is the second word.
+        let place = usize::from(n > 0);
+        let word = line.split_whitespace().nth(place).unwrap_or_default().trim_end_matches(',');
+        let in_table = n == 0 || !line.starts_with(' ');
+        let heading = !word.is_empty() && word.chars().all(|c| c.is_ascii_uppercase());
+        let tone = if heading { Tone::Heading } else { Tone::of_state(word) };
+        let line = table::clean(line);
+        match (line.find(word), tone) {
+            (_, Tone::Heading) => writeln!(out, "{}", paint(&line, tone, style))?,
+            (Some(at), _) if in_table && tone != Tone::Plain => {
+                let (before, rest) = line.split_at(at);
+                writeln!(out, "{before}{}{}", paint(word, tone, style), &rest[word.len()..])?;
+            }
+            (Some(_) | None, _) => writeln!(out, "{line}")?,
+        }
     }
-    if !status.since.is_empty() {
-        line.push_str(&format!(", up {}", table::clean(&age(&status.since, now))));
-    }
-    if let Some(pid) = status.pid {
-        line.push_str(&format!(", pid {pid}"));
-    }
-    writeln!(out, "{line}")?;
-    for reason in status.health.iter().chain(&status.swap.lines) {
-        writeln!(out, "  {}", table::clean(reason))?;
-    }
-    writeln!(out)?;
-    queues(&status.queues, style, out)?;
-    writeln!(out)?;
-    sessions(&status.sessions, now, style, out)?;
-    writeln!(out)?;
-    accounts(&status.accounts, style, out)?;
-    let open: Vec<Task> = status.tasks.iter().filter(|task| !finished(&task.state)).cloned().collect();
-    writeln!(out)?;
-    tasks(&open, now, style, out)
+    Ok(())
 }
 
 /// Whether a task's state is one of the last ones.

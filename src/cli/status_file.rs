@@ -1,13 +1,12 @@
 //! `status.json` of the mount, read leniently: a newer or older daemon may leave out or add things.
-//! In: the mount's directory. Out: its text and the parts this version shows. Never changes anything.
+//! In: the mount. Out: its text and the parts this version shows. Never changes anything.
 
-use std::{io::ErrorKind, path::Path};
+use std::time::Duration;
 
-use nix::errno::Errno;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::exit::Failure;
+use super::{exit::Failure, mount::Mount};
 
 /// Anything missing, null or of another type is the default.
 fn lenient<'de, D: Deserializer<'de>, T: Default + serde::de::DeserializeOwned>(
@@ -123,31 +122,18 @@ lenient! {
 /// The file's text.
 ///
 /// # Errors
-/// `NoDaemon` when no daemon serves the mount.
-pub fn text(mount: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(mount.join("status.json")).map_err(|error| {
-        let at = mount.display();
-        match error.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENOTCONN | Errno::ECONNABORTED | Errno::ECONNREFUSED) => Failure::NoDaemon(format!(
-                "the daemon that served {at} is gone and left its mount behind.\n  Start it again with `claude-failover run`, or detach the mount with `claude-failover unmount`."
-            )),
-            _ if error.kind() == ErrorKind::PermissionDenied => Failure::Failed(format!(
-                "can't read {at}/status.json: {error}.\n  The mount belongs to another user; `mount.allow_other` in the configuration opens it."
-            )),
-            _ if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Failure::NoDaemon(format!(
-                "no daemon at {at}.\n  Start one with `claude-failover run`; --mount or --config names another place."
-            )),
-            _ => Failure::Failed(format!("can't read {at}/status.json: {error}")),
-        }
-    })
+/// `NoDaemon` when no daemon serves the mount, or it doesn't answer `within`.
+pub fn text(mount: &Mount, within: Duration) -> Result<String, Failure> {
+    mount.read("status.json", within)
 }
 
 /// The file as values.
 ///
 /// # Errors
 /// As `text`, and when it isn't JSON.
-pub fn read(mount: &Path) -> Result<Status, Failure> {
-    parse(&text(mount)?).map_err(|error| Failure::Failed(format!("{}/status.json: {error}", mount.display())))
+pub fn read(mount: &Mount, within: Duration) -> Result<Status, Failure> {
+    parse(&text(mount, within)?)
+        .map_err(|error| Failure::Failed(format!("{}/status.json: {error}", mount.dir.display())))
 }
 
 fn parse(text: &str) -> Result<Status, serde_json::Error> {

@@ -3,7 +3,9 @@
 
 use std::io::{self, Write};
 
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
+
+use crate::render::words::cut;
 
 /// How the terminal takes text.
 #[derive(Debug, Clone, Copy, Default)]
@@ -94,23 +96,6 @@ pub fn clean(text: &str) -> String {
 pub fn paint(text: &str, tone: Tone, style: Style) -> String {
     let code = tone.code();
     if style.colour && !code.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-}
-
-fn cut(text: &str, width: usize) -> String {
-    if text.width() <= width {
-        return text.to_owned();
-    }
-    let mut out = String::new();
-    let mut used = 1;
-    for c in text.chars() {
-        used += c.width().unwrap_or(0);
-        if used > width {
-            break;
-        }
-        out.push(c);
-    }
-    out.push('…');
-    out
 }
 
 /// Writes a heading and rows. The last column takes what is left of the width.

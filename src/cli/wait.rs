@@ -13,6 +13,7 @@ use super::{
     Io,
     args::{WaitArgs, WaitFor},
     exit::{Exit, Failure},
+    mount::{ANSWERS_WITHIN, Mount},
     place, show,
     status_file::{self, Status, Swaps},
     table::clean,
@@ -43,22 +44,19 @@ pub fn run(args: &WaitArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let how = match &args.what {
         WaitFor::Task { how, .. } | WaitFor::Swap { how } | WaitFor::Idle { how } => how,
     };
-    let mount = place::mountpoint(&how.mount, io);
+    let mount = place::mount(&how.mount, io);
     let begun = Instant::now();
     let mut last_answer = None;
     let mut missing_since = None;
     let mut ended_before = None;
     let progress = if io.err_terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-    let mut going_on = String::new();
+    let mut going_on;
     loop {
-        match status_file::read(&mount) {
-            Ok(status) => {
+        let left = || how.timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
+        let within = left().map_or(ANSWERS_WITHIN, |left| left.clamp(EVERY, ANSWERS_WITHIN));
+        match look(&args.what, &mount, within, &mut ended_before) {
+            Ok(seen) => {
                 last_answer = Some(Instant::now());
-                let seen = match &args.what {
-                    WaitFor::Task { id, .. } => task(&status, id, &|dir| mount.join(dir)),
-                    WaitFor::Swap { .. } => swap(&status.swap, &mut ended_before),
-                    WaitFor::Idle { .. } => idle(&status, &fresh(&status, &|dir| mount.join(dir))),
-                };
                 match seen {
                     Seen::Holds => return Ok(Exit::Ok),
                     Seen::Never(why) => return Err(Failure::Failed(clean(&why))),
@@ -76,19 +74,32 @@ pub fn run(args: &WaitArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
             }
             Err(failure) => {
                 let restarting = last_answer.is_some_and(|at: Instant| at.elapsed() < RESTART);
-                if !restarting {
+                let late = left().is_some_and(|left| left.is_zero());
+                if !restarting && !late {
                     return Err(failure);
                 }
-                "the daemon is away".clone_into(&mut going_on);
+                going_on = failure.to_string();
             }
         }
-        let left = how.timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
+        let left = left();
         if left.is_some_and(|left| left.is_zero()) {
             return Err(Failure::TimedOut(format!("time is up: {going_on}")));
         }
         progress.set_message(going_on.clone());
         progress.tick();
         std::thread::sleep(left.map_or(EVERY, |left| left.min(EVERY)));
+    }
+}
+
+fn look(what: &WaitFor, mount: &Mount, within: Duration, ended_before: &mut Option<String>) -> Result<Seen, Failure> {
+    let status = status_file::read(mount, within)?;
+    match what {
+        WaitFor::Swap { .. } => Ok(swap(&status.swap, ended_before)),
+        WaitFor::Task { id, .. } => {
+            let id = id.clone();
+            mount.look(within, move |dir| task(&status, &id, &|below| dir.join(below)))
+        }
+        WaitFor::Idle { .. } => mount.look(within, move |dir| idle(&status, &fresh(&status, &|below| dir.join(below)))),
     }
 }
 
@@ -209,7 +220,9 @@ fn by_files(status: &Status, wanted: &str, at: &dyn Fn(&str) -> PathBuf) -> Seen
             }
         }
     }
-    ends.into_iter().next().unwrap_or_else(|| Seen::Nothing(format!("no task is called {wanted}")))
+    ends.into_iter()
+        .next()
+        .unwrap_or_else(|| Seen::Nothing(format!("there is no task {wanted}; `claude-failover tasks` lists them")))
 }
 
 #[cfg(test)]

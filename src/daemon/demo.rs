@@ -17,17 +17,24 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::cli::{DemoArgs, Exit};
+use crate::cli::{DemoArgs, Exit, Mount};
 
 /// How long the daemon may take to answer on the mount.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// How long the five tasks may take, and the one whose account runs out.
 const DONE_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// What a demo's directory is called, before a number.
+const DIR: &str = "claude-failover-demo-";
 
 /// Runs the demonstration.
 #[must_use]
 pub fn main(args: &DemoArgs) -> Exit {
-    match Demo::new(args).and_then(|mut demo| demo.run()) {
+    let done = match &args.end {
+        Some(dir) => end(dir),
+        None => Demo::new(args).and_then(|mut demo| demo.run()),
+    };
+    match done {
         Ok(()) => Exit::Ok,
         Err(error) => {
             eprintln!("claude-failover demo: {error}");
@@ -77,17 +84,13 @@ impl Demo {
     fn new(args: &DemoArgs) -> Result<Self, String> {
         let exe = std::env::current_exe().map_err(|error| format!("this program's own path is not known: {error}"))?;
         let base = std::env::temp_dir();
-        let dir = base.join(format!("claude-failover-demo-{}", std::process::id()));
+        let dir = base.join(format!("{DIR}{}", std::process::id()));
         fs::create_dir(&dir).map_err(|error| format!("{} can't be made: {error}", dir.display()))?;
         Ok(Self { dir, exe, agents: args.agents, keep: args.keep, daemon: None })
     }
 
     fn mount(&self) -> PathBuf {
         self.dir.join("mnt")
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.join("tmux.sock")
     }
 
     fn run(&mut self) -> Result<(), String> {
@@ -217,7 +220,7 @@ impl Demo {
                 let told = if ended.is_some() { "the daemon ended" } else { "it took too long" };
                 return Err(format!("waiting for {what}: {told}. Its log:\n{}", indent(&log)));
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(LOOK_EVERY);
         }
         Ok(())
     }
@@ -267,42 +270,79 @@ impl Demo {
     }
 
     fn leave(&mut self) -> Result<(), String> {
-        let pid = self.daemon.take().map_or(0, |daemon| daemon.id());
+        self.daemon = None;
         let dir = self.dir.display();
+        let exe = self.exe.display();
         say(&format!(
             "\nIt goes on running. Type next:\n\
-             \n  cd {dir}; MNT={dir}/mnt\
+             \n  cd {dir}; MNT={dir}/mnt; export CLAUDE_FAILOVER_MOUNT=$MNT\
              \n  echo 'Tell me a joke' > $MNT/inbox/joke.md && cat $MNT/tasks/joke/why\
              \n  cat $MNT/sessions/demo-1/pane        # what an agent shows\
              \n  date +%s -d '5 minutes' > $(cat $MNT/accounts/active)/limit    # its account is at its limit till then\
              \n  tail -f $MNT/events                  # what happens\
              \n  echo pause > $MNT/control            # and `cat $MNT/README` for all of it\
-             \n  tmux -S {dir}/tmux.sock attach -t demo-1\
+             \n  {exe} status                         # and tasks, sessions, log, submit, wait\
+             \n  {exe} attach demo-1                  # Ctrl-b d leaves it at work\
              \n\nTo end it:\n\
-             \n  kill {pid}; tmux -S {dir}/tmux.sock kill-server; rm -r {dir}"
+             \n  {exe} demo --end {dir}"
         ));
         Ok(())
     }
 
     fn clean(&mut self) -> Result<(), String> {
         if let Some(mut daemon) = self.daemon.take() {
-            let pid = i32::try_from(daemon.id()).unwrap_or_default();
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-            daemon.wait().map_err(|error| format!("the daemon could not be waited for: {error}"))?;
+            stop(daemon.id());
+            daemon.wait().map_err(|error| format!("could not wait for the daemon: {error}"))?;
         }
-        // No server is success too: the daemon may have failed before it started one.
-        let _ = Command::new("tmux").arg("-S").arg(self.socket()).arg("kill-server").stderr(Stdio::null()).status();
-        // Agents write a last line of their own when their terminal goes.
-        let deadline = Instant::now() + READY_WITHIN;
-        while let Err(error) = fs::remove_dir_all(&self.dir) {
-            if Instant::now() >= deadline {
-                return Err(format!("{} can't be removed: {error}", self.dir.display()));
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        say("\nEverything is cleaned up.");
-        Ok(())
+        remove(&self.dir)
     }
+}
+
+/// Ends a demo that was left running: the daemon, then the agents, then the directory.
+fn end(dir: &Path) -> Result<(), String> {
+    let dir = dir.canonicalize().map_err(|error| format!("{}: {error}", dir.display()))?;
+    let named = dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(DIR));
+    if !named || !dir.join("config.yaml").is_file() {
+        return Err(format!("{} is no directory of a demo; nothing was done", dir.display()));
+    }
+    let lock = dir.join("state/lock");
+    let state = |name: &str| (name == "STATE_DIRECTORY").then(|| dir.join("state").into_os_string());
+    let holder = || Mount::new(dir.join("mnt"), &state).daemon();
+    if let Some(pid) = holder() {
+        stop(pid);
+    }
+    let deadline = Instant::now() + READY_WITHIN;
+    while let Some(pid) = holder() {
+        if Instant::now() >= deadline {
+            return Err(format!(
+                "the daemon (pid {pid}) still holds {}; kill -9 {pid}, then try again",
+                lock.display()
+            ));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    remove(&dir)
+}
+
+fn stop(pid: u32) {
+    let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM);
+}
+
+/// Ends the demo's tmux server and removes its directory.
+fn remove(dir: &Path) -> Result<(), String> {
+    let socket = dir.join("tmux.sock");
+    // No server is success too: the daemon may have failed before it started one.
+    let _ = Command::new("tmux").arg("-S").arg(&socket).arg("kill-server").stderr(Stdio::null()).status();
+    // Agents write a last line of their own when their terminal goes.
+    let deadline = Instant::now() + READY_WITHIN;
+    while let Err(error) = fs::remove_dir_all(dir) {
+        if Instant::now() >= deadline {
+            return Err(format!("can't remove {}: {error}", dir.display()));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    say("\nEverything is cleaned up.");
+    Ok(())
 }
 
 /// How many tasks are done, and what the others are at.

@@ -25,7 +25,7 @@ pub fn readme(_: &Picture) -> String {
     for (place, rows) in SECTIONS {
         let _ = writeln!(out, "\n{}", if place.is_empty() { "here" } else { place });
         let line = |row: &Row| vec![name(row), mode(row), row.help.to_owned()];
-        out.push_str(&words::table(&rows.iter().map(line).collect::<Vec<_>>()));
+        out.push_str(&words::table(&rows.iter().map(line).collect::<Vec<_>>(), 0));
     }
     out.push_str(
         "\nverbs\n  mv inbox/x.md drafts/ holds, back sends; mv done/x.md inbox/ or failed/x.md inbox/ runs again; rm inbox/x.md cancels.\n\

@@ -22,6 +22,6 @@ pub fn status(picture: &Picture, project: &Project) -> String {
         counts.drafts,
         counts.done,
         counts.failed,
-        words::table(&rows)
+        words::table(&rows, 0)
     )
 }

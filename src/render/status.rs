@@ -1,74 +1,118 @@
-//! `status`: everything at a glance, for people.
+//! `status`: everything at a glance, for people, in 80 columns. `claude-failover status` prints the same.
 
 use std::fmt::Write as _;
 
-use crate::render::{Picture, clean, swap, words};
+use crate::{
+    model::{
+        session::{Activity, Role, Session},
+        task::{Phase, Task},
+    },
+    render::{Picture, clean, swap, task as task_files, words},
+};
 
-/// Longest cell of foreign text, in characters.
-const CELL_MAX: usize = 60;
+/// Columns of a plain terminal.
+const WIDTH: usize = 80;
+/// Longest name in a column that is not the last one.
+const NAME_MAX: usize = 24;
+/// Unfinished tasks that are listed; `claude-failover tasks` has all.
+const TASKS_MAX: usize = 20;
 
 #[must_use]
 pub fn status(picture: &Picture) -> String {
     let snapshot = picture.snapshot;
     let now = picture.now;
     let mut out = if snapshot.health.is_empty() { "ok".to_owned() } else { "degraded".to_owned() };
+    let waiting: Vec<_> = snapshot.shown_sessions().filter(|session| waits(session)).collect();
+    match waiting.len() {
+        0 => {}
+        1 => out.push_str(", 1 session waits for a person"),
+        n => {
+            let _ = write!(out, ", {n} sessions wait for a person");
+        }
+    }
     if snapshot.paused {
         out.push_str(", paused: nothing is dispatched");
     }
     let _ = writeln!(out, ", up {}", words::age(now, snapshot.since));
-    for (topic, problem) in &snapshot.health {
-        let _ = writeln!(out, "  {}", cell(&format!("{topic}: {problem}"), 200));
+    for session in waiting {
+        let asked = words::short_why(picture, session);
+        let _ = writeln!(out, "  {} for {}: {}", session.name, words::age(now, session.since), line(&asked));
+        let _ = writeln!(out, "    answer it: claude-failover attach {}", session.name);
     }
-    for line in swap::lines(picture) {
-        let _ = writeln!(out, "  {}", cell(&line, 200));
+    for (topic, problem) in &snapshot.health {
+        let _ = writeln!(out, "  {}", line(&format!("{topic}: {problem}")));
+    }
+    for text in swap::lines(picture) {
+        let _ = writeln!(out, "  {}", line(&text));
     }
 
-    let mut rows =
-        vec![heading(&["QUEUE", "QUEUED", "HELD", "WORKING", "DELEGATED", "REJECTED", "DONE", "FAILED", "PATH"])];
+    let mut rows = vec![heading(&["PROJECT", "QUEUED", "HELD", "WORKING", "DELEGATED", "REJECTED", "DONE", "FAILED"])];
     for project in snapshot.projects.iter() {
         let [held, queued, rejected, working, delegated] = snapshot.open_counts(&project.name);
         let numbers = [queued, held, working, delegated, rejected, project.counts.done, project.counts.failed];
-        let mut row = vec![project.name.to_string()];
+        let mut row = vec![name(project.name.as_str())];
         row.extend(numbers.iter().map(u64::to_string));
-        row.push(cell(&project.path.to_string_lossy(), 200));
         rows.push(row);
     }
     section(&mut out, &rows);
 
-    let mut rows = vec![heading(&["SESSION", "STATE", "AGE", "TASK", "AGENT", "ACCOUNT", "WHY"])];
+    let mut rows = vec![heading(&["SESSION", "STATE", "AGE", "TASK", "ACCOUNT", "WHY"])];
     for session in snapshot.shown_sessions() {
-        let incarnation = session.phase.incarnation();
+        let account = session.phase.incarnation().and_then(|inc| inc.account.as_ref());
         rows.push(vec![
-            session.name.to_string(),
+            name(session.name.as_str()),
             session.word().to_owned(),
             words::age(now, session.since),
-            session.task.as_ref().map_or_else(dash, |assigned| cell(&snapshot.display_id(&assigned.task), CELL_MAX)),
-            incarnation.map_or_else(dash, |inc| inc.agent.to_string()),
-            incarnation.and_then(|inc| inc.account.as_ref()).map_or_else(dash, ToString::to_string),
-            cell(&words::short_why(picture, session), CELL_MAX),
+            session.task.as_ref().map_or_else(dash, |assigned| name(&snapshot.display_id(&assigned.task))),
+            account.map_or_else(dash, |account| name(account.as_str())),
+            line(&words::short_why(picture, session)),
         ]);
     }
     section(&mut out, &rows);
 
-    let mut rows = vec![heading(&["ACCOUNT", "STATE", "AGENT", "USED", "UNTIL", "HOME"])];
+    let mut rows = vec![heading(&["ACCOUNT", "STATE", "AGENT", "USED", "UNTIL"])];
     for one in snapshot.accounts.iter() {
         rows.push(vec![
-            one.name.to_string(),
+            name(one.name.as_str()),
             one.word().to_owned(),
-            one.agent.to_string(),
+            name(one.agent.as_str()),
             one.usage.used_percent(now).map_or_else(dash, |used| format!("{used}%")),
             one.until().map_or_else(dash, |until| words::second(until).to_string()),
-            cell(&one.home.to_string_lossy(), 200),
         ]);
     }
     section(&mut out, &rows);
+
+    let open = || snapshot.tasks.values().filter(|task| !matches!(task.phase, Phase::Finished(_)));
+    let mut rows = vec![heading(&["TASK", "STATE", "AGE", "WHERE", "WHY"])];
+    rows.extend(open().take(TASKS_MAX).map(|task| task_row(picture, task)));
+    section(&mut out, &rows);
+    let more = open().count().saturating_sub(TASKS_MAX);
+    if more > 0 {
+        let _ = writeln!(out, "and {more} more: claude-failover tasks");
+    }
     out
+}
+
+fn task_row(picture: &Picture, task: &Task) -> Vec<String> {
+    let place = task_files::place(task);
+    vec![
+        name(&picture.snapshot.display_id(&task.key)),
+        task.phase.word().to_owned(),
+        words::age(picture.now, task.since),
+        if place.is_empty() { dash() } else { name(&place) },
+        line(&task_files::reason(picture, task)),
+    ]
+}
+
+/// Whether it goes no further until a person does something.
+fn waits(session: &Session) -> bool {
+    matches!(session.verdict.activity, Activity::Waiting(_)) && session.role != Role::Dedicated
 }
 
 fn section(out: &mut String, rows: &[Vec<String>]) {
     if rows.len() > 1 {
         out.push('\n');
-        out.push_str(&words::table(rows));
+        out.push_str(&words::table(rows, WIDTH));
     }
 }
 
@@ -80,8 +124,10 @@ fn dash() -> String {
     "-".to_owned()
 }
 
-/// One line of at most `max` characters.
-fn cell(text: &str, max: usize) -> String {
-    let text = clean(text).replace(['\n', '\t'], " ");
-    if text.chars().count() <= max { text } else { text.chars().take(max - 1).chain(['…']).collect() }
+fn line(text: &str) -> String {
+    clean(text).replace(['\n', '\t'], " ")
+}
+
+fn name(text: &str) -> String {
+    words::cut(&line(text), NAME_MAX)
 }

@@ -36,7 +36,7 @@ pub fn why(picture: &Picture, task: &Task) -> String {
             out.push_str(&routed(picture, task));
         }
         Phase::Rejected(problem) => {
-            let _ = writeln!(out, "it can't run as it is written: {problem}");
+            let _ = writeln!(out, "{problem}");
         }
         Phase::Working(run) => working(picture, run, &mut out),
         Phase::Delegated(job) => {
@@ -49,21 +49,21 @@ pub fn why(picture: &Picture, task: &Task) -> String {
             ended(&filing.ending, &mut out);
         }
         Phase::Finished(finished) => {
+            ended(&finished.ending, &mut out);
             match &finished.work {
                 None => {}
                 Some(Work::Run(run)) => {
-                    let _ = writeln!(out, "run {} in session {}, attempt {}", run.id, run.session, run.attempt);
+                    let _ = writeln!(out, "session {}, attempt {}, run {}", run.session, run.attempt, run.id);
                 }
                 Some(Work::Job(job)) => {
                     let id = job.id.as_deref().unwrap_or("-");
                     let _ = writeln!(
                         out,
-                        "run {} at provider {}, job {id}, attempt {}",
-                        job.run, job.provider, job.attempt
+                        "provider {}, attempt {}, job {id}, run {}",
+                        job.provider, job.attempt, job.run
                     );
                 }
             }
-            ended(&finished.ending, &mut out);
         }
     }
     if !task.spec.unknown.is_empty() {
@@ -79,6 +79,12 @@ pub fn why(picture: &Picture, task: &Task) -> String {
         let _ = writeln!(out, "written from the session of task {parent}");
     }
     clean(&out)
+}
+
+/// The cause of its state, in one line.
+#[must_use]
+pub fn reason(picture: &Picture, task: &Task) -> String {
+    why(picture, task).lines().nth(1).unwrap_or_default().to_owned()
 }
 
 /// Which rule chose between sessions and providers, where there are providers.
@@ -137,11 +143,7 @@ fn working(picture: &Picture, run: &Run, out: &mut String) {
         Delivery::Begun => "its prompt is being handed over".to_owned(),
         Delivery::Taken { at } => format!("the agent took its prompt {} ago", words::age(picture.now, *at)),
     };
-    let _ = writeln!(
-        out,
-        "run {} in session {}, attempt {} of {}: {how_far}",
-        run.id, run.session, run.attempt, run.attempts_allowed
-    );
+    let _ = writeln!(out, "{how_far}");
     out.push_str(match run.stop {
         Stop::No => "",
         Stop::Cancelled => "somebody asked to stop it\n",
@@ -149,36 +151,38 @@ fn working(picture: &Picture, run: &Run, out: &mut String) {
         Stop::Again => "this attempt came to nothing; once its agent is ended, the next may begin\n",
     });
     if let Some(session) = picture.snapshot.sessions.get(&run.session) {
-        let _ = writeln!(out, "the session is {}: {}", session.word(), words::short_why(picture, session));
+        let _ = writeln!(out, "session {} is {}: {}", session.name, session.word(), words::short_why(picture, session));
         if let Some(line) = session::going_on(picture, session) {
             let _ = writeln!(out, "{line}");
         }
     }
+    let (session, attempt, most, id) = (&run.session, run.attempt, run.attempts_allowed, &run.id);
+    let _ = writeln!(out, "session {session}, attempt {attempt} of {most}, run {id}");
 }
 
 fn ended(ending: &Ending, out: &mut String) {
-    let _ = writeln!(out, "ended {} at {}", ending.status.word(), words::second(ending.at));
     if let Some(error) = &ending.error {
         let _ = writeln!(out, "error: {}", error.replace('\n', " "));
     }
+    let _ = writeln!(out, "ended {} at {}", ending.status.word(), words::second(ending.at));
 }
 
 fn delegated(picture: &Picture, job: &Job, out: &mut String) {
     let how_far = match (&job.id, &job.output) {
-        (None, _) => "is being handed in".to_owned(),
-        (Some(id), None) => format!("is job {id} there"),
-        (Some(id), Some(output)) => {
-            format!("is job {id} there, {} characters of an answer so far", output.chars().count())
+        (None, _) => "being submitted".to_owned(),
+        (Some(_), None) => "no answer yet".to_owned(),
+        (Some(_), Some(output)) => {
+            format!("{} characters of an answer so far", output.chars().count())
         }
     };
     let (run, provider, attempt) = (&job.run, &job.provider, job.attempt);
-    let _ = writeln!(out, "run {run} at provider {provider}, attempt {attempt}: it {how_far}");
-    let _ = writeln!(out, "sent {}", words::since(picture.now, job.claimed));
+    let _ = writeln!(out, "at provider {provider}: {how_far}, sent {}", words::since(picture.now, job.claimed));
     out.push_str(match job.stop {
         JobStop::No => "",
         JobStop::Cancelled => "somebody asked to stop it\n",
         JobStop::Recalled => "somebody wants it back: it will wait for a session here\n",
     });
+    let _ = writeln!(out, "attempt {attempt}, job {}, run {run}", job.id.as_deref().unwrap_or("-"));
 }
 
 /// Where it is worked on: a session or a provider.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use unicode_width::UnicodeWidthStr as _;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::{
     model::{
@@ -108,21 +108,38 @@ pub fn short_why(picture: &Picture, session: &Session) -> String {
     }
 }
 
-/// Columns padded to the widest cell; the last one is as long as it likes.
-pub fn table(rows: &[Vec<String>]) -> String {
+/// Columns padded to the widest cell. The last one is cut where its line would pass `width` columns; 0: never.
+pub fn table(rows: &[Vec<String>], width: usize) -> String {
+    const LEAST: usize = 12;
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let wide = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| wide(column).unwrap_or(0)).collect();
+    let before: usize = widths.iter().rev().skip(1).map(|width| width + 2).sum();
+    let room = if width == 0 { usize::MAX } else { width.saturating_sub(before).max(LEAST) };
     let mut out = String::new();
     for row in rows {
-        let mut text = String::from("  ");
-        for (cell, width) in row.iter().zip(&widths) {
+        let mut text = String::new();
+        for (n, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let cell = if n + 1 == columns { cut(cell, room) } else { cell.clone() };
             let _ = write!(text, "{cell}{}", " ".repeat(width.saturating_sub(cell.width()) + 2));
         }
         out.push_str(text.trim_end());
         out.push('\n');
     }
     out
+}
+
+/// The text in at most so many columns of a terminal.
+pub fn cut(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut used = 1;
+    let fits = |c: &char| {
+        used += c.width().unwrap_or(0);
+        used <= width
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
 }
 
 /// What reading a control file gives: the verbs, then outcomes, newest last.

@@ -13,7 +13,10 @@ use nix::{
 
 use super::{Report, Scene};
 use crate::{
-    cli::mountinfo,
+    cli::{
+        mount::{ANSWERS_WITHIN, Mount},
+        mountinfo,
+    },
     config::queue::{QUEUE, queue_dir},
 };
 
@@ -167,7 +170,16 @@ pub fn mountpoint(scene: &Scene<'_>, report: &mut Report) {
     nested(&resolved, scene, report);
     let mounted = mountinfo::read().unwrap_or_default();
     if let Some(there) = mountinfo::at(&mounted, &resolved) {
-        let answers = std::fs::metadata(point).map_err(|error| error.raw_os_error().map(Errno::from_raw));
+        let mount = Mount::new(point.to_owned(), scene.env);
+        let look = |dir: &Path| std::fs::metadata(dir).map_err(|error| error.raw_os_error().map(Errno::from_raw));
+        let answers = match mount.look(ANSWERS_WITHIN, look) {
+            Ok(answers) => answers,
+            Err(stopped) if there.is_ours() => {
+                report.problem(key, stopped.to_string(), "see above");
+                return;
+            }
+            Err(_) => Err(None),
+        };
         match (there.is_ours(), answers) {
             (true, Ok(_)) => report.ok(format!("mount: {shown}, served at the moment")),
             (true, Err(Some(Errno::EACCES))) => report.problem(

@@ -10,6 +10,7 @@ mod tools;
 use std::path::PathBuf;
 
 use report::Report;
+pub use tools::find;
 
 use super::{
     Io,

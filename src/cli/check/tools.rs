@@ -25,7 +25,7 @@ const SOCKET_PATH: usize = 108;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The program as a shell would find it.
-fn find(program: &str, path: Option<OsString>) -> Option<PathBuf> {
+pub fn find(program: &str, path: Option<OsString>) -> Option<PathBuf> {
     let runs = |file: &Path| file.is_file() && access(file, AccessFlags::X_OK).is_ok();
     if program.contains('/') {
         return Some(PathBuf::from(program)).filter(|file| runs(file));

@@ -1,0 +1,196 @@
+//! `init`: a first configuration, from what is installed and logged in.
+//! In: `$PATH`, the homes of agent CLIs, a project directory. Out: a configuration file that `check` can take further. Never overwrites
+//! one, and changes nothing else.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Io,
+    args::InitArgs,
+    check::find,
+    exit::{Exit, Failure},
+    place,
+};
+use crate::config::{load, paths};
+
+/// An agent CLI that may be there: its name here, what says that somebody logged in, and how its row is written.
+struct Known {
+    agent: &'static str,
+    /// The default home, below the user's.
+    home: &'static str,
+    /// Any of these, below the user's home, is a login.
+    logins: &'static [&'static str],
+    row: &'static str,
+    install: &'static str,
+}
+
+/// In the order in which one is chosen for the pool.
+const KNOWN: [Known; 4] = [
+    Known {
+        agent: "claude",
+        home: ".claude",
+        logins: &[".claude/.credentials.json", ".claude.json"],
+        row: "{kind: claude, args: [--permission-mode, acceptEdits]}",
+        install: "npm install -g @anthropic-ai/claude-code",
+    },
+    Known {
+        agent: "codex",
+        home: ".codex",
+        logins: &[".codex/auth.json"],
+        row: "{kind: codex}",
+        install: "npm install -g @openai/codex",
+    },
+    Known {
+        agent: "gemini",
+        home: ".gemini",
+        logins: &[".gemini/oauth_creds.json"],
+        row: "{kind: gemini}",
+        install: "npm install -g @google/gemini-cli",
+    },
+    Known {
+        agent: "opencode",
+        home: ".local/share/opencode",
+        logins: &[".local/share/opencode/auth.json"],
+        row: "{kind: opencode}",
+        install: "npm install -g opencode-ai",
+    },
+];
+
+/// # Errors
+/// A configuration is there already, no agent is installed, or the directory can't be a project.
+pub fn run(args: &InitArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
+    let file = args.config.config.clone().unwrap_or_else(|| place::config_file(&args.config, io));
+    if !args.print && file.symlink_metadata().is_ok() {
+        return Err(Failure::Failed(format!(
+            "{} is there already; `claude-failover check` says what it lacks, `init --print` shows what would be written",
+            file.display()
+        )));
+    }
+    let home = paths::home(io.env).ok_or_else(|| Failure::Failed("$HOME is not set".to_owned()))?;
+    let project = project(args.project.as_deref(), &home)?;
+    let path = (io.env)("PATH");
+    let found: Vec<&Known> = KNOWN.iter().filter(|known| find(known.agent, path.clone()).is_some()).collect();
+    if found.is_empty() {
+        let ways: Vec<String> = KNOWN.iter().map(|known| format!("\n  {}", known.install)).collect();
+        return Err(Failure::Failed(format!(
+            "no agent is on $PATH; install one, then run this again:{}",
+            ways.concat()
+        )));
+    }
+    let text = configuration(&project, &found, &home);
+    if args.print {
+        write!(io.out, "{text}")?;
+        return Ok(Exit::Ok);
+    }
+    write(&file, &text).map_err(|error| Failure::Failed(format!("can't write {}: {error}", file.display())))?;
+    // What was written must be what `run` reads.
+    load(&file, io.env).map_err(|error| Failure::Failed(error.to_string()))?;
+    writeln!(io.out, "wrote {}:\n", file.display())?;
+    write!(io.out, "{text}")?;
+    let agent = found.first().map_or("claude", |known| known.agent);
+    writeln!(
+        io.out,
+        "\nNext:\n  cd {} && {agent}      # once: answer its first questions, then leave it\n  claude-failover check --fix\n  claude-failover run --foreground",
+        project.display()
+    )?;
+    Ok(Exit::Ok)
+}
+
+fn project(named: Option<&Path>, home: &Path) -> Result<PathBuf, Failure> {
+    let dir = named.unwrap_or(Path::new("."));
+    let dir = dir.canonicalize().map_err(|error| Failure::Failed(format!("{}: {error}", dir.display())))?;
+    let no = |why: &str| {
+        Failure::Failed(format!(
+            "{} {why}; run this in the project's directory, or name one with --project",
+            dir.display()
+        ))
+    };
+    if !dir.is_dir() {
+        return Err(no("is no directory"));
+    }
+    if dir.parent().is_none() || home.canonicalize().is_ok_and(|home| home.starts_with(&dir)) {
+        return Err(no("holds more than one project"));
+    }
+    Ok(dir)
+}
+
+fn configuration(project: &Path, found: &[&Known], home: &Path) -> String {
+    let mut out =
+        String::from("# Written by `claude-failover init`. Every key with its default: config.example.yaml.\n");
+    let quoted = |path: &Path| serde_json::Value::from(path.to_string_lossy().as_ref()).to_string();
+    out.push_str(&format!("projects:\n  - {{name: {}, path: {}}}\n", name(project), quoted(project)));
+    let logged_in = |known: &Known| known.logins.iter().any(|file| home.join(file).exists());
+    let chosen = found.iter().find(|known| logged_in(known)).or(found.first());
+    // Gemini CLI and opencode use the person's own login without an account.
+    let accounts: Vec<&&Known> =
+        found.iter().filter(|known| ["claude", "codex"].contains(&known.agent) && logged_in(known)).collect();
+    if !accounts.is_empty() {
+        out.push_str("accounts:\n");
+    }
+    for known in accounts {
+        let agent = known.agent;
+        out.push_str(&format!("  - {{name: {agent}-main, home: ~/{}, agent: {agent}}}\n", known.home));
+    }
+    if let Some(known) = chosen {
+        out.push_str(&format!("pool:\n  autonomous: {{min: 1, max: 2, agent: {}}}\n", known.agent));
+        if !logged_in(known) {
+            out.push_str(&format!(
+                "  # {0} has no login in {1} yet: start `{0}` once and log in.\n",
+                known.agent,
+                home.display()
+            ));
+        }
+    }
+    out.push_str("agents:\n");
+    for known in found {
+        out.push_str(&format!("  {}: {}\n", known.agent, known.row));
+    }
+    out
+}
+
+/// A project's name from its directory's.
+fn name(project: &Path) -> String {
+    let base = project.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name: String =
+        base.chars().map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '-' }).collect();
+    let name = name.trim_matches(['-', '_']);
+    if name.starts_with(|c: char| c.is_ascii_alphabetic()) { name.to_owned() } else { format!("p{name}") }
+}
+
+fn write(file: &Path, text: &str) -> std::io::Result<()> {
+    if let Some(dir) = file.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    }
+    let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    out.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_from_directories() {
+        for (dir, wanted) in [("/src/Web App", "web-app"), ("/src/1st", "p1st"), ("/src/_x_", "x"), ("/src/日本", "p")]
+        {
+            assert_eq!(name(Path::new(dir)), wanted);
+        }
+    }
+
+    #[test]
+    fn who_is_logged_in_gets_the_pool() {
+        let home = tempfile::tempdir().expect("tmp");
+        let all: Vec<&Known> = KNOWN.iter().take(2).collect();
+        let text = configuration(Path::new("/src/web"), &all, home.path());
+        assert!(text.contains("agent: claude}") && text.contains("no login") && !text.contains("accounts:"), "{text}");
+        fs::create_dir(home.path().join(".codex")).expect("mkdir");
+        fs::write(home.path().join(".codex/auth.json"), "{}").expect("write");
+        let text = configuration(Path::new("/src/web"), &all, home.path());
+        assert!(text.contains("max: 2, agent: codex}") && text.contains("home: ~/.codex, agent: codex"), "{text}");
+    }
+}

@@ -1,0 +1,80 @@
+//! Commands beside a daemon that runs, one that stands still, and one whose mount somebody took away.
+
+use std::time::{Duration, Instant};
+
+use crate::world::{Setup, World, program};
+
+/// The program's code, output and how long it took.
+fn command(world: &World, args: &str) -> (Option<i32>, String, Duration) {
+    let begun = Instant::now();
+    let out = world.sh(&format!("timeout -k 1 60 {} {args} --mount $MNT 2>&1", program().display()));
+    (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned(), begun.elapsed())
+}
+
+/// What a command may take: 2 s for the daemon, the rest for a loaded machine.
+const IN_TIME: Duration = Duration::from_secs(15);
+
+#[test]
+fn beside_a_stopped_daemon_every_command_ends_and_names_it() {
+    let world = World::start(&Setup::agents(1));
+    world.until_word("sessions/pool-11/state", "idle");
+    let pid = world.daemon_pid();
+    world.ok(&format!("kill -STOP {pid}"));
+    for args in ["status", "tasks --json", "sessions", "accounts", "wait task x", "wait idle", "wait swap", "submit hello",
+        "log x", "attach pool-11", "wait idle --timeout 60s"]
+    {
+        let (code, text, took) = command(&world, args);
+        assert_eq!(code, Some(3), "{args}: {text}");
+        assert!(text.contains(&format!("the daemon (pid {pid}) does not answer")), "{args}: {text}");
+        assert!(took < IN_TIME, "{args}: {took:?}");
+    }
+    let (code, text, took) = command(&world, "wait idle --timeout 500ms");
+    assert_eq!(code, Some(4), "{text}");
+    assert!(took < IN_TIME && text.contains("time is up"), "{took:?}: {text}");
+    let check = format!("timeout -k 1 60 {} check --config config.yaml 2>&1", program().display());
+    let out = world.sh(&check);
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{text}");
+    assert!(text.contains(&format!("the daemon (pid {pid}) does not answer")), "{text}");
+    world.ok(&format!("kill -CONT {pid}"));
+    assert_eq!(command(&world, "status").0, Some(0));
+}
+
+#[test]
+fn a_task_is_submitted_waited_for_and_read() {
+    let world = World::start(&Setup::agents(1));
+    let (code, id, _) = command(&world, "submit 'Say it: hello!'");
+    assert_eq!((code, id.as_str()), (Some(0), "say-it-hello\n"), "{id}");
+    let (code, id, _) = command(&world, "submit 'Say it: hello!' --json");
+    assert_eq!((code, id.as_str()), (Some(0), "{\"id\":\"say-it-hello-2\",\"project\":\"api\"}\n"));
+    for id in ["say-it-hello", "say-it-hello-2"] {
+        assert_eq!(command(&world, &format!("wait task {id} --timeout 60")).0, Some(0));
+    }
+    let (code, text, _) = command(&world, "log say-it-hello");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("status: done") && text.contains("queued"), "{text}");
+    let (code, text, _) = command(&world, "submit again --id say-it-hello");
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("already"), "{text}");
+    assert_eq!(command(&world, "log nosuch").0, Some(1));
+    assert_eq!(command(&world, "submit --id ../x hi").0, Some(1));
+    assert_eq!(command(&world, "submit --project nosuch hi").0, Some(1));
+    let (code, text, _) = command(&world, "log -f say-it-hello-2");
+    assert_eq!(code, Some(0), "{text}");
+    let out = world.sh(&format!("printf 'From a pipe\\n' | {} submit - --mount $MNT", program().display()));
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "from-a-pipe\n");
+    let (_, shown, _) = command(&world, "status");
+    for line in shown.lines().filter(|line| !line.starts_with(' ')) {
+        assert!(line.chars().count() <= 80, "{line:?}");
+    }
+}
+
+#[test]
+fn where_the_mount_was_taken_away_the_daemon_is_named() {
+    let world = World::start(&Setup::agents(1));
+    world.until_word("sessions/pool-11/state", "idle");
+    world.ok("umount -l $MNT");
+    let (code, text, _) = command(&world, "status");
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains(&format!("a daemon runs (pid {}), but serves no mount", world.daemon_pid())), "{text}");
+}
