@@ -462,7 +462,7 @@ fn man_page_and_completions_know_every_command() {
         "submit",
         "log",
         "attach",
-        "mount\\-path",
+        "mount-path",
         "init",
         "hook",
         "unmount",
@@ -524,7 +524,7 @@ fn a_first_configuration_is_one_that_check_takes() {
     fs::create_dir(world.path(".claude")).expect("mkdir");
     fs::write(world.path(".claude/.credentials.json"), "{}").expect("write");
     world.run(&["init"]).is(1, &["holds more than one project", "--project"]);
-    let shown = world.run(&["init", "--print", "--project", "web"]).is(0, &["{name: \"web\"", "agent: claude"]);
+    let shown = world.run(&["init", "--print", "--project", "web"]).is(0, &["{name: web, path: ", "agent: claude"]);
     assert!(!world.path(".config/claude-failover/config.yaml").exists());
     world.run(&["init", "--project", "web"]).is(0, &[shown.out.as_str(), "check --fix", "run --foreground"]);
     let meta = fs::metadata(world.path(".config/claude-failover/config.yaml")).expect("written");

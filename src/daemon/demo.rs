@@ -275,7 +275,7 @@ impl Demo {
         let exe = self.exe.display();
         say(&format!(
             "\nIt goes on running. Type next:\n\
-             \n  cd {dir}; MNT={dir}/mnt; export CLAUDE_FAILOVER_MOUNT=$MNT\
+             \n  cd {dir}; export MNT={dir}/mnt CLAUDE_FAILOVER_MOUNT={dir}/mnt\
              \n  echo 'Tell me a joke' > $MNT/inbox/joke.md && cat $MNT/tasks/joke/why\
              \n  cat $MNT/sessions/demo-1/pane        # what an agent shows\
              \n  date +%s -d '5 minutes' > $(cat $MNT/accounts/active)/limit    # its account is at its limit till then\

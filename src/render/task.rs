@@ -57,11 +57,8 @@ pub fn why(picture: &Picture, task: &Task) -> String {
                 }
                 Some(Work::Job(job)) => {
                     let id = job.id.as_deref().unwrap_or("-");
-                    let _ = writeln!(
-                        out,
-                        "provider {}, attempt {}, job {id}, run {}",
-                        job.provider, job.attempt, job.run
-                    );
+                    let _ =
+                        writeln!(out, "provider {}, attempt {}, job {id}, run {}", job.provider, job.attempt, job.run);
                 }
             }
         }

@@ -20,9 +20,19 @@ fn beside_a_stopped_daemon_every_command_ends_and_names_it() {
     world.until_word("sessions/pool-11/state", "idle");
     let pid = world.daemon_pid();
     world.ok(&format!("kill -STOP {pid}"));
-    for args in ["status", "tasks --json", "sessions", "accounts", "wait task x", "wait idle", "wait swap", "submit hello",
-        "log x", "attach pool-11", "wait idle --timeout 60s"]
-    {
+    for args in [
+        "status",
+        "tasks --json",
+        "sessions",
+        "accounts",
+        "wait task x",
+        "wait idle",
+        "wait swap",
+        "submit hello",
+        "log x",
+        "attach pool-11",
+        "wait idle --timeout 60s",
+    ] {
         let (code, text, took) = command(&world, args);
         assert_eq!(code, Some(3), "{args}: {text}");
         assert!(text.contains(&format!("the daemon (pid {pid}) does not answer")), "{args}: {text}");
@@ -46,7 +56,7 @@ fn a_task_is_submitted_waited_for_and_read() {
     let (code, id, _) = command(&world, "submit 'Say it: hello!'");
     assert_eq!((code, id.as_str()), (Some(0), "say-it-hello\n"), "{id}");
     let (code, id, _) = command(&world, "submit 'Say it: hello!' --json");
-    assert_eq!((code, id.as_str()), (Some(0), "{\"id\":\"say-it-hello-2\",\"project\":\"api\"}\n"));
+    assert_eq!((code, id.as_str()), (Some(0), "{\"id\":\"say-it-hello-2\",\"project\":\"web\"}\n"));
     for id in ["say-it-hello", "say-it-hello-2"] {
         assert_eq!(command(&world, &format!("wait task {id} --timeout 60")).0, Some(0));
     }

@@ -177,6 +177,7 @@ impl World {
             .args(["-c", script])
             .current_dir(self.temp.path())
             .env("MNT", self.path("mnt"))
+            .env("STATE_DIRECTORY", self.path("state"))
             .output()
             .expect("bash")
     }
