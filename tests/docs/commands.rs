@@ -20,18 +20,20 @@ use regex::Regex;
 use crate::{DOCUMENTS, ROOT, blocks, none, quoted, text};
 
 /// Programs that aren't ours and of which nothing is checked.
-const FOREIGN: [&str; 16] = [
+const FOREIGN: [&str; 18] = [
     "cat",
     "cd",
     "claude",
     "cp",
     "date",
     "echo",
+    "export",
     "loginctl",
     "man",
     "mkdir",
     "mv",
     "npm",
+    "source",
     "printf",
     "rm",
     "systemctl",
@@ -94,6 +96,8 @@ fn simple(line: &str) -> Option<String> {
         words.remove(0);
     }
     for path in words.iter().filter_map(|word| word.strip_prefix("$MNT")) {
+        // What follows a `$(cat …)` is no part of it.
+        let path = path.split(')').next().unwrap_or_default();
         if !in_mount(path) {
             return Some(format!("the mount has no {path}"));
         }
