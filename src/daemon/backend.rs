@@ -1,9 +1,20 @@
 //! What the mount and the HTTP interface are given of the daemon.
 //! In: writes to control files and changes in queue directories, from the mount's threads. Out: answers in bounded time.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+};
 
 use crate::{
     config::Config,
@@ -23,17 +34,38 @@ use crate::{
 /// How much longer than `control.reply_within` a writer may wait when the owner itself is slow (a stalled disk).
 const OWNER_SLACK: Duration = Duration::from_secs(3);
 
+/// Reports that may wait for the owner; beyond them a look at the disk finds what they would have told.
+const WAITING: usize = 4096;
+/// Reports that the owner is given at once.
+const AT_ONCE: usize = 256;
+
 #[derive(Clone)]
 pub struct DaemonBackend {
-    pub live: Live,
-    pub runtime: Handle,
-    pub config: watch::Receiver<Arc<Config>>,
+    live: Live,
+    runtime: Handle,
+    config: watch::Receiver<Arc<Config>>,
+    reports: mpsc::Sender<Event>,
+    missed: Arc<AtomicBool>,
 }
 
 impl DaemonBackend {
+    /// Must be called in the runtime that answers are waited for in.
+    #[must_use]
+    pub fn new(live: Live, config: watch::Receiver<Arc<Config>>) -> Self {
+        let (reports, waiting) = mpsc::channel(WAITING);
+        let missed = Arc::new(AtomicBool::new(false));
+        let runtime = Handle::current();
+        runtime.spawn(report(live.clone(), waiting, missed.clone()));
+        Self { live, runtime, config, reports, missed }
+    }
+
+    /// In the order of the calls; never waits.
     fn tell(&self, event: Event) {
-        let live = self.live.clone();
-        self.runtime.spawn(async move { live.report(vec![event]).await });
+        if self.reports.try_send(event).is_err() && !self.missed.swap(true, Ordering::SeqCst) {
+            tracing::warn!(
+                "the supervisor takes no reports of the mount, as when its disk stalls: it will look at the queues again"
+            );
+        }
     }
 
     /// The task at whose session the writer runs, by its process's ancestors.
@@ -76,6 +108,17 @@ impl DaemonBackend {
     fn note(&self, key: &TaskKey, text: String, writer: &Writer) {
         let object = format!("task {key}");
         self.tell(Event::Note { kind: Kind::Verb, object, text, writer: Some(writer.clone()) });
+    }
+}
+
+/// Hands reports on in their order, and has the queues looked at when some were too many.
+async fn report(live: Live, mut waiting: mpsc::Receiver<Event>, missed: Arc<AtomicBool>) {
+    let mut events = Vec::new();
+    while waiting.recv_many(&mut events, AT_ONCE).await > 0 {
+        live.report(std::mem::take(&mut events)).await;
+        if waiting.is_empty() && missed.swap(false, Ordering::SeqCst) {
+            let _ = live.ask(Scope::Daemon, b"rescan\n".to_vec(), None, OWNER_SLACK).await;
+        }
     }
 }
 
@@ -141,6 +184,11 @@ impl Backend for DaemonBackend {
                     self.note(&key, "removed from inbox".to_owned(), writer);
                     self.tell(Event::Task(key, TaskEvent::Vanished { by_verb: true }));
                 }
+            }
+            Touched::Refused { at, text } => {
+                let object = task_at(at).map_or_else(|| named(at), |key| format!("task {key}"));
+                let text = format!("refused: {text}");
+                self.tell(Event::Note { kind: Kind::Verb, object, text, writer: Some(writer.clone()) });
             }
             Touched::Created(_) | Touched::Closed { .. } | Touched::Changed(_) => {}
         }

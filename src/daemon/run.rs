@@ -9,7 +9,6 @@ use std::{
 
 use nix::sys::signal::Signal;
 use tokio::{
-    runtime::Handle,
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
@@ -174,8 +173,7 @@ impl Daemon {
         if let Some(complaint) = complaint {
             daemon.problem("earlier state", complaint).await;
         }
-        let backend =
-            DaemonBackend { live: daemon.services.live.clone(), runtime: Handle::current(), config: receiver };
+        let backend = DaemonBackend::new(daemon.services.live.clone(), receiver);
         if let Err(error) = daemon.mount(&state, backend.clone()).await {
             daemon.stop().await?;
             return Err(error);

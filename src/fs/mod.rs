@@ -3,6 +3,7 @@
 //! handles and inode numbers, nothing else. Never starts, stops or moves anything but by `Backend::control`, and never
 //! waits for anything but the local disk and that one bounded call.
 
+mod claims;
 mod error;
 mod fuse;
 mod handles;
@@ -102,4 +103,9 @@ pub enum Touched {
     Exchanged(Place, Place),
     Linked(Place),
     Removed(Place),
+    /// Somebody tried to take what is the supervisor's at the moment, and was refused. Once a while for each name.
+    Refused {
+        at: Place,
+        text: String,
+    },
 }

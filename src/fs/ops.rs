@@ -20,6 +20,7 @@ use nix::fcntl::OFlag;
 use crate::{
     fs::{
         Backend, Place, Touched,
+        claims::Claims,
         error::FsError,
         handles::Handle,
         nodes::{Key, Nodes, Where},
@@ -134,6 +135,7 @@ pub struct Ops {
     pub(super) rendered: Mutex<HashMap<Spot, Rendering>>,
     /// Directories used last, by inode number. A number stands for one directory for ever, so an entry can't go wrong.
     dirs: Mutex<HashMap<u64, Arc<File>>>,
+    pub(super) claims: Mutex<Claims>,
     pub(super) events_log: PathBuf,
     /// Has what one view has seen repeated in the other.
     pub(super) teller: Option<Teller>,
@@ -172,6 +174,7 @@ impl Ops {
             next_handle: AtomicU64::new(1),
             rendered: Mutex::default(),
             dirs: Mutex::default(),
+            claims: Mutex::default(),
             events_log,
             teller: None,
             control_gid,

@@ -2,6 +2,7 @@
 //! whole; a real file is read and written where it stands on disk.
 
 use std::{
+    ffi::OsString,
     fs::File,
     os::unix::fs::FileExt as _,
     path::PathBuf,
@@ -20,7 +21,7 @@ use crate::{
         handles::{Handle, Message, RealFile, Shown},
         log::Log,
         nodes::{Key, Where},
-        ops::{Caller, Ops, lock, row_of},
+        ops::{Caller, Ops, RealDir, lock, row_of},
         ops_dir::sync_dir,
         ops_text::Text,
         real::{QUEUE_DIRS, append_to, copy_range},
@@ -66,14 +67,20 @@ impl Ops {
                 Ok(Opened { handle: self.add_handle(handle), direct: true, quiet: true, size_changed })
             }
             Key::Dir(..) => Err(FsError::IsDirectory),
-            Key::File(_) => {
+            Key::File(id) => {
                 // Not O_APPEND: a mapped page would be appended too. Each write tells whether it appends.
+                if write {
+                    self.may_overwrite(number, caller)?;
+                }
                 let keep = libc::O_ACCMODE | libc::O_NOATIME | libc::O_SYNC | libc::O_DSYNC;
                 // O_NONBLOCK: should a fifo take the name's place at this moment, opening it must not wait.
                 let open = OFlag::from_bits_truncate(flags & keep) | OFlag::O_NONBLOCK;
                 let file = self.real_file(number, open)?;
                 if !file.metadata().is_ok_and(|meta| meta.is_file()) {
                     return Err(FsError::Stale);
+                }
+                if flags & libc::O_ACCMODE != libc::O_WRONLY {
+                    self.reads(number, id, caller);
                 }
                 Ok(self.add_real(number, RealFile::new(file, write, false), caller))
             }
@@ -273,14 +280,19 @@ impl Ops {
     }
 
     fn tell_written(&self, number: u64) {
-        let parent = match lock(&self.nodes).get(number).and_then(|node| node.place.clone()) {
-            Some(Where::Child { parent, name }) => Some((parent, name)),
-            Some(Where::Base { .. }) | None => None,
-        };
-        if let Some((parent, name)) = parent.filter(|_| self.teller.is_some())
-            && let Ok(dir) = self.real_dir(parent)
+        if self.teller.is_some()
+            && let Some((dir, name)) = self.name_of(number)
         {
             self.tell_other_view(&dir, Change::Written(At::new(&dir.path, name)));
+        }
+    }
+
+    /// The directory and the name where a real file was seen last.
+    pub(super) fn name_of(&self, number: u64) -> Option<(RealDir, OsString)> {
+        let place = lock(&self.nodes).get(number)?.place.clone()?;
+        match place {
+            Where::Child { parent, name } => Some((self.real_dir(parent).ok()?, name)),
+            Where::Base { .. } => None,
         }
     }
 

@@ -4,7 +4,6 @@
 use std::{
     ffi::OsStr,
     fs::File,
-    io::Read as _,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
@@ -33,16 +32,8 @@ use crate::{
         real::{Facts, QUEUE_DIRS, proc_path},
         repeat::{At, Change, is_shown_twice},
     },
-    model::{
-        command::{Refused, RefusedKind},
-        ids::TaskId,
-        marker::Marker,
-    },
-    ports::Sidecar,
+    model::ids::TaskId,
 };
-
-/// Markers are shorter.
-const MARKER_MAX: u64 = 64 * 1024;
 
 /// A time to set; `None` is now.
 pub type SetTime = Option<SystemTime>;
@@ -77,6 +68,9 @@ impl Ops {
         let (fd, created) = match nix::fcntl::openat(&dir.file, name, fresh, Mode::from_bits_truncate(mode & 0o7777)) {
             Ok(fd) => (fd, true),
             Err(Errno::EEXIST) if !flags.contains(OFlag::O_EXCL) => {
+                if flags.bits() & libc::O_ACCMODE != libc::O_RDONLY {
+                    self.may_change_marker(dir.queue, &dir.path, name, caller)?;
+                }
                 let fd = nix::fcntl::openat(&dir.file, name, base, Mode::empty());
                 (fd.map_err(|errno| FsError::system("open", errno))?, false)
             }
@@ -138,11 +132,26 @@ impl Ops {
         let dir = self.real_dir(parent)?;
         self.may_change(&dir, name)?;
         self.may_come(&dir, name)?;
+        // A second name outside of its inbox is the first half of taking it.
+        let from = self.name_of(number);
+        let may_leave = || match &from {
+            Some((source, from)) => {
+                self.may_change_marker(source.queue, &source.path, from, caller)?;
+                if leaves_inbox((source, from), (&dir, name)) { self.may_leave(source, from, caller) } else { Ok(()) }
+            }
+            None => Ok(()),
+        };
+        may_leave()?;
         if self.is_durable(&dir) {
             self.sync_file(number)?;
         }
         linkat(AT_FDCWD, proc_path(&source).as_str(), &dir.file, name, AtFlags::AT_SYMLINK_FOLLOW)
             .map_err(|errno| FsError::system("link", errno))?;
+        if let Err(refused) = may_leave() {
+            // Claimed between the look and the link.
+            let _ = unlinkat(&dir.file, name, UnlinkatFlags::NoRemoveDir);
+            return Err(refused);
+        }
         self.sync_after(&[&dir])?;
         self.touch(caller, self.place(&dir, name).map(Touched::Linked));
         self.tell_other_view(&dir, Change::Made { at: At::new(&dir.path, name), dir: false });
@@ -160,6 +169,7 @@ impl Ops {
     fn remove(&self, parent: u64, name: &OsStr, how: UnlinkatFlags, caller: Caller) -> Result<(), FsError> {
         let dir = self.real_dir(parent)?;
         self.may_change(&dir, name)?;
+        self.may_vanish(&dir, name, Facts::at(&dir.file, name).ok().map(|facts| (facts.id(), facts.links())), caller)?;
         unlinkat(&dir.file, name, how).map_err(|errno| FsError::system("remove", errno))?;
         let synced = self.sync_after(&[&dir]);
         self.touch(caller, self.place(&dir, name).map(Touched::Removed));
@@ -176,6 +186,9 @@ impl Ops {
         self.may_change(&source, from.1)?;
         self.may_change(&target, to.1)?;
         self.may_come(&target, to.1)?;
+        for (dir, name) in [(&source, from.1), (&target, to.1)] {
+            self.may_change_marker(dir.queue, &dir.path, name, caller)?;
+        }
         let flags = RenameFlags::from_bits(flags).ok_or(FsError::Invalid)?;
         let exchange = flags.contains(RenameFlags::RENAME_EXCHANGE);
         let meta = Facts::at(&source.file, from.1)?;
@@ -189,9 +202,9 @@ impl Ops {
         let also_leaves = exchange && leaves_inbox((&target, to.1), (&source, from.1));
         let may_leave = || {
             if leaves {
-                self.may_leave(&source, from.1)?;
+                self.may_leave(&source, from.1, caller)?;
             }
-            if also_leaves { self.may_leave(&target, to.1) } else { Ok(()) }
+            if also_leaves { self.may_leave(&target, to.1, caller) } else { Ok(()) }
         };
         may_leave()?;
         nix::fcntl::renameat2(&source.file, from.1, &target.file, to.1, flags).map_err(|errno| match errno {
@@ -258,6 +271,7 @@ impl Ops {
         };
         let path = proc_path(file);
         if let Some(size) = set.size {
+            self.may_overwrite(number, caller)?;
             let system = |error: std::io::Error| FsError::io("truncate", &error);
             match open.as_deref() {
                 Some(Handle::Real { file, .. }) if file.writable => {
@@ -319,27 +333,6 @@ impl Ops {
         match self.place(dir, name) {
             Some(place) => self.backend.admits(&place).map_err(FsError::Refused),
             None => Ok(()),
-        }
-    }
-
-    /// A task that the supervisor has claimed is not anybody else's to claim: its marker, which comes before anything else
-    /// of a claim, tells.
-    fn may_leave(&self, inbox: &RealDir, name: &OsStr) -> Result<(), FsError> {
-        let Some(id) = name.to_str().and_then(TaskId::from_file_name) else { return Ok(()) };
-        let mut marker = name.to_owned();
-        marker.push(Sidecar::Working.suffix());
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let Ok(fd) = nix::fcntl::openat(&inbox.file, marker.as_os_str(), flags, Mode::empty()) else { return Ok(()) };
-        let mut bytes = Vec::new();
-        let read = File::from(fd).take(MARKER_MAX).read_to_end(&mut bytes);
-        let supervisor = &self.backend.snapshot().supervisor;
-        match Marker::read(&bytes).filter(|marker| read.is_ok() && *marker.supervisor == **supervisor) {
-            None => Ok(()),
-            Some(marker) => {
-                let session = marker.session;
-                let text = format!("task {id} is being worked on in session {session}; `rm` cancels it");
-                Err(FsError::Refused(Refused::new(RefusedKind::Busy, text)))
-            }
         }
     }
 

@@ -11,10 +11,11 @@ use crate::{
         error::FsError,
         nodes::Key,
         ops::{Caller, Ops},
+        real::Facts,
         tree::{Object, Spot},
     },
     model::{
-        command::{RefusedKind, Scope},
+        command::Scope,
         ids::{TaskId, TaskKey},
     },
 };
@@ -61,15 +62,14 @@ impl Ops {
         let project = project.filter(|_| dir.path.as_os_str() == "inbox").ok_or(FsError::Special)?;
         let same = delegated.delegates(&self.backend.snapshot()).as_ref() == Some(&project) && name == new_name;
         let id = new_name.to_str().and_then(TaskId::from_file_name).filter(|_| same).ok_or(FsError::Special)?;
-        let scope = Scope::Task(TaskKey::new(&project, &id));
+        let key = TaskKey::new(&project, &id);
+        // What was written a moment ago may not have been seen by the supervisor; what isn't there never will be.
         let begun = Instant::now();
-        loop {
-            match self.backend.control(scope.clone(), verb.as_bytes(), &caller.writer()) {
-                Err(refused) if refused.kind == RefusedKind::NotFound && begun.elapsed() < SEEN_WITHIN => {
-                    std::thread::sleep(LOOK_AGAIN);
-                }
-                result => return result.map_err(FsError::Refused),
-            }
+        while !self.backend.snapshot().tasks.contains_key(&key) && begun.elapsed() < SEEN_WITHIN {
+            Facts::at(&dir.file, name)?;
+            std::thread::sleep(LOOK_AGAIN);
         }
+        // Asked once: a refusal is told each time.
+        self.backend.control(Scope::Task(key), verb.as_bytes(), &caller.writer()).map_err(FsError::Refused)
     }
 }

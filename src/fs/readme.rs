@@ -33,7 +33,7 @@ pub fn readme(_: &Picture) -> String {
          \x20 echo NAME > accounts/active swaps to that account.\n\
          \x20 cat control, tasks/<id>/control and sessions/<name>/control list theirs.\n\
          \nerrors of a write to control\n  EINVAL unknown verb or wrong arguments; ENOENT no such object; EBUSY in use, or a swap under way;\n\
-         \x20 ENXIO no agent there; EAGAIN no account to swap to; EIO tried and undone; EUCLEAN a swap is half done; EPERM not allowed; EROFS paused; EMSGSIZE too long; EDQUOT queue full.\n\
+         \x20 ENXIO no agent or provider there; EAGAIN no account to swap to; EIO tried and undone; EUCLEAN a swap is half done; EPERM not allowed; EMSGSIZE too long; EDQUOT queue full.\n\
          \x20 The sentence stands in control, with the text as written.\n",
     );
     out

@@ -116,6 +116,11 @@ impl Facts {
         self.kind() == Kind::File
     }
 
+    #[must_use]
+    pub fn links(&self) -> u32 {
+        self.0.stx_nlink
+    }
+
     fn kind(&self) -> Kind {
         match u32::from(self.0.stx_mode) & libc::S_IFMT {
             libc::S_IFDIR => Kind::Dir,

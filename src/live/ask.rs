@@ -92,7 +92,7 @@ fn wish(world: &mut World, key: TaskKey, wish: Wish, now: Timestamp) -> Result<O
     match &wish {
         Wish::Provider(_) if !delegation.is_on() => {
             let text = "the configuration has no providers: delegation is off";
-            return Err(Refused::new(RefusedKind::NotFound, text));
+            return Err(Refused::new(RefusedKind::Unavailable, text));
         }
         Wish::Provider(Some(name)) if delegation.get(name).is_none() => {
             let known: Vec<&str> = delegation.providers.iter().map(|provider| provider.name.as_str()).collect();

@@ -117,7 +117,7 @@ pub enum RefusedKind {
     NotFound,
     /// EBUSY
     Busy,
-    /// ENXIO: the session has nothing that could take it
+    /// ENXIO: nothing is there that could take it
     Unavailable,
     /// EAGAIN
     TryAgain,

@@ -11,6 +11,7 @@ mod tracer;
 mod world;
 
 mod bad_days;
+mod claims;
 mod commands;
 mod covered;
 mod dedicated;

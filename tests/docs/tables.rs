@@ -76,7 +76,7 @@ fn kinds() -> Vec<(RefusedKind, &'static str)> {
         RefusedKind::Busy => {
             "a swap is under way; the state of the task or session doesn't allow it now; another text is being written"
         }
-        RefusedKind::Unavailable => "no agent runs there that could take it",
+        RefusedKind::Unavailable => "no agent runs there that could take it; no provider is configured",
         RefusedKind::TryAgain => {
             "no other account can be used now; the supervisor does not answer in time; nothing is known of the outcome"
         }
