@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::LazyLock};
 use claude_failover::{
     agents::{AgentBook, AgentBookOptions, AgentConfig, Kind},
     model::{
-        evidence::{Failure, Look, Meaning, Screen, Source, WaitingFor},
+        evidence::{Failure, Look, Meaning, Screen, Source, UNKNOWN_DIALOG, WaitingFor},
         ids::AgentName,
         limit::LimitKind,
     },
@@ -60,6 +60,7 @@ fn word(meaning: &Meaning) -> &'static str {
             Failure::Server => "server",
             Failure::Login => "login",
             Failure::Request => "request",
+            Failure::Refused => "refused",
             Failure::Unknown => "unknown",
         },
         Meaning::Used { .. } => "used",
@@ -487,4 +488,52 @@ fn a_box_of_several_lines_is_read_whole() {
     assert_eq!(look.input, Some(lines.join("\n")));
     let look = self::look("gemini", "", &pane("gemini-paste3.txt"));
     assert_eq!(look.input, Some(lines[..3].join("\n")));
+}
+
+/// Of a dialog people read what it asks, whether a rule knows it or not.
+#[test]
+fn a_dialog_is_told_with_its_text() {
+    let shown = |agent: &str, text: &str| {
+        let look = look(agent, "", text);
+        let signal = look.signals.first().unwrap_or_else(|| panic!("nothing is seen in {text}")).clone();
+        (word(&signal.meaning), signal.rule, signal.text)
+    };
+    for (name, want, part) in [
+        ("claude-2.1.332-question.txt", "question", "Which database should I use? · 1. Postgres"),
+        ("claude-2.1.332-plan-approval.txt", "question", "Exit plan mode?"),
+        ("claude-2.1.332-permission-webfetch.txt", "permission", "Claude wants to fetch content from 127.0.0.1"),
+        ("claude-2.1.332-permission.txt", "permission", "touch /home/dev/w/cc332/outside && sleep 3"),
+        ("codex-0.171.0-question.txt", "question", "Which database?"),
+        ("codex-0.171.0-permission.txt", "permission", "$ touch /home/dev/w/cx171/outside"),
+    ] {
+        let (word, _, text) = shown(name.split('-').next().expect("an agent"), &pane(name));
+        assert_eq!(word, want, "{name}");
+        assert!(text.contains(part), "{name}: {text}");
+    }
+    for text in [
+        "\n Nobody has seen this.\n\n ❯ First choice\n   Second choice\n",
+        "Overwrite the file? [y/N]",
+        "  Pick a conversation\n\n  › 1. yesterday\n    2. today\n",
+        "A new version is there.\n\nPress Enter to continue",
+    ] {
+        let (word, rule, told) = shown("claude", text);
+        assert_eq!((word, rule.as_str()), ("dialog", UNKNOWN_DIALOG), "{text}");
+        assert!(told.len() > 10, "{told}");
+    }
+    for text in ["", "one\ntwo\n", "  Loading…\n"] {
+        assert!(look("claude", "", text).signals.is_empty(), "{text}");
+    }
+}
+
+/// Commands that go on after the end of a turn are counted on the screen.
+#[test]
+fn shells_in_the_background_are_counted() {
+    for (name, count) in [
+        ("claude-2.1.332-background-shell.txt", 1),
+        ("codex-0.171.0-background-terminal.txt", 1),
+        ("claude-done.txt", 0),
+        ("codex-done.txt", 0),
+    ] {
+        assert_eq!(look(name.split('-').next().expect("an agent"), "", &pane(name)).shells, count, "{name}");
+    }
 }

@@ -29,6 +29,9 @@ pub struct RecordRule {
     /// JSON pointer to what must be there.
     #[serde(default)]
     pub when: BTreeMap<String, Condition>,
+    /// Template of the text to show people; by default what the meaning holds.
+    #[serde(default)]
+    pub text: Option<String>,
     pub mean: RecordMeaning,
 }
 
@@ -42,6 +45,7 @@ pub enum FailureName {
     Server,
     Login,
     Request,
+    Refused,
     Unknown,
 }
 
@@ -60,6 +64,7 @@ impl FailureName {
             Self::Server => Failure::Server,
             Self::Login => Failure::Login,
             Self::Request => Failure::Request,
+            Self::Refused => Failure::Refused,
             Self::Unknown => Failure::Unknown,
         }
     }
@@ -98,9 +103,12 @@ pub enum RecordMeaning {
     TurnEnded {
         #[serde(default)]
         message: Option<String>,
-        /// Pointer to a list whose length counts.
+        /// Pointer to a list of what goes on.
         #[serde(default)]
         background: Option<String>,
+        /// Which of these are commands and not sub-agents.
+        #[serde(default)]
+        shells: BTreeMap<String, Condition>,
     },
     TurnFailed {
         /// When `by` says nothing.
@@ -112,6 +120,9 @@ pub enum RecordMeaning {
         table: BTreeMap<String, FailureName>,
         #[serde(default)]
         message: Option<String>,
+        /// What is no part of the message; taken out.
+        #[serde(default)]
+        drop: Option<Pattern>,
         /// Pointer to the agent's name of the limit.
         #[serde(default)]
         limit: Option<String>,
@@ -167,7 +178,9 @@ pub fn read(
 ) -> Option<Signal> {
     let rule = rules.iter().find(|r| r.event.as_deref() == event && all_hold(&r.when, record))?;
     let meaning = rule.mean.fill(record, limits, at)?;
-    let text = describe(&meaning).or_else(|| event.map(str::to_owned)).unwrap_or_else(|| rule.rule.clone());
+    let own = rule.text.as_deref().and_then(|template| fill(template, record));
+    let text =
+        own.or_else(|| describe(&meaning)).or_else(|| event.map(str::to_owned)).unwrap_or_else(|| rule.rule.clone());
     Some(Signal { at, source, rule: rule.rule.clone(), text: shorten(&text), meaning })
 }
 
@@ -187,19 +200,23 @@ impl RecordMeaning {
                 Meaning::PromptTaken { prompt }
             }
             Self::Waiting(what) => Meaning::Waiting { what: *what },
-            Self::TurnEnded { message, background } => Meaning::TurnEnded {
-                message: optional(message),
-                background: background
-                    .as_deref()
-                    .and_then(|p| record.pointer(p))
-                    .and_then(Value::as_array)
-                    .map_or(0, |list| u32::try_from(list.len()).unwrap_or(u32::MAX)),
-            },
-            Self::TurnFailed { failure, by, table, message, limit, until } => {
+            Self::TurnEnded { message, background, shells } => {
+                let list = background.as_deref().and_then(|p| record.pointer(p)).and_then(Value::as_array);
+                let all = list.map(Vec::as_slice).unwrap_or_default();
+                let commands = all.iter().filter(|task| !shells.is_empty() && all_hold(shells, task)).count();
+                let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+                let message = optional(message);
+                Meaning::TurnEnded { message, background: count(all.len() - commands), shells: count(commands) }
+            }
+            Self::TurnFailed { failure, by, table, message, drop, limit, until } => {
                 let word = |pointer: &Option<String>| record.pointer(pointer.as_deref()?)?.as_str();
                 let named = word(by);
                 let failure = named.and_then(|name| table.get(name)).copied().unwrap_or(*failure);
                 let message = optional(message).or_else(|| named.map(str::to_owned)).unwrap_or_default();
+                let message = match drop {
+                    Some(other) => other.0.replace_all(&message, "").trim().to_owned(),
+                    None => message,
+                };
                 let until = until.as_deref().and_then(|p| record.pointer(p)).and_then(Value::as_i64);
                 let resets_at = until.and_then(|s| Timestamp::from_second(s).ok());
                 let failure = failure.failure(|| limits.limit(word(limit), resets_at, &message, at));

@@ -270,6 +270,8 @@ pub struct ScreenRules {
     pub aside: Option<Pattern>,
     /// A last block that only says that the turn is over.
     pub done: Option<Pattern>,
+    /// How many commands go on in the background (first group), in the last block or below the input box.
+    pub shells: Option<Pattern>,
     /// A server's error, looked for on the whole screen: it can only take belief away.
     pub server_error: Option<Pattern>,
     pub rules: Vec<ScreenRule>,

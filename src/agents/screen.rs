@@ -2,7 +2,10 @@
 //! In: `ScreenRules` and one `Screen`. Out: a `Look`. Pure. Patterns see one region each, never the whole screen: text
 //! that an agent quotes in its conversation is above the last block and is no evidence.
 
+use std::sync::LazyLock;
+
 use jiff::Timestamp;
+use regex::Regex;
 
 use crate::{
     agents::{
@@ -10,7 +13,7 @@ use crate::{
         records::shorten,
         rules::{BoxShape, InputBox, Region, ScreenMeaning, ScreenRules},
     },
-    model::evidence::{Look, Meaning, Screen, Signal, Source},
+    model::evidence::{Failure, Look, Meaning, Screen, Signal, Source, UNKNOWN_DIALOG, WaitingFor},
 };
 
 /// A screen, cut into its regions.
@@ -20,6 +23,8 @@ struct Regions {
     last: String,
     turn: String,
     footer: String,
+    /// What stands directly above the box, and below it.
+    around: String,
     dialog: String,
     end: String,
 }
@@ -62,7 +67,15 @@ pub fn look(rules: &ScreenRules, limits: Limits<'_>, screen: &Screen, now: Times
             ScreenMeaning::Interrupted => Meaning::Interrupted,
             ScreenMeaning::Exited => Meaning::Exited { conversation: group },
         };
-        signals.push(Signal { at: now, source, rule: rule.rule.clone(), text: shorten(whole), meaning });
+        // Of a dialog people want to read what it asks, not the line by which it was known.
+        let text = match (rule.region, rule.mean) {
+            (Region::Dialog, ScreenMeaning::Waiting(_)) => dialog_text(&regions.dialog),
+            _ => shorten(whole),
+        };
+        signals.push(Signal { at: now, source, rule: rule.rule.clone(), text, meaning });
+    }
+    if rules.input.is_some() && raw.is_none() && !signals.iter().any(|s| s.source == Source::Screen) {
+        signals.extend(unknown_dialog(&regions.end, now));
     }
     let busy = signals.iter().any(|s| s.meaning == Meaning::Busy);
     if busy {
@@ -84,7 +97,42 @@ pub fn look(rules: &ScreenRules, limits: Limits<'_>, screen: &Screen, now: Times
         Some(_) | None => text,
     });
     let server_error = rules.server_error.as_ref().is_some_and(|error| error.0.is_match(&screen.plain));
-    Look { ready: input.is_some(), input, pasted, server_error, signals }
+    let shells =
+        rules.shells.as_ref().and_then(|shells| shells.0.captures(&regions.around)?.get(1)?.as_str().parse().ok());
+    Look { ready: input.is_some(), input, pasted, shells: shells.unwrap_or(0), server_error, signals }
+}
+
+/// What a program says that waits for a key, in nobody's words: a marked answer, a key that is named, a question.
+static ASKS: LazyLock<Result<Regex, regex::Error>> = LazyLock::new(|| {
+    Regex::new(concat!(
+        r"(?im)^ +[❯›>●○◉]\s+\S|^\s*[❯›>]?\s*1[.)] \S",
+        r"|\b(?:enter|return|esc|escape|any key)\b.{0,24}\b(?:to|continue|select|confirm|cancel|close)\b",
+        r"|\bpress any key\b|[\[(]y(?:es)?/n(?:o)?[\])]|\?\s*\z",
+    ))
+});
+
+/// A screen with neither input box nor anything that a rule knows, that asks something.
+fn unknown_dialog(end: &str, at: Timestamp) -> Option<Signal> {
+    let asks = ASKS.as_ref().is_ok_and(|asks| asks.is_match(end.trim_end()));
+    let meaning = Meaning::Waiting { what: WaitingFor::Dialog };
+    asks.then(|| Signal {
+        at,
+        source: Source::Screen,
+        rule: UNKNOWN_DIALOG.to_owned(),
+        text: dialog_text(end),
+        meaning,
+    })
+}
+
+/// What a dialog says, in one line, without its rules and marks.
+fn dialog_text(dialog: &str) -> String {
+    let said = |line: &&str| line.chars().any(char::is_alphanumeric);
+    let lines: Vec<String> = dialog
+        .lines()
+        .filter(said)
+        .map(|line| line.trim_matches(|c: char| c.is_whitespace() || "│─╌❯›".contains(c)).to_owned())
+        .collect();
+    shorten(&lines.join(" · "))
 }
 
 fn same_kind(mean: ScreenMeaning, meaning: &Meaning) -> bool {
@@ -102,9 +150,10 @@ fn same_kind(mean: ScreenMeaning, meaning: &Meaning) -> bool {
 fn weight(meaning: &Meaning) -> u8 {
     match meaning {
         Meaning::Exited { .. } => 0,
-        Meaning::TurnFailed { .. } => 1,
+        Meaning::TurnFailed { failure: Failure::Limit(_) | Failure::Login, .. } => 1,
+        // A dialog is newer than the end of the turn above it.
         Meaning::Waiting { .. } => 2,
-        Meaning::Interrupted => 3,
+        Meaning::TurnFailed { .. } | Meaning::Interrupted => 3,
         Meaning::Busy => 4,
         Meaning::Started { .. } | Meaning::PromptTaken { .. } | Meaning::TurnEnded { .. } | Meaning::Used { .. } => 5,
         Meaning::Idle => 6,
@@ -147,6 +196,7 @@ fn cut(rules: &ScreenRules, plain: &str) -> Regions {
             let (last_block, turn) = last_blocks(rules, &lines[..above]);
             Regions {
                 input: Some(input_text(rule, &lines[first..last])),
+                around: format!("{last_block}\n{}", spaces(&lines[below..])),
                 last: last_block,
                 turn,
                 footer: spaces(&lines[below..]),
@@ -208,7 +258,10 @@ fn input_text(rule: &InputBox, lines: &[&str]) -> String {
 /// line at the left edge, which is the conversation's. The line above the beginning belongs to neither.
 fn dialog_start(rule: &InputBox, lines: &[&str]) -> usize {
     if let Some(frame) = lines.iter().rposition(|l| rule.frame.0.is_match(l)) {
-        return frame + 1;
+        // A rule inside of a dialog divides its answers.
+        let first = |lines: &[&str]| lines.iter().any(|l| l.trim_start_matches([' ', '❯', '›']).starts_with("1. "));
+        let above = lines[..frame].iter().rposition(|l| rule.frame.0.is_match(l));
+        return above.filter(|above| !first(&lines[frame..]) && first(&lines[*above..frame])).unwrap_or(frame) + 1;
     }
     let at_edge = |l: &&str| !l.is_empty() && !l.starts_with(' ') && !rule.prompt.0.is_match(l);
     let below = lines.iter().rposition(at_edge).map_or(0, |i| i + 1);

@@ -197,6 +197,8 @@ section! {
         idle_timeout: Duration = seconds(1800);
         /// A working agent at which nothing has changed for this long gets a line in `events`.
         silent_after: Duration = seconds(120);
+        /// How long a task waits for a command that its last turn left in the background; then that is ended with the agent.
+        background_for: Duration = seconds(0);
         /// How often an attempt goes on after its provider's server failed, before it counts as failed.
         server_retries: u32 = 5;
         /// The first pause before it goes on; it doubles with each.

@@ -121,6 +121,7 @@ impl Agents for FakeWorld {
             ready,
             input: ready.then(|| input.to_owned()),
             pasted,
+            shells: 0,
             server_error: false,
             signals: limit.into_iter().chain(meaning.map(signal)).collect(),
         }

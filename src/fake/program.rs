@@ -441,7 +441,7 @@ impl Inner {
             }
             Some(Beat::Background(time)) => {
                 let message = Some("one task is still running".to_owned());
-                self.signal(pid, Source::Hook, Meaning::TurnEnded { message, background: 1 });
+                self.signal(pid, Source::Hook, Meaning::TurnEnded { message, background: 1, shells: 0 });
                 self.schedule(time, over);
             }
             Some(Beat::Quote(time)) => {
@@ -478,7 +478,11 @@ impl Inner {
         let Some(program) = self.programs.get(&pid) else { return };
         let message = if program.beat % 2 == 0 { super::talk::QUOTING } else { "all done" };
         if program.kind == Kind::Command {
-            self.signal(pid, Source::Hook, Meaning::TurnEnded { message: Some("output".to_owned()), background: 0 });
+            self.signal(
+                pid,
+                Source::Hook,
+                Meaning::TurnEnded { message: Some("output".to_owned()), background: 0, shells: 0 },
+            );
             self.schedule(Duration::from_millis(5), Due::Exit(pid, Exit::Status(0)));
             return;
         }
@@ -490,7 +494,11 @@ impl Inner {
             self.tell_usage(pid);
         }
         self.set(pid, State::Prompt);
-        self.signal(pid, Source::Hook, Meaning::TurnEnded { message: Some(message.to_owned()), background: 0 });
+        self.signal(
+            pid,
+            Source::Hook,
+            Meaning::TurnEnded { message: Some(message.to_owned()), background: 0, shells: 0 },
+        );
         self.signal(pid, Source::StatusFile, Meaning::Idle);
     }
 
@@ -516,7 +524,9 @@ impl Inner {
         self.set(pid, state);
         let message = match failure {
             Failure::Server => "529 overloaded: this request would exceed the rate limit".to_owned(),
-            Failure::Limit(_) | Failure::Login | Failure::Request | Failure::Unknown => format!("{failure:?}"),
+            Failure::Limit(_) | Failure::Login | Failure::Request | Failure::Refused | Failure::Unknown => {
+                format!("{failure:?}")
+            }
         };
         self.signal(pid, Source::Hook, Meaning::TurnFailed { failure, message });
         self.signal(pid, Source::StatusFile, Meaning::Idle);

@@ -41,7 +41,7 @@ pub(super) fn banner(failure: &Failure) -> String {
         Failure::Limit(Limit { resets_at: Some(at), .. }) => format!("\nlimit {}", at.as_second()),
         Failure::Limit(Limit { resets_at: None, .. }) => "\nlimit".to_owned(),
         Failure::Login => "\nlogin".to_owned(),
-        Failure::Server | Failure::Request | Failure::Unknown => String::new(),
+        Failure::Server | Failure::Request | Failure::Refused | Failure::Unknown => String::new(),
     }
 }
 

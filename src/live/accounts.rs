@@ -67,7 +67,7 @@ impl World {
             Failure::Login => {
                 AccountEvent::Broken { why: format!("its login is lost: {message}"), signal: Some(signal) }
             }
-            Failure::Server | Failure::Request | Failure::Unknown => return,
+            Failure::Server | Failure::Request | Failure::Refused | Failure::Unknown => return,
         };
         // An account that the configuration has no more is nobody's to blame.
         let _ = self.account(&account, &event, now);

@@ -25,6 +25,9 @@ pub enum Source {
     Screen,
 }
 
+/// The rule of a dialog that no rule of its agent knows.
+pub const UNKNOWN_DIALOG: &str = "unknown-dialog";
+
 /// One thing that one source said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signal {
@@ -52,8 +55,13 @@ pub enum Meaning {
     PromptTaken { prompt: Option<String> },
     /// The agent waits for a person.
     Waiting { what: WaitingFor },
-    /// A turn ended well. `background` tasks of it are still running: then it isn't the end of the work.
-    TurnEnded { message: Option<String>, background: u32 },
+    /// A turn ended well. `background` sub-agents of it are still at work: then it isn't the end. `shells` commands go on.
+    TurnEnded {
+        message: Option<String>,
+        background: u32,
+        #[serde(default)]
+        shells: u32,
+    },
     /// A turn ended in an error.
     TurnFailed { failure: Failure, message: String },
     /// A person or a verb interrupted the turn.
@@ -86,6 +94,8 @@ pub enum Failure {
     Login,
     /// The request itself can't be served: too long, bad model.
     Request,
+    /// A hook of the person's refused the prompt: the agent never took it.
+    Refused,
     Unknown,
 }
 
@@ -114,6 +124,8 @@ pub struct Look {
     pub input: Option<String>,
     /// The input box holds a collapsed paste (`[Pasted text #1 +9 lines]`).
     pub pasted: bool,
+    /// So many commands go on in the background, by the screen's count.
+    pub shells: u32,
     /// A server's error stands somewhere on the screen: a limit that only this screen shows is not believed.
     pub server_error: bool,
     /// What title and screen mean, best first.

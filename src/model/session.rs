@@ -134,8 +134,10 @@ pub struct Verdict {
     pub since: Timestamp,
     /// The signal that decided, and those that were overruled, best first.
     pub evidence: Vec<Signal>,
-    /// The last time anything at all changed at the agent.
+    /// The last time anything but its title changed at the agent.
     pub last_change: Timestamp,
+    /// What it asks of a person, in its own words, where it waits for one.
+    pub asked: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -302,7 +304,7 @@ impl Session {
 impl Verdict {
     #[must_use]
     pub fn unknown(now: Timestamp) -> Self {
-        Self { activity: Activity::Unknown, since: now, evidence: Vec::new(), last_change: now }
+        Self { activity: Activity::Unknown, since: now, evidence: Vec::new(), last_change: now, asked: None }
     }
 }
 

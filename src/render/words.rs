@@ -8,7 +8,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 use crate::{
     model::{
         command::{RefusedKind, Verb},
-        evidence::{Failure, Meaning, Signal, Source},
+        evidence::{Failure, Meaning, Signal, Source, UNKNOWN_DIALOG},
         session::Session,
         snapshot::Outcome,
     },
@@ -53,9 +53,9 @@ pub fn signal(now: Timestamp, signal: &Signal) -> String {
         Meaning::Idle => "idle".to_owned(),
         Meaning::Busy => "busy".to_owned(),
         Meaning::PromptTaken { .. } => "prompt taken".to_owned(),
+        Meaning::Waiting { .. } if signal.rule == UNKNOWN_DIALOG => "waiting (an unknown dialog)".to_owned(),
         Meaning::Waiting { what } => format!("waiting ({})", kebab(what)),
-        Meaning::TurnEnded { background: 0, .. } => "turn ended".to_owned(),
-        Meaning::TurnEnded { background, .. } => format!("turn ended, {background} tasks in the background"),
+        Meaning::TurnEnded { background, shells, .. } => turn_ended(*background, *shells),
         Meaning::TurnFailed { failure, message } => format!("turn failed ({}): {message}", failure_word(failure)),
         Meaning::Interrupted => "interrupted".to_owned(),
         Meaning::Used { .. } => "usage told".to_owned(),
@@ -67,12 +67,29 @@ pub fn signal(now: Timestamp, signal: &Signal) -> String {
         .replace('\n', " ")
 }
 
+fn turn_ended(background: u32, shells: u32) -> String {
+    let plural = |count: u32, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    match (background, shells) {
+        (0, 0) => "turn ended".to_owned(),
+        (0, shells) => format!("turn ended, {} still running", plural(shells, "shell")),
+        (agents, 0) => format!("turn ended, {} still at work", plural(agents, "sub-agent")),
+        (agents, shells) => {
+            format!(
+                "turn ended, {} still at work, {} still running",
+                plural(agents, "sub-agent"),
+                plural(shells, "shell")
+            )
+        }
+    }
+}
+
 fn failure_word(failure: &Failure) -> &'static str {
     match failure {
         Failure::Limit(limit) => limit.kind.word(),
         Failure::Server => "the provider's server",
         Failure::Login => "login lost",
         Failure::Request => "request",
+        Failure::Refused => "prompt refused",
         Failure::Unknown => "unknown",
     }
 }

@@ -1,22 +1,44 @@
 //! What an agent is doing, from everything its sources said.
-//! In: signals in the order they came, the settings, `now`. Out: a verdict with its evidence; whether a run is over. Pure.
+//! In: what `history` kept of it, the settings, `now`. Out: a verdict with its evidence. Pure.
 //!
-//! The rule: the best-ranked source that says anything decides (status file, hook, transcript, title, screen). A turn that
-//! failed on a limit outranks the idle look that follows it. A limit that nothing but a screen shows is the last resort:
-//! see `shown`. A run is over when its turn ended with nothing left in the
-//! background, or failed; an idle look alone is never the end for an agent that tells when its turns end.
+//! Evidence has a time before it has a rank. Hooks and transcript tell *events*: of each only the last word about the newest
+//! turn counts, and between them the newer one. Status file, title and screen tell *states*: they hold now, since they last
+//! changed. Rank (status file, hook, transcript, title, screen) decides between what is told of one moment (2 s).
+//!
+//! | the events say | and now | verdict |
+//! |---|---|---|
+//! | ended on a limit or a lost login | the status file has not been busy since | limited |
+//! | nothing better told of an end, nothing is at work | only the screen shows a limit, read twice | limited (`shown`) |
+//! | anything | the status file waits, for 0.5 s on the screen or 2 s in all | waiting |
+//! | anything | a dialog stands on the screen, or in the title, for 0.5 s; 5 s where the status file is busy | waiting |
+//! | a question, no newer sign of work, no newer idle status file | it is on the screen for 0.5 s, or 2 s old | waiting |
+//! | a question | else | working |
+//! | ended | the status file is busy; without one, title or screen are: Stop hooks run, or send the agent on | working |
+//! | ended, sub-agents go on | | working |
+//! | ended, commands go on in the background | at a task, for `watcher.background_for` | working |
+//! | interrupted | at a task | waiting (question) |
+//! | ended, failed, interrupted | else | idle |
+//! | a prompt taken, or work, no end | idle for 5 s by the status file; without one, for 15 s by title and screen | at a task waiting (question), else idle |
+//! | a prompt taken, or work, no end | else | working |
+//! | nothing | what status file, title, screen say | that |
+//!
+//! *Working* is *stalled* when nothing but the title has changed for `watcher.idle_timeout`.
+//! Of ends told within a moment a failure of the account says most, then any failure, then an end, then an end that only says
+//! that nothing came of the prompt. When a run is over by these words: `over`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::{
     model::{
-        evidence::{Failure, Look, Meaning, Signal, Source, WaitingFor},
+        evidence::{Meaning, Signal, UNKNOWN_DIALOG, WaitingFor},
         session::{Activity, Verdict},
-        task::{Delivery, Run},
     },
-    watcher::shown::{ScreenLimit, Shown, is_limit, is_of_account, limit_of},
+    watcher::{
+        history::{History, MOMENT, Turn, passed},
+        shown::{ScreenLimit, is_of_account},
+    },
 };
 
 /// What the operator chose of it.
@@ -24,228 +46,34 @@ use crate::{
 pub struct Settings {
     /// `watcher.idle_timeout`.
     pub stalled_after: Duration,
+    /// `watcher.background_for`.
+    pub background_for: Duration,
     /// `quota.confirm`: readings of a screen after which a limit that only it shows is believed.
     pub confirm: u32,
 }
 
-/// How long an agent that doesn't tell about its turns has to look idle before its turn counts as ended.
-const QUIET_END: Duration = Duration::from_secs(3);
-
-/// How long an agent's transcript may take to have the end of a turn that a hook told of.
-const RECORDED_WITHIN: Duration = Duration::from_secs(1);
-
 /// How long a dialog has to stand before anybody is told of it. Claude Code throws away keys that come in the first 0.15 s
 /// of a dialog (2.1.329, on an idle machine), so whoever answers on our word has to find it ready.
 const STANDS_FOR: Duration = Duration::from_millis(500);
+/// The same where the agent's own status file says that it works.
+const STANDS_FOR_AT_WORK: Duration = Duration::from_secs(5);
+/// The same of a dialog that no rule knows: an agent that starts may look like it.
+const STANDS_FOR_UNKNOWN: Duration = Duration::from_secs(3);
 /// How long after an agent's word that it waits its screen may take to show what for.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long an agent may say that it is idle, with a prompt taken and no end of the turn told, before a person is asked.
-/// Escape before the first word of an answer takes the prompt back at Claude Code, and nothing tells of it.
-const END_WITHIN: Duration = Duration::from_secs(5);
-
-/// What is remembered of one incarnation.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct History {
-    /// The last state each source told.
-    states: BTreeMap<Source, Signal>,
-    /// The last end of a turn, unless a prompt was taken since.
-    turn: Option<Signal>,
-    pub conversation: Option<String>,
-    /// Since when screen and title have looked idle without a break.
-    idle_look_since: Option<Timestamp>,
-    /// A busy look was seen since the last prompt.
-    was_busy: bool,
-    /// Since when it is watched; what happened before was not seen.
-    watched_since: Option<Timestamp>,
-    /// A prompt was taken by this incarnation.
-    prompted: bool,
-    /// Since when a dialog has been on the screen; kept until something shows that it is gone.
-    asked_since: Option<Timestamp>,
-    /// A limit that only the screen shows.
-    shown: Shown,
+/// What comes of the table, before time and place are looked at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Doing {
+    Works,
+    Waits(WaitingFor),
+    Rests,
+    /// Its turn was stopped in the middle: at a task, what comes next is a person's to say.
+    Stopped,
+    Unknown,
 }
 
-impl History {
-    /// Takes a signal of a structured source.
-    pub fn absorb(&mut self, signal: &Signal) {
-        match &signal.meaning {
-            Meaning::Started { conversation } => self.conversation = Some(conversation.clone()),
-            Meaning::Exited { conversation } => {
-                if conversation.is_some() {
-                    self.conversation.clone_from(conversation);
-                }
-            }
-            Meaning::Idle | Meaning::Waiting { .. } => {
-                self.states.insert(signal.source, signal.clone());
-            }
-            Meaning::Busy => {
-                self.states.insert(signal.source, signal.clone());
-                self.shown.works();
-            }
-            Meaning::PromptTaken { .. } => {
-                // A transcript is written late: its record of a prompt may come after the hook that tells of the end.
-                if self.turn.as_ref().is_none_or(|turn| turn.at <= signal.at) {
-                    self.turn = None;
-                    self.was_busy = false;
-                }
-                self.states.insert(signal.source, signal.clone());
-                self.prompted = true;
-                self.shown.works();
-            }
-            // Says nothing of what the agent does.
-            Meaning::Used { .. } => {}
-            Meaning::TurnEnded { .. } | Meaning::TurnFailed { .. } | Meaning::Interrupted => {
-                // No hook tells of an interrupt, so an earlier hook's word would stand for ever.
-                if matches!(signal.meaning, Meaning::Interrupted)
-                    && self.states.get(&Source::Hook).is_some_and(|hook| hook.at <= signal.at)
-                {
-                    self.states.remove(&Source::Hook);
-                }
-                // Two sources tell of the same end: the better one's word stays. But Claude Code 2.0.76 runs its hook for an
-                // end on a limit, too, and only its record says on what.
-                let better = self.turn.as_ref().is_some_and(|known| match (&known.meaning, &signal.meaning) {
-                    (Meaning::TurnEnded { .. }, failed) if is_limit(failed) && is_record_of(signal, known) => false,
-                    (failed, Meaning::TurnEnded { .. }) if is_limit(failed) && is_record_of(known, signal) => true,
-                    (known_end, _) => known.source < signal.source && is_end(known_end),
-                });
-                if !better {
-                    self.turn = Some(signal.clone());
-                }
-                self.states.insert(signal.source, signal.clone());
-            }
-        }
-    }
-
-    /// Takes a look at title and screen; answers whether anything is different from before.
-    pub fn see(&mut self, look: &Look, now: Timestamp) -> bool {
-        self.watched_since.get_or_insert(now);
-        let before = (self.states.get(&Source::Title).cloned(), self.states.get(&Source::Screen).cloned());
-        self.states.remove(&Source::Title);
-        self.states.remove(&Source::Screen);
-        for signal in &look.signals {
-            self.states.entry(signal.source).or_insert_with(|| signal.clone());
-        }
-        self.forget_answered(look, now);
-        let busy = look.signals.iter().any(|s| matches!(s.meaning, Meaning::Busy | Meaning::Waiting { .. }));
-        self.was_busy |= busy;
-        if look.signals.iter().any(|s| s.meaning == Meaning::Busy) {
-            self.shown.works();
-        }
-        if busy || !look.ready || limit_of(look).is_some() {
-            self.idle_look_since = None;
-        } else {
-            self.idle_look_since.get_or_insert(now);
-        }
-        let kind = |signal: &Option<Signal>| signal.as_ref().map(|s| (s.rule.clone(), s.meaning.clone()));
-        let after = (self.states.get(&Source::Title).cloned(), self.states.get(&Source::Screen).cloned());
-        (kind(&before.0), kind(&before.1)) != (kind(&after.0), kind(&after.1))
-    }
-
-    /// The owner knows that this incarnation took a prompt: an agent that tells nothing may have been stopped before it was watched.
-    pub fn had_prompt(&mut self) {
-        self.shown.began();
-    }
-
-    /// Takes a reading of the screen as it stands now, for the limit that it may show.
-    pub fn read_limit(&mut self, look: &Look, now: Timestamp) {
-        self.shown.read(look, now);
-    }
-
-    /// What the screen alone says of a limit: nothing while anything says that the agent is at work, or when a better source
-    /// has told how the turn ended. One that left tasks in the background is not the end: a limit may stop those.
-    #[must_use]
-    pub fn screen_limit(&self, confirm: u32) -> Option<ScreenLimit<'_>> {
-        let at_work = self.states.values().any(|signal| signal.meaning == Meaning::Busy);
-        let told = |turn: &Signal| !matches!(turn.meaning, Meaning::TurnEnded { background, .. } if background > 0);
-        self.shown.limit(confirm).filter(|_| !self.turn.as_ref().is_some_and(told) && !at_work)
-    }
-
-    /// A dialog that was on the screen and is gone has been answered, though no hook and no record tells of it.
-    fn forget_answered(&mut self, look: &Look, now: Timestamp) {
-        let asks = |signal: &Signal| matches!(signal.meaning, Meaning::Waiting { .. });
-        if look.signals.iter().any(asks) {
-            self.asked_since.get_or_insert(now);
-        } else if look.ready || look.signals.iter().any(|s| matches!(s.meaning, Meaning::Busy)) {
-            if self.asked_since.take().is_none() {
-                return;
-            }
-            // What is read again tells itself.
-            let by_event = |source: &Source| match source {
-                Source::Hook | Source::Transcript => true,
-                Source::Process | Source::StatusFile | Source::Title | Source::Screen => false,
-            };
-            self.states.retain(|source, signal| !(by_event(source) && asks(signal)));
-        }
-    }
-
-    /// Whether the dialog that an agent tells of stands on its screen, or has had its time to get there.
-    fn shown(&self, told: &Signal, now: Timestamp) -> bool {
-        let for_as_long = |since: Timestamp, time: Duration| {
-            now.duration_since(since) >= SignedDuration::try_from(time).unwrap_or_default()
-        };
-        for_as_long(told.at, SHOWN_WITHIN) || self.asked_since.is_some_and(|since| for_as_long(since, STANDS_FOR))
-    }
-
-    /// A prompt was taken, no end of its turn was told, and the agent has said for a while that it is idle.
-    fn is_taken_back(&self, told: &Signal, now: Timestamp) -> bool {
-        let prompt = |source| self.states.get(&source).filter(|s| matches!(s.meaning, Meaning::PromptTaken { .. }));
-        let idle = matches!(told.meaning, Meaning::Idle) && told.source == Source::StatusFile;
-        let waited = now.duration_since(told.at) >= SignedDuration::try_from(END_WITHIN).unwrap_or_default();
-        self.turn.is_none() && idle && waited && prompt(Source::Hook).is_some_and(|prompt| prompt.at <= told.at)
-    }
-
-    /// Whether the last turn's end is in the transcript, or has had its time to get there. Claude Code runs its hook
-    /// before its last records are on disk (0.1 s on 2.1.329): tokens read at once, or a kill, would miss them.
-    #[must_use]
-    pub fn recorded(&self, now: Timestamp) -> bool {
-        let Some(turn) = &self.turn else { return true };
-        let late = now.duration_since(turn.at) >= SignedDuration::try_from(RECORDED_WITHIN).unwrap_or_default();
-        late || self.states.get(&Source::Transcript).is_some_and(|signal| is_end(&signal.meaning))
-    }
-
-    /// Whether this incarnation has taken a prompt: by its own word, or, where it `tells` none, because it was seen at work.
-    #[must_use]
-    pub fn has_begun(&self, tells: bool) -> bool {
-        self.prompted || self.turn.is_some() || (!tells && self.was_busy)
-    }
-
-    /// For an agent that tells nothing: its prompt counted as taken because its screen showed it at work.
-    pub fn assume_busy(&mut self) {
-        self.was_busy = true;
-    }
-
-    fn on_screen(&self) -> Option<&Meaning> {
-        self.states.get(&Source::Screen).map(|signal| &signal.meaning)
-    }
-
-    /// Evidence, best first.
-    fn evidence(&self) -> Vec<Signal> {
-        self.states.values().cloned().collect()
-    }
-}
-
-/// Whether a record is of the end that a hook tells of.
-fn is_record_of(record: &Signal, hook: &Signal) -> bool {
-    let apart = hook.at.duration_since(record.at).abs();
-    let near = apart <= SignedDuration::try_from(RECORDED_WITHIN).unwrap_or_default();
-    near && (record.source, hook.source) == (Source::Transcript, Source::Hook)
-}
-
-fn is_end(meaning: &Meaning) -> bool {
-    match meaning {
-        Meaning::TurnEnded { .. } | Meaning::TurnFailed { .. } | Meaning::Interrupted => true,
-        Meaning::Started { .. }
-        | Meaning::Idle
-        | Meaning::Busy
-        | Meaning::PromptTaken { .. }
-        | Meaning::Waiting { .. }
-        | Meaning::Used { .. }
-        | Meaning::Exited { .. } => false,
-    }
-}
-
-/// The verdict. `last_change` is when anything at all last changed at the agent.
+/// The verdict. `last_change` is when anything but the title last changed at the agent.
 #[must_use]
 pub fn classify(
     history: &History,
@@ -255,158 +83,162 @@ pub fn classify(
     settings: Settings,
     now: Timestamp,
 ) -> Verdict {
-    let stalled_after = settings.stalled_after;
-    let mut evidence = history.evidence();
-    let limit = history.turn.as_ref().filter(|turn| is_of_account(&turn.meaning));
-    let on_screen = match history.screen_limit(settings.confirm) {
-        Some(ScreenLimit::Believed(signal)) => Some(signal),
-        Some(ScreenLimit::Suspected(_)) | None => None,
+    let verdict = |activity, best: Option<&Signal>, asked| {
+        let others = history.words().filter(|signal| best != Some(*signal)).cloned();
+        let evidence: Vec<Signal> = best.cloned().into_iter().chain(others).collect();
+        Verdict { activity, since: best.map_or(now, |signal| signal.at), evidence, last_change, asked }
     };
-    if let Some(limit) = limit.or(on_screen) {
-        evidence.retain(|signal| signal != limit && (on_screen.is_none() || signal.source != Source::Screen));
-        evidence.insert(0, limit.clone());
-        return Verdict { activity: Activity::Limited, since: limit.at, evidence, last_change };
+    let turn = history.turn(now);
+    if let Some(limit) = limit_told(history, turn) {
+        return verdict(Activity::Limited, Some(limit), None);
     }
-    // Somebody stopped the turn of a task in the middle: what comes next is a person's to say.
-    let told = history.turn.as_ref().map(|turn| &turn.meaning).or_else(|| history.on_screen());
-    let interrupted = matches!(told, Some(Meaning::Interrupted));
-    let Some(best) = evidence.first() else {
-        let activity = if ready { Activity::Idle } else { Activity::Unknown };
-        return Verdict { activity, since: now, evidence, last_change };
+    if let Some(ScreenLimit::Believed(limit)) = history.screen_limit(settings.confirm) {
+        let mut verdict = verdict(Activity::Limited, Some(limit), None);
+        // The same words again, read later.
+        verdict.evidence = std::iter::once(limit.clone())
+            .chain(verdict.evidence.into_iter().skip(1).filter(|signal| signal.source != limit.source))
+            .collect();
+        return verdict;
+    }
+    let (doing, best) = doing(history, turn, at_task, settings, now);
+    let asked = match doing {
+        Doing::Waits(_) => asked(history, turn, best),
+        Doing::Works | Doing::Rests | Doing::Stopped | Doing::Unknown => None,
     };
-    let since = best.at;
-    let stopped = at_task && (interrupted || history.is_taken_back(best, now));
-    let activity = match &best.meaning {
-        Meaning::Waiting { what } if history.shown(best, now) => Activity::Waiting(*what),
-        Meaning::Waiting { .. } | Meaning::Busy | Meaning::PromptTaken { .. } => {
-            working(last_change, stalled_after, now)
-        }
-        Meaning::TurnEnded { background: 1.., .. } => working(last_change, stalled_after, now),
+    let activity = match (doing, at_task, ready) {
+        (Doing::Waits(what), _, _) => Activity::Waiting(what),
+        (Doing::Works, _, _) if passed(last_change, settings.stalled_after, now) => Activity::Stalled,
+        (Doing::Works, _, _) => Activity::Working,
+        (Doing::Stopped, true, _) => Activity::Waiting(WaitingFor::Question),
         // An agent may say that it is idle before its box can be typed into.
-        Meaning::Idle
-        | Meaning::Interrupted
-        | Meaning::TurnEnded { background: 0, .. }
-        | Meaning::TurnFailed { .. } => match (stopped, ready) {
-            (true, true | false) => Activity::Waiting(WaitingFor::Question),
-            (false, true) => Activity::Idle,
-            (false, false) => Activity::Unknown,
-        },
-        Meaning::Started { .. } | Meaning::Used { .. } | Meaning::Exited { .. } => Activity::Unknown,
+        (Doing::Rests | Doing::Stopped, _, true) => Activity::Idle,
+        (Doing::Rests | Doing::Stopped, _, false) | (Doing::Unknown, _, _) => Activity::Unknown,
     };
-    Verdict { activity, since, evidence, last_change }
+    verdict(activity, best, asked)
 }
 
-fn working(last_change: Timestamp, stalled_after: Duration, now: Timestamp) -> Activity {
-    let quiet = now.duration_since(last_change);
-    if quiet >= SignedDuration::try_from(stalled_after).unwrap_or(SignedDuration::MAX) {
-        Activity::Stalled
-    } else {
-        Activity::Working
-    }
+/// The account's limit or lost login on which the last turn ended.
+fn limit_told<'a>(history: &History, turn: Turn<'a>) -> Option<&'a Signal> {
+    let Turn::Ended(end) = turn else { return None };
+    let went_on = history.status().is_some_and(|status| {
+        status.meaning == Meaning::Busy && status.at > end.at && passed(end.at, MOMENT, status.at)
+    });
+    (is_of_account(&end.meaning) && !went_on).then_some(end)
 }
 
-/// How a run is over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Over {
-    /// The agent's last message, where it gave one.
-    Done { message: Option<String> },
-    /// The turn failed on its own account; trying again may help.
-    Server { error: String },
-    /// The turn failed and trying again won't help.
-    Failed { error: String },
-}
-
-/// How long a transcript's word that a turn has ended waits for the hook of an agent whose hooks are heard: only the hook
-/// tells of work in the background. Claude Code's records may be written before or up to a second after it.
-const HOOK_MAY_FOLLOW: Duration = Duration::from_secs(10);
-
-/// Whether the end of a turn may be believed yet.
-fn is_settled(history: &History, turn: &Signal, now: Timestamp) -> bool {
-    if turn.source <= Source::Hook {
-        return true;
-    }
-    let busy = history.states.get(&Source::StatusFile).is_some_and(|status| matches!(status.meaning, Meaning::Busy));
-    let failed = matches!(turn.meaning, Meaning::TurnFailed { .. });
-    let hooks_heard = history.states.contains_key(&Source::Hook);
-    let waited = now.duration_since(turn.at) >= SignedDuration::try_from(HOOK_MAY_FOLLOW).unwrap_or_default();
-    !busy && (failed || !hooks_heard || waited)
-}
-
-/// Whether the agent ended a turn since the run's prompt was typed: then it had taken it, whoever has told of that.
-#[must_use]
-pub fn was_taken(history: &History, run: &Run) -> bool {
-    let ended = history.turn.as_ref().is_some_and(|turn| turn.at >= run.heard_from());
-    ended && run.typed.is_some() && matches!(run.delivery, Delivery::Begun)
-}
-
-/// Whether a taken run is over. `tells` says that the agent tells when its turns end.
-#[must_use]
-pub fn over(history: &History, run: &Run, tells: bool, now: Timestamp) -> Option<Over> {
-    let Delivery::Taken { at: taken } = &run.delivery else { return None };
-    if let Some(turn) = history.turn.as_ref().filter(|turn| turn.at >= run.heard_from()) {
-        if !is_settled(history, turn, now) {
-            return None;
-        }
-        return match &turn.meaning {
-            Meaning::TurnEnded { message, background: 0 } => Some(Over::Done { message: message.clone() }),
-            Meaning::TurnFailed { failure, message } => match failure {
-                // The task waits with its session: nothing about it failed.
-                Failure::Limit(_) | Failure::Login => None,
-                Failure::Server => Some(Over::Server { error: message.clone() }),
-                Failure::Request | Failure::Unknown => Some(Over::Failed { error: message.clone() }),
-            },
-            Meaning::TurnEnded { background: 1.., .. }
-            | Meaning::Interrupted
-            | Meaning::Started { .. }
-            | Meaning::Idle
-            | Meaning::Busy
-            | Meaning::PromptTaken { .. }
-            | Meaning::Waiting { .. }
-            | Meaning::Used { .. }
-            | Meaning::Exited { .. } => None,
+/// The rows of the table, and the signal that decided.
+fn doing<'a>(
+    history: &'a History,
+    turn: Turn<'a>,
+    at_task: bool,
+    settings: Settings,
+    now: Timestamp,
+) -> (Doing, Option<&'a Signal>) {
+    let status = history.status();
+    if let Some(told) = status
+        && let Meaning::Waiting { what } = told.meaning
+    {
+        // A hook of the same moment knows better what for.
+        let (best, what) = match turn {
+            Turn::Asks(Signal { meaning: Meaning::Waiting { what }, at, .. }) if !passed(*at, MOMENT, told.at) => {
+                (turn.signal(), *what)
+            }
+            _ => (Some(told), what),
         };
+        let doing = if is_shown(history, told, now) { Doing::Waits(what) } else { Doing::Works };
+        return (doing, best);
     }
-    if tells {
-        return None;
+    let busy = status.filter(|status| status.meaning == Meaning::Busy);
+    let stands = |dialog: &Signal| match busy {
+        Some(_) => STANDS_FOR_AT_WORK,
+        None if dialog.rule == UNKNOWN_DIALOG => STANDS_FOR_UNKNOWN,
+        None => STANDS_FOR,
+    };
+    if let Some(dialog) = history.dialog()
+        && let Meaning::Waiting { what } = dialog.meaning
+        && history.asked_since.is_some_and(|since| passed(since, stands(dialog), now))
+    {
+        let (best, what) = match turn {
+            Turn::Asks(Signal { meaning: Meaning::Waiting { what }, .. }) => (turn.signal(), *what),
+            _ => (Some(dialog), what),
+        };
+        return (Doing::Waits(what), best);
     }
-    let quiet = SignedDuration::try_from(QUIET_END).unwrap_or_default();
-    // A turn that was taken before an earlier daemon ended may be over since: no busy look will come any more.
-    let unseen = history.watched_since.is_some_and(|since| since > *taken);
-    let since = history.idle_look_since.filter(|_| history.was_busy || unseen)?.max(*taken);
-    if now.duration_since(since) < quiet {
-        return None;
-    }
-    // Nothing but its screen tells how the turn of such an agent ended.
-    match history.on_screen() {
-        Some(Meaning::TurnFailed { failure: Failure::Server, message }) => {
-            Some(Over::Server { error: message.clone() })
+    match turn {
+        Turn::Asks(asks) => {
+            let newer = status.filter(|status| status.at > asks.at);
+            match (&asks.meaning, newer.map(|status| &status.meaning)) {
+                (_, Some(Meaning::Busy)) => (Doing::Works, newer),
+                (_, Some(Meaning::Idle)) => (Doing::Rests, newer),
+                (Meaning::Waiting { what }, _) if is_shown(history, asks, now) => (Doing::Waits(*what), Some(asks)),
+                _ => (Doing::Works, Some(asks)),
+            }
         }
-        Some(Meaning::TurnFailed { message, .. }) => Some(Over::Failed { error: message.clone() }),
-        Some(Meaning::Interrupted) => None,
-        Some(
-            Meaning::TurnEnded { .. }
-            | Meaning::Started { .. }
-            | Meaning::Idle
-            | Meaning::Busy
-            | Meaning::PromptTaken { .. }
-            | Meaning::Waiting { .. }
-            | Meaning::Used { .. }
-            | Meaning::Exited { .. },
-        )
-        | None => Some(Over::Done { message: None }),
+        Turn::Ended(end) => {
+            let idle = status.filter(|status| status.meaning == Meaning::Idle);
+            match &end.meaning {
+                Meaning::TurnEnded { background: 1.., .. } => (Doing::Works, Some(end)),
+                _ if busy.is_some() => (Doing::Works, busy),
+                Meaning::TurnEnded { .. } if status.is_none() && history.looks_busy() => (Doing::Works, history.look()),
+                Meaning::TurnEnded { .. } if at_task && history.shells() > 0 => {
+                    let waits = !passed(end.at, settings.background_for, now);
+                    (if waits { Doing::Works } else { Doing::Rests }, Some(end))
+                }
+                Meaning::Interrupted => (Doing::Stopped, idle.or(Some(end))),
+                _ => (Doing::Rests, idle.or(Some(end))),
+            }
+        }
+        Turn::TakenBack(_) => (Doing::Stopped, status.or_else(|| history.look())),
+        Turn::Open(open) => (Doing::Works, busy.or(Some(open))),
+        Turn::Untold => {
+            let best = status.or_else(|| history.look());
+            let stopped = matches!(history.on_screen(), Some(Meaning::Interrupted));
+            let doing = match best.map(|signal| &signal.meaning) {
+                Some(Meaning::Busy | Meaning::PromptTaken { .. } | Meaning::Waiting { .. }) => Doing::Works,
+                _ if stopped => Doing::Stopped,
+                Some(Meaning::Idle | Meaning::TurnEnded { .. } | Meaning::TurnFailed { .. } | Meaning::Interrupted)
+                | None => Doing::Rests,
+                Some(Meaning::Started { .. } | Meaning::Used { .. } | Meaning::Exited { .. }) => Doing::Unknown,
+            };
+            (doing, best)
+        }
     }
+}
+
+/// Whether the dialog that an agent tells of stands on its screen, or has had its time to get there.
+fn is_shown(history: &History, told: &Signal, now: Timestamp) -> bool {
+    passed(told.at, SHOWN_WITHIN, now) || history.asked_since.is_some_and(|since| passed(since, STANDS_FOR, now))
+}
+
+/// What a person is asked, in the agent's own words: the command or the question of a hook, else the dialog's text.
+fn asked(history: &History, turn: Turn<'_>, best: Option<&Signal>) -> Option<String> {
+    let told = match turn {
+        Turn::Asks(asks) => Some(asks),
+        Turn::Untold | Turn::Open(_) | Turn::Ended(_) | Turn::TakenBack(_) => None,
+    };
+    let texts = [told, history.dialog(), best].into_iter().flatten().map(|signal| &signal.text);
+    texts.into_iter().find(|text| text.contains(' ')).cloned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        ids::{AgentName, RunId, SessionName},
-        limit::{Limit, LimitKind},
-        task::{Stop, TextFacts},
+    use crate::{
+        model::{
+            evidence::{Failure, Look, Source},
+            ids::{AgentName, RunId, SessionName},
+            limit::{Limit, LimitKind},
+            task::{Delivery, Run, Stop, TextFacts},
+        },
+        watcher::over::{Facts, Over, over as judge},
     };
 
-    const SETTINGS: Settings = Settings { stalled_after: Duration::from_secs(100), confirm: 2 };
+    const SETTINGS: Settings =
+        Settings { stalled_after: Duration::from_secs(100), background_for: Duration::ZERO, confirm: 2 };
+
+    fn over(history: &History, run: &Run, tells: bool, now: Timestamp) -> Option<Over> {
+        judge(history, run, Facts { tells, gone: false, background_for: Duration::ZERO }, now)
+    }
 
     fn limit() -> Failure {
         Failure::Limit(Limit { kind: LimitKind::FiveHour, resets_at: None })
@@ -450,7 +282,7 @@ mod tests {
     }
 
     fn ended(background: u32) -> Meaning {
-        Meaning::TurnEnded { message: Some("ok".into()), background }
+        Meaning::TurnEnded { message: Some("ok".into()), background, shells: 0 }
     }
 
     fn failed(failure: Failure) -> Meaning {
@@ -471,7 +303,7 @@ mod tests {
         assert_eq!(over(&h, &run(), true, at(99)), None);
         assert_eq!(activity(&[signal(Source::Hook, 12, ended(1))]), Activity::Working);
         let h = history(&[signal(Source::Hook, 12, ended(1)), signal(Source::Hook, 15, ended(0))]);
-        assert_eq!(over(&h, &run(), true, at(99)), Some(Over::Done { message: Some("ok".into()) }));
+        assert_eq!(over(&h, &run(), true, at(99)), Some(Over::Done { message: Some("ok".into()), shells: 0 }));
     }
 
     #[test]
@@ -621,7 +453,7 @@ mod tests {
         h.absorb(&signal(Source::Transcript, 11, Meaning::PromptTaken { prompt: None }));
         h.absorb(&signal(Source::Transcript, 12, ended(0)));
         assert!(h.recorded(at(12)));
-        assert_eq!(over(&h, &run(), true, at(12)), Some(Over::Done { message: Some("ok".into()) }));
+        assert_eq!(over(&h, &run(), true, at(12)), Some(Over::Done { message: Some("ok".into()), shells: 0 }));
     }
 
     #[test]
@@ -633,7 +465,7 @@ mod tests {
         h.see(&idle, at(13));
         assert_eq!(over(&h, &run(), true, at(30)), None);
         assert_eq!(over(&h, &run(), false, at(14)), None);
-        assert_eq!(over(&h, &run(), false, at(30)), Some(Over::Done { message: None }));
+        assert_eq!(over(&h, &run(), false, at(30)), Some(Over::Done { message: None, shells: 0 }));
     }
 
     #[test]
@@ -650,7 +482,7 @@ mod tests {
         assert_eq!(shown(failed(Failure::Unknown)).0, Some(Over::Failed { error: "m".to_owned() }));
         assert_eq!(shown(failed(Failure::Login)).0, None, "the task waits until somebody has logged in");
         assert_eq!(shown(Meaning::Interrupted), (None, Activity::Waiting(WaitingFor::Question)));
-        assert_eq!(shown(Meaning::Idle).0, Some(Over::Done { message: None }));
+        assert_eq!(shown(Meaning::Idle).0, Some(Over::Done { message: None, shells: 0 }));
     }
 
     #[test]
@@ -658,6 +490,76 @@ mod tests {
         let h = history(&[signal(Source::StatusFile, 1, Meaning::Busy)]);
         assert_eq!(classify(&h, true, true, at(0), SETTINGS, at(99)).activity, Activity::Working);
         assert_eq!(classify(&h, true, true, at(0), SETTINGS, at(100)).activity, Activity::Stalled);
+    }
+
+    #[test]
+    fn a_turn_that_failed_without_a_hook_is_over() {
+        // Codex runs no hook where its provider's server failed: the transcript's later word counts.
+        let prompt = signal(Source::Hook, 11, Meaning::PromptTaken { prompt: None });
+        let mut h = history(&[prompt, signal(Source::Transcript, 12, failed(Failure::Server))]);
+        let idle = Look { ready: true, signals: vec![signal(Source::Title, 13, Meaning::Idle)], ..Look::default() };
+        h.see(&idle, at(13));
+        assert_eq!(classify(&h, true, true, at(13), SETTINGS, at(13)).activity, Activity::Idle);
+        assert_eq!(over(&h, &run(), true, at(13)), Some(Over::Server { error: "m".into() }));
+        // A command in the background that ends later begins no turn.
+        h.absorb(&signal(Source::Transcript, 19, Meaning::Busy));
+        assert_eq!(classify(&h, true, true, at(13), SETTINGS, at(20)).activity, Activity::Idle);
+    }
+
+    #[test]
+    fn a_question_that_only_the_title_shows_is_told() {
+        let prompt = signal(Source::Hook, 11, Meaning::PromptTaken { prompt: None });
+        let mut h = history(&[prompt, signal(Source::Transcript, 11, Meaning::Busy)]);
+        let asks = Meaning::Waiting { what: WaitingFor::Question };
+        h.see(&Look { signals: vec![signal(Source::Title, 13, asks)], ..Look::default() }, at(13));
+        let verdict = classify(&h, true, false, at(13), SETTINGS, at(14));
+        assert_eq!(verdict.activity, Activity::Waiting(WaitingFor::Question));
+        assert_eq!((verdict.since, verdict.evidence[0].source), (at(13), Source::Title));
+    }
+
+    #[test]
+    fn a_failure_that_the_hook_calls_an_end_is_a_failure() {
+        let prompt = signal(Source::Hook, 11, Meaning::PromptTaken { prompt: None });
+        for (failure, expected) in [
+            (Failure::Login, None),
+            (limit(), None),
+            (Failure::Server, Some(Over::Server { error: "m".into() })),
+            (Failure::Request, Some(Over::Failed { error: "m".into() })),
+        ] {
+            let h = history(&[
+                prompt.clone(),
+                signal(Source::Hook, 13, ended(0)),
+                signal(Source::Transcript, 12, failed(failure)),
+            ]);
+            assert_eq!(over(&h, &run(), true, at(20)), expected);
+        }
+    }
+
+    #[test]
+    fn a_refused_prompt_is_told_and_no_prompt() {
+        let prompt = signal(Source::Hook, 11, Meaning::PromptTaken { prompt: None });
+        let refused = signal(Source::Transcript, 12, failed(Failure::Refused));
+        let h = history(&[prompt.clone(), refused.clone()]);
+        assert_eq!(over(&h, &run(), true, at(12)), Some(Over::Failed { error: "m".into() }));
+        // Codex ends a turn that ran without a last word in the same way; its Stop hook has told that it ran.
+        let h = history(&[prompt, signal(Source::Hook, 12, ended(0)), refused]);
+        assert_eq!(over(&h, &run(), true, at(12)), Some(Over::Done { message: Some("ok".into()), shells: 0 }));
+    }
+
+    #[test]
+    fn a_shell_in_the_background_holds_the_task_as_long_as_it_may() {
+        let left = Meaning::TurnEnded { message: Some("ok".into()), background: 0, shells: 1 };
+        let h = history(&[signal(Source::Hook, 12, left), signal(Source::StatusFile, 12, Meaning::Idle)]);
+        let held = |seconds, now| {
+            let background_for = Duration::from_secs(seconds);
+            let facts = Facts { tells: true, gone: false, background_for };
+            let settings = Settings { background_for, ..SETTINGS };
+            let activity = classify(&h, true, true, at(now), settings, at(now)).activity;
+            (activity, judge(&h, &run(), facts, at(now)).is_some())
+        };
+        assert_eq!(held(0, 12), (Activity::Idle, true));
+        assert_eq!(held(10, 21), (Activity::Working, false));
+        assert_eq!(held(10, 22), (Activity::Idle, true));
     }
 
     #[test]
@@ -675,7 +577,7 @@ mod tests {
             activity(&[taken.clone(), signal(Source::StatusFile, 12, Meaning::Idle)]),
             Activity::Waiting(WaitingFor::Question)
         );
-        assert_eq!(activity(&[taken, signal(Source::StatusFile, 16, Meaning::Idle)]), Activity::Idle);
+        assert_eq!(activity(&[taken, signal(Source::StatusFile, 16, Meaning::Idle)]), Activity::Working);
         // Codex: no status file, and no hook tells of the interrupt.
         let prompt = Meaning::PromptTaken { prompt: None };
         let interrupted = signal(Source::Transcript, 12, Meaning::Interrupted);

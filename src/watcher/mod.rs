@@ -4,6 +4,10 @@
 
 pub mod classify;
 mod dedicated;
+mod history;
+pub mod over;
+#[cfg(test)]
+mod properties;
 mod shown;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -12,7 +16,9 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{broadcast::error::RecvError, watch};
 
 use self::{
-    classify::{History, Over, Settings, classify, over, was_taken},
+    classify::{Settings, classify},
+    history::History,
+    over::{Facts, Over, over, was_taken},
     shown::{APART, ScreenLimit},
 };
 use crate::{
@@ -268,7 +274,11 @@ impl Watcher {
         let Some(incarnation) = session.phase.incarnation() else { return Vec::new() };
         let (settings, silent_after) = {
             let config = self.config.borrow();
-            let settings = Settings { stalled_after: config.watcher.idle_timeout, confirm: config.quota.confirm };
+            let settings = Settings {
+                stalled_after: config.watcher.idle_timeout,
+                background_for: config.watcher.background_for,
+                confirm: config.quota.confirm,
+            };
             (settings, config.watcher.silent_after)
         };
         let of = incarnation.id.clone();
@@ -282,7 +292,8 @@ impl Watcher {
         }
         if !Arc::ptr_eq(&watched.screens, &session.screen) && *watched.screens != *session.screen {
             events.push(Event::Session(name.clone(), SessionEvent::Screen(watched.screens.clone())));
-            if watched.screens.plain != session.screen.plain || watched.screens.title != session.screen.title {
+            // A title that blinks is no sign of life.
+            if watched.screens.plain != session.screen.plain {
                 watched.last_change = now;
             }
         }
@@ -373,7 +384,7 @@ impl Watcher {
 
         if let Some(run) = run_of(snapshot, session) {
             // A program that ended right after its turn must not look as if it had died in the middle of it.
-            let taken = (pane.exit.is_some() && was_taken(&watched.history, run)).then(|| {
+            let taken = (pane.exit.is_some() && was_taken(&watched.history, run, now)).then(|| {
                 let taken = TaskEvent::Taken { run: run.id.clone() };
                 events.extend(session.task.as_ref().map(|a| Event::Task(a.task.clone(), taken)));
                 Run { delivery: Delivery::Taken { at: now }, ..run.clone() }
@@ -385,7 +396,12 @@ impl Watcher {
                 history.assume_busy();
             }
             // What stands at its prompt because it was just resumed has not ended a turn.
-            let over = over(&history, run, agents.tells_turns(&incarnation.agent), now).filter(|_| !goes_on);
+            let facts = Facts {
+                tells: agents.tells_turns(&incarnation.agent),
+                gone: pane.exit.is_some(),
+                background_for: settings.background_for,
+            };
+            let over = over(&history, run, facts, now).filter(|_| !goes_on);
             if let Some(over) = over.filter(|_| recorded) {
                 let screen = watched.screens.plain.clone();
                 events.extend(self.ended(session, incarnation, run, over, screen).await);
@@ -410,8 +426,8 @@ impl Watcher {
         let Some(assignment) = &session.task else { return Vec::new() };
         let now = self.clock.now();
         let (status, message, error, screen) = match over {
-            Over::Done { message: Some(message) } => (Status::Done, Some(message), None, None),
-            Over::Done { message: None } => (Status::Done, None, None, Some(screen)),
+            Over::Done { message: Some(message), .. } => (Status::Done, Some(message), None, None),
+            Over::Done { message: None, .. } => (Status::Done, None, None, Some(screen)),
             Over::Server { error } if session.resume.is_some() || self.pauses(session, incarnation, run) => {
                 return self.paused(session, incarnation, run, &error, now);
             }

@@ -158,6 +158,7 @@ pub fn session(name: &str, role: Role, phase: SessionPhase) -> Session {
                 meaning: Meaning::Waiting { what: WaitingFor::Permission },
             }],
             last_change: at(4),
+            asked: Some(hostile()),
         },
         screen: Arc::new(Screens {
             title: hostile(),
