@@ -31,6 +31,7 @@ use crate::{
         task_file::{Reading, read},
     },
     ports::{Order, Progress, ProviderError, Providers},
+    sys::process,
 };
 
 /// Largest file that is read: a body of a request may be no larger.
@@ -39,6 +40,7 @@ const LARGEST: u64 = 10 * 1024 * 1024;
 /// Carries out one call.
 #[must_use]
 pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
+    process::keep_secrets();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {

@@ -8,6 +8,7 @@ use super::run::{Daemon, Fatal, Place, run};
 use crate::{
     cli::{Exit, RunArgs},
     config::{load::load, paths},
+    sys::process,
 };
 
 /// Variable with the log's filter, for example `claude_failover=debug`.
@@ -17,6 +18,7 @@ const LOG: &str = "CLAUDE_FAILOVER_LOG";
 #[must_use]
 pub fn main(args: &RunArgs) -> Exit {
     log(args.foreground);
+    process::keep_secrets();
     let env = &paths::process_env;
     let file = args.config.config.clone().unwrap_or_else(|| paths::config_file(env, &|path: &Path| path.exists()));
     let config = match load(&file, env) {

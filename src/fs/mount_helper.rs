@@ -17,6 +17,13 @@ const HELPER: &str = "fusermount3";
 /// Tells the helper which descriptor is the socket (libfuse util/fusermount.c, `FUSE_COMMFD_ENV`).
 const SOCKET_ENV: &str = "_FUSE_COMMFD";
 
+/// A program with nothing of our environment, which holds secrets, but the way to find programs.
+pub fn bare(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    command
+}
+
 /// Mounts and answers the device; the helper's own words when it refuses.
 pub fn mount(path: &Path, fsname: &str, allow_other: bool) -> Result<OwnedFd, String> {
     let mut options = format!("fsname={fsname},subtype={fsname},default_permissions,nosuid,nodev,noexec");
@@ -25,7 +32,7 @@ pub fn mount(path: &Path, fsname: &str, allow_other: bool) -> Result<OwnedFd, St
     }
     let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
     // Handed over as its standard input, the socket needs no inherited descriptor.
-    let mut child = Command::new(HELPER)
+    let mut child = bare(HELPER)
         .arg("-o")
         .arg(options)
         .arg("--")
@@ -47,7 +54,7 @@ pub fn mount(path: &Path, fsname: &str, allow_other: bool) -> Result<OwnedFd, St
 
 pub fn unmount(path: &Path) -> Result<(), String> {
     let arguments = [OsStr::new("-u"), OsStr::new("-z"), OsStr::new("--"), path.as_os_str()];
-    let output = Command::new(HELPER).args(arguments).stdin(Stdio::null()).output();
+    let output = bare(HELPER).args(arguments).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("{HELPER} can't be run: {error}"))?;
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
 }

@@ -9,7 +9,7 @@ use std::{
         unix::fs::{DirBuilderExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -322,7 +322,7 @@ pub fn uncover(path: &Path) -> Result<(), MountError> {
 
 /// Whether somebody serves the mount; `None` when that can't be known in time. A child asks, so that only a child hangs.
 fn answers(path: &Path) -> Option<bool> {
-    let mut stat = Command::new("stat");
+    let mut stat = mount_helper::bare("stat");
     // `-f`: statfs(2) always asks the server. The kernel remembers the directory's own facts for a while, and those of a
     // server killed a moment ago would pass for an answer.
     stat.arg("-f").arg("--").arg(path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -18,6 +18,13 @@ use super::shared::Shared;
 
 pub mod tree;
 
+/// Takes this process's environment and memory out of the reach of others of the same user, an agent among them: `/proc`
+/// then belongs to root. It ends with exec(2), so children that could show the environment are not given it.
+pub fn keep_secrets() {
+    // It fails only for a value that the kernel doesn't know.
+    let _ = nix::sys::prctl::set_dumpable(false);
+}
+
 /// A handle to one process, for as long as it is held; never another process of the same number.
 #[derive(Debug)]
 pub struct Pidfd {

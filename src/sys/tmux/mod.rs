@@ -9,8 +9,9 @@
 //! | `parse` `converse` `quote` | the protocol, without input or output |
 //! | `options` `spawn` `link` `setup` `supervise` | the connection: client process, its life, reconnection |
 //! | `list` `target` `text` | reading answers |
-//! | `terminal` `glance` `open` `typing` `ending` `deaths` | the port |
+//! | `terminal` `glance` `capture` `open` `typing` `ending` `deaths` | the port |
 
+mod capture;
 mod converse;
 mod deaths;
 mod ending;
@@ -26,7 +27,7 @@ mod spawn;
 mod supervise;
 mod target;
 mod terminal;
-mod text;
+pub mod text;
 mod typing;
 
 use std::{
@@ -78,6 +79,8 @@ pub struct Tmux {
     supervisor: Mutex<Option<JoinHandle<()>>>,
     lister: Lister,
     deaths: Deaths,
+    /// Name of the buffer that a screen passes through.
+    screen_buffer: String,
     looks: AtomicU64,
     remembered: Remembered,
     /// The list of every pane, for all who wait for one.
@@ -119,6 +122,7 @@ impl Tmux {
             supervisor: Mutex::new(Some(supervisor)),
             lister: Lister::new(uuid::Uuid::new_v4().simple().to_string()),
             deaths: Deaths::default(),
+            screen_buffer: options::buffer(&uuid::Uuid::new_v4().simple().to_string()),
             looks: AtomicU64::new(0),
             remembered,
             listed: Shared::new(),

@@ -11,6 +11,22 @@ use std::{
 /// The session that keeps the server alive and holds our connection.
 pub const KEEPER: &str = "_claude-failover";
 
+/// All of our buffers' names begin so; the process id follows.
+const BUFFER: &str = "claude-failover-";
+
+/// Name of a buffer of ours.
+#[must_use]
+pub fn buffer(name: &str) -> String {
+    format!("{BUFFER}{}-{name}", std::process::id())
+}
+
+/// Whether a buffer was left by an earlier connection of ours, or by a daemon that is gone.
+#[must_use]
+pub fn left(buffer: &str) -> bool {
+    let pid = buffer.strip_prefix(BUFFER).and_then(|rest| rest.split_once('-')?.0.parse::<u32>().ok());
+    pid.is_some_and(|pid| pid == std::process::id() || !Path::new("/proc").join(pid.to_string()).exists())
+}
+
 /// What a pane inherits besides `Launch.env` and tmux's own variables. `LC_*` too.
 const INHERITED: [&str; 10] =
     ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TERM", "TMPDIR", "XDG_RUNTIME_DIR"];
@@ -115,6 +131,16 @@ impl TmuxOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_buffers_that_nobody_uses_any_more_are_left() {
+        assert!(left(&buffer("1")) && left("claude-failover-4194999-1"));
+        for other in
+            ["claude-failover-1-x", "buffer0", "claude-failover", "claude-failover-notes", "claude-failover-x-1"]
+        {
+            assert!(!left(other), "{other}");
+        }
+    }
 
     #[test]
     fn secrets_are_not_inherited() {

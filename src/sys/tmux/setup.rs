@@ -6,10 +6,11 @@
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use super::{
-    link::Link,
-    options::{KEEPER, TmuxOptions, inherited},
+    capture::Way,
+    link::{ANSWER_WITHIN, Link},
+    options::{KEEPER, TmuxOptions, inherited, left},
     quote::Command,
-    spawn,
+    spawn, text,
 };
 use crate::sys::process::Pidfd;
 
@@ -21,6 +22,8 @@ const RUN_WITHIN: Duration = Duration::from_secs(2);
 pub struct Server {
     pub process: Pidfd,
     pub version: String,
+    /// How its screens are read.
+    pub capture: Way,
     /// Our own client process.
     pub client: u32,
 }
@@ -35,16 +38,20 @@ pub async fn establish(options: &TmuxOptions) -> Result<(Link, Server), String> 
     let facts = link.ask(vec![
         Command::new("display-message").arg("-p").arg("#{pid} #{version}"),
         Command::new("show-environment").arg("-g"),
+        Command::new("list-buffers").arg("-F").arg("#{buffer_name}"),
     ]);
     let facts = facts.await?;
-    let [about, environment] = facts.blocks.as_slice() else {
-        return Err(format!("tmux answered {} times to two questions", facts.blocks.len()));
+    let [about, environment, buffers] = facts.blocks.as_slice() else {
+        return Err(format!("tmux answered {} times to three questions", facts.blocks.len()));
     };
     let about = about.text();
     let (pid, version) = about.split_once(' ').unwrap_or((&about, ""));
     let process = pid.parse().map_err(|_| format!("tmux told no pid but {about:?}"))?;
     let process = Pidfd::open(process).map_err(|e| format!("tmux server {process}: {e}"))?;
     let mut commands = keeper_options();
+    let buffers = buffers.text();
+    let left = buffers.lines().filter(|name| left(name));
+    commands.extend(left.map(|name| Command::new("delete-buffer").arg("-b").arg(name)));
     if options.ours {
         commands.extend(server_options(options));
         let foreign = variables(&environment.text()).into_iter().filter(|name| !inherited(name));
@@ -56,7 +63,7 @@ pub async fn establish(options: &TmuxOptions) -> Result<(Link, Server), String> 
         }
     }
     link.server = Some(process.pid());
-    let server = Server { process, version: version.to_owned(), client: link.client_pid() };
+    let server = Server { process, capture: Way::of(version), version: version.to_owned(), client: link.client_pid() };
     Ok((link, server))
 }
 
@@ -82,6 +89,8 @@ fn server_options(options: &TmuxOptions) -> Vec<Command> {
     let set = |scope: &str, name: &str, value: &str| Command::new("set-option").arg(scope).arg(name).arg(value);
     vec![
         set("-s", "exit-empty", "off"),
+        // tmux's log of commands would keep prompts, and the keys that agents are started with.
+        set("-s", "message-limit", "0"),
         // An agent's escape sequences don't write to the operator's clipboard.
         set("-s", "set-clipboard", "off"),
         set("-gw", "allow-passthrough", "off"),
@@ -121,6 +130,32 @@ async fn defuse(options: &TmuxOptions) -> Result<(), String> {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(e)) => Err(format!("{} can't be run: {e}", options.tmux.display())),
         Err(_) => Err(format!("no answer within {RUN_WITHIN:?} (`tmux {}`)", command.join(" "))),
+    }
+}
+
+/// Runs one command as a process of its own and gives it a text on its standard input.
+///
+/// # Errors
+/// Why it can't be said that tmux has the whole of it.
+pub async fn told(options: &TmuxOptions, words: &[&str], text: &str) -> Result<(), String> {
+    use tokio::io::AsyncWriteExt;
+    let mut command = run(options, words);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let failed = |e: std::io::Error| format!("{} can't be run: {e}", options.tmux.display());
+    let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn().map_err(failed)?;
+    let mut input = child.stdin.take();
+    let exchange = async {
+        if let Some(input) = &mut input {
+            input.write_all(text.as_bytes()).await?;
+        }
+        drop(input.take());
+        child.wait_with_output().await
+    };
+    match tokio::time::timeout(ANSWER_WITHIN, exchange).await {
+        Ok(Ok(output)) if output.status.success() => Ok(()),
+        Ok(Ok(output)) => Err(text::line(String::from_utf8_lossy(&output.stderr).trim())),
+        Ok(Err(e)) => Err(failed(e)),
+        Err(_) => Err(format!("no answer within {ANSWER_WITHIN:?} (`tmux {}`)", words.join(" "))),
     }
 }
 

@@ -12,7 +12,6 @@ use super::{
     link::ANSWER_WITHIN,
     list::{self, Row},
     parse::Block,
-    quote::Command,
     supervise::State,
     target::Target,
     text,
@@ -51,32 +50,7 @@ impl Terminal for Tmux {
         panes: &[PaneId],
         how: Capture,
     ) -> Result<Vec<Result<String, TerminalError>>, TerminalError> {
-        if panes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let extra: &[&str] = match how {
-            Capture::Plain => &[],
-            Capture::Colour => &["-e"],
-            Capture::History => &["-S", "-"],
-        };
-        let what = "capturing panes";
-        let server = self.server_pid().ok_or_else(|| self.down(what))?;
-        let targets: Vec<_> = panes.iter().map(|pane| Target::parse(pane).filter(|t| t.server == server)).collect();
-        let capture = |target: &Target| Command::new("capture-pane").arg("-p").args(extra).arg("-t").arg(&target.pane);
-        let commands: Vec<Command> = targets.iter().flatten().map(capture).collect();
-        let asked = commands.len();
-        let answer = self.ask(Some(server), what, commands).await?;
-        if answer.blocks.len() != asked {
-            let message = format!("{} answers for {asked} panes", answer.blocks.len());
-            return Err(TerminalError::Down { what: what.to_owned(), message });
-        }
-        let mut blocks = answer.blocks.iter();
-        let read = |(pane, target): (&PaneId, &Option<Target>)| {
-            let block = target.as_ref().and_then(|_| blocks.next()).ok_or_else(|| gone(&pane.0))?;
-            let screen = success(&pane.0, block)?.text();
-            Ok(if how == Capture::Colour { text::coloured(&screen) } else { text::plain(&screen) })
-        };
-        Ok(panes.iter().zip(&targets).map(read).collect())
+        self.screens(panes, how).await
     }
 
     async fn paste(&self, pane: &PaneId, text: &str) -> Result<(), TerminalError> {

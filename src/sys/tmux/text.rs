@@ -67,9 +67,56 @@ fn sequence_length(text: &str) -> usize {
     }
 }
 
+/// Bytes as they were before tmux wrote them with escapes: control characters, backslashes and what is no UTF-8 as
+/// vis(3) does, and a backslash before the `$` of what looks like a variable.
+#[must_use]
+pub fn unvis(shown: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(shown.len());
+    let mut rest = shown;
+    while let Some((&first, after)) = rest.split_first() {
+        let (byte, length) = if first == b'\\' { escaped(after) } else { (first, 0) };
+        out.push(byte);
+        rest = after.get(length..).unwrap_or_default();
+    }
+    out
+}
+
+/// The byte that stands behind a backslash, and how many bytes tell it.
+fn escaped(rest: &[u8]) -> (u8, usize) {
+    let octal = |digits: &[u8]| {
+        let digit = |b: &u8| (b'0'..=b'7').contains(b).then(|| u32::from(b - b'0'));
+        let value = digits.iter().try_fold(0, |sum, b| Some(sum * 8 + digit(b)?))?;
+        u8::try_from(value).ok()
+    };
+    if let Some(byte) = rest.get(..3).and_then(octal) {
+        return (byte, 3);
+    }
+    match rest.first() {
+        Some(b'n') => (b'\n', 1),
+        Some(b'r') => (b'\r', 1),
+        Some(b'b') => (0x08, 1),
+        Some(b'a') => (0x07, 1),
+        Some(b'v') => (0x0b, 1),
+        Some(b't') => (b'\t', 1),
+        Some(b'f') => (0x0c, 1),
+        Some(b's') => (b' ', 1),
+        Some(b'0') => (0, 1),
+        Some(&other) => (other, 1),
+        None => (b'\\', 0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_tmux_wrote_with_escapes_is_read_back() {
+        let shown = b"\\\\ \\033[1mC:\\\\new\\t\\$HOME $5 \\\\033 \\302 caf\xc3\xa9\n\\0!";
+        let meant = b"\\ \x1b[1mC:\\new\t$HOME $5 \\033 \xc2 caf\xc3\xa9\n\0!";
+        assert_eq!(unvis(shown), meant);
+        assert_eq!(unvis(b"ends in \\"), b"ends in \\");
+    }
 
     #[test]
     fn whatever_a_terminal_obeys_is_forbidden() {

@@ -3,26 +3,22 @@
 //! Never types into a dead pane (tmux before 3.5 crashes with all sessions on a paste), into copy mode (which would take
 //! the keys), or any character that a terminal obeys.
 
-use std::{io::Write, os::fd::AsRawFd};
-
-use nix::sys::memfd::{MFdFlags, memfd_create};
-
 use super::{
     Tmux,
     converse::Answer,
+    options,
+    parse::Block,
     quote::Command,
+    setup,
     target::Target,
     terminal::{refused, success},
     text,
 };
 use crate::ports::{Key, PaneId, TerminalError};
 
-/// Up to this many bytes a text goes on the command line itself; more by a file in memory that the server reads, which
-/// is 40 times faster at 1 MiB and doesn't hold up everybody else's questions.
+/// Up to this many bytes a text goes on the command line itself; more through the standard input of a client of its own,
+/// which is faster, doesn't hold up everybody else's questions, and leaves no file behind, whenever the daemon ends.
 const ON_THE_LINE: usize = 4 * 1024;
-
-/// Pieces of a text that must go on the line because the server can't read our file.
-const PIECE: usize = 64 * 1024;
 
 const SENT: &str = "sent";
 const DEAD: &str = "dead";
@@ -39,7 +35,7 @@ impl Tmux {
         if text.is_empty() {
             return Ok(());
         }
-        let buffer = format!("claude-failover-{}-{}", std::process::id(), self.tick());
+        let buffer = options::buffer(&self.tick().to_string());
         let drop_buffer = Command::new("delete-buffer").arg("-b").arg(&buffer);
         // Newlines go as carriage returns, as from every terminal's own paste; agents take them for newlines.
         let paste = Command::new("paste-buffer").args(["-p", "-d", "-b", &buffer, "-t", &target.pane]);
@@ -92,38 +88,22 @@ impl Tmux {
 
     /// Puts text into a buffer of tmux, complete or not at all.
     async fn fill(&self, target: &Target, buffer: &str, text: &str, what: &str) -> Result<(), TerminalError> {
-        if text.len() > ON_THE_LINE && self.load(target, buffer, text, what).await? {
-            return Ok(());
+        if text.len() <= ON_THE_LINE {
+            let set = Command::new("set-buffer").args(["-b", buffer, "--", text]);
+            return done(what, &self.ask(Some(target.server), what, vec![set]).await?);
         }
-        let mut append = false;
-        for piece in text.as_bytes().chunks(PIECE) {
-            let flags: &[&str] = if append { &["-a"] } else { &[] };
-            let set = Command::new("set-buffer").args(flags).args(["-b", buffer, "--"]).arg(piece);
-            done(what, &self.ask(Some(target.server), what, vec![set]).await?)?;
-            append = true;
-        }
-        Ok(())
-    }
-
-    /// Lets the server read the text from a file in our memory. `false` when it can't: a daemon that may not be dumped,
-    /// another pid namespace.
-    async fn load(&self, target: &Target, buffer: &str, text: &str, what: &str) -> Result<bool, TerminalError> {
-        let memory = memfd_create(c"claude-failover-paste", MFdFlags::MFD_CLOEXEC);
-        let Ok(mut file) = memory.map(std::fs::File::from) else { return Ok(false) };
-        if file.write_all(text.as_bytes()).is_err() {
-            return Ok(false);
-        }
-        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-        let load = Command::new("load-buffer").args(["-b", buffer, &path]);
-        // tmux answers "done" to a file that it couldn't read: only the size tells.
+        setup::told(&self.options, &["load-buffer", "-b", buffer, "-"], text)
+            .await
+            .map_err(|message| TerminalError::Down { what: what.to_owned(), message })?;
+        // tmux answers "done" to a text that it couldn't read: only the size tells.
         let only = format!("#{{==:#{{buffer_name}},{buffer}}}");
         let size = Command::new("list-buffers").args(["-F", "#{buffer_size}", "-f", &only]);
-        let answer = self.ask(Some(target.server), what, vec![load, size]).await?;
-        let loaded = answer.blocks.last().is_some_and(|block| block.ok && block.text() == text.len().to_string());
-        if !loaded {
-            tracing::debug!(stray = answer.stray.join("; "), "tmux can't read a paste from our memory");
+        let answer = self.ask(Some(target.server), what, vec![size]).await?;
+        let size = answer.blocks.first().map(Block::text).unwrap_or_default();
+        match size == text.len().to_string() {
+            true => Ok(()),
+            false => Err(refused(what, format!("tmux took {size:?} of {} bytes", text.len()))),
         }
-        Ok(loaded)
     }
 }
 
