@@ -1,6 +1,6 @@
 # Every target does its own set-up: scripts/setup installs what is missing, cargo fetches the crates.
 
-.PHONY: demo test lint doc bench conformance build
+.PHONY: demo test soak lint doc bench conformance build
 .DEFAULT_GOAL := build
 
 build:
@@ -21,6 +21,13 @@ test:
 lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+
+# Twenty minutes of tasks, swaps and readers; fails when anything of the daemon or its tmux server grows, and prints what it measured.
+# Two minutes of the same are part of `make test`.
+soak:
+	scripts/setup test
+	cargo build --bins
+	SOAK_SECONDS=$${SOAK_SECONDS:-1200} cargo test --test soak -- --nocapture
 
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items

@@ -264,8 +264,9 @@ pub trait Agents: Send + Sync {
         false
     }
 
-    /// A task's text as it is typed: one that the agent would take for a command of its own gets a line before it.
-    fn as_prompt(&self, _agent: &AgentName, text: String) -> String {
+    /// A task's text as it is typed: one that the agent would take for something else than a prompt gets words around it, and
+    /// so does one that could not be told from the `ghost` that stands in the box.
+    fn as_prompt(&self, _agent: &AgentName, text: String, _ghost: Option<&str>) -> String {
         text
     }
 

@@ -93,6 +93,7 @@ fn events() -> Vec<(&'static str, TaskEvent)> {
         ("typing begun", TaskEvent::TypingBegun { run: run_id.clone() }),
         ("taken", TaskEvent::Taken { run: run_id.clone() }),
         ("try again", TaskEvent::TryAgain { run: run_id.clone(), why: "w".into() }),
+        ("waits", TaskEvent::Waits { run: run_id.clone(), why: "w".into() }),
         ("paused", TaskEvent::Paused { run: run_id.clone(), why: "w".into() }),
         ("delegated", TaskEvent::Delegated(job(JobStop::No))),
         ("submitted", TaskEvent::Submitted { run: run_id.clone(), job: "j".into() }),

@@ -38,6 +38,7 @@ use crate::{
     model::{
         evidence::{Look, Screen, Signal, Tokens},
         ids::{AccountName, AgentName, SessionName},
+        letters::same,
         session::Incarnation,
     },
     ports::{AgentError, Agents, Cursor, Found, HookLog, LaunchPlan, LaunchRequest, PromptBy},
@@ -242,11 +243,13 @@ impl Agents for AgentBook {
         transcript.is_some_and(|t| t.rules.iter().any(|rule| matches!(rule.mean, RecordMeaning::TurnEnded { .. })))
     }
 
-    fn as_prompt(&self, agent: &AgentName, text: String) -> String {
-        match self.agent(agent).and_then(|agent| agent.rules.commands.as_ref()) {
-            Some(commands) if commands.like.0.is_match(&text) => format!("{}{text}", commands.before),
-            Some(_) | None => text,
-        }
+    fn as_prompt(&self, agent: &AgentName, text: String, ghost: Option<&str>) -> String {
+        let Some(commands) = self.agent(agent).and_then(|agent| agent.rules.commands.as_ref()) else { return text };
+        let stands_there = ghost.is_some_and(|ghost| same(ghost, &text));
+        let before = if stands_there || commands.like.0.is_match(&text) { commands.before.as_str() } else { "" };
+        let ends = commands.ends.as_ref().is_some_and(|ends| ends.0.is_match(&text));
+        let after = if ends { commands.after.as_str() } else { "" };
+        format!("{before}{text}{after}")
     }
 
     fn resumes(&self, agent: &AgentName) -> bool {

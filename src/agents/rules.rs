@@ -112,14 +112,20 @@ pub enum PromptWay {
     Stdin,
 }
 
-/// The agent's own commands that can be typed where a prompt can.
+/// What the agent takes for something else than a prompt when it is typed where a prompt can be.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Commands {
-    /// How they begin.
+    /// Its own commands: how they begin, or whole words.
     pub like: Pattern,
     /// Put before a task's text that looks like one; then it is a prompt.
     pub before: String,
+    /// Ends after which Enter does something else than send.
+    #[serde(default)]
+    pub ends: Option<Pattern>,
+    /// Put behind a text with such an end.
+    #[serde(default)]
+    pub after: String,
 }
 
 /// The directory that holds the agent's account.

@@ -92,14 +92,13 @@ pub fn look(rules: &ScreenRules, limits: Limits<'_>, screen: &Screen, now: Times
         (Some(rule), Some(text)) => rule.pasted.0.is_match(text),
         (None, _) | (_, None) => false,
     };
-    let input = raw.map(|text| match &rules.input {
-        Some(rule) if rule.ghosts.iter().any(|ghost| ghost.0.is_match(&text)) => String::new(),
-        Some(_) | None => text,
-    });
+    let ghosts = rules.input.iter().flat_map(|rule| &rule.ghosts);
+    let is_ghost = raw.as_ref().is_some_and(|text| ghosts.into_iter().any(|ghost| ghost.0.is_match(text)));
+    let (input, ghost) = if is_ghost { (Some(String::new()), raw) } else { (raw, None) };
     let server_error = rules.server_error.as_ref().is_some_and(|error| error.0.is_match(&screen.plain));
     let shells =
         rules.shells.as_ref().and_then(|shells| shells.0.captures(&regions.around)?.get(1)?.as_str().parse().ok());
-    Look { ready: input.is_some(), input, pasted, shells: shells.unwrap_or(0), server_error, signals }
+    Look { ready: input.is_some(), input, ghost, pasted, shells: shells.unwrap_or(0), server_error, signals }
 }
 
 /// What a program says that waits for a key, in nobody's words: a marked answer, a key that is named, a question.

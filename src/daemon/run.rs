@@ -28,13 +28,17 @@ use crate::{
         command::{Action, Refused, RefusedKind},
         event::{Event, Kind},
         ids::{AccountName, ProjectName},
+        snapshot::Memory,
     },
     ports::{Clock, StateStore},
     sys::{
-        clock::SystemClock, disk::DiskQueue, homes::AccountHomes, lock::Lock, notify::Receivers,
+        clock::SystemClock, disk::DiskQueue, homes::AccountHomes, lock::Lock, notify::Receivers, process,
         providers::HttpProviders, state::StateDir, tmux::Tmux,
     },
 };
+
+/// A tmux server with more than this, in MiB, is told of. Two hundred sessions with 2000 lines of scrollback each use 262.
+const TMUX_MEMORY_MAX: u64 = 512;
 
 /// How often the daemon looks whether its mount and the operator's link are still there and show what they should.
 const LOOK_AT_MOUNT: Duration = Duration::from_secs(15);
@@ -84,6 +88,7 @@ pub async fn run(config: Config, place: &Place, ready: impl FnOnce(&Daemon)) -> 
             _ = looks.tick() => {
                 daemon.look_at_mount().await;
                 daemon.look_at_link().await;
+                daemon.look_at_memory().await;
             }
             () = daemon.services.failed() => {
                 break Err(Fatal("a service of the daemon ended by itself; the log tells why".to_owned()));
@@ -281,6 +286,29 @@ impl Daemon {
         let looked = tokio::task::spawn_blocking(move || homes.astray(&active)).await;
         let topic = "claude_link".to_owned();
         self.services.live.report(vec![Event::Health { topic, problem: looked.unwrap_or_default() }]).await;
+    }
+
+    /// Tells what the daemon and the tmux server use, and says so when the server, with which all agents would end, uses too much.
+    async fn look_at_memory(&self) {
+        let used = |pid| process::memory(pid).map(|bytes| bytes.div_ceil(1 << 20));
+        let (server, version) = (self.tmux.server_pid(), self.tmux.server_version().unwrap_or_default());
+        let tmux = server.and_then(used);
+        let memory = Memory { daemon: used(std::process::id()).unwrap_or_default(), tmux };
+        let problem = tmux.filter(|used| *used > TMUX_MEMORY_MAX).map(|used| {
+            // Another number each time would be another problem each time.
+            let used = used / TMUX_MEMORY_MAX * TMUX_MEMORY_MAX;
+            format!(
+                "tmux server {} (version {version}) uses more than {used} MiB, and all agents end with it if the machine has no \
+                 more: see what keeps it (scrollback of many sessions: tmux.history_limit), and when no task is at work end it \
+                 with `tmux kill-server` on its socket: sessions come back by themselves",
+                server.unwrap_or_default()
+            )
+        });
+        let mut events = vec![Event::Health { topic: "tmux memory".to_owned(), problem }];
+        if self.services.live.snapshot().memory != memory {
+            events.push(Event::Memory(memory));
+        }
+        self.services.live.report(events).await;
     }
 
     /// Wakes who polls, at each new picture. May be dropped at any time: it begins with a look.

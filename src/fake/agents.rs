@@ -120,6 +120,7 @@ impl Agents for FakeWorld {
         Look {
             ready,
             input: ready.then(|| input.to_owned()),
+            ghost: None,
             pasted,
             shells: 0,
             server_error: false,

@@ -155,6 +155,10 @@ impl World {
                 self.notice(event);
                 Ok(())
             }
+            Event::Memory(memory) => {
+                self.snapshot.memory = *memory;
+                Ok(())
+            }
             Event::RequestDone { id, result } => {
                 if let Some(action) = self.snapshot.requests.remove(id)
                     && let Err(refused) = result
@@ -331,7 +335,11 @@ impl World {
             }
             // What the file holds was not known to be read: whatever it holds is what was cancelled.
             TaskEvent::Cancel if !matches!(task.phase, Phase::Working(_) | Phase::Delegated(_)) => task.text = None,
-            TaskEvent::TryAgain { why, .. } | TaskEvent::Paused { why, .. } => task.note = Some(why.clone()),
+            TaskEvent::TryAgain { why, .. } | TaskEvent::Paused { why, .. } | TaskEvent::Waits { why, .. } => {
+                task.note = Some(why.clone());
+            }
+            // What was waited for has come.
+            TaskEvent::TypingBegun { .. } => task.note = None,
             TaskEvent::Unclaimed { why, .. } => {
                 task.note = Some(format!("attempt {} was taken back: {why}", task.attempts))
             }
@@ -350,7 +358,6 @@ impl World {
             | TaskEvent::Rejected(_)
             | TaskEvent::Vanished { by_verb: true }
             | TaskEvent::OutsideClaim(_)
-            | TaskEvent::TypingBegun { .. }
             | TaskEvent::Taken { .. }
             | TaskEvent::Submitted { .. }
             | TaskEvent::Output { .. }

@@ -10,6 +10,7 @@ use crate::model::{
     notice::NoticeEvent,
     provider::ProviderEvent,
     session::SessionEvent,
+    snapshot::Memory,
     swap::SwapEvent,
     task::{Origin, TaskEvent},
 };
@@ -40,6 +41,8 @@ pub enum Event {
     },
     /// People are to be told of something, or were.
     Notice(NoticeEvent),
+    /// How much memory is in use.
+    Memory(Memory),
     /// A request was carried out or refused.
     RequestDone {
         id: u64,

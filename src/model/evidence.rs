@@ -122,6 +122,9 @@ pub struct Look {
     pub ready: bool,
     /// Text in the input box, without the agent's own placeholder; `Some("")` is an empty box, `None` no box.
     pub input: Option<String>,
+    /// The agent's own placeholder that stands in the box, or what looks like it: it is one only where it stood there
+    /// before a text was pasted.
+    pub ghost: Option<String>,
     /// The input box holds a collapsed paste (`[Pasted text #1 +9 lines]`).
     pub pasted: bool,
     /// So many commands go on in the background, by the screen's count.

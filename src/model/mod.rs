@@ -6,6 +6,7 @@ pub mod command;
 pub mod event;
 pub mod evidence;
 pub mod ids;
+pub mod letters;
 pub mod limit;
 pub mod marker;
 pub mod notice;

@@ -55,6 +55,15 @@ pub struct Snapshot {
     pub recent: imbl::Vector<Arc<LogLine>>,
     /// Results so far, since the daemon started: done, failed, cancelled.
     pub finished: [u64; 3],
+    pub memory: Memory,
+}
+
+/// What is in use, in whole MiB: it is looked at again and again, and told when it differs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub daemon: u64,
+    /// `None` without a connection to the server.
+    pub tmux: Option<u64>,
 }
 
 /// A project and what stands in its directories.
@@ -134,6 +143,7 @@ impl Snapshot {
             outcomes: Arc::default(),
             recent: imbl::Vector::new(),
             finished: [0; 3],
+            memory: Memory::default(),
         }
     }
 

@@ -403,6 +403,11 @@ pub enum TaskEvent {
         run: RunId,
         why: String,
     },
+    /// What the hand-over of its prompt waits for, or came to.
+    Waits {
+        run: RunId,
+        why: String,
+    },
     /// The provider's server failed; the same attempt goes on after a pause.
     Paused {
         run: RunId,
@@ -550,6 +555,7 @@ impl TaskEvent {
             Self::TypingBegun { .. } => "typing-begun",
             Self::Taken { .. } => "taken",
             Self::TryAgain { .. } => "try-again",
+            Self::Waits { .. } => "waits",
             Self::Paused { .. } => "paused",
             Self::Delegated(_) => "delegated",
             Self::Submitted { .. } => "submitted",
@@ -626,6 +632,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
+            | E::Waits { .. }
             | E::Paused { .. }
             | E::Submitted { .. }
             | E::Output { .. }
@@ -647,6 +654,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
+            | E::Waits { .. }
             | E::Paused { .. }
             | E::Submitted { .. }
             | E::Output { .. }
@@ -668,6 +676,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
+            | E::Waits { .. }
             | E::Paused { .. }
             | E::Delegated(_)
             | E::Submitted { .. }
@@ -727,6 +736,10 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
                     Stop::No => Ok(Now(Phase::Working(Run { stop: Stop::Again, ..run.clone() }))),
                     Stop::Cancelled | Stop::Yielded | Stop::Again => Ok(Same),
                 }
+            }
+            E::Waits { run: id, .. } => {
+                same_run(&run.id, id)?;
+                Ok(Same)
             }
             E::Paused { run: id, .. } => {
                 same_run(&run.id, id)?;
@@ -789,6 +802,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
+            | E::Waits { .. }
             | E::Paused { .. }
             | E::Filed { .. }
             | E::Hold
@@ -806,6 +820,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
+            | E::Waits { .. }
             | E::Paused { .. }
             | E::Delegated(_)
             | E::Submitted { .. }
@@ -830,6 +845,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             | E::TypingBegun { .. }
             | E::Taken { .. }
             | E::TryAgain { .. }
+            | E::Waits { .. }
             | E::Paused { .. }
             | E::Delegated(_)
             | E::Submitted { .. }

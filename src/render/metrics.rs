@@ -30,6 +30,12 @@ pub const METRICS: &[Metric] = &[
         help: "Seconds since the daemon started.",
         samples: up,
     },
+    Metric {
+        name: "claude_failover_memory_bytes",
+        kind: "gauge",
+        help: "Memory of the daemon and of the tmux server with its scrollback, in whole MiB.",
+        samples: memory,
+    },
     Metric { name: "claude_failover_paused", kind: "gauge", help: "1 while nothing is dispatched.", samples: paused },
     Metric {
         name: "claude_failover_problems",
@@ -109,6 +115,13 @@ fn count(number: u64) -> f64 {
 
 fn up(picture: &Picture) -> Vec<Sample> {
     vec![(vec![], picture.now.duration_since(picture.snapshot.since).as_secs_f64().max(0.0))]
+}
+
+fn memory(picture: &Picture) -> Vec<Sample> {
+    let memory = picture.snapshot.memory;
+    let of = [("daemon", Some(memory.daemon)), ("tmux", memory.tmux)];
+    let told = of.into_iter().filter_map(|(of, mebibytes)| Some((of, mebibytes?)));
+    told.map(|(of, mebibytes)| (vec![("of", of.to_owned())], count(mebibytes << 20))).collect()
 }
 
 fn paused(picture: &Picture) -> Vec<Sample> {

@@ -8,7 +8,7 @@ use crate::{
         ids::ProviderName,
         provider::{Job, JobStop},
         route::{self, Pick},
-        session::{Activity, Incarnation, Session},
+        session::{Activity, Incarnation, Session, SessionPhase},
         snapshot::Under,
         task::{Delivery, Ending, Phase, Run, Stop, Task, Work},
     },
@@ -136,7 +136,7 @@ fn waits_for(picture: &Picture, task: &Task) -> String {
 
 fn working(picture: &Picture, run: &Run, out: &mut String) {
     let how_far = match &run.delivery {
-        Delivery::NotBegun => "its prompt is not typed yet".to_owned(),
+        Delivery::NotBegun => format!("its prompt is not typed yet{}", not_yet(picture, run)),
         Delivery::Begun => "its prompt is being handed over".to_owned(),
         Delivery::Taken { at } => format!("the agent took its prompt {} ago", words::age(picture.now, *at)),
     };
@@ -155,6 +155,22 @@ fn working(picture: &Picture, run: &Run, out: &mut String) {
     }
     let (session, attempt, most, id) = (&run.session, run.attempt, run.attempts_allowed, &run.id);
     let _ = writeln!(out, "session {session}, attempt {attempt} of {most}, run {id}");
+}
+
+/// What stands in the way of typing, where the session tells.
+fn not_yet(picture: &Picture, run: &Run) -> String {
+    let Some(session) = picture.snapshot.sessions.get(&run.session) else { return String::new() };
+    let asks = session.verdict.evidence.first().map(|signal| signal.text.as_str()).unwrap_or_default();
+    match (&session.phase, session.verdict.activity) {
+        (SessionPhase::Starting(_) | SessionPhase::Up(_), Activity::Waiting(what)) => {
+            format!(": its agent waits for an answer ({}): {asks}; answer with keys, or attach", words::kebab(&what))
+        }
+        (SessionPhase::Starting(_), _) => ": its agent has not shown its prompt".to_owned(),
+        (SessionPhase::Up(_), Activity::Working | Activity::Stalled) => ": its agent is at work".to_owned(),
+        (SessionPhase::Up(_), Activity::Limited) => ": its agent is stopped by its account".to_owned(),
+        (SessionPhase::Up(_), Activity::Unknown | Activity::Idle)
+        | (SessionPhase::Down | SessionPhase::Ending(_) | SessionPhase::Dead { .. }, _) => String::new(),
+    }
 }
 
 fn ended(ending: &Ending, out: &mut String) {

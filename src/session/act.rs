@@ -7,6 +7,7 @@ use std::{path::PathBuf, sync::Arc};
 use super::{
     Tools,
     decide::{Program, Step},
+    deliver::{NotFree, free},
 };
 use crate::{
     model::{
@@ -423,9 +424,22 @@ impl Job {
     pub(super) async fn input(&self, text: &str) -> Result<(), Refused> {
         let (text, _) = clean(text.trim_end_matches('\n'));
         let pane = self.pane().ok_or_else(|| Refused::new(RefusedKind::Unavailable, "no agent runs there"))?;
-        self.tools.terminal.paste(&pane, &text).await.map_err(|error| refused(&error))?;
         let agent = self.agent();
-        self.arrived(&pane, agent.as_ref(), &text).await.map_err(|why| Refused::new(RefusedKind::Failed, why))?;
+        let busy = |why: String| Err(Refused::new(RefusedKind::Busy, why));
+        let ghost = match self.look(&pane, agent.as_ref()).await.map_or(Err(NotFree::NoBox), free) {
+            Ok(free) => free.ghost,
+            Err(NotFree::Dialog(asks)) => return busy(format!("it waits at a dialog ({asks}); answer with keys")),
+            Err(NotFree::Draft(text)) => {
+                return busy(format!(
+                    "its input box holds a text already (\"{text}\"); send or clear it with keys first"
+                ));
+            }
+            Err(NotFree::NoBox) => return busy("it shows no input box now; use keys".to_owned()),
+        };
+        self.tools.terminal.paste(&pane, &text).await.map_err(|error| refused(&error))?;
+        self.arrived(&pane, agent.as_ref(), &text, ghost.as_deref())
+            .await
+            .map_err(|why| Refused::new(RefusedKind::Failed, why))?;
         self.tools.terminal.keys(&pane, &[Key("Enter".to_owned())]).await.map_err(|error| refused(&error))
     }
 }

@@ -285,11 +285,10 @@ fn with_run(
                 },
             )
         }
-        (SessionPhase::Down, Delivery::Begun | Delivery::Taken { .. }) => {
-            let error = format!(
-                "session {} was lost with the task; the agent may have done some of it, so it is not run again by itself",
-                session.name
-            );
+        (SessionPhase::Down, delivery @ (Delivery::Begun | Delivery::Taken { .. })) => {
+            let lost = format!("session {} was lost with the task", session.name);
+            let what = note.filter(|_| *delivery == Delivery::Begun).unwrap_or(&lost);
+            let error = format!("{what}; the agent may have done some of it, so it is not run again by itself");
             finish(run, failed(error, Some(session.screen.plain.clone()), now))
         }
         (SessionPhase::Starting(_), Delivery::NotBegun | Delivery::Begun | Delivery::Taken { .. }) => {

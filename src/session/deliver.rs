@@ -9,7 +9,8 @@ use super::act::Job;
 use crate::{
     model::{
         evidence::{Look, Meaning, Screen},
-        ids::AgentName,
+        ids::{AgentName, SessionName},
+        letters::{same, shows},
         session::Incarnation,
         task::{Run, Stop, TaskEvent},
     },
@@ -29,6 +30,25 @@ const TAKE_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long a person may leave text in a pool session's input box before the session is recycled.
 const BOX_FREE_WITHIN: Duration = Duration::from_secs(30);
+/// A dead program's last words in its hook log and transcript are there by then.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
+/// How many characters of a box or a dialog are quoted.
+const QUOTED: usize = 60;
+
+/// An input box that stands ready for a text.
+pub(super) struct Free {
+    /// What the agent itself shows in it.
+    pub(super) ghost: Option<String>,
+}
+
+/// Why nothing can be typed.
+pub(super) enum NotFree {
+    /// Somebody's text stands in the box.
+    Draft(String),
+    /// A dialog stands where the box would be; its words.
+    Dialog(String),
+    NoBox,
+}
 
 /// What became of a prompt.
 enum Handed {
@@ -42,12 +62,9 @@ enum Handed {
 impl Job {
     pub(super) async fn deliver(&self, run: &Run) -> Result<(), String> {
         let Some(incarnation) = self.session.phase.incarnation().cloned() else { return Ok(()) };
-        let text = self.tools.agents.as_prompt(&incarnation.agent, self.prompt(run).await?);
-        if !self.box_is_free(&incarnation).await {
-            let why = format!("somebody's text stands in the input box of {}", self.session.name);
-            let again = self.task_event(TaskEvent::TryAgain { run: run.id.clone(), why });
-            return self.propose(again.into_iter().collect()).await;
-        }
+        let Some(free) = self.wait_for_box(&incarnation, run).await? else { return Ok(()) };
+        let ghost = free.ghost.as_deref();
+        let text = self.tools.agents.as_prompt(&incarnation.agent, self.prompt(run).await?, ghost);
         let run = &Run { typed: Some(self.tools.clock.now()), ..run.clone() };
         let begun = self.task_event(TaskEvent::TypingBegun { run: run.id.clone() });
         self.propose(begun.into_iter().collect()).await?;
@@ -55,23 +72,43 @@ impl Job {
         if let Err(error) = self.tools.terminal.paste(&incarnation.pane, &text).await {
             return self.settle(run, Handed::NotTaken(error.to_string())).await;
         }
-        let handed = match self.arrived(&incarnation.pane, Some(&incarnation.agent), &text).await {
-            Ok(()) => self.press_enter(&incarnation, run, &text).await,
+        let handed = match self.arrived(&incarnation.pane, Some(&incarnation.agent), &text, ghost).await {
+            Ok(()) => self.press_enter(&incarnation, run, &text, ghost).await,
             Err(why) => Handed::NotTaken(why),
         };
         self.settle(run, handed).await
     }
 
-    /// Waits for the input box to be empty: a person may be typing, and two texts in one box are neither's.
-    async fn box_is_free(&self, incarnation: &Incarnation) -> bool {
+    /// Waits until the input box is there and empty: a person may be typing, and two texts in one box are neither's; a dialog
+    /// would take the text for an answer. Says meanwhile what is waited for. `None`: not this time.
+    async fn wait_for_box(&self, incarnation: &Incarnation, run: &Run) -> Result<Option<Free>, String> {
         let deadline = tokio::time::Instant::now() + BOX_FREE_WITHIN;
+        let mut told = String::new();
         loop {
-            match self.look(&incarnation.pane, Some(&incarnation.agent)).await {
-                Some(look) if look.pasted || look.input.as_deref().is_some_and(|text| !text.trim().is_empty()) => {}
-                Some(_) | None => return true,
-            }
+            let not_free = match self.look(&incarnation.pane, Some(&incarnation.agent)).await.map(free) {
+                Some(Ok(free)) => return Ok(Some(free)),
+                Some(Err(not_free)) => not_free,
+                None => NotFree::NoBox,
+            };
+            let why = not_free.why(&self.session.name);
             if tokio::time::Instant::now() >= deadline {
-                return false;
+                return match not_free {
+                    // It is decided anew, and what is missing is an answer.
+                    NotFree::Dialog(_) => Ok(None),
+                    NotFree::Draft(_) | NotFree::NoBox => {
+                        let again = self.task_event(TaskEvent::TryAgain { run: run.id.clone(), why });
+                        self.propose(again.into_iter().collect()).await.map(|()| None)
+                    }
+                };
+            }
+            // A person's keys may be what makes the box free.
+            if self.is_stopped(run) || self.is_asked() {
+                return Ok(None);
+            }
+            if why != told {
+                let waits = self.task_event(TaskEvent::Waits { run: run.id.clone(), why: why.clone() });
+                self.propose(waits.into_iter().collect()).await?;
+                told = why;
             }
             tokio::time::sleep(ENTER_AGAIN).await;
         }
@@ -83,11 +120,9 @@ impl Job {
         let handed = if self.was_taken(&incarnation, run, &mut Cursor::default()).await {
             Handed::Taken
         } else {
-            let text = self.prompt(run).await?;
+            let text = self.tools.agents.as_prompt(&incarnation.agent, self.prompt(run).await?, None);
             match self.look(&incarnation.pane, Some(&incarnation.agent)).await {
-                Some(look) if look.pasted || look.input.as_deref().is_some_and(|input| shows(input, &text)) => {
-                    self.press_enter(&incarnation, run, &text).await
-                }
+                Some(look) if holds(&look, &text, None) => self.press_enter(&incarnation, run, &text, None).await,
                 // A person's, who would not want it sent.
                 Some(look) if look.input.as_deref().is_some_and(|input| !input.trim().is_empty()) => {
                     let why = "the daemon ended while the prompt was typed, and another text stands in the input box";
@@ -122,7 +157,10 @@ impl Job {
                 self.propose(again.into_iter().collect()).await
             }
             Handed::Doubtful(why) => {
-                self.end(&format!("whether the prompt was taken is not known: {why}"), false).await?;
+                let why = format!("whether the prompt was taken is not known: {why}");
+                let waits = self.task_event(TaskEvent::Waits { run: run.id.clone(), why: why.clone() });
+                self.propose(waits.into_iter().collect()).await?;
+                self.end(&why, false).await?;
                 // The session is down with a begun run now: `decide` fails the task and says why.
                 Ok(())
             }
@@ -130,51 +168,60 @@ impl Job {
     }
 
     /// Waits until the pasted text shows in the agent's input box and stays the same for two looks.
-    pub(super) async fn arrived(&self, pane: &PaneId, agent: Option<&AgentName>, text: &str) -> Result<(), String> {
+    pub(super) async fn arrived(
+        &self,
+        pane: &PaneId,
+        agent: Option<&AgentName>,
+        text: &str,
+        ghost: Option<&str>,
+    ) -> Result<(), String> {
         let deadline = tokio::time::Instant::now() + ARRIVE_WITHIN + Duration::from_micros(text.len() as u64);
         let mut before: Option<Look> = None;
         loop {
             let look = self.look(pane, agent).await;
             if let Some(look) = &look {
-                let there = look.pasted || look.input.as_deref().is_some_and(|input| shows(input, text));
-                if there && before.as_ref().is_some_and(|b| b.input == look.input && b.pasted == look.pasted) {
+                let stays = |b: &Look| b.input == look.input && b.ghost == look.ghost && b.pasted == look.pasted;
+                if holds(look, text, ghost) && before.as_ref().is_some_and(stays) {
                     return Ok(());
                 }
             }
-            before = look;
             if tokio::time::Instant::now() >= deadline {
+                let seconds = ARRIVE_WITHIN.as_secs();
+                let instead = look.map_or_else(|| "its screen can't be read".to_owned(), |look| instead(&look));
                 return Err(format!(
-                    "the text did not show in the agent's input box within {} s",
-                    ARRIVE_WITHIN.as_secs()
+                    "the text did not show in the agent's input box within {seconds} s, so Enter was not pressed; {instead}"
                 ));
             }
+            before = look;
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
     /// Pastes a text into an empty box; one that it holds already is left as it is.
     pub(super) async fn put_into_box(&self, incarnation: &Incarnation, text: &str) -> Result<(), String> {
-        match self.look(&incarnation.pane, Some(&incarnation.agent)).await {
-            Some(look) if look.pasted || look.input.as_deref().is_some_and(|input| shows(input, text)) => Ok(()),
-            Some(look) if look.input.as_deref().is_some_and(|input| !input.trim().is_empty()) => {
-                Err(format!("somebody's text stands in the input box of {}", self.session.name))
-            }
-            Some(_) | None => {
+        let agent = Some(&incarnation.agent);
+        let look = self.look(&incarnation.pane, agent).await;
+        if look.as_ref().is_some_and(|look| holds(look, text, None)) {
+            return Ok(());
+        }
+        match look.map_or(Err(NotFree::NoBox), free) {
+            Ok(Free { ghost }) => {
                 self.tools.terminal.paste(&incarnation.pane, text).await.map_err(|error| error.to_string())?;
-                self.arrived(&incarnation.pane, Some(&incarnation.agent), text).await
+                self.arrived(&incarnation.pane, agent, text, ghost.as_deref()).await
             }
+            Err(not_free) => Err(not_free.why(&self.session.name)),
         }
     }
 
     /// Sends the text in the box, and waits for the agent's word that it has it.
     pub(super) async fn sent(&self, incarnation: &Incarnation, run: &Run, text: &str) -> Result<(), String> {
-        match self.press_enter(incarnation, run, text).await {
+        match self.press_enter(incarnation, run, text, None).await {
             Handed::Taken => Ok(()),
             Handed::NotTaken(why) | Handed::Doubtful(why) => Err(why),
         }
     }
 
-    async fn press_enter(&self, incarnation: &Incarnation, run: &Run, text: &str) -> Handed {
+    async fn press_enter(&self, incarnation: &Incarnation, run: &Run, text: &str, ghost: Option<&str>) -> Handed {
         for _ in 0..ENTERS {
             if self.is_stopped(run) {
                 return Handed::NotTaken("it was stopped while it was typed".to_owned());
@@ -187,19 +234,54 @@ impl Job {
             }
             match self.look(&incarnation.pane, Some(&incarnation.agent)).await {
                 // Still in the box: the Enter was swallowed. Another text there is a person's.
-                Some(look) if look.pasted || look.input.as_deref().is_some_and(|input| shows(input, text)) => {}
-                Some(_) | None => {
-                    return if self.wait_taken(incarnation, run, TAKE_WITHIN).await {
-                        Handed::Taken
-                    } else {
-                        Handed::Doubtful(
-                            "the text left the input box and the agent does not say that it has it".to_owned(),
-                        )
-                    };
-                }
+                Some(look) if holds(&look, text, ghost) => {}
+                Some(_) | None => return self.left_the_box(incarnation, run).await,
             }
         }
         Handed::NotTaken(format!("the text still stands in the input box after {ENTERS} presses of Enter"))
+    }
+
+    /// What became of a text that stands in the box no more, or not as it was. An agent that tells its prompts tells them
+    /// before it sends anything: where it ended without a word, or shows another text or a dialog all the time, nothing
+    /// was sent.
+    async fn left_the_box(&self, incarnation: &Incarnation, run: &Run) -> Handed {
+        let deadline = tokio::time::Instant::now() + TAKE_WITHIN;
+        let tells = self.tools.agents.tells_prompts(&incarnation.agent);
+        loop {
+            if self.wait_taken(incarnation, run, ENTER_AGAIN).await {
+                return Handed::Taken;
+            }
+            if tells && self.has_ended(incarnation).await {
+                return match self.wait_taken(incarnation, run, LAST_WORDS_WITHIN).await {
+                    true => Handed::Taken,
+                    false => Handed::NotTaken(format!(
+                        "{} ended when Enter was pressed behind it, and said of no prompt; nothing was sent",
+                        incarnation.agent
+                    )),
+                };
+            }
+            if tokio::time::Instant::now() >= deadline {
+                let look = self.look(&incarnation.pane, Some(&incarnation.agent)).await;
+                return match look.map(free) {
+                    Some(Err(not_free @ (NotFree::Draft(_) | NotFree::Dialog(_)))) if tells => {
+                        let why = not_free.why(&self.session.name);
+                        Handed::NotTaken(format!(
+                            "after Enter {why}, and the agent says of no prompt; nothing was sent"
+                        ))
+                    }
+                    Some(_) | None => Handed::Doubtful(
+                        "the text left the input box and the agent does not say that it has it".to_owned(),
+                    ),
+                };
+            }
+        }
+    }
+
+    /// Whether the agent's program is no more.
+    async fn has_ended(&self, incarnation: &Incarnation) -> bool {
+        let Ok(panes) = self.tools.terminal.panes().await else { return false };
+        let pane = panes.into_iter().find(|pane| pane.id == incarnation.pane);
+        pane.is_none_or(|pane| pane.exit.is_some())
     }
 
     /// Whether the run was told to stop since its typing began.
@@ -208,6 +290,12 @@ impl Job {
         let task = self.session.task.as_ref().and_then(|assignment| snapshot.tasks.get(&assignment.task));
         let present = task.and_then(|task| task.phase.run()).filter(|present| present.id == run.id);
         present.is_none_or(|present| present.stop != Stop::No)
+    }
+
+    /// Whether a person wants something of the session.
+    fn is_asked(&self) -> bool {
+        let snapshot = self.tools.live.snapshot();
+        snapshot.requests.values().any(|action| action.session() == Some(&self.session.name))
     }
 
     async fn wait_taken(&self, incarnation: &Incarnation, run: &Run, within: Duration) -> bool {
@@ -255,7 +343,7 @@ impl Job {
         }
     }
 
-    async fn look(&self, pane: &PaneId, agent: Option<&AgentName>) -> Option<Look> {
+    pub(super) async fn look(&self, pane: &PaneId, agent: Option<&AgentName>) -> Option<Look> {
         let agent = agent?;
         let captured = self.tools.terminal.capture(std::slice::from_ref(pane), Capture::Plain).await.ok()?;
         let plain = captured.into_iter().next()?.ok()?;
@@ -264,24 +352,73 @@ impl Job {
     }
 }
 
-/// Whether a box that may show only part of a text, wrapped, shows the end of it.
-fn shows(input: &str, text: &str) -> bool {
-    let squeeze = |text: &str| -> String { text.chars().filter(|c| !c.is_whitespace()).collect() };
-    let (input, text) = (squeeze(input), squeeze(text));
-    let tail: Vec<char> = text.chars().rev().take(40).collect();
-    let tail: String = tail.into_iter().rev().collect();
-    !tail.is_empty() && input.ends_with(&tail)
+impl NotFree {
+    fn why(&self, session: &SessionName) -> String {
+        match self {
+            Self::Draft(text) => format!("somebody's text stands in the input box of {session}: \"{text}\""),
+            Self::Dialog(text) => format!("session {session} waits at a dialog: {text}"),
+            Self::NoBox => format!("session {session} shows no input box"),
+        }
+    }
+}
+
+/// Whether a text can be typed, by what the screen shows.
+pub(super) fn free(look: Look) -> Result<Free, NotFree> {
+    let asks = look.signals.iter().find(|signal| matches!(signal.meaning, Meaning::Waiting { .. }));
+    match (&look.input, asks) {
+        (None, Some(asks)) => Err(NotFree::Dialog(quoted(&asks.text))),
+        (None, None) => Err(NotFree::NoBox),
+        (Some(text), _) if look.pasted || !text.trim().is_empty() => Err(NotFree::Draft(quoted(text))),
+        (Some(_), _) => Ok(Free { ghost: look.ghost }),
+    }
+}
+
+/// Whether the box holds a text of ours. What looks like the agent's own is ours when something else stood there before.
+fn holds(look: &Look, text: &str, before: Option<&str>) -> bool {
+    let ghost = look.ghost.as_deref().filter(|ghost| before.is_none_or(|before| !same(before, ghost)));
+    look.pasted || [look.input.as_deref(), ghost].into_iter().flatten().any(|shown| shows(shown, text))
+}
+
+/// What stands there in place of a text.
+fn instead(look: &Look) -> String {
+    match free(look.clone()) {
+        Ok(_) => "the box is empty".to_owned(),
+        Err(NotFree::Draft(text)) => format!("the box shows \"{text}\""),
+        Err(NotFree::Dialog(text)) => format!("a dialog stands there: {text}"),
+        Err(NotFree::NoBox) => "there is no box".to_owned(),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(QUOTED) {
+        Some((at, _)) => format!("{}…", line.get(..at).unwrap_or(&line)),
+        None => line,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::shows;
+    use super::*;
+
+    fn look(input: &str, ghost: Option<&str>) -> Look {
+        Look { ready: true, input: Some(input.to_owned()), ghost: ghost.map(str::to_owned), ..Look::default() }
+    }
 
     #[test]
-    fn a_wrapped_box_shows_its_text() {
-        assert!(shows("do the\nthing now", "do the thing now"));
-        assert!(shows("…ing\n  now please", "now please"));
-        assert!(!shows("do the thi", "do the thing now"));
-        assert!(!shows("", "x"));
+    fn a_ghost_is_one_only_where_it_stood_before() {
+        let text = "Try \"fix lint errors\"";
+        assert!(holds(&look("", Some(text)), text, None));
+        assert!(holds(&look("", Some(text)), text, Some("Try \"edit app.py\"")));
+        assert!(!holds(&look("", Some(text)), text, Some(text)));
+        assert!(!holds(&look("", None), text, None));
+    }
+
+    #[test]
+    fn only_an_empty_box_is_typed_into() {
+        assert!(free(look(" ", Some("Try this"))).is_ok());
+        assert!(matches!(free(look("draft of mine", None)), Err(NotFree::Draft(_))));
+        assert!(matches!(free(Look { pasted: true, ..look("", None) }), Err(NotFree::Draft(_))));
+        assert!(matches!(free(Look::default()), Err(NotFree::NoBox)));
     }
 }

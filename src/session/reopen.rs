@@ -96,7 +96,8 @@ impl Job {
     fn resumed(&self, resume: &Resume, account: Option<AccountName>) -> LaunchRequest {
         let takes = self.tools.agents.resumes_with_prompt(&resume.agent);
         let text = self.tools.config.borrow().switcher.resume_text.clone();
-        let prompt = (takes && self.session.task.is_some()).then(|| self.tools.agents.as_prompt(&resume.agent, text));
+        let prompt =
+            (takes && self.session.task.is_some()).then(|| self.tools.agents.as_prompt(&resume.agent, text, None));
         LaunchRequest {
             session: self.session.name.clone(),
             incarnation: (self.tools.new_id)(),
@@ -135,7 +136,7 @@ impl Job {
         let since = |at| Run { typed: Some(at), ..run.clone() };
         if !self.was_taken(incarnation, &since(incarnation.started), &mut Cursor::default()).await {
             let text = self.tools.config.borrow().switcher.resume_text.clone();
-            let text = self.tools.agents.as_prompt(&run.agent, text);
+            let text = self.tools.agents.as_prompt(&run.agent, text, None);
             let now = self.tools.clock.now();
             let told = match self.put_into_box(incarnation, &text).await {
                 Ok(()) => self.sent(incarnation, &since(now), &text).await,

@@ -25,6 +25,15 @@ pub fn keep_secrets() {
     let _ = nix::sys::prctl::set_dumpable(false);
 }
 
+/// Memory that is a process's own, in bytes, also where it was swapped out.
+#[must_use]
+pub fn memory(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |key| status.lines().find_map(|line| line.strip_prefix(key));
+    let kilobytes = |text: &str| text.trim().trim_end_matches(" kB").parse::<u64>().ok();
+    Some((kilobytes(field("RssAnon:")?)? + field("VmSwap:").and_then(kilobytes).unwrap_or(0)) * 1024)
+}
+
 /// A handle to one process, for as long as it is held; never another process of the same number.
 #[derive(Debug)]
 pub struct Pidfd {

@@ -11,5 +11,6 @@ mod world;
 mod claude;
 mod codex;
 mod failover;
+mod prompts;
 mod scenario;
 mod stage;

@@ -26,6 +26,7 @@ mod queue;
 mod quiet;
 mod restart;
 mod rights;
+mod secrets;
 mod sessions;
 mod standstill;
 mod verbs;

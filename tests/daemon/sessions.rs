@@ -1,6 +1,9 @@
 //! What agents do, and what the supervisor makes of it.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use crate::world::{Setup, World};
 
@@ -13,6 +16,41 @@ fn an_agent_that_crashes_is_started_again_and_its_task_tried_again() {
     assert!(result.contains("attempts: 2") && result.contains("ended in the middle"), "{result}");
     assert!(result.contains("The last screen:"), "{result}");
     world.until_word("sessions/pool-11/state", "idle");
+}
+
+#[test]
+fn text_for_a_dialog_is_refused_at_once() {
+    let world = World::start(&Setup::agents(1));
+    world.submit("a", "demo: permission\n```sh\necho allowed\n```\n");
+    world.until_word("sessions/pool-11/state", "waiting");
+    let begun = Instant::now();
+    let out = world.sh("echo hello there > $MNT/sessions/pool-11/input");
+    let told = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!out.status.success() && told.contains("busy"), "{told}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
+    let why = world.word("sessions/pool-11/input");
+    assert!(why.contains("it waits at a dialog") && why.contains("answer with keys"), "{why}");
+    world.ok("echo 1 > $MNT/sessions/pool-11/keys");
+    let result = world.result("done/a.md");
+    assert!(result.contains("allowed") && !result.contains("hello there"), "{result}");
+}
+
+#[test]
+fn why_tells_of_a_draft_that_stands_in_the_box() {
+    let world = World::start(&Setup::agents(1));
+    world.until_word("sessions/pool-11/state", "idle");
+    world.tmux(&["send-keys", "-t", "=pool-11:", "-l", "draft"]);
+    world.until("the draft to show", || world.word("sessions/pool-11/pane").contains("draft"));
+    let out = world.sh("echo mine > $MNT/sessions/pool-11/input");
+    assert!(!out.status.success(), "two texts in one box");
+    world.submit("a", "the task\n");
+    world.until_told(
+        || world.word("tasks/a/why"),
+        || world.word("tasks/a/why").contains("somebody's text stands in the input box of pool-11: \"draft\""),
+    );
+    world.ok("echo BSpace BSpace BSpace BSpace BSpace > $MNT/sessions/pool-11/keys");
+    let result = world.result("done/a.md");
+    assert!(result.contains("attempts: 1") && !result.contains("draft"), "{result}");
 }
 
 #[test]
