@@ -31,7 +31,7 @@ use crate::{
     model::{
         command::{Refused, RefusedKind, Scope},
         ids::SessionName,
-        session::SessionPhase,
+        session::{Activity, SessionPhase},
     },
 };
 
@@ -146,6 +146,13 @@ impl Ops {
         let snapshot = self.backend.snapshot();
         let session = snapshot.sessions.get(name).ok_or(FsError::NoEntry)?;
         match session.phase {
+            // Said at once, and to shells too, which hear no error of a close.
+            SessionPhase::Starting(_) | SessionPhase::Up(_)
+                if matches!(session.verdict.activity, Activity::Waiting(_)) =>
+            {
+                let sentence = format!("session {name} waits at a dialog; answer with keys");
+                Err(FsError::Refused(Refused::new(RefusedKind::Busy, sentence)))
+            }
             SessionPhase::Starting(_) | SessionPhase::Up(_) => Ok(()),
             SessionPhase::Down | SessionPhase::Ending(_) | SessionPhase::Dead { .. } => {
                 let sentence = format!("session {name} has no agent that could take text");

@@ -35,7 +35,7 @@ fn prepare() -> World {
     };
     let rows = [row("one"), row("two")].join(", ");
     setup.more = format!(
-        "accounts: [{rows}]\nclaude_link: {}\nshared: {{root: {}}}\nswitcher: {{cooldown: 0s}}\n",
+        "accounts: [{rows}]\nclaude_link: {}\nshared: {{root: {}}}\n",
         world.path("link").display(),
         world.path("shared").display(),
     );
