@@ -3,14 +3,14 @@
 //! thing, `fake` in memory for the simulation. Every method that changes something is one step that happens whole or,
 //! on a crash, either way: never half.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    event::Counts,
+    event::{Counts, Ignored},
     evidence::{Look, Screen, Signal, Tokens},
     ids::{AccountName, AgentName, ProjectName, ProviderName, RunId, SessionName, TaskId},
     notice::{Channel, Notice},
@@ -392,6 +392,39 @@ pub struct Inbox {
     pub sidecars: Vec<(TaskId, Sidecar)>,
     /// Editor locks (`.NAME.swp`, `.#NAME`): the task and the lock's file name.
     pub locks: Vec<(TaskId, String)>,
+    /// Claims that scripts make in place.
+    pub claims: Vec<Claim>,
+    /// Files that are no task for their name, in a whole look only.
+    pub ignored: Vec<Ignored>,
+    pub git: Git,
+}
+
+/// A claim that a script makes beside a task or on it, without moving it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    pub id: TaskId,
+    /// `x.md.lock`, `a lock of process 71`: what people see of it.
+    pub how: String,
+    /// When it was last touched; `None` for one that holds as long as it is there.
+    pub touched: Option<Timestamp>,
+}
+
+/// What git has to do with an inbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Git {
+    /// Names in the inbox that it tracks: what it brings there nobody has submitted.
+    pub tracked: Arc<BTreeSet<String>>,
+    /// It is changing the working tree now; what it tracks is known afterwards.
+    pub at_work: bool,
+}
+
+/// Where a task's `workdir` leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workdir {
+    Inside,
+    /// A symbolic link on the way leads out of the project.
+    Outside,
+    Missing,
 }
 
 /// A change that the store itself has made in a queue directory, after it was made: the name in it, and what became of it.
@@ -437,9 +470,9 @@ pub trait QueueStore: Send + Sync {
     ) -> std::io::Result<(Vec<u8>, FileFacts)>;
     /// Whether some process has the file open for writing; `None` where the file system can't tell.
     async fn has_writer(&self, project: &ProjectName, dir: QueueDir, id: &TaskId) -> std::io::Result<Option<bool>>;
-    /// Whether a task's `workdir` is a directory of its project.
-    async fn has_workdir(&self, _project: &ProjectName, _workdir: &str) -> std::io::Result<bool> {
-        Ok(true)
+    /// Whether a task's `workdir` is a directory of its project, every link on the way followed.
+    async fn workdir(&self, _project: &ProjectName, _workdir: &str) -> std::io::Result<Workdir> {
+        Ok(Workdir::Inside)
     }
     async fn read_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> std::io::Result<Vec<u8>>;
     /// Makes the sidecar; `AlreadyExists` when somebody was first.

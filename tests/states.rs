@@ -67,6 +67,8 @@ fn phases() -> Vec<(&'static str, Phase)> {
         ("held", Phase::Held(Hold::Settling)),
         ("held by verb", Phase::Held(Hold::ByVerb)),
         ("held, changed while working", Phase::Held(Hold::ChangedWhileWorking)),
+        ("held, claimed outside", Phase::Held(Hold::OutsideClaim("x".into()))),
+        ("held, doubtful", Phase::Held(Hold::Tracked("t.md".into()))),
         ("queued", Phase::Queued),
         ("rejected", Phase::Rejected(Problem { line: 1, column: 1, message: "m".into() })),
         ("working, nothing typed", Phase::Working(run(Delivery::NotBegun))),
@@ -84,6 +86,14 @@ fn events() -> Vec<(&'static str, TaskEvent)> {
     vec![
         ("seen", TaskEvent::Seen { text: text("2"), spec: Arc::new(TaskSpec::default()) }),
         ("not ready", TaskEvent::NotReady(Hold::Writing)),
+        (
+            "doubtful",
+            TaskEvent::Doubtful {
+                text: text("2"),
+                spec: Arc::new(TaskSpec::default()),
+                why: Hold::Tracked("t.md".into()),
+            },
+        ),
         ("rejected", TaskEvent::Rejected(Problem { line: 2, column: 1, message: "n".into() })),
         ("vanished", TaskEvent::Vanished { by_verb: false }),
         ("removed by verb", TaskEvent::Vanished { by_verb: true }),
@@ -117,6 +127,7 @@ fn told(phase: &Phase) -> String {
             Hold::ByVerb => "held by verb".into(),
             Hold::ChangedWhileWorking => "held, changed".into(),
             Hold::OutsideClaim(_) => "held, claimed outside".into(),
+            Hold::Tracked(_) => "held, doubtful".into(),
             _ => "held".into(),
         },
         Phase::Working(run) => match (run.stop, &run.delivery) {
@@ -384,8 +395,10 @@ fn the_document_is_what_the_machines_do() {
         "# States\n\n\
          Written by `tests/states.rs` from the code. `·` nothing changes, `–` refused (the proposer sees why).\n\n\
          ## A task\n\n\
-         The words in `tasks/<id>/state`: `queued held working done failed rejected cancelled`. *Filing* shows as `working` until the\n\
-         result is on disk.\n\n{}\n\n\
+         The words in `tasks/<id>/state`: `queued held working delegated done failed rejected cancelled`. *Filing* shows as `working`\n\
+         until the result is on disk. *Held* stands for a hold that ends by itself, *doubtful* for one that a person ends (git tracks the\n\
+         file, its run is filed, a script claims it in place). What people said stays with the name: where the table says `queued`, a task\n\
+         that a person holds becomes *held by verb*, and a text kept while another was worked on *held, changed*; `release` ends both.\n\n{}\n\n\
          *Nothing typed*, *typing* and *taken* tell a restarted daemon what may have happened: a claim of which nothing was typed goes\n\
          back to the queue, one that was taken goes on with its agent, and one whose agent is lost fails rather than run again on doubt.\n\
          *To be cancelled / given up / tried again* end the agent first and then the run.\n\n\

@@ -53,6 +53,7 @@ lenient! {
         "word" id: String,
         "word" project: String,
         "word" state: String,
+        "lenient" settling: bool,
         "word" why: String,
         "word" session: String,
         "word" attempts: String,

@@ -158,7 +158,9 @@ fn idle(status: &Status, fresh: &[String]) -> Seen {
     if let Some(first) = fresh.first() {
         return Seen::NotYet(format!("{first} was just put in"));
     }
-    let open = |task: &&status_file::Task| matches!(task.state.as_str(), "queued" | "working" | "delegated");
+    // What was just written and settles runs in a moment.
+    let open =
+        |task: &&status_file::Task| task.settling || matches!(task.state.as_str(), "queued" | "working" | "delegated");
     let tasks = status.tasks.iter().filter(open).count() as u64;
     let queued: u64 = status.queues.iter().map(|queue| queue.queued + queue.working).sum();
     let busy = status.sessions.iter().filter(|session| session.state == "working").count();
@@ -294,6 +296,7 @@ mod tests {
         );
         for busy in [
             r#"{"tasks":[{"state":"queued"}]}"#,
+            r#"{"tasks":[{"state":"held","settling":true}]}"#,
             r#"{"queues":[{"queued":1}]}"#,
             r#"{"sessions":[{"state":"working"}]}"#,
         ] {

@@ -17,6 +17,7 @@ mod schema;
 mod units;
 mod values;
 
+pub use decode::nearest;
 pub use error::{LoadError, Place, Problem, Problems};
 pub use homes::SharedLink;
 pub use load::{Loaded, Places, load, parse};
@@ -24,6 +25,6 @@ pub use notifications::{Notifications, Resend, Telegram, Template, Webhook};
 pub use providers::{Auto, CLAUDE_CODE, Delegation, LOCAL, Price, Provider, ProviderKind};
 pub use schema::{
     Account, Agent, AgentKind, Api, Autonomous, Config, Control, Dedicated, Dispatcher, Janitor, Lifecycle, Mount,
-    Pool, Project, Quota, Shared, Switcher, Tmux, Watcher,
+    Pool, Project, Quota, Shared, Switcher, Tmux, UnknownKeys, Watcher,
 };
 pub use units::{Bytes, Env, FromEnv, FromFile, MASK, Secret, Size, Socket, looks_secret, secret_of};

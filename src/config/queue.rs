@@ -13,6 +13,10 @@ pub const QUEUE: &str = ".agent-queue";
 /// The queue's own directory in a project whose `QUEUE` is a link into the mount.
 pub const QUEUE_BEHIND: &str = ".agent-queue.real";
 
+/// The file in a queue that keeps it out of the repository around it, and what it says.
+pub const IGNORE: &str = ".gitignore";
+pub const IGNORE_ALL: &[u8] = b"*\n";
+
 /// As many links in one path as the kernel follows (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
@@ -32,6 +36,55 @@ pub fn queue_dir(project: &Path, is_mount: impl Fn(&Path) -> bool) -> io::Result
             Err(io::Error::new(error.kind(), format!("{} is a link that leads nowhere: {error}", queue.display())))
         }
     }
+}
+
+/// The entries that the mount lays over a project's queue directory (INTERFACE 4).
+pub const COVERING: [&str; 3] = ["tasks", "delegated", "status"];
+
+/// As many covered files are named.
+const NAMED_MAX: usize = 5;
+
+/// What of a queue directory can't be seen through the mount, because entries of the mount's own cover it; one sentence.
+#[must_use]
+pub fn covered(queue: &Path) -> Option<String> {
+    let mut found = Vec::new();
+    for name in COVERING {
+        let path = queue.join(name);
+        match path.read_dir() {
+            Ok(entries) => {
+                found.extend(entries.flatten().map(|entry| format!("{name}/{}", entry.file_name().to_string_lossy())));
+            }
+            Err(_) if path.symlink_metadata().is_ok() => found.push(name.to_owned()),
+            Err(_) => {}
+        }
+    }
+    found.sort();
+    let more = if found.len() > NAMED_MAX { format!(" and {} more", found.len() - NAMED_MAX) } else { String::new() };
+    found.truncate(NAMED_MAX);
+    let named = found.join(", ");
+    (!found.is_empty()).then(|| {
+        format!("the mount's own tasks/, delegated/ and status cover {named}{more}: rename these directories, or use the real one")
+    })
+}
+
+/// The directory of the repository that `dir` lies in: `.git`, or where a file of that name (a worktree, a submodule) leads.
+#[must_use]
+pub fn repository(dir: &Path) -> Option<PathBuf> {
+    dir.ancestors().find_map(|dir| {
+        let git = dir.join(".git");
+        let meta = git.metadata().ok()?;
+        if meta.is_dir() {
+            return git.join("HEAD").exists().then_some(git);
+        }
+        let text = std::fs::read_to_string(&git).ok()?;
+        Some(dir.join(text.strip_prefix("gitdir:")?.trim()))
+    })
+}
+
+/// Whether git would take this queue into the repository around it.
+#[must_use]
+pub fn is_in_repository(queue: &Path, opened: &Path) -> bool {
+    opened.join(IGNORE).symlink_metadata().is_err() && queue.parent().and_then(repository).is_some()
 }
 
 /// The end of a path, every link followed; `None` when it leads into the mount.

@@ -179,6 +179,29 @@ impl Setting for AgentKind {
     }
 }
 
+/// What becomes of a task whose frontmatter has a key that means nothing here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownKeys {
+    Warn,
+    Reject,
+}
+
+impl Setting for UnknownKeys {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        scalar(node, "warn or reject", context, |text| match text {
+            "warn" => Some(Self::Warn),
+            "reject" => Some(Self::Reject),
+            _ => None,
+        })
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(match self {
+            Self::Warn => "warn",
+            Self::Reject => "reject",
+        })
+    }
+}
+
 section! {
     Dispatcher {
         /// How long a task must lie untouched before it is taken.
@@ -186,6 +209,10 @@ section! {
         /// How long an editor's lock beside a task holds it back.
         editor_hold: Duration = seconds(600);
         max_task_bytes: Bytes = Bytes(1 << 20);
+        /// How long a lock that a script puts beside a task holds it, from its last touch.
+        claim_hold: Duration = seconds(3600);
+        /// What becomes of a task with a key that means nothing.
+        unknown_keys: UnknownKeys = UnknownKeys::Warn;
         /// Tasks that a project's inbox takes before new ones are refused.
         max_queued: u32 = 10_000;
     }

@@ -87,6 +87,7 @@ pub async fn run(config: Config, place: &Place, ready: impl FnOnce(&Daemon)) -> 
             () = daemon.wake_readers() => {}
             _ = looks.tick() => {
                 daemon.look_at_mount().await;
+                daemon.look_at_queues().await;
                 daemon.look_at_link().await;
                 daemon.look_at_memory().await;
             }
@@ -270,6 +271,31 @@ impl Daemon {
                 )
             });
             events.push(Event::Health { topic: format!("mount of {path}"), problem });
+        }
+        self.services.live.report(events).await;
+    }
+
+    /// Says so when git would take a queue into the repository around it, and when the mount covers files of somebody's.
+    async fn look_at_queues(&self) {
+        let projects = self.config.borrow().projects.iter().map(|row| row.name.clone()).collect::<Vec<_>>();
+        let mut events = Vec::new();
+        for project in projects {
+            let Ok((in_repository, covered)) = self.queue.oddities(&project).await else { continue };
+            let exposed = in_repository.then(|| {
+                format!(
+                    "the queue of project {project} is part of its git repository, so `git stash`, `checkout` and `clean` move its \
+                     tasks; `claude-failover check --fix` writes the .gitignore that keeps it out"
+                )
+            });
+            let covered = covered.filter(|_| self.mounted.is_some());
+            let known = self.services.live.snapshot();
+            for (topic, problem) in [(format!("git of {project}"), exposed), (format!("covered in {project}"), covered)]
+            {
+                if let Some(text) = problem.as_ref().filter(|text| known.health.get(&topic) != Some(text)) {
+                    tracing::warn!("{text}");
+                }
+                events.push(Event::Health { topic, problem });
+            }
         }
         self.services.live.report(events).await;
     }

@@ -29,7 +29,7 @@ use crate::{
         task::{Delivery, Phase, Run, Stop, Task, TaskEvent, TextFacts, Work},
         task_file::{Reading, read, sha256},
     },
-    ports::{Clock, QueueDir, QueueStore, Sidecar, StateStore},
+    ports::{Clock, QueueDir, QueueStore, Sidecar, StateStore, Workdir},
 };
 
 /// How long a task that could not be claimed is left alone.
@@ -60,7 +60,7 @@ enum NoClaim {
     /// The file isn't what it was; its own event comes.
     #[error("the task's file has changed or is gone")]
     Moved,
-    #[error("its workdir {0} isn't there")]
+    #[error("its workdir {0} isn't a directory inside the project")]
     NoWorkdir(String),
     #[error("somebody else claimed it: a marker stands beside it")]
     Claimed,
@@ -154,7 +154,7 @@ impl Dispatcher {
         if sha256(&text) != facts.sha256 || !known {
             return Err(NoClaim::Moved);
         }
-        if !self.store.has_workdir(&key.project, &task.spec.workdir).await? {
+        if self.store.workdir(&key.project, &task.spec.workdir).await? != Workdir::Inside {
             return Err(NoClaim::NoWorkdir(task.spec.workdir.clone()));
         }
         let work = self.work(task, facts, &choice.to);

@@ -68,7 +68,6 @@ impl FsError {
                 RefusedKind::Failed => libc::EIO,
                 RefusedKind::Unclean => libc::EUCLEAN,
                 RefusedKind::NotPermitted => libc::EPERM,
-                RefusedKind::Paused => libc::EROFS,
                 RefusedKind::TooLong => libc::EMSGSIZE,
                 RefusedKind::Full => libc::EDQUOT,
             },

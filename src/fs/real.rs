@@ -180,8 +180,33 @@ impl Queue {
         Ok(Self { project, path, device, root })
     }
 
-    /// Opens what stands at `path` below the queue; the empty path is the queue itself. A symbolic link is opened itself.
+    /// Opens what stands at `path` below the queue; the empty path is the queue itself. A symbolic link is opened itself. In a
+    /// queue that was removed nothing is found: one that was made again in its place is opened then.
     pub fn open_at(&self, path: &Path, flags: OFlag) -> Result<File, FsError> {
+        match self.open_below(path, flags) {
+            Err(FsError::NoEntry) if self.follow() => self.open_below(path, flags),
+            opened => opened,
+        }
+    }
+
+    /// Takes the directory that stands at the queue's path in the place of one that was removed. Answers whether there is one.
+    fn follow(&self) -> bool {
+        let removed = Facts::of(&self.root).is_ok_and(|facts| facts.attr(0).nlink == 0);
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        if !removed {
+            return false;
+        }
+        let Ok(new) = nix::fcntl::openat(AT_FDCWD, &self.path, flags, Mode::empty()).map(File::from) else {
+            return false;
+        };
+        if refuse_own_mount(&new).is_err() {
+            return false;
+        }
+        // SAFETY: both descriptors are open and ours. The number stays, so whoever has it reaches the new directory from here on.
+        Errno::result(unsafe { libc::dup3(new.as_raw_fd(), self.root.as_raw_fd(), libc::O_CLOEXEC) }).is_ok()
+    }
+
+    fn open_below(&self, path: &Path, flags: OFlag) -> Result<File, FsError> {
         let mut rest = if path.as_os_str().is_empty() { b"." } else { path.as_os_str().as_bytes() };
         let mut passed = None;
         while rest.len() >= PATH_MAX

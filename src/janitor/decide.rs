@@ -139,7 +139,19 @@ pub fn decide(seen: &Seen, settings: &config::Janitor, snapshot: &Snapshot, now:
 pub fn lives(key: &TaskKey, snapshot: &Snapshot) -> bool {
     names(key).any(|key| {
         let open = snapshot.tasks.get(&key).is_some_and(|task| !matches!(task.phase, Phase::Finished(_)));
-        open || snapshot.requests.values().any(|action| **action == Action::Retry(key.clone()))
+        let retried = |action: &Action| match action {
+            Action::Retry(other) => *other == key,
+            Action::RetryAnywhere(id) => *id == key.id,
+            Action::Interrupt(_)
+            | Action::Exit(_)
+            | Action::Restart(_)
+            | Action::Input(..)
+            | Action::Keys(..)
+            | Action::Swap
+            | Action::Clean(_)
+            | Action::Reload => false,
+        };
+        open || snapshot.requests.values().any(|action| retried(action))
     })
 }
 

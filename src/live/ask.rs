@@ -10,7 +10,7 @@ use crate::model::{
     account::{self, Account, AccountEvent},
     command::{self, Action, Command, Refused, RefusedKind, Scope, TaskRef},
     event::Event,
-    ids::{AccountName, SessionName, TaskKey},
+    ids::{AccountName, SessionName, TaskId, TaskKey},
     provider::Wish,
     session::{Role, SessionEvent, SessionPhase, SessionRefusal},
     swap::{Cause, SwapEvent, SwapRefusal},
@@ -171,9 +171,15 @@ fn retry(world: &mut World, task: &TaskRef) -> Result<Option<u64>, Refused> {
     let key = match (resolve(world, task), task) {
         (Ok(key), _) => key,
         (Err(refused), TaskRef::Text(text)) if refused.kind == RefusedKind::NotFound => {
-            let bare =
-                world.snapshot.projects.first().and_then(|project| TaskKey::parse(&format!("{}:{text}", project.name)));
-            TaskKey::parse(text).or(bare).ok_or(refused)?
+            let name = text.strip_suffix(".md").unwrap_or(text);
+            let known = |key: &TaskKey| world.snapshot.projects.iter().any(|project| project.name == key.project);
+            match TaskKey::parse(name).filter(known) {
+                Some(key) => key,
+                None => {
+                    let id = TaskId::from_file_name(&format!("{name}.md")).ok_or(refused)?;
+                    return Ok(Some(request(world, Action::RetryAnywhere(id))));
+                }
+            }
         }
         (Err(refused), _) => return Err(refused),
     };

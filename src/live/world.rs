@@ -7,14 +7,16 @@ use jiff::Timestamp;
 
 use crate::model::{
     command::{Refused, Scope, Writer},
-    event::{Event, Kind, LogLine},
-    ids::{AccountName, ProviderName, SessionName, TaskKey},
+    event::{Event, Ignored, Kind, LogLine},
+    ids::{AccountName, ProjectName, ProviderName, SessionName, TaskKey},
     notice::{NoticeEvent, Told},
-    provider::Wish,
+    provider::{JobStop, Wish},
     session::{self, Activity, Role, Session, SessionEvent, SessionPhase, SessionRefusal, Verdict},
     snapshot::{Outcome, RECENT_EVENTS, RECENT_FINISHED, RECENT_OUTCOMES, Snapshot},
     swap::SwapRefusal,
-    task::{self, After, Delivery, Origin, Phase, Status, Stop, Task, TaskEvent, TaskRefusal, TaskSpec, Work},
+    task::{
+        self, After, Delivery, Origin, Phase, Status, Stop, Task, TaskEvent, TaskRefusal, TaskSpec, TextFacts, Work,
+    },
 };
 
 /// Why the owner did not take an event.
@@ -53,6 +55,9 @@ pub struct Override {
     /// Hash of a text that came while an earlier one was being worked on: it waits for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<String>,
+    /// Hash of a text that a person let run although there was a doubt about it (git, an earlier run, a claim in place).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vouched: Option<String>,
 }
 
 /// Attempts used up so far, kept so that a restart doesn't give a task its retries again.
@@ -147,6 +152,19 @@ impl World {
                 }
                 Ok(())
             }
+            Event::Ignored { project, files } => {
+                self.ignored(project, files, now);
+                Ok(())
+            }
+            Event::Stands { task, since } => {
+                if let Some(known) = self.snapshot.tasks.get(task).filter(|known| known.since > *since)
+                    && matches!(known.phase, Phase::Held(_) | Phase::Queued | Phase::Rejected(_))
+                {
+                    let known = Task { since: *since, ..(**known).clone() };
+                    self.snapshot.tasks.insert(task.clone(), Arc::new(known));
+                }
+                Ok(())
+            }
             Event::Health { topic, problem } => {
                 self.health(topic, problem.as_deref(), now);
                 Ok(())
@@ -171,6 +189,20 @@ impl World {
                 self.note_by(now, *kind, object, text.clone(), writer.clone());
                 Ok(())
             }
+        }
+    }
+
+    /// Each file is told once.
+    fn ignored(&mut self, project: &ProjectName, files: &Arc<Vec<Ignored>>, now: Timestamp) {
+        let before = self.snapshot.ignored.get(project).cloned().unwrap_or_default();
+        for file in files.iter().filter(|file| !before.contains(file)) {
+            let text = format!("inbox/{} is no task: {}", file.name, file.why);
+            self.note(now, Kind::Problem, &format!("queue {project}"), text);
+        }
+        if files.is_empty() {
+            self.snapshot.ignored.remove(project);
+        } else if before != *files {
+            self.snapshot.ignored.insert(project.clone(), files.clone());
         }
     }
 
@@ -223,11 +255,23 @@ impl World {
 
     fn task(&mut self, key: &TaskKey, event: &TaskEvent, now: Timestamp) -> Result<(), Refusal> {
         let known = self.snapshot.tasks.get(key).cloned();
+        let vouched;
+        let event = match event {
+            TaskEvent::Doubtful { text, spec, .. } if self.vouched(key, text) => {
+                vouched = TaskEvent::Seen { text: text.clone(), spec: spec.clone() };
+                &vouched
+            }
+            _ => event,
+        };
         let mut task = match (&known, event) {
             (Some(task), _) => (**task).clone(),
             (
                 None,
-                TaskEvent::Seen { .. } | TaskEvent::NotReady(_) | TaskEvent::Rejected(_) | TaskEvent::OutsideClaim(_),
+                TaskEvent::Seen { .. }
+                | TaskEvent::Doubtful { .. }
+                | TaskEvent::NotReady(_)
+                | TaskEvent::Rejected(_)
+                | TaskEvent::OutsideClaim(_),
             ) => blank(key, now),
             (None, TaskEvent::Vanished { .. }) => return Ok(()),
             (None, _) => return Err(Refusal::NoTask(key.clone())),
@@ -264,10 +308,15 @@ impl World {
         Ok(())
     }
 
+    /// Whether a person has let this text run.
+    fn vouched(&self, key: &TaskKey, text: &TextFacts) -> bool {
+        self.overrides.get(key).is_some_and(|said| said.vouched.as_ref() == Some(&text.sha256))
+    }
+
     /// What an event tells about a task beside its phase.
     fn learn(&mut self, task: &mut Task, event: &TaskEvent) {
         match event {
-            TaskEvent::Seen { text, spec }
+            TaskEvent::Seen { text, spec } | TaskEvent::Doubtful { text, spec, .. }
                 if !matches!(task.phase, Phase::Working(_) | Phase::Delegated(_) | Phase::Filing(_)) =>
             {
                 task.text = Some(text.clone());
@@ -280,7 +329,7 @@ impl World {
                 task.refused_by = tried.map(|tried| tried.refused_by.clone()).unwrap_or_default();
                 task.wish = known.and_then(|o| o.wish.clone());
             }
-            TaskEvent::Seen { text, spec } => {
+            TaskEvent::Seen { text, spec } | TaskEvent::Doubtful { text, spec, .. } => {
                 let at_work = task.phase.run().map(|run| &run.text).or(task.phase.job().map(|job| &job.text));
                 let changed = at_work.is_some_and(|known| known.identity != text.identity);
                 if !changed && task.spec != *spec {
@@ -289,15 +338,18 @@ impl World {
                     let said = self.overrides.get(&task.key).and_then(|o| o.priority);
                     task.priority = said.unwrap_or(spec.priority);
                 }
-                task.note = changed.then(|| {
-                    "its file has changed since it was claimed; the earlier text is being worked on".to_owned()
-                });
+                task.note = changed.then(|| FILE_CHANGED.to_owned());
             }
             TaskEvent::Vanished { by_verb: false } => {
-                if matches!(task.phase, Phase::Working(_) | Phase::Delegated(_)) {
-                    task.note = Some(
-                        "its file is gone from the inbox; the work goes on and its result will be filed".to_owned(),
-                    );
+                let goes_on = match &task.phase {
+                    Phase::Working(run) => run.stop == Stop::No,
+                    Phase::Delegated(job) => job.stop == JobStop::No,
+                    Phase::Held(_) | Phase::Queued | Phase::Rejected(_) | Phase::Filing(_) | Phase::Finished(_) => {
+                        false
+                    }
+                };
+                if goes_on {
+                    task.note = Some(FILE_GONE.to_owned());
                 }
             }
             TaskEvent::Claimed(run) => {
@@ -352,7 +404,16 @@ impl World {
                 let said = self.overrides.entry(task.key.clone()).or_default();
                 said.held = *event == TaskEvent::Hold;
                 said.kept = None;
+                if *event == TaskEvent::Release {
+                    said.vouched = task.text.as_ref().map(|text| text.sha256.clone());
+                }
                 self.unsaved = true;
+            }
+            // What was said of its file is over with its run.
+            TaskEvent::Ended { .. }
+                if task.note.as_deref().is_some_and(|note| [FILE_GONE, FILE_CHANGED].contains(&note)) =>
+            {
+                task.note = None;
             }
             TaskEvent::NotReady(_)
             | TaskEvent::Rejected(_)
@@ -438,7 +499,9 @@ impl World {
                 Delivery::Taken { .. } => self.note(now, Kind::Task, &object, format!("taken by {}", run.session)),
             },
             Phase::Delegated(job) => self.note_job(&object, &job.clone(), event, now),
-            Phase::Held(hold) if moved => self.note(now, Kind::Task, &object, format!("held: {hold}")),
+            Phase::Held(hold) if moved || hold.awaits_release() => {
+                self.note(now, Kind::Task, &object, format!("held: {hold}"))
+            }
             Phase::Rejected(problem) => self.note(now, Kind::Task, &object, format!("rejected: {problem}")),
             Phase::Queued => {
                 let why = task.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
@@ -660,6 +723,10 @@ impl World {
         self.request_seq
     }
 }
+
+/// What a task's `why` says of its file while an agent works on it.
+const FILE_GONE: &str = "its file is gone from the inbox; the work goes on and its result will be filed";
+const FILE_CHANGED: &str = "its file has changed since it was claimed; the earlier text is being worked on";
 
 /// Failed starts in a row from which on a session is a problem for `health`.
 const FAILURES_TOLD: u32 = 3;

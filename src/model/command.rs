@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ids::{AccountName, ProviderName, SessionName, TaskKey},
+    ids::{AccountName, ProviderName, SessionName, TaskId, TaskKey},
     provider::Wish,
 };
 
@@ -88,6 +88,8 @@ pub enum Action {
     Keys(SessionName, Vec<String>),
     /// Put a finished task back into the inbox.
     Retry(TaskKey),
+    /// The same, of the project that has one of this name.
+    RetryAnywhere(TaskId),
     /// Waits for the end of a swap.
     Swap,
     /// Put old results and logs away, or tell which.
@@ -102,7 +104,7 @@ impl Action {
     pub fn session(&self) -> Option<&SessionName> {
         match self {
             Self::Interrupt(s) | Self::Exit(s) | Self::Restart(s) | Self::Input(s, _) | Self::Keys(s, _) => Some(s),
-            Self::Retry(_) | Self::Swap | Self::Clean(_) | Self::Reload => None,
+            Self::Retry(_) | Self::RetryAnywhere(_) | Self::Swap | Self::Clean(_) | Self::Reload => None,
         }
     }
 }
@@ -127,8 +129,6 @@ pub enum RefusedKind {
     Unclean,
     /// EPERM
     NotPermitted,
-    /// EROFS
-    Paused,
     /// EMSGSIZE
     TooLong,
     /// EDQUOT

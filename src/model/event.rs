@@ -1,5 +1,7 @@
 //! What is sent to the owner, and what is written to `events`.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +36,16 @@ pub enum Event {
         project: ProjectName,
         counts: Counts,
     },
+    /// Files in an inbox that are no task for their name.
+    Ignored {
+        project: ProjectName,
+        files: Arc<Vec<Ignored>>,
+    },
+    /// Since when a task's file has stood where it is, learned at the first look of a daemon.
+    Stands {
+        task: TaskKey,
+        since: Timestamp,
+    },
     /// Something is wrong with the world, or right again.
     Health {
         topic: String,
@@ -63,6 +75,15 @@ pub struct Counts {
     pub drafts: u64,
     pub done: u64,
     pub failed: u64,
+}
+
+/// A file in an inbox that is no task for its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ignored {
+    /// As people can read it.
+    pub name: String,
+    /// What is wrong with it, and what helps.
+    pub why: String,
 }
 
 /// One line of `events`.

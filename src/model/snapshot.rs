@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::model::{
     account::Account,
     command::{Action, RefusedKind, Writer},
-    event::{Counts, LogLine},
+    event::{Counts, Ignored, LogLine},
     ids::{AccountName, AgentName, ProjectName, SessionName, TaskId, TaskKey},
     notice::Told,
     provider::Delegation,
@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub swaps: Arc<Swaps>,
     pub delegation: Arc<Delegation>,
     pub tasks: imbl::OrdMap<TaskKey, Arc<Task>>,
+    /// Files in inboxes that are no tasks; no entry where there are none.
+    pub ignored: imbl::OrdMap<ProjectName, Arc<Vec<Ignored>>>,
     pub sessions: imbl::OrdMap<SessionName, Arc<Session>>,
     /// What was asked for and isn't carried out yet, by its rising number.
     pub requests: imbl::OrdMap<u64, Arc<Action>>,
@@ -136,6 +138,7 @@ impl Snapshot {
             swaps: Arc::default(),
             delegation: Arc::default(),
             tasks: imbl::OrdMap::new(),
+            ignored: imbl::OrdMap::new(),
             sessions: imbl::OrdMap::new(),
             requests: imbl::OrdMap::new(),
             health: imbl::OrdMap::new(),

@@ -149,8 +149,36 @@ pub enum Hold {
     DependsOn,
     /// A person said so (`hold`).
     ByVerb,
+    /// git tracks this name beside it or its own: what a checkout brings nobody has submitted.
+    Tracked(String),
+    /// git is changing the working tree.
+    GitAtWork,
+    /// This text was run, and it came back as it was: by git, or from a copy.
+    RanBefore(RunId),
+    /// Somebody claimed it where it stands; the text says how that is seen.
+    InPlace(String),
     /// It can't be read now; the system's words.
     Unreadable(String),
+}
+
+impl Hold {
+    /// Whether it stays until a person says so, or the text changes.
+    #[must_use]
+    pub fn awaits_release(&self) -> bool {
+        match self {
+            Self::ByVerb | Self::ChangedWhileWorking | Self::Tracked(_) | Self::RanBefore(_) | Self::InPlace(_) => true,
+            Self::Settling
+            | Self::Writing
+            | Self::EditorLock(_)
+            | Self::Empty
+            | Self::OpenFrontmatter
+            | Self::Missing
+            | Self::OutsideClaim(_)
+            | Self::DependsOn
+            | Self::GitAtWork
+            | Self::Unreadable(_) => false,
+        }
+    }
 }
 
 impl fmt::Display for Hold {
@@ -168,6 +196,18 @@ impl fmt::Display for Hold {
             ),
             Self::DependsOn => f.write_str("it has depends_on, which this version keeps but does not resolve; remove the key to run it"),
             Self::ByVerb => f.write_str("a person held it; `echo release > control` lets it go"),
+            Self::Tracked(name) => write!(
+                f,
+                "git tracks {name}, so a checkout may have brought it; `echo release > control` runs this text, `git rm --cached` \
+                 and `claude-failover check --fix` keep the queue out of the repository"
+            ),
+            Self::GitAtWork => f.write_str("git is changing the working tree (its index.lock is there)"),
+            Self::RanBefore(run) => write!(
+                f,
+                "run {run} of this text is filed, and its file came back (git stash, checkout or reset, or an old copy); \
+                 `echo release > control` runs it again, `rm` ends it"
+            ),
+            Self::InPlace(how) => write!(f, "somebody works on it here: {how}; `echo release > control` runs it all the same"),
             Self::Unreadable(why) => write!(f, "it can't be read: {why}"),
         }
     }
@@ -176,10 +216,28 @@ impl fmt::Display for Hold {
 /// What is wrong with a task's text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// From 1; 0 when it is about the whole file.
+    /// From 1.
     pub line: usize,
     pub column: usize,
     pub message: String,
+}
+
+impl Problem {
+    /// Of the whole file.
+    #[must_use]
+    pub fn whole(message: String) -> Self {
+        Self { line: 1, column: 1, message }
+    }
+
+    /// Several as one: the first, and the others each in a line of its own.
+    #[must_use]
+    pub fn all(mut problems: Vec<Self>) -> Option<Self> {
+        problems.sort_by_key(|problem| (problem.line, problem.column));
+        let more: Vec<String> = problems.iter().skip(1).map(ToString::to_string).collect();
+        let first = problems.into_iter().next()?;
+        let message = std::iter::once(first.message).chain(more).collect::<Vec<_>>().join("\n");
+        Some(Self { message, ..first })
+    }
 }
 
 impl fmt::Display for Problem {
@@ -377,6 +435,12 @@ pub enum TaskEvent {
         spec: Arc<TaskSpec>,
     },
     NotReady(Hold),
+    /// As `Seen`, but only a person's word lets it run.
+    Doubtful {
+        text: TextFacts,
+        spec: Arc<TaskSpec>,
+        why: Hold,
+    },
     Rejected(Problem),
     /// Its name is gone for longer than the settle time. `by_verb`: removed through the mount, which is a cancel even at work.
     Vanished {
@@ -500,6 +564,12 @@ impl Phase {
         }
     }
 
+    /// Whether it is only waited for its writer to be through with it.
+    #[must_use]
+    pub fn settles(&self) -> bool {
+        matches!(self, Self::Held(Hold::Settling | Hold::Writing | Hold::Missing | Hold::GitAtWork))
+    }
+
     /// The attempt in a session here.
     #[must_use]
     pub fn run(&self) -> Option<&Run> {
@@ -547,6 +617,7 @@ impl TaskEvent {
         match self {
             Self::Seen { .. } => "seen",
             Self::NotReady(_) => "not-ready",
+            Self::Doubtful { .. } => "doubtful",
             Self::Rejected(_) => "rejected",
             Self::Vanished { .. } => "vanished",
             Self::OutsideClaim(_) => "outside-claim",
@@ -600,7 +671,16 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
                 | Hold::Missing
                 | Hold::OutsideClaim(_)
                 | Hold::DependsOn
+                | Hold::Tracked(_)
+                | Hold::GitAtWork
+                | Hold::RanBefore(_)
+                | Hold::InPlace(_)
                 | Hold::Unreadable(_) => Ok(Now(Phase::Queued)),
+            },
+            E::Doubtful { why, .. } => match hold {
+                Hold::ByVerb => Ok(Same),
+                _ if hold == why => Ok(Same),
+                _ => Ok(Now(Phase::Held(why.clone()))),
             },
             E::NotReady(next) => match hold {
                 Hold::ByVerb | Hold::ChangedWhileWorking => Ok(Same),
@@ -612,10 +692,8 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             E::OutsideClaim(how) => Ok(Now(Phase::Held(Hold::OutsideClaim(how.clone())))),
             E::Cancel => Ok(Now(Phase::Filing(Filing { work: None, ending: cancelled() }))),
             E::Hold => Ok(Now(Phase::Held(Hold::ByVerb))),
-            E::Release => match hold {
-                Hold::ByVerb | Hold::ChangedWhileWorking => Ok(Now(Phase::Queued)),
-                _ => not_now(),
-            },
+            E::Release if hold.awaits_release() => Ok(Now(Phase::Queued)),
+            E::Release => not_now(),
             // Sending it somewhere lets it go.
             E::Wish(Wish::Provider(_)) => match hold {
                 Hold::ByVerb | Hold::ChangedWhileWorking => Ok(Now(Phase::Queued)),
@@ -642,7 +720,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
         },
         Phase::Queued => match event {
             E::Seen { .. } | E::Priority(_) | E::Release | E::Wish(_) => Ok(Same),
-            E::NotReady(hold) => Ok(Now(Phase::Held(hold.clone()))),
+            E::NotReady(hold) | E::Doubtful { why: hold, .. } => Ok(Now(Phase::Held(hold.clone()))),
             E::Rejected(problem) => Ok(Now(Phase::Rejected(problem.clone()))),
             E::Vanished { .. } => Ok(Gone),
             E::OutsideClaim(how) => Ok(Now(Phase::Held(Hold::OutsideClaim(how.clone())))),
@@ -664,7 +742,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
         },
         Phase::Rejected(known) => match event {
             E::Seen { .. } => Ok(Now(Phase::Queued)),
-            E::NotReady(hold) => Ok(Now(Phase::Held(hold.clone()))),
+            E::NotReady(hold) | E::Doubtful { why: hold, .. } => Ok(Now(Phase::Held(hold.clone()))),
             E::Rejected(problem) if problem == known => Ok(Same),
             E::Rejected(problem) => Ok(Now(Phase::Rejected(problem.clone()))),
             E::Vanished { .. } => Ok(Gone),
@@ -689,7 +767,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
         },
         Phase::Working(run) => match event {
             // A running task keeps the text it was claimed with; the file is looked at again when its result is filed.
-            E::Seen { .. } | E::NotReady(_) | E::Rejected(_) => Ok(Same),
+            E::Seen { .. } | E::NotReady(_) | E::Doubtful { .. } | E::Rejected(_) => Ok(Same),
             // Somebody else's claim beats ours only while nothing was typed.
             E::OutsideClaim(_) | E::Vanished { by_verb: false } => match run.delivery {
                 // A cancel that was confirmed stays one.
@@ -762,9 +840,12 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
         },
         Phase::Delegated(job) => match event {
             // As at work: the text that was sent counts until the result is filed.
-            E::Seen { .. } | E::NotReady(_) | E::Rejected(_) | E::OutsideClaim(_) | E::Vanished { by_verb: false } => {
-                Ok(Same)
-            }
+            E::Seen { .. }
+            | E::NotReady(_)
+            | E::Doubtful { .. }
+            | E::Rejected(_)
+            | E::OutsideClaim(_)
+            | E::Vanished { by_verb: false } => Ok(Same),
             E::Vanished { by_verb: true } | E::Cancel => {
                 Ok(Now(Phase::Delegated(Job { stop: JobStop::Cancelled, ..job.clone() })))
             }
@@ -814,7 +895,12 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             E::Filed { kept: None } => {
                 Ok(Now(Phase::Finished(Finished { work: filing.work.clone(), ending: filing.ending.clone() })))
             }
-            E::Seen { .. } | E::NotReady(_) | E::Rejected(_) | E::OutsideClaim(_) | E::Vanished { .. } => Ok(Same),
+            E::Seen { .. }
+            | E::NotReady(_)
+            | E::Doubtful { .. }
+            | E::Rejected(_)
+            | E::OutsideClaim(_)
+            | E::Vanished { .. } => Ok(Same),
             E::Claimed(_)
             | E::Unclaimed { .. }
             | E::TypingBegun { .. }
@@ -836,7 +922,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
         // A finished task's name is free: what appears under it now is a new task.
         Phase::Finished(_) => match event {
             E::Seen { .. } => Ok(Now(Phase::Queued)),
-            E::NotReady(hold) => Ok(Now(Phase::Held(hold.clone()))),
+            E::NotReady(hold) | E::Doubtful { why: hold, .. } => Ok(Now(Phase::Held(hold.clone()))),
             E::Rejected(problem) => Ok(Now(Phase::Rejected(problem.clone()))),
             E::Vanished { .. } => Ok(Same),
             E::OutsideClaim(how) => Ok(Now(Phase::Held(Hold::OutsideClaim(how.clone())))),

@@ -32,9 +32,24 @@ pub enum Reading {
     Rejected(Problem),
 }
 
+/// What a configuration says of frontmatters.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// The agents that there are; without any, every name will do.
+    pub agents: Vec<AgentName>,
+    /// Unknown keys make a task rejected.
+    pub reject_unknown: bool,
+}
+
 /// Reads a task file. An earlier result in it is no part of the task.
 #[must_use]
 pub fn read(bytes: &[u8]) -> Reading {
+    read_by(bytes, &Rules::default())
+}
+
+/// The same, with every mistake that these rules see.
+#[must_use]
+pub fn read_by(bytes: &[u8], rules: &Rules) -> Reading {
     let text = match std::str::from_utf8(without_result(bytes)) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
         Err(error) => {
@@ -52,14 +67,17 @@ pub fn read(bytes: &[u8]) -> Reading {
         Split::Open => return Reading::OpenFrontmatter,
         Split::Whole { front, body } => (front, body),
     };
-    let spec = match frontmatter(front) {
-        Ok(spec) => spec,
+    let (spec, mut problems) = match frontmatter(front, rules) {
+        Ok(read) => read,
         Err(problem) => return Reading::Rejected(problem),
     };
     if body.trim().is_empty() {
         let line = front.lines().count() + 3;
         let message = "there is no text after the frontmatter: nothing to give to an agent".to_owned();
-        return Reading::Rejected(Problem { line, column: 1, message });
+        problems.push(Problem { line, column: 1, message });
+    }
+    if let Some(problem) = Problem::all(problems) {
+        return Reading::Rejected(problem);
     }
     Reading::Ready { spec: Box::new(spec), prompt: body.trim_start_matches(['\r', '\n']).trim_end().to_owned() }
 }
@@ -83,53 +101,91 @@ fn split(text: &str) -> Split<'_> {
     Split::Open
 }
 
-fn frontmatter(front: &str) -> Result<TaskSpec, Problem> {
-    // The file's first line is the opening `---`.
-    let line_of = |line: u64| usize::try_from(line).unwrap_or(usize::MAX).saturating_add(1);
+/// Where a key's value stands in a task's file; its beginning when there is no such key.
+#[must_use]
+pub fn place_of(bytes: &[u8], key: &str) -> (usize, usize) {
+    let text = String::from_utf8_lossy(bytes);
+    let Split::Whole { front, .. } = split(text.strip_prefix('\u{feff}').unwrap_or(&text)) else { return (1, 1) };
+    let keys = serde_yaml::from_str::<BTreeMap<String, Spanned<Value>>>(front).unwrap_or_default();
+    keys.get(key).map_or((1, 1), place)
+}
+
+/// The file's first line is the opening `---`.
+fn line_of(line: u64) -> usize {
+    usize::try_from(line).unwrap_or(usize::MAX).saturating_add(1)
+}
+
+fn place(value: &Spanned<Value>) -> (usize, usize) {
+    (line_of(value.defined.line()), usize::try_from(value.defined.column()).unwrap_or(1))
+}
+
+/// The keys that mean something.
+pub const KEYS: [&str; 10] = [
+    "preferred_ai",
+    "allow_delegation",
+    "needs_claude_code",
+    "complexity_hint",
+    "agent",
+    "priority",
+    "workdir",
+    "timeout",
+    "retries",
+    "depends_on",
+];
+
+/// What the keys say and every mistake in them; an error when it is no YAML at all.
+fn frontmatter(front: &str, rules: &Rules) -> Result<(TaskSpec, Vec<Problem>), Problem> {
     if front.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-        return Ok(TaskSpec::default());
+        return Ok((TaskSpec::default(), Vec::new()));
     }
     let keys: BTreeMap<String, Spanned<Value>> = serde_yaml::from_str(front).map_err(|error| {
         let at = error.location();
         Problem {
             line: at.map_or(2, |at| line_of(at.line())),
             column: at.map_or(1, |at| usize::try_from(at.column()).unwrap_or(1)),
-            message: format!("the frontmatter is not valid YAML: {}", one_line(&error.without_snippet().to_string())),
+            message: format!("the frontmatter is not valid YAML: {}", yaml_words(&error.without_snippet().to_string())),
         }
     })?;
-    let mut spec = TaskSpec::default();
+    let (mut spec, mut problems) = (TaskSpec::default(), Vec::new());
     for (key, spanned) in keys {
         let value = &spanned.value;
-        let problem = |wanted: &str| Problem {
-            line: line_of(spanned.defined.line()),
-            column: usize::try_from(spanned.defined.column()).unwrap_or(1),
-            message: format!("{key}: {} is not {wanted}", shown(value)),
+        let mut problem = |message: String| {
+            let (line, column) = place(&spanned);
+            problems.push(Problem { line, column, message: format!("{key}: {message}") });
         };
+        let not = |wanted: &str| format!("{} is not {wanted}", written(front, &spanned));
         match key.as_str() {
             "preferred_ai" => spec.preferred_ai = text(value),
-            "allow_delegation" => spec.allow_delegation = flag(value).ok_or_else(|| problem("true or false"))?,
-            "needs_claude_code" => spec.needs_claude_code = flag(value).ok_or_else(|| problem("true or false"))?,
             "complexity_hint" => spec.complexity_hint = text(value),
-            "agent" => {
-                let name = text(value).and_then(|name| AgentName::parse(&name).ok());
-                spec.agent = Some(name.ok_or_else(|| problem("the name of an agent in the configuration"))?);
-            }
+            "allow_delegation" | "needs_claude_code" => match flag(value) {
+                Some(flag) if key == "allow_delegation" => spec.allow_delegation = flag,
+                Some(flag) => spec.needs_claude_code = flag,
+                None => problem(not("true or false")),
+            },
+            "agent" => match text(value).and_then(|name| AgentName::parse(&name).ok()) {
+                Some(name) if rules.agents.is_empty() || rules.agents.contains(&name) => spec.agent = Some(name),
+                Some(name) => problem(no_such_agent(&name, &rules.agents)),
+                None => problem(not("the name of an agent in the configuration")),
+            },
             "priority" => {
                 let number = number(value).and_then(|n| i32::try_from(n).ok()).filter(|n| PRIORITY_RANGE.contains(n));
-                spec.priority = number.ok_or_else(|| problem("a whole number from -100 to 100"))?;
+                match number {
+                    Some(number) => spec.priority = number,
+                    None => problem(not("a whole number from -100 to 100")),
+                }
             }
-            "workdir" => {
-                let dir = text(value).filter(|dir| stays_inside(dir));
-                spec.workdir = dir.ok_or_else(|| problem("a directory inside the project"))?;
-            }
-            "timeout" => {
-                let duration = text(value).and_then(|t| duration(&t));
-                spec.timeout = Some(duration.ok_or_else(|| problem("a duration like 90s, 30m or 2h"))?);
-            }
-            "retries" => {
-                let number = number(value).and_then(|n| u32::try_from(n).ok()).filter(|n| *n <= 100);
-                spec.retries = number.ok_or_else(|| problem("a whole number from 0 to 100"))?;
-            }
+            "workdir" => match text(value).filter(|dir| stays_inside(dir)) {
+                Some(dir) => spec.workdir = dir,
+                None => problem(not("a directory inside the project")),
+            },
+            "timeout" => match text(value).and_then(|t| duration(&t)) {
+                Some(duration) => spec.timeout = Some(duration),
+                None => problem(not("a duration like 90s, 30m or 2h")),
+            },
+            "retries" => match number(value).and_then(|n| u32::try_from(n).ok()).filter(|n| *n <= 100) {
+                Some(number) => spec.retries = number,
+                None => problem(not("a whole number from 0 to 100")),
+            },
             "depends_on" => {
                 spec.depends_on = match value {
                     Value::Array(items) => items.iter().filter_map(text).collect(),
@@ -139,10 +195,51 @@ fn frontmatter(front: &str) -> Result<TaskSpec, Problem> {
                     }
                 };
             }
+            "status" | "state" => spec.unknown.push(key),
+            _ if rules.reject_unknown => problem(match meant(&key) {
+                Some(near) => format!("unknown key; did you mean `{near}`?"),
+                None => format!("unknown key; there are: {}", KEYS.join(", ")),
+            }),
             _ => spec.unknown.push(key),
         }
     }
-    Ok(spec)
+    Ok((spec, problems))
+}
+
+/// The key that an unknown one was most likely meant to be.
+#[must_use]
+pub fn meant(key: &str) -> Option<&'static str> {
+    crate::config::nearest(key, KEYS.into_iter())
+}
+
+fn no_such_agent(name: &AgentName, known: &[AgentName]) -> String {
+    let names = || known.iter().map(AgentName::as_str);
+    let near = crate::config::nearest(name.as_str(), names());
+    let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    format!("there is no agent {name} in the configuration{near}; known: {}", names().collect::<Vec<_>>().join(", "))
+}
+
+/// A parser's message without its own position and without advice to programmers.
+fn yaml_words(message: &str) -> String {
+    let message = one_line(message);
+    if message.contains("budget") || message.contains("recursion") || message.contains("depth") {
+        return "it is too large or nests too deeply".to_owned();
+    }
+    let end = [" at line ", ", set ", " (set "].iter().filter_map(|mark| message.find(mark)).min();
+    message[..end.unwrap_or(message.len())].trim_end_matches([',', ':', ' ']).to_owned()
+}
+
+/// A value as it stands in the text; a list or a map as it was understood.
+fn written(front: &str, value: &Spanned<Value>) -> String {
+    let line = usize::try_from(value.defined.line()).ok().and_then(|line| front.lines().nth(line.checked_sub(1)?));
+    let from = usize::try_from(value.defined.column()).unwrap_or(1).saturating_sub(1);
+    let rest: String = line.unwrap_or_default().chars().skip(from).collect();
+    let own = rest.split(" #").next().unwrap_or_default().trim();
+    match &value.value {
+        Value::Array(_) | Value::Object(_) => shown(&value.value),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) if own.is_empty() => shown(&value.value),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => short(own),
+    }
 }
 
 fn one_line(text: &str) -> String {
@@ -150,7 +247,11 @@ fn one_line(text: &str) -> String {
 }
 
 fn shown(value: &Value) -> String {
-    let text = value.to_string();
+    short(&value.to_string())
+}
+
+fn short(text: &str) -> String {
+    let text = super::text::clean(text);
     if text.chars().count() > 60 { text.chars().take(60).chain("…".chars()).collect() } else { text }
 }
 
@@ -198,6 +299,21 @@ pub fn without_result(bytes: &[u8]) -> &[u8] {
         own = &own[..result.at];
     }
     own
+}
+
+/// Words by which scripts claim a task in its own frontmatter.
+const CLAIMED: [&str; 5] = ["claimed", "in_progress", "in-progress", "working", "running"];
+
+/// The `status:` or `state:` of a frontmatter, where it says that somebody works on the task.
+#[must_use]
+pub fn claimed_by_status(bytes: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(without_result(bytes));
+    let Split::Whole { front, .. } = split(text.strip_prefix('\u{feff}').unwrap_or(&text)) else { return None };
+    let claims = |line: &str| {
+        let word = BOOKKEEPING.iter().find_map(|key| line.strip_prefix(key))?.trim().trim_matches(['"', '\'']);
+        CLAIMED.iter().any(|claimed| word.eq_ignore_ascii_case(claimed)).then(|| line.trim().to_owned())
+    };
+    front.lines().find_map(claims)
 }
 
 /// Hex SHA-256.
@@ -289,6 +405,53 @@ mod tests {
         assert!(problem("---\nworkdir: /etc\n---\nx").message.contains("inside the project"));
         assert_eq!(problem("---\npriority: 1\n---\n\n").line, 4);
         assert!(matches!(read(b"ab\nc\xff"), Reading::Rejected(Problem { line: 2, column: 2, .. })));
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once_each_with_its_place_and_the_value_as_written() {
+        let rules = Rules { agents: vec![AgentName::parse("claude").expect("name")], reject_unknown: true };
+        let text =
+            "---\nagnet: x\npriority: 010\nagent: clod\nretries: 1e1 # many\ntimeout: \"soon\"\nworkdir: ../x\n---\n";
+        let Reading::Rejected(problem) = read_by(text.as_bytes(), &rules) else { panic!("taken") };
+        let lines: Vec<_> = problem.to_string().lines().map(str::to_owned).collect();
+        assert_eq!(
+            lines,
+            [
+                "2:8: agnet: unknown key; did you mean `agent`?",
+                "3:11: priority: 010 is not a whole number from -100 to 100",
+                "4:8: agent: there is no agent clod in the configuration; known: claude",
+                "5:10: retries: 1e1 is not a whole number from 0 to 100",
+                "6:10: timeout: \"soon\" is not a duration like 90s, 30m or 2h",
+                "7:10: workdir: ../x is not a directory inside the project",
+                "9:1: there is no text after the frontmatter: nothing to give to an agent",
+            ]
+        );
+        assert_eq!(place_of(text.as_bytes(), "workdir"), (7, 10));
+    }
+
+    #[test]
+    fn messages_about_yaml_have_one_place_and_no_library_s_words() {
+        let deep = format!("---\na: {}\n---\nx", "[".repeat(20_000));
+        let bomb = format!("---\na: &a [{}]\nb: [{}]\n---\nx", "1,".repeat(3000), "*a,".repeat(3000));
+        for text in [
+            "---\npriority: 1\npriority: 2\n---\nx",
+            "---\na: [1\n---\nx",
+            "---\n- a\n---\nx",
+            "---\na: *b\n---\nx",
+            &deep,
+            &bomb,
+        ] {
+            let told = problem(text).to_string();
+            let strange = ["Options", "Policy", "Nodes", "at line", "budget", "::", "{"];
+            assert!(!strange.iter().any(|word| told.contains(word)), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_status_that_claims_is_seen() {
+        assert_eq!(claimed_by_status(b"---\nstatus: in_progress\n---\nx").as_deref(), Some("status: in_progress"));
+        assert_eq!(claimed_by_status(b"---\nstatus: UNREAD\n---\nx"), None);
+        assert_eq!(claimed_by_status(b"status: claimed\n"), None);
     }
 
     #[test]

@@ -227,22 +227,52 @@ impl Queue {
     /// What people asked for that concerns the queue's files.
     async fn carry_out(&mut self, snapshot: &Snapshot) {
         for (id, action) in &snapshot.requests {
-            let Action::Retry(key) = action.as_ref() else { continue };
-            let shifted = self.store.shift(&key.project, QueueDir::Failed, QueueDir::Inbox, &key.id).await;
-            let result = match shifted {
-                Ok(()) => Ok(format!("{key} is back in inbox/")),
-                Err(error) => Err(Refused::new(
-                    match error.kind() {
-                        std::io::ErrorKind::NotFound => RefusedKind::NotFound,
-                        std::io::ErrorKind::AlreadyExists => RefusedKind::Busy,
-                        _ => RefusedKind::Failed,
-                    },
-                    format!("failed/{} could not be moved to inbox/: {error}", key.id.file_name()),
-                )),
+            let (keys, name) = match action.as_ref() {
+                Action::Retry(key) => (vec![key.clone()], key.id.file_name()),
+                Action::RetryAnywhere(task) => (self.failed(task).await, task.file_name()),
+                Action::Interrupt(_)
+                | Action::Exit(_)
+                | Action::Restart(_)
+                | Action::Input(..)
+                | Action::Keys(..)
+                | Action::Swap
+                | Action::Clean(_)
+                | Action::Reload => continue,
+            };
+            let result = match keys.as_slice() {
+                [key] => match self.store.shift(&key.project, QueueDir::Failed, QueueDir::Inbox, &key.id).await {
+                    Ok(()) => Ok(format!("{key} is back in inbox/")),
+                    Err(error) => Err(Refused::new(
+                        match error.kind() {
+                            std::io::ErrorKind::NotFound => RefusedKind::NotFound,
+                            std::io::ErrorKind::AlreadyExists => RefusedKind::Busy,
+                            _ => RefusedKind::Failed,
+                        },
+                        format!("failed/{name} of project {} could not be moved to inbox/: {error}", key.project),
+                    )),
+                },
+                [] => Err(Refused::new(RefusedKind::NotFound, format!("no project has a failed/{name}"))),
+                several => {
+                    let names: Vec<String> = several.iter().map(ToString::to_string).collect();
+                    Err(Refused::new(RefusedKind::Invalid, format!("{name} may be {}; name one", names.join(" or "))))
+                }
             };
             self.live.report(vec![Event::RequestDone { id: *id, result }]).await;
-            self.scan(&key.project, Some(&key.id)).await;
+            for key in keys {
+                self.scan(&key.project, Some(&key.id)).await;
+            }
         }
+    }
+
+    /// Every project's failed task of this name.
+    async fn failed(&self, id: &TaskId) -> Vec<TaskKey> {
+        let mut found = Vec::new();
+        for project in self.projects() {
+            if self.store.read(&project, QueueDir::Failed, id, u64::MAX).await.is_ok() {
+                found.push(TaskKey::new(&project, id));
+            }
+        }
+        found
     }
 
     async fn disk_problem(&self, project: &ProjectName, what: &str, error: &std::io::Error) {

@@ -44,26 +44,20 @@ pub enum Decision {
     Reject(Problem),
 }
 
-/// The readiness rules of INTERFACE 1, strongest first: a foreign claim, not a regular file, too large, empty, an editor's
-/// lock, an open writer, the settle time.
+/// The readiness rules of INTERFACE 1, strongest first: a foreign claim, not a regular file, empty, an editor's lock, the settle
+/// time, an open writer, too large.
 #[must_use]
 pub fn decide(facts: &Facts<'_>, settings: &Settings, now: Timestamp) -> Decision {
     let after = |at: Timestamp, wait: Duration| {
         at.saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX)).unwrap_or(now)
     };
-    let whole = |message: String| Decision::Reject(Problem { line: 0, column: 0, message });
+    let whole = |message: String| Decision::Reject(Problem::whole(message));
 
     if let Some(marker) = facts.foreign_marker {
         return Decision::Hold(Hold::OutsideClaim(format!("{marker} stands beside it")), None);
     }
     if let FileKind::Other(what) = facts.file.kind {
         return whole(format!("it is a {what}, not a regular file; tasks are never followed out of the queue"));
-    }
-    if facts.file.bytes > settings.max_bytes {
-        return whole(format!(
-            "it has {} bytes; at most {} are taken (dispatcher.max_task_bytes)",
-            facts.file.bytes, settings.max_bytes
-        ));
     }
     if facts.file.bytes == 0 {
         return Decision::Hold(Hold::Empty, None);
@@ -80,6 +74,13 @@ pub fn decide(facts: &Facts<'_>, settings: &Settings, now: Timestamp) -> Decisio
     }
     if facts.writer == Some(true) {
         return Decision::Hold(Hold::Writing, Some(after(now, WRITER_RECHECK)));
+    }
+    // Not while it is being written: it may become another.
+    if facts.file.bytes > settings.max_bytes {
+        return whole(format!(
+            "it has {} bytes; at most {} are taken (dispatcher.max_task_bytes)",
+            facts.file.bytes, settings.max_bytes
+        ));
     }
     Decision::Read
 }
@@ -123,7 +124,9 @@ mod tests {
         let foreign = Facts { foreign_marker: Some("a.md.delegated"), ..f };
         assert!(matches!(decide(&foreign, &SETTINGS, at(9)), Decision::Hold(Hold::OutsideClaim(_), None)));
         assert_eq!(decide(&facts(&file(FileKind::Regular, 0)), &SETTINGS, at(9)), Decision::Hold(Hold::Empty, None));
-        assert!(matches!(decide(&facts(&file(FileKind::Regular, 101)), &SETTINGS, at(9)), Decision::Reject(_)));
+        let large = file(FileKind::Regular, 101);
+        assert!(matches!(decide(&facts(&large), &SETTINGS, at(9)), Decision::Reject(_)));
+        assert!(matches!(decide(&facts(&large), &SETTINGS, at(0)), Decision::Hold(Hold::Settling, _)), "still written");
         assert!(matches!(decide(&facts(&file(FileKind::Other("symlink"), 9)), &SETTINGS, at(9)), Decision::Reject(_)));
     }
 }

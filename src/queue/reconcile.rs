@@ -88,6 +88,12 @@ impl Queue {
                 && identity(&text) == marker.identity
             {
                 let _ = self.store.remove(&key.project, &key.id).await;
+                let text = format!(
+                    "run {} is filed; its task and marker, which were still (or again) in inbox/, are removed",
+                    marker.run
+                );
+                let object = format!("task {key}");
+                self.live.report(vec![Event::Note { kind: Kind::Task, object, text, writer: None }]).await;
             }
         } else {
             // The owner saves a claim before anything is typed or sent; it knows nothing of this one.
@@ -133,7 +139,7 @@ impl Queue {
         }
     }
 
-    async fn is_filed(&self, key: &TaskKey, run: &RunId) -> bool {
+    pub(super) async fn is_filed(&self, key: &TaskKey, run: &RunId) -> bool {
         self.filed_status(key, run).await.is_some()
     }
 

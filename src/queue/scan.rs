@@ -12,14 +12,16 @@ use super::{
     ready::{Decision, Facts, Settings, decide},
 };
 use crate::{
+    config::{Config, UnknownKeys},
     model::{
-        event::Event,
-        ids::{ProjectName, TaskId, TaskKey},
+        event::{Event, Kind},
+        ids::{AgentName, ProjectName, RunId, TaskId, TaskKey},
         marker::{DelegatedMarker, Marker},
+        result,
         task::{Hold, Phase, Problem, TaskEvent, TextFacts},
-        task_file::{Reading, identity, read, sha256},
+        task_file::{Reading, Rules, claimed_by_status, identity, place_of, read_by, sha256, without_result},
     },
-    ports::{Entry, Inbox, QueueDir, Sidecar},
+    ports::{Claim, Entry, FileKind, Inbox, QueueDir, Sidecar, Workdir},
 };
 
 /// When something that could not be read is tried again.
@@ -27,6 +29,18 @@ const READ_AGAIN: SignedDuration = SignedDuration::from_secs(2);
 
 /// A claim takes far less from its marker to the owner.
 const CLAIM_WITHIN: SignedDuration = SignedDuration::from_secs(60);
+
+/// How soon git, or a lock that nothing tells the end of, is looked at again.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
+
+/// A marker beside a task that is not of its present run.
+enum Beside {
+    Nothing,
+    /// Somebody else's; the text says which.
+    Foreign(String),
+    /// Ours, of a run whose end is filed.
+    Filed(RunId),
+}
 
 /// What was seen of one name.
 #[derive(Debug, Clone, Default)]
@@ -37,19 +51,28 @@ pub(super) struct Known {
     /// The event that the content at `change` gave; reported again without reading while nothing changes.
     read: Option<TaskEvent>,
     missing_since: Option<Timestamp>,
+    /// It was seen without a `status:` that claims it.
+    unclaimed: bool,
+    /// A script's claim of it, and whether it was told that it is too old to count.
+    claim: Option<String>,
+    told_old: Option<String>,
     pub(super) wake: Option<Timestamp>,
 }
 
 impl Queue {
     /// Looks at one inbox, or at one name of it, and reports what it finds.
     pub(super) async fn scan(&mut self, project: &ProjectName, only: Option<&TaskId>) {
-        let inbox = match self.store.list(project, only).await {
+        let mut listed = self.store.list(project, only).await;
+        // Removed or replaced while the daemon runs: made again.
+        if only.is_none()
+            && listed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+            && self.store.prepare(project).await.is_ok()
+        {
+            listed = self.store.list(project, only).await;
+        }
+        let inbox = match listed {
             Ok(inbox) => inbox,
             Err(error) => {
-                // Removed or replaced while the daemon runs: made again, and looked into with the next scan.
-                if only.is_none() && error.kind() == std::io::ErrorKind::NotFound {
-                    let _ = self.store.prepare(project).await;
-                }
                 if let Some(id) = only {
                     let again = self.clock.now().saturating_add(READ_AGAIN).ok();
                     self.known.entry(TaskKey::new(project, id)).or_default().wake = again;
@@ -60,6 +83,7 @@ impl Queue {
         let mut events = Vec::new();
         if only.is_none() {
             events.push(Event::Health { topic: format!("queue {project}"), problem: None });
+            events.push(Event::Ignored { project: project.clone(), files: Arc::new(inbox.ignored.clone()) });
         }
         let mut present = BTreeSet::new();
         let sidecars: BTreeMap<&TaskId, BTreeSet<Sidecar>> =
@@ -70,7 +94,7 @@ impl Queue {
         for entry in &inbox.tasks {
             present.insert(entry.id.clone());
             let sidecars = sidecars.get(&entry.id).cloned().unwrap_or_default();
-            events.extend(self.weigh(project, entry, &inbox, &sidecars).await);
+            events.extend(self.weigh(project, entry, &inbox, &sidecars).await.into_iter().flatten());
         }
         let expected = self.expected(project, only);
         if only.is_none() {
@@ -99,12 +123,13 @@ impl Queue {
         entry: &Entry,
         inbox: &Inbox,
         sidecars: &BTreeSet<Sidecar>,
-    ) -> Option<Event> {
+    ) -> Option<Vec<Event>> {
         let key = TaskKey::new(project, &entry.id);
         let now = self.clock.now();
         let settings = self.settings();
 
         let known = self.known.entry(key.clone()).or_default();
+        let first = known.change.is_none();
         known.missing_since = None;
         if known.change != Some(entry.file.change) {
             // After a restart an old file is settled at once; a time in the future counts from now.
@@ -120,11 +145,32 @@ impl Queue {
             Some((same, since)) if same == name => (same, since),
             Some(_) | None => (name, now),
         });
+        let claims = inbox.claims.iter().filter(|claim| claim.id == entry.id);
+        let claim = claims
+            .clone()
+            .map(|claim| (claim, claim_ends(claim, &self.config.borrow(), now)))
+            .find(|(_, end)| end.is_none_or(|end| now < end));
+        if claim.is_none() && known.claim.is_some() {
+            // Whoever gave it up may be about to move the task: it settles anew.
+            known.touched = now;
+        }
+        known.claim = claim.map(|(claim, _)| claim.how.clone());
+        let old = claims.map(|claim| claim.how.clone()).next().filter(|_| claim.is_none());
+        let told_old = (old.is_some() && known.told_old != old).then(|| old.clone().unwrap_or_default());
+        known.told_old = old;
         let known = known.clone();
 
-        let foreign = self.foreign_marker(&key, sidecars).await;
+        let beside = self.beside(&key, sidecars).await;
+        let foreign = match &beside {
+            Beside::Foreign(marker) => Some(marker.clone()),
+            Beside::Nothing | Beside::Filed(_) => None,
+        };
         let unread = known.read.is_none();
-        let quiet = decide(&facts(entry, &known, None, foreign.as_deref()), &settings, now) == Decision::Read;
+        let quiet = entry.file.kind == FileKind::Regular
+            && match decide(&facts(entry, &known, None, foreign.as_deref()), &settings, now) {
+                Decision::Read | Decision::Reject(_) => true,
+                Decision::Hold(..) => false,
+            };
         let writer = if quiet && unread {
             self.store.has_writer(project, QueueDir::Inbox, &entry.id).await.unwrap_or(None)
         } else {
@@ -138,14 +184,44 @@ impl Queue {
             Decision::Reject(problem) => (TaskEvent::Rejected(problem), None, true),
             Decision::Read => match known.read.clone() {
                 Some(event) => (event, None, true),
-                None => self.read(project, entry, settings.max_bytes).await?,
+                None if inbox.git.at_work => {
+                    (TaskEvent::NotReady(Hold::GitAtWork), now.saturating_add(LOOK_AGAIN).ok(), false)
+                }
+                None => self.read(project, entry, inbox, settings.max_bytes).await?,
             },
         };
         if let Some(known) = self.known.get_mut(&key) {
             known.wake = wake;
             known.read = keep.then(|| event.clone());
         }
-        Some(Event::Task(key, event))
+        // What may change while the file stays as it is.
+        let event = match (event, beside, claim) {
+            (TaskEvent::Seen { text, spec } | TaskEvent::Doubtful { text, spec, .. }, Beside::Filed(run), _) => {
+                TaskEvent::Doubtful { text, spec, why: Hold::RanBefore(run) }
+            }
+            (TaskEvent::Seen { text, spec }, Beside::Nothing, Some((claim, end))) => {
+                let again = now.saturating_add(LOOK_AGAIN).ok();
+                if let Some(known) = self.known.get_mut(&key) {
+                    known.wake = end.or(again);
+                }
+                let how = match claim.touched {
+                    Some(touched) => format!("{} stands beside it, last touched at {}", claim.how, second(touched)),
+                    None => claim.how.clone(),
+                };
+                TaskEvent::Doubtful { text, spec, why: Hold::InPlace(how) }
+            }
+            (event, _, _) => event,
+        };
+        let mut events = vec![Event::Task(key.clone(), event)];
+        if let Some(how) = told_old {
+            let text =
+                format!("{how} beside it has not been touched for dispatcher.claim_hold: it counts as left behind");
+            events.push(Event::Note { kind: Kind::Task, object: format!("task {key}"), text, writer: None });
+        }
+        if first {
+            events.push(Event::Stands { task: key, since: known.touched });
+        }
+        Some(events)
     }
 
     fn settings(&self) -> Settings {
@@ -159,86 +235,125 @@ impl Queue {
 
     /// Reads the file. `None` when it changed meanwhile: its own event comes.
     async fn read(
-        &self,
+        &mut self,
         project: &ProjectName,
         entry: &Entry,
+        inbox: &Inbox,
         max: u64,
     ) -> Option<(TaskEvent, Option<Timestamp>, bool)> {
+        let key = TaskKey::new(project, &entry.id);
+        let again = || self.clock.now().saturating_add(READ_AGAIN).ok();
         let (bytes, facts) = match self.store.read(project, QueueDir::Inbox, &entry.id, max).await {
             Ok(read) => read,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-            Err(error) => {
-                let again = self.clock.now().saturating_add(READ_AGAIN).ok();
-                return Some((TaskEvent::NotReady(Hold::Unreadable(error.to_string())), again, false));
-            }
+            Err(error) => return Some((TaskEvent::NotReady(Hold::Unreadable(error.to_string())), again(), false)),
         };
         if facts.change != entry.file.change {
             return None;
         }
         let hold = |hold| Some((TaskEvent::NotReady(hold), None, true));
-        match read(&bytes) {
-            Reading::Empty => hold(Hold::Empty),
-            Reading::OpenFrontmatter => hold(Hold::OpenFrontmatter),
-            Reading::Rejected(problem) => Some((TaskEvent::Rejected(problem), None, true)),
-            Reading::Ready { spec, .. } if !spec.depends_on.is_empty() => hold(Hold::DependsOn),
-            Reading::Ready { spec, .. } => {
-                if let Some(problem) = self.unknown_agent(&spec) {
-                    return Some((TaskEvent::Rejected(problem), None, false));
-                }
-                if !self.store.has_workdir(project, &spec.workdir).await.unwrap_or(true) {
-                    let message = format!("workdir: there is no directory {:?} in the project", spec.workdir);
-                    let again = self.clock.now().saturating_add(READ_AGAIN).ok();
-                    return Some((TaskEvent::Rejected(Problem { line: 1, column: 1, message }), again, false));
-                }
-                // Another's directory may go away while the task waits.
-                let stays = spec.workdir == ".";
-                let text = TextFacts {
-                    sha256: sha256(&bytes),
-                    identity: identity(&bytes),
-                    bytes: facts.bytes,
-                    modified: facts.modified,
-                };
-                Some((TaskEvent::Seen { text, spec: Arc::from(spec) }, None, stays))
-            }
+        let spec = match read_by(&bytes, &self.rules()) {
+            Reading::Empty => return hold(Hold::Empty),
+            Reading::OpenFrontmatter => return hold(Hold::OpenFrontmatter),
+            Reading::Rejected(problem) => return Some((TaskEvent::Rejected(problem), None, true)),
+            Reading::Ready { spec, .. } if !spec.depends_on.is_empty() => return hold(Hold::DependsOn),
+            Reading::Ready { spec, .. } => spec,
+        };
+        let wrong = match self.store.workdir(project, &spec.workdir).await.unwrap_or(Workdir::Inside) {
+            Workdir::Inside => None,
+            Workdir::Missing => Some(format!("workdir: there is no directory {} in the project", spec.workdir)),
+            Workdir::Outside => Some(format!(
+                "workdir: {} leads out of the project by a symbolic link (or by an absolute one)",
+                spec.workdir
+            )),
+        };
+        if let Some(message) = wrong {
+            let (line, column) = place_of(&bytes, "workdir");
+            return Some((TaskEvent::Rejected(Problem { line, column, message }), again(), false));
         }
+        let text = TextFacts {
+            sha256: sha256(&bytes),
+            identity: identity(&bytes),
+            bytes: facts.bytes,
+            modified: facts.modified,
+        };
+        // Another's directory may go away while the task waits.
+        let stays = spec.workdir == ".";
+        let spec = Arc::from(spec);
+        let claimed = claimed_by_status(&bytes);
+        let known = self.known.entry(key.clone()).or_default();
+        known.unclaimed |= claimed.is_none();
+        // One that was written so means nothing; one that became so is a script's.
+        let in_place =
+            claimed.filter(|_| known.unclaimed).map(|how| Hold::InPlace(format!("its frontmatter says `{how}`")));
+        let doubt = match in_place.or_else(|| tracked(entry, inbox)) {
+            Some(doubt) => Some(doubt),
+            None => self.ran_before(&key, &text).await.map(Hold::RanBefore),
+        };
+        let event = match doubt {
+            Some(why) => TaskEvent::Doubtful { text, spec, why },
+            None => TaskEvent::Seen { text, spec },
+        };
+        Some((event, None, stays))
     }
 
-    fn unknown_agent(&self, spec: &crate::model::task::TaskSpec) -> Option<Problem> {
-        let agent = spec.agent.as_ref()?;
+    fn rules(&self) -> Rules {
         let config = self.config.borrow();
-        if config.agents.contains_key(agent) {
-            return None;
-        }
-        let known: Vec<&str> = config.agents.keys().map(crate::model::ids::AgentName::as_str).collect();
-        let message = format!("agent: there is no agent {agent} in the configuration; known: {}", known.join(", "));
-        Some(Problem { line: 1, column: 1, message })
+        let agents = config.agents.keys().cloned().collect::<Vec<AgentName>>();
+        Rules { agents, reject_unknown: config.dispatcher.unknown_keys == UnknownKeys::Reject }
     }
 
-    /// A marker beside the task that isn't of our own run.
-    async fn foreign_marker(&self, key: &TaskKey, sidecars: &BTreeSet<Sidecar>) -> Option<String> {
+    /// The run of a result of this very text that was filed after the file was written: an old copy of it came back.
+    async fn ran_before(&self, key: &TaskKey, text: &TextFacts) -> Option<RunId> {
+        for dir in [QueueDir::Done, QueueDir::Failed] {
+            let Ok((file, facts)) = self.store.read(&key.project, dir, &key.id, u64::MAX).await else { continue };
+            if facts.modified > text.modified
+                && without_result(&file).len() < file.len()
+                && identity(&file) == text.identity
+                && let Some(run) = result::run_of(&file)
+            {
+                return Some(run);
+            }
+        }
+        None
+    }
+
+    /// A marker beside the task that isn't of its present run.
+    async fn beside(&self, key: &TaskKey, sidecars: &BTreeSet<Sidecar>) -> Beside {
         let name = |which: Sidecar| format!("{}{}", key.id.file_name(), which.suffix());
-        if sidecars.contains(&Sidecar::Delegated) {
-            let bytes = self.store.read_sidecar(&key.project, &key.id, Sidecar::Delegated).await.ok()?;
-            let marker = DelegatedMarker::read(&bytes);
-            if marker.as_ref().is_none_or(|marker| marker.by(&self.supervisor()).is_none()) {
-                return Some(name(Sidecar::Delegated));
-            }
-        }
-        if !sidecars.contains(&Sidecar::Working) {
-            return None;
-        }
-        let bytes = self.store.read_sidecar(&key.project, &key.id, Sidecar::Working).await.ok()?;
         let snapshot = self.live.snapshot();
-        let ours = snapshot.tasks.get(key).and_then(|task| task.phase.run()).map(|run| &run.id);
-        match Marker::read(&bytes) {
-            Some(marker) if Some(&marker.run) == ours => None,
-            // Between writing the marker and telling the owner: the dispatcher is at it.
-            Some(marker) if marker.supervisor == self.supervisor() => None,
-            Some(marker) => {
-                Some(format!("{} (run {} in session {})", name(Sidecar::Working), marker.run, marker.session))
+        let task = snapshot.tasks.get(key);
+        let present =
+            task.filter(|task| !matches!(task.phase, Phase::Finished(_))).and_then(|task| task.phase.run_id());
+        for which in [Sidecar::Delegated, Sidecar::Working].into_iter().filter(|which| sidecars.contains(which)) {
+            let Ok(bytes) = self.store.read_sidecar(&key.project, &key.id, which).await else { continue };
+            let (run, told) = match which {
+                Sidecar::Working => {
+                    let marker = Marker::read(&bytes);
+                    let told = marker.as_ref().map(|m| format!(" (run {} in session {})", m.run, m.session));
+                    (marker.filter(|marker| marker.supervisor == self.supervisor()).map(|marker| marker.run), told)
+                }
+                Sidecar::Delegated | Sidecar::Rejected => {
+                    let marker = DelegatedMarker::read(&bytes);
+                    (marker.and_then(|marker| Some(marker.by(&self.supervisor())?.run.clone())), None)
+                }
+            };
+            match run {
+                None => return Beside::Foreign(format!("{}{}", name(which), told.unwrap_or_default())),
+                Some(run) if Some(&run) == present => {}
+                Some(run) if self.is_over(key, &run).await => return Beside::Filed(run),
+                // Between writing the marker and telling the owner: the dispatcher is at it.
+                Some(_) => {}
             }
-            None => Some(name(Sidecar::Working)),
         }
+        Beside::Nothing
+    }
+
+    /// Whether a run's end is filed.
+    async fn is_over(&self, key: &TaskKey, run: &RunId) -> bool {
+        let snapshot = self.live.snapshot();
+        let finished = snapshot.tasks.get(key).filter(|task| matches!(task.phase, Phase::Finished(_)));
+        finished.is_some_and(|task| task.phase.run_id() == Some(run)) || self.is_filed(key, run).await
     }
 
     fn missing(&mut self, key: TaskKey) -> Option<Event> {
@@ -284,9 +399,12 @@ impl Queue {
         }
         for (id, which) in present {
             let key = TaskKey::new(project, id);
-            // A queued task's is the dispatcher's to clear: it may be at its claim.
-            let claimed = snapshot.tasks.get(&key).is_some_and(|task| {
-                matches!(task.phase, Phase::Queued | Phase::Working(_) | Phase::Delegated(_) | Phase::Filing(_))
+            // A queued task's is the dispatcher's to clear: it may be at its claim. One that came back with its task says why that
+            // is held.
+            let claimed = snapshot.tasks.get(&key).is_some_and(|task| match &task.phase {
+                Phase::Queued | Phase::Working(_) | Phase::Delegated(_) | Phase::Filing(_) => true,
+                Phase::Held(hold) => matches!(hold, Hold::RanBefore(_) | Hold::Tracked(_)),
+                Phase::Rejected(_) | Phase::Finished(_) => false,
             });
             let claims = [Sidecar::Working, Sidecar::Delegated].into_iter().filter(|claim| which.contains(claim));
             for claim in claims.filter(|_| only.is_none() && !claimed) {
@@ -303,7 +421,7 @@ impl Queue {
             };
             if !same
                 && let Err(error) =
-                    self.store.write_sidecar(project, &task.key.id, Sidecar::Rejected, text.as_bytes()).await
+                    self.store.replace_sidecar(project, &task.key.id, Sidecar::Rejected, text.as_bytes()).await
             {
                 tracing::warn!(task = %task.key, %error, "the .rejected file can't be written");
             }
@@ -322,6 +440,24 @@ impl Queue {
         }
         let _ = self.state.remove_run(&claim.run).await;
     }
+}
+
+/// A name of the task's that git tracks.
+fn tracked(entry: &Entry, inbox: &Inbox) -> Option<Hold> {
+    let name = entry.id.file_name();
+    let markers = [Sidecar::Working, Sidecar::Delegated].map(|which| format!("{name}{}", which.suffix()));
+    let mut names = std::iter::once(name).chain(markers);
+    names.find(|name| inbox.git.tracked.contains(name)).map(Hold::Tracked)
+}
+
+/// When a script's claim counts no more; `None` for one that counts while it is there. A time ahead is of another clock.
+fn claim_ends(claim: &Claim, config: &Config, now: Timestamp) -> Option<Timestamp> {
+    let hold = SignedDuration::try_from(config.dispatcher.claim_hold).unwrap_or(SignedDuration::MAX);
+    claim.touched.map(|touched| touched.min(now).saturating_add(hold).unwrap_or(Timestamp::MAX))
+}
+
+fn second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 fn facts<'a>(entry: &'a Entry, known: &'a Known, writer: Option<bool>, foreign_marker: Option<&'a str>) -> Facts<'a> {

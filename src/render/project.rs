@@ -16,8 +16,10 @@ pub fn status(picture: &Picture, project: &Project) -> String {
     }
     let [held, queued, rejected, working, delegated] = picture.snapshot.open_counts(&project.name);
     let counts = project.counts;
+    let ignored = picture.snapshot.ignored.get(&project.name).map(|files| files.as_slice()).unwrap_or_default();
+    let ignored: String = ignored.iter().map(|file| format!("IGNORED {}: {}\n", file.name, file.why)).collect();
     format!(
-        "{}: {queued} queued, {working} working, {delegated} delegated, {held} held, {rejected} rejected; {} drafts, {} done, {} failed\n{}",
+        "{}: {queued} queued, {working} working, {delegated} delegated, {held} held, {rejected} rejected; {} drafts, {} done, {} failed\n{ignored}{}",
         project.name,
         counts.drafts,
         counts.done,

@@ -46,6 +46,14 @@ pub fn status(picture: &Picture) -> String {
         let _ = writeln!(out, "  {}", line(&text));
     }
 
+    for (project, files) in &snapshot.ignored {
+        let some: Vec<String> = files.iter().take(3).map(|file| format!("{}: {}", file.name, file.why)).collect();
+        let more =
+            if files.len() > some.len() { format!("; … (`cat projects/{project}/status`)") } else { String::new() };
+        let text = format!("IGNORED {} in the inbox of {project}: {}{more}", files.len(), some.join("; "));
+        let _ = writeln!(out, "  {}", line(&text));
+    }
+
     let mut rows = vec![heading(&["PROJECT", "QUEUED", "HELD", "WORKING", "DELEGATED", "REJECTED", "DONE", "FAILED"])];
     for project in snapshot.projects.iter() {
         let [held, queued, rejected, working, delegated] = snapshot.open_counts(&project.name);

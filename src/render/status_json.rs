@@ -44,6 +44,7 @@ pub fn value(picture: &Picture) -> Value {
             "id": snapshot.display_id(key),
             "project": key.project,
             "state": task.phase.word(),
+            "settling": task.phase.settles(),
             "why": reasons(&task_files::why(picture, task)),
             "session": task.phase.run().map(|run| &run.session),
             "attempts": task.attempts,
@@ -88,6 +89,7 @@ pub fn value(picture: &Picture) -> Value {
             "working": working,
             "delegated": delegated,
             "rejected": rejected,
+            "ignored": snapshot.ignored.get(&project.name).map(|files| files.as_slice()).unwrap_or_default(),
             "done": project.counts.done,
             "failed": project.counts.failed,
         })

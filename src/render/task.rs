@@ -11,6 +11,7 @@ use crate::{
         session::{Activity, Incarnation, Session, SessionPhase},
         snapshot::Under,
         task::{Delivery, Ending, Phase, Run, Stop, Task, Work},
+        task_file::meant,
     },
     render::{Picture, account, clean, json_text, session, words},
 };
@@ -62,6 +63,9 @@ pub fn why(picture: &Picture, task: &Task) -> String {
                 }
             }
         }
+    }
+    for (key, near) in task.spec.unknown.iter().filter_map(|key| Some((key, meant(key)?))) {
+        let _ = writeln!(out, "warning: unknown key `{key}` in its frontmatter; did you mean `{near}`?");
     }
     if !task.spec.unknown.is_empty() {
         let _ = writeln!(out, "frontmatter keys that mean nothing here: {}", task.spec.unknown.join(", "));

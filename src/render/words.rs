@@ -193,7 +193,6 @@ pub fn errno_name(kind: RefusedKind) -> &'static str {
         RefusedKind::Failed => "EIO",
         RefusedKind::Unclean => "EUCLEAN",
         RefusedKind::NotPermitted => "EPERM",
-        RefusedKind::Paused => "EROFS",
         RefusedKind::TooLong => "EMSGSIZE",
         RefusedKind::Full => "EDQUOT",
     }

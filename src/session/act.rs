@@ -18,7 +18,7 @@ use crate::{
         task::{Delivery, Ending, Run, Stop, TaskEvent},
         task_file::{Reading, clean, read},
     },
-    ports::{Key, Launch, LaunchRequest, LaunchTask, PaneId, Sidecar, TerminalError},
+    ports::{Key, Launch, LaunchRequest, LaunchTask, PaneId, Sidecar, TerminalError, Workdir},
 };
 
 /// One session's job.
@@ -79,6 +79,14 @@ impl Job {
     async fn open(&self, program: &Program, run: Option<&Run>) -> Result<(), String> {
         let name = &self.session.name;
         self.end_stray().await?;
+        if let Some(why) = self.outside(&program.workdir).await {
+            let assigned =
+                self.session.task.as_ref().and_then(|at| self.tools.live.snapshot().tasks.get(&at.task).cloned());
+            return match run.or(assigned.as_ref().and_then(|task| task.phase.run())) {
+                Some(run) => self.give_back(run, &why).await,
+                None => self.tell(SessionEvent::OpenFailed(why)).await,
+            };
+        }
         let task = match run {
             Some(run) => {
                 let task = LaunchTask { run: run.id.clone(), text: self.prompt(run).await? };
@@ -140,6 +148,21 @@ impl Job {
                 }
                 self.propose(events).await
             }
+        }
+    }
+
+    /// Why a working directory of a project is none any more: a link in its place may lead anywhere.
+    async fn outside(&self, workdir: &std::path::Path) -> Option<String> {
+        let snapshot = self.tools.live.snapshot();
+        let of =
+            |path: &std::path::Path| workdir.strip_prefix(path).ok().and_then(|rest| rest.to_str().map(str::to_owned));
+        let (project, below) =
+            snapshot.projects.iter().find_map(|project| Some((&project.name, of(&project.path)?)))?;
+        let below = Some(below).filter(|below| !below.is_empty())?;
+        match self.tools.queue.workdir(project, &below).await {
+            Ok(Workdir::Inside) | Err(_) => None,
+            Ok(Workdir::Outside) => Some(format!("{} leads out of the project by a link now", workdir.display())),
+            Ok(Workdir::Missing) => Some(format!("{} is gone", workdir.display())),
         }
     }
 
@@ -405,7 +428,9 @@ impl Job {
                 }
                 SessionPhase::Down | SessionPhase::Ending(_) | SessionPhase::Dead { .. } => Ok(()),
             },
-            Action::Retry(_) | Action::Swap | Action::Clean(_) | Action::Reload => return Ok(()),
+            Action::Retry(_) | Action::RetryAnywhere(_) | Action::Swap | Action::Clean(_) | Action::Reload => {
+                return Ok(());
+            }
         };
         let result = result.map(|()| "ok".to_owned());
         self.propose(vec![Event::RequestDone { id, result }]).await

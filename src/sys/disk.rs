@@ -5,18 +5,23 @@
 
 use std::{
     collections::HashMap,
+    ffi::{OsStr, OsString},
     io::{self, Read as _},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use nix::{
     dir::Dir,
-    fcntl::AtFlags,
+    errno::Errno,
+    fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2},
     libc,
     sys::stat::{FileStat, Mode, SFlag, mkdirat},
     unistd::{fsync, linkat},
@@ -26,18 +31,20 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::{
     archive,
     dirs::{self, Over, open_file, remove, rename_new, stat, write_whole},
+    git::Repositories,
+    locks,
+    names::{CLAIMS, SIDECARS, claim_of, ignored, lock_of, sidecar_of},
     queue_root::{Root, Roots},
     watch::Watch,
 };
 use crate::{
+    config::queue::{IGNORE, IGNORE_ALL, covered, is_in_repository},
     model::{
         event::Counts,
         ids::{ProjectName, TaskId},
     },
-    ports::{Entry, FileFacts, FileKind, Inbox, Leftover, QueueChange, QueueDir, QueueStore, Sidecar},
+    ports::{Claim, Entry, FileFacts, FileKind, Inbox, Leftover, QueueChange, QueueDir, QueueStore, Sidecar, Workdir},
 };
-
-const SIDECARS: [Sidecar; 3] = [Sidecar::Working, Sidecar::Delegated, Sidecar::Rejected];
 
 /// How long a disk may take to be looked at before its project waits alone: longer than a busy one takes.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -48,6 +55,7 @@ type Counted = ((i64, i64), u64);
 pub struct DiskQueue {
     roots: Arc<Roots>,
     watch: Watch,
+    repositories: Arc<Repositories>,
     /// Counts by directory and its change time: a directory that has not changed is not read again.
     counted: Mutex<HashMap<(ProjectName, QueueDir), Counted>>,
     /// Projects with looks at their disk that are overdue, and how many.
@@ -69,7 +77,15 @@ impl DiskQueue {
     ) -> io::Result<Self> {
         let roots = Arc::new(Roots::new(projects, mountpoint));
         let watch = Watch::new()?;
-        Ok(Self { roots, watch, counted: Mutex::default(), overdue: Arc::default(), listener: OnceLock::new() })
+        let repositories = Arc::default();
+        Ok(Self {
+            roots,
+            watch,
+            repositories,
+            counted: Mutex::default(),
+            overdue: Arc::default(),
+            listener: OnceLock::new(),
+        })
     }
 
     /// Has every change that is made here from now on told to `listener`, which must not wait. The first one stays.
@@ -129,6 +145,18 @@ impl DiskQueue {
         Ok((facts.st_dev, facts.st_ino))
     }
 
+    /// What a person should know of a project's queue directory: that git would take it in, and what the mount covers.
+    ///
+    /// # Errors
+    /// When it can't be looked at.
+    pub async fn oddities(&self, project: &ProjectName) -> io::Result<(bool, Option<String>)> {
+        self.look(project, |queue| {
+            let path = queue.roots.path(&queue.project)?;
+            Ok((is_in_repository(&path, &queue.root.path), covered(&queue.root.path)))
+        })
+        .await
+    }
+
     /// Watches the inbox that the project has at this moment.
     async fn watch(&self, project: &ProjectName) -> io::Result<()> {
         let inbox = |queue: &Queue| {
@@ -178,8 +206,8 @@ impl DiskQueue {
         if lock(&self.overdue).get(project).is_some_and(|count| *count > 0) {
             return Err(hangs());
         }
-        let (roots, project) = (self.roots.clone(), project.clone());
-        Ok(spawn_blocking(move || job(&Queue { root: roots.open(&project)?, roots })))
+        let (roots, project, repositories) = (self.roots.clone(), project.clone(), self.repositories.clone());
+        Ok(spawn_blocking(move || job(&Queue { root: roots.open(&project)?, project, roots, repositories })))
     }
 }
 
@@ -193,8 +221,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// One project's queue.
 struct Queue {
+    project: ProjectName,
     root: Root,
     roots: Arc<Roots>,
+    repositories: Arc<Repositories>,
 }
 
 impl Queue {
@@ -205,7 +235,9 @@ impl Queue {
     fn prepare(&self) -> io::Result<()> {
         for dir in QueueDir::ALL {
             match mkdirat(&self.root.fd, dir.name(), Mode::from_bits_truncate(0o777)) {
-                Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+                // A queue that is made is kept out of the repository around it.
+                Ok(()) => self.ignore()?,
+                Err(nix::errno::Errno::EEXIST) => {}
                 Err(error) => return Err(error.into()),
             }
             let open = self.dir(dir)?;
@@ -215,6 +247,15 @@ impl Queue {
             }
         }
         Ok(fsync(dirs::open_dir_at(&self.root.fd, ".")?)?)
+    }
+
+    /// Has git leave the queue alone. What a person wrote there stays.
+    fn ignore(&self) -> io::Result<()> {
+        let root = dirs::open_dir_at(&self.root.fd, ".")?;
+        match write_whole(root, IGNORE, IGNORE_ALL, Over::Never) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn entries(&self, dir: QueueDir) -> io::Result<Vec<Entry>> {
@@ -247,21 +288,38 @@ impl Queue {
     fn list(&self) -> io::Result<Inbox> {
         let dir = self.dir(QueueDir::Inbox)?;
         let mut inbox = Inbox::default();
-        for name in names(&dir)? {
-            if let Some(id) = TaskId::from_file_name(&name) {
-                match stat(&dir, &name) {
-                    Ok(found) => inbox.tasks.push(Entry { id, file: facts(&found) }),
-                    // Gone since it was listed.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
+        let mut inodes = Vec::new();
+        for name in all_names(&dir)? {
+            let found = || match stat(&dir, &name) {
+                Ok(found) => Ok(Some(found)),
+                // Gone since it was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            };
+            let known = name.to_str();
+            if let Some(id) = known.and_then(TaskId::from_file_name) {
+                if let Some(found) = found()? {
+                    inodes.push((id.clone(), (found.st_dev, found.st_ino)));
+                    inbox.tasks.push(Entry { id, file: facts(&found) });
                 }
-            } else if let Some((id, which)) = sidecar_of(&name) {
+            } else if let Some((id, which)) = known.and_then(sidecar_of) {
                 inbox.sidecars.push((id, which));
-            } else if let Some(id) = lock_of(&name) {
-                inbox.locks.push((id, name));
+            } else if let Some(id) = known.and_then(lock_of) {
+                inbox.locks.push((id, name.to_string_lossy().into_owned()));
+            } else if let Some(id) = known.and_then(claim_of) {
+                let how = name.to_string_lossy().into_owned();
+                inbox.claims.extend(found()?.map(|found| Claim { id, how, touched: Some(touched(&found)) }));
+            } else if let Some(ignored) = ignored(&name)
+                && let Some(found) = found()?
+                && facts(&found).kind == FileKind::Regular
+                && is_left_alone(&found)
+            {
+                inbox.ignored.push(ignored);
             }
         }
+        self.beside(&mut inbox, &inodes);
         inbox.tasks.sort_by(|a, b| a.id.cmp(&b.id));
+        inbox.ignored.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(inbox)
     }
 
@@ -270,12 +328,47 @@ impl Queue {
         let name = id.file_name();
         let present = |name: &str| stat(&dir, name).ok();
         let mut inbox = Inbox::default();
-        inbox.tasks.extend(present(&name).map(|found| Entry { id: id.clone(), file: facts(&found) }));
+        let found = present(&name);
+        let inodes: Vec<_> = found.iter().map(|found| (id.clone(), (found.st_dev, found.st_ino))).collect();
+        inbox.tasks.extend(found.map(|found| Entry { id: id.clone(), file: facts(&found) }));
         let beside = SIDECARS.into_iter().filter(|which| present(&format!("{name}{}", which.suffix())).is_some());
         inbox.sidecars.extend(beside.map(|which| (id.clone(), which)));
         let locks = [format!(".{name}.swp"), format!(".#{name}")];
         inbox.locks.extend(locks.into_iter().filter(|lock| present(lock).is_some()).map(|lock| (id.clone(), lock)));
+        for how in CLAIMS.map(|end| format!("{name}{end}")) {
+            let claim = |found| Claim { id: id.clone(), how: how.clone(), touched: Some(touched(&found)) };
+            inbox.claims.extend(present(&how).map(claim));
+        }
+        self.beside(&mut inbox, &inodes);
         Ok(inbox)
+    }
+
+    /// What is known of an inbox's tasks from elsewhere: locks on them, and git. After the files were listed.
+    fn beside(&self, inbox: &mut Inbox, inodes: &[(TaskId, (u64, u64))]) {
+        if inodes.is_empty() {
+            return;
+        }
+        let held = locks::held();
+        if !held.is_empty() {
+            // A lock taken through the mount is held at the mount's own file, which is known by its path alone.
+            let through = held.iter().filter(|((device, _), _)| Some(*device) == self.roots.mount_device());
+            let through: HashMap<String, i32> = through
+                .flat_map(|(_, pid)| locks::files_of(*pid).into_iter().map(move |path| (path, *pid)))
+                .filter_map(|(path, pid)| Some((self.roots.shown_in_inbox(&self.project, &path)?, pid)))
+                .collect();
+            for (id, place) in inodes {
+                let pid = held.get(place).or_else(|| through.get(&id.file_name()));
+                let claim = |pid: &i32| Claim {
+                    id: id.clone(),
+                    how: format!("process {pid} holds a lock on it"),
+                    touched: None,
+                };
+                inbox.claims.extend(pid.filter(|pid| **pid != std::process::id().cast_signed()).map(claim));
+            }
+        }
+        if let Ok(path) = self.roots.path(&self.project) {
+            inbox.git = self.repositories.look(&path);
+        }
     }
 
     fn read(&self, dir: QueueDir, id: &TaskId, max: u64) -> io::Result<(Vec<u8>, FileFacts)> {
@@ -348,38 +441,39 @@ fn no_file(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("it is a {what}, not a regular file"))
 }
 
-/// A sidecar's task.
-fn sidecar_of(name: &str) -> Option<(TaskId, Sidecar)> {
-    SIDECARS.into_iter().find_map(|which| Some((TaskId::from_file_name(name.strip_suffix(which.suffix())?)?, which)))
-}
-
-/// The task that an editor's lock belongs to: `.NAME.swp` (vim, nano) or `.#NAME` (emacs, joe).
-fn lock_of(name: &str) -> Option<TaskId> {
-    let vim = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".swp"));
-    TaskId::from_file_name(name.strip_prefix(".#").or(vim)?)
-}
-
-/// The task that a name in an inbox has to do with.
-#[must_use]
-pub fn task_of(name: &str) -> Option<TaskId> {
-    TaskId::from_file_name(name).or_else(|| Some(sidecar_of(name)?.0)).or_else(|| lock_of(name))
-}
-
+/// Names in UTF-8.
 fn names(dir: impl AsFd) -> io::Result<Vec<String>> {
+    Ok(all_names(dir)?.into_iter().filter_map(|name| name.into_string().ok()).collect())
+}
+
+fn all_names(dir: impl AsFd) -> io::Result<Vec<OsString>> {
     let fd = dir.as_fd().try_clone_to_owned()?;
     // A duplicate shares the position; a listing starts at the beginning.
     // SAFETY: lseek on a descriptor that we own.
     unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_SET) };
     let mut names = Vec::new();
     for entry in Dir::from_fd(fd)?.iter() {
-        if let Ok(name) = entry?.file_name().to_str()
-            && name != "."
-            && name != ".."
-        {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name != "." && name != ".." {
             names.push(name.to_owned());
         }
     }
     Ok(names)
+}
+
+/// When a file or directory was last touched, in whatever way.
+fn touched(stat: &FileStat) -> Timestamp {
+    let time =
+        |seconds, nanos| Timestamp::new(seconds, i32::try_from(nanos).unwrap_or(0)).unwrap_or(Timestamp::UNIX_EPOCH);
+    time(stat.st_mtime, stat.st_mtime_nsec).max(time(stat.st_ctime, stat.st_ctime_nsec))
+}
+
+/// What is not touched for a moment is no file that somebody is about to rename.
+fn is_left_alone(stat: &FileStat) -> bool {
+    let now = Timestamp::now();
+    let since = now.duration_since(touched(stat));
+    since.is_negative() || since > SignedDuration::from_secs(2)
 }
 
 pub(super) fn facts(stat: &FileStat) -> FileFacts {
@@ -467,9 +561,21 @@ impl QueueStore for DiskQueue {
         self.look(project, move |queue| queue.has_writer(dir, &id)).await
     }
 
-    async fn has_workdir(&self, project: &ProjectName, workdir: &str) -> io::Result<bool> {
-        let dir = self.roots.project(project)?.join(workdir);
-        self.look(project, move |_| Ok(dir.is_dir())).await
+    async fn workdir(&self, project: &ProjectName, workdir: &str) -> io::Result<Workdir> {
+        let (dir, workdir) = (self.roots.project(project)?.to_owned(), workdir.to_owned());
+        self.look(project, move |_| {
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            let project = open(&dir, flags, Mode::empty())?;
+            let how =
+                OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+            match openat2(&project, workdir.as_str(), how) {
+                Ok(_) => Ok(Workdir::Inside),
+                Err(Errno::EXDEV | Errno::ELOOP) => Ok(Workdir::Outside),
+                Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => Ok(Workdir::Missing),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
     }
 
     async fn read_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> io::Result<Vec<u8>> {
@@ -673,6 +779,51 @@ mod tests {
         w.store.list(&w.project, None).await.expect("listed");
         std::fs::write(w.path("inbox/c.md"), "x").expect("written");
         wait(id("c")).await;
+        // Removed and made again, which gives the same inode number here and there.
+        for round in 0..3 {
+            std::fs::remove_dir_all(w.path("inbox")).expect("removed");
+            std::fs::create_dir(w.path("inbox")).expect("made");
+            let everything = async { while w.store.changed().await.is_some() {} };
+            tokio::time::timeout(std::time::Duration::from_secs(10), everything)
+                .await
+                .expect("a hint to look everywhere");
+            w.store.list(&w.project, None).await.expect("listed");
+            let name = format!("d{round}");
+            std::fs::write(w.path("inbox").join(format!("{name}.md")), "x").expect("written");
+            wait(id(&name)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_new_queue_keeps_git_out_and_one_of_a_person_s_stays_as_it_is() {
+        let w = world().await;
+        assert_eq!(std::fs::read(w.path(".gitignore")).expect("made"), b"*\n");
+        std::fs::remove_file(w.path(".gitignore")).expect("removed");
+        w.store.prepare(&w.project).await.expect("prepared");
+        assert!(!w.path(".gitignore").exists(), "somebody took it away");
+    }
+
+    #[tokio::test]
+    async fn a_workdir_never_leaves_its_project() {
+        let w = world().await;
+        let at = |name: &str| w.temp.path().join(name);
+        std::fs::create_dir_all(at("sub/in")).expect("made");
+        for (link, to) in [("etc", "/etc"), ("up", ".."), ("in", "sub/in"), ("sub/etc", "../../.."), ("loop", "loop")] {
+            std::os::unix::fs::symlink(to, at(link)).expect("a link");
+        }
+        for (dir, leads) in [
+            (".", Workdir::Inside),
+            ("sub/in", Workdir::Inside),
+            ("in", Workdir::Inside),
+            ("etc", Workdir::Outside),
+            ("etc/ssl", Workdir::Outside),
+            ("up", Workdir::Outside),
+            ("sub/etc", Workdir::Outside),
+            ("loop", Workdir::Outside),
+            ("none", Workdir::Missing),
+        ] {
+            assert_eq!(w.store.workdir(&w.project, dir).await.expect("looked"), leads, "{dir}");
+        }
     }
 
     #[tokio::test]

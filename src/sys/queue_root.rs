@@ -34,6 +34,8 @@ struct Mount {
 #[derive(Debug)]
 pub struct Roots {
     projects: HashMap<ProjectName, PathBuf>,
+    /// Whose queue the mount shows at its root too.
+    first: Option<ProjectName>,
     mount: Option<Mount>,
     last: Mutex<HashMap<ProjectName, Arc<OwnedFd>>>,
 }
@@ -51,7 +53,9 @@ impl Roots {
     /// `mountpoint`: where our mount is, or will be.
     pub fn new(projects: impl IntoIterator<Item = (ProjectName, PathBuf)>, mountpoint: Option<&Path>) -> Self {
         let mount = mountpoint.map(|point| Mount { point: point.to_owned(), device: OnceLock::new() });
-        Self { projects: projects.into_iter().collect(), mount, last: Mutex::default() }
+        let projects: Vec<_> = projects.into_iter().collect();
+        let first = projects.first().map(|(name, _)| name.clone());
+        Self { projects: projects.into_iter().collect(), first, mount, last: Mutex::default() }
     }
 
     /// The mount is there, and this is its device.
@@ -131,6 +135,21 @@ impl Roots {
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let own = || open(at, flags, Mode::empty()).is_ok_and(|fd| self.is_own(&fd).unwrap_or(false));
         at == mount.point || mount.device.get().is_some() && own()
+    }
+
+    /// The name that a path of the mount shows in a project's inbox. Looks at the text alone.
+    pub fn shown_in_inbox(&self, project: &ProjectName, path: &Path) -> Option<String> {
+        let below = path.strip_prefix(&self.mount.as_ref()?.point).ok()?.to_str()?;
+        let own =
+            below.strip_prefix("projects/").and_then(|rest| rest.strip_prefix(project.as_str())?.strip_prefix('/'));
+        let at_root = (self.first.as_ref() == Some(project)).then_some(below);
+        let name = own.or(at_root)?.strip_prefix("inbox/")?;
+        (!name.contains('/')).then(|| name.to_owned())
+    }
+
+    /// The mount's device, once it is there.
+    pub fn mount_device(&self) -> Option<u64> {
+        self.mount.as_ref()?.device.get().copied()
     }
 
     fn is_own(&self, fd: &impl AsFd) -> io::Result<bool> {

@@ -15,7 +15,7 @@ use notify::{
 };
 use tokio::sync::mpsc;
 
-use super::disk::task_of;
+use super::names::task_of;
 use crate::model::ids::{ProjectName, TaskId};
 
 /// Hints that may wait; one more, and everything is looked at.
@@ -91,10 +91,18 @@ fn hints_of(event: notify::Result<notify::Event>, inboxes: &Mutex<HashMap<PathBu
         EventKind::Access(_) => return Vec::new(),
         EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => {}
     }
-    let Ok(inboxes) = inboxes.lock() else { return vec![None] };
+    let Ok(mut inboxes) = inboxes.lock() else { return vec![None] };
+    // The kernel's watch goes with its directory. The next one may have the same inode number, so the entry goes too.
+    if matches!(event.kind, EventKind::Remove(_)) {
+        let before = inboxes.len();
+        inboxes.retain(|inbox, _| !event.paths.contains(inbox));
+        if inboxes.len() < before {
+            return vec![None];
+        }
+    }
     let hint = |path: &PathBuf| -> Option<Hint> {
         if inboxes.contains_key(path) {
-            // The inbox itself: removed, replaced.
+            // The inbox itself: renamed, replaced.
             return Some(None);
         }
         let (project, _) = inboxes.get(path.parent()?)?;

@@ -66,7 +66,6 @@ fn kinds() -> Vec<(RefusedKind, &'static str)> {
         RefusedKind::Failed,
         RefusedKind::Unclean,
         RefusedKind::NotPermitted,
-        RefusedKind::Paused,
         RefusedKind::TooLong,
         RefusedKind::Full,
     ];
@@ -83,7 +82,6 @@ fn kinds() -> Vec<(RefusedKind, &'static str)> {
         RefusedKind::Unclean => "a swap is half done and could not be undone: nothing swaps until `clear-partial`",
         RefusedKind::Failed => "it was tried and failed or rolled back, or the state can't be saved",
         RefusedKind::NotPermitted => "never done to a dedicated session",
-        RefusedKind::Paused => "not given in this version",
         RefusedKind::TooLong => "more bytes than one write or message may have",
         RefusedKind::Full => "a new name in a full inbox (`dispatcher.max_queued`); this one stands in no control file",
     };

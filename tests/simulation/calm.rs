@@ -82,13 +82,17 @@ impl Life {
                         Hold::OutsideClaim(_) => delegated,
                         Hold::Empty => text.as_ref().is_some_and(|text| without_result(text).is_empty()),
                         Hold::OpenFrontmatter | Hold::DependsOn => text.is_some(),
-                        Hold::ChangedWhileWorking | Hold::ByVerb => {
+                        Hold::ChangedWhileWorking | Hold::ByVerb | Hold::RanBefore(_) | Hold::InPlace(_) => {
                             release.push(key.clone());
                             false
                         }
-                        Hold::Settling | Hold::Writing | Hold::EditorLock(_) | Hold::Missing | Hold::Unreadable(_) => {
-                            false
-                        }
+                        Hold::Settling
+                        | Hold::Writing
+                        | Hold::EditorLock(_)
+                        | Hold::Missing
+                        | Hold::Tracked(_)
+                        | Hold::GitAtWork
+                        | Hold::Unreadable(_) => false,
                     },
                     Some(Phase::Rejected(_)) => text.as_ref().is_some_and(|text| {
                         text.windows(8).any(|part| part == b"\n---\nhm\n") || text.ends_with(b"\n---\nhm")

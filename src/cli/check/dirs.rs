@@ -17,7 +17,11 @@ use crate::{
         mount::{ANSWERS_WITHIN, Mount},
         mountinfo,
     },
-    config::queue::{QUEUE, queue_dir},
+    config::queue::{IGNORE, IGNORE_ALL, QUEUE, covered, is_in_repository, queue_dir},
+    model::{
+        ids::TaskId,
+        task_file::{Reading, meant, read},
+    },
 };
 
 /// What stands in it.
@@ -105,8 +109,46 @@ pub fn projects(scene: &Scene<'_>, report: &mut Report) {
             }
         }
         queue(&key, &missing, project.name.as_str(), scene, report);
+        keep_out(&key, &real, project.name.as_str(), scene, report);
+        if let Some(text) = covered(&real).filter(|_| scene.config.mount.enabled) {
+            report.problem(&key, text, "mv them to another name");
+        }
+        unknown_keys(&real.join("inbox"), project.name.as_str(), report);
         if missing.is_empty() && report.problems() == before {
             report.ok(format!("project {}: {}", project.name, real.display()));
+        }
+    }
+}
+
+/// Keeps the queue out of the repository around it.
+fn keep_out(key: &str, queue: &Path, project: &str, scene: &Scene<'_>, report: &mut Report) {
+    let ignore = queue.join(IGNORE);
+    if scene.fix && queue.is_dir() && !ignore.exists() {
+        match std::fs::write(&ignore, IGNORE_ALL) {
+            Ok(()) => report.ok(format!("made {}", ignore.display())),
+            Err(error) => report.problem(key, format!("can't make {}: {error}", ignore.display()), "make it by hand"),
+        }
+    }
+    if queue.is_dir() && is_in_repository(queue, queue) {
+        report.problem(
+            key,
+            format!("the queue of project {project} is part of a git repository, which moves its tasks on stash, checkout and clean"),
+            format!("check --fix, or: echo '*' > {}", ignore.display()),
+        );
+    }
+}
+
+/// Keys of waiting tasks that were most likely meant to be others.
+fn unknown_keys(inbox: &Path, project: &str, report: &mut Report) {
+    for entry in std::fs::read_dir(inbox).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| TaskId::from_file_name(name).is_some()) else { continue };
+        if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let Ok(Reading::Ready { spec, .. }) = std::fs::read(entry.path()).map(|text| read(&text)) else { continue };
+        for (key, near) in spec.unknown.iter().filter_map(|key| Some((key, meant(key)?))) {
+            report.note(format!("project {project}: {name}: unknown key `{key}`; did you mean `{near}`?"));
         }
     }
 }

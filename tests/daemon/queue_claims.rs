@@ -1,0 +1,172 @@
+//! Scripts that claim a task where it stands, and files that are no tasks for their name.
+
+use std::fs;
+
+use crate::world::{Setup, World};
+
+const COUNT: &str = "```sh\necho ran >> ../count\n```\n";
+
+fn ran(world: &World) -> usize {
+    fs::read_to_string(world.path("count")).unwrap_or_default().lines().count()
+}
+
+fn setup() -> Setup {
+    Setup { settle: "100ms, claim_hold: 6s".to_owned(), ..Setup::agents(1).more("lifecycle: {reconcile: 1s}") }
+}
+
+#[test]
+fn a_lock_beside_a_task_holds_it_until_it_is_given_up_or_left_behind() {
+    let world = World::start(&setup());
+    world.ok("mkdir $MNT/inbox/a.md.lock; : > $MNT/inbox/b.md.claimed");
+    for id in ["a", "b", "last"] {
+        world.submit(id, COUNT);
+    }
+    world.result("done/last.md");
+    for (id, lock) in [("a", "a.md.lock"), ("b", "b.md.claimed")] {
+        world.until("the lock to be named", || world.word(&format!("tasks/{id}/why")).contains(lock));
+    }
+    assert_eq!(ran(&world), 1);
+    world.ok("rmdir $MNT/inbox/a.md.lock");
+    world.result("done/a.md");
+    // Nobody touches the other one any more.
+    world.result("done/b.md");
+    assert!(world.events().contains("b.md.claimed beside it has not been touched"), "{}", world.events());
+    assert_eq!(ran(&world), 3);
+}
+
+#[test]
+fn a_task_that_goes_with_its_lock_is_the_scripts() {
+    let world = World::start(&Setup { settle: "500ms".to_owned(), ..setup() });
+    world.ok("mkdir $MNT/inbox/a.md.lock $MNT/projects/web/doing");
+    world.submit("a", COUNT);
+    world.until("the lock to be named", || world.word("tasks/a/why").contains("a.md.lock"));
+    world.ok("rmdir $MNT/inbox/a.md.lock; mv $MNT/inbox/a.md $MNT/projects/web/doing/");
+    world.submit("last", COUNT);
+    world.result("done/last.md");
+    assert_eq!(ran(&world), 1);
+}
+
+#[test]
+fn a_lock_on_a_task_holds_it_on_disk_and_through_the_mount() {
+    for place in [".agent-queue/inbox", "../mnt/inbox", "../mnt/projects/web/inbox"] {
+        let world = World::start(&setup());
+        world.ok(&format!("cd web; echo x > {place}/.a; flock {place}/.a sh -c 'mv {place}/.a {place}/a.md; echo up > ../up; while [ -e ../up ]; do sleep 0.1; done' > /dev/null 2>&1 &"));
+        world.until("the lock to be told", || world.word("tasks/a/why").contains("holds a lock on it"));
+        fs::remove_file(world.path("up")).expect("let go");
+        world.result("done/a.md");
+    }
+}
+
+#[test]
+fn a_status_that_becomes_a_claim_holds_and_one_that_came_with_the_task_does_not() {
+    let world = World::start(&setup());
+    world.ok("echo pause > $MNT/control");
+    for (id, status) in [("a", "pending"), ("b", "claimed")] {
+        world.submit(id, &format!("---\nstatus: {status}\n---\n{COUNT}"));
+        world.until_word(&format!("tasks/{id}/state"), "queued");
+    }
+    world.ok("sed -i 's/pending/in_progress/' $MNT/inbox/a.md");
+    world.until("the status to be told", || world.word("tasks/a/why").contains("status: in_progress"));
+    world.ok("echo resume > $MNT/control");
+    world.result("done/b.md");
+    assert_eq!(ran(&world), 1);
+    world.ok("echo release > $MNT/tasks/a/control");
+    world.result("done/a.md");
+}
+
+#[test]
+fn a_name_that_is_no_task_s_is_told_where_people_look() {
+    let world = World::start(&setup());
+    world.ok("cd $MNT/inbox; echo x > todo.txt; echo x > ./-x.md; echo x > fix-login; mkdir doing; echo x > a.md~; echo x > .hid; echo x > x.tmp.12");
+    let told = |text: &str| world.word("status").contains(text);
+    world.until("the names to be told", || told("IGNORED 3 in the inbox of web"));
+    assert!(told("mv todo.txt todo.md") && told("mv ./-x.md x.md"), "{}", world.word("status"));
+    assert!(world.word("projects/web/status").contains("IGNORED fix-login: "));
+    assert_eq!(world.events().matches("inbox/todo.txt is no task").count(), 1);
+    world.ok("cd $MNT/inbox; mv todo.txt todo.md; rm ./-x.md fix-login");
+    world.result("done/todo.md");
+    world.until("the line to go", || !told("IGNORED"));
+}
+
+#[test]
+fn a_rejection_always_tells_today_s_reasons_each_with_its_place() {
+    let world = World::start(&Setup { settle: "0s".to_owned(), ..setup() });
+    world.submit("r", "---\nagent: nosuch\npriority: 010\n---\nx\n");
+    let told = world.result("inbox/r.md.rejected");
+    assert_eq!(
+        told.lines().map(|line| &line[..3]).collect::<Vec<_>>(),
+        ["2:8", "3:11".get(..3).expect("text")],
+        "{told}"
+    );
+    assert!(told.contains("010 is not a whole number"), "{told}");
+    world.submit("r", "---\npriority: banana\n---\nx\n");
+    world.until("the new reason", || {
+        fs::read_to_string(world.queue("inbox/r.md.rejected"))
+            .is_ok_and(|told| told.starts_with("2:11: priority: banana"))
+    });
+    world.submit("w", "---\npriority: 1\nworkdir: gone\n---\nx\n");
+    assert!(world.result("inbox/w.md.rejected").starts_with("3:10: workdir:"));
+}
+
+#[test]
+fn a_workdir_that_a_link_leads_out_of_the_project_is_refused() {
+    let world = World::start(&setup());
+    world.ok("ln -s /etc web/link; mkdir -p web/sub/in; ln -s sub/in web/good");
+    world.submit("bad", "---\nworkdir: link\n---\nx\n");
+    assert!(world.result("inbox/bad.md.rejected").starts_with("2:10: workdir: link leads out of the project"));
+    world.submit("good", "---\nworkdir: good\n---\n```sh\npwd -P > ../../../where\n```\n");
+    world.result("done/good.md");
+    assert!(fs::read_to_string(world.path("where")).expect("where").trim().ends_with("web/sub/in"));
+    // A link that takes the place of a directory while the task waits.
+    world.ok("echo pause > $MNT/control");
+    world.submit("late", "---\nworkdir: sub\n---\n```sh\necho x > ran-outside\n```\n");
+    world.until_word("tasks/late/state", "queued");
+    world.ok("mv web/sub web/old; mkdir out; ln -s ../out web/sub; echo resume > $MNT/control");
+    assert!(world.result("inbox/late.md.rejected").contains("leads out"));
+    assert!(!world.path("out/ran-outside").exists());
+}
+
+#[test]
+fn retry_finds_a_task_of_any_project_after_a_restart_and_its_age_goes_on() {
+    let mut world = World::start(&setup());
+    world.ok("printf -- '---\\nretries: 0\\n---\\ndemo: crash\\n' > $MNT/projects/api/inbox/bad.md");
+    let failed = world.path("api/.agent-queue/failed/bad.md");
+    world.until("it to fail", || failed.exists());
+    world.submit("r", "---\npriority: much\n---\nx\n");
+    world.until_word("tasks/r/state", "rejected");
+    let since = |world: &World| world.status()["tasks"][0]["since"].as_str().unwrap_or_default().to_owned();
+    world.until("a task", || since(&world) != "");
+    let before = since(&world);
+    world.stop_daemon();
+    world.run();
+    world.until_word("tasks/r/state", "rejected");
+    assert_eq!(since(&world)[..18], before[..18]);
+    world.ok("echo retry bad > $MNT/control");
+    world.until("it to run again", || world.events().matches("api:bad\"").count() > 1 && failed.exists());
+    assert!(!world.sh("echo retry nosuch > $MNT/control").status.success());
+}
+
+#[test]
+fn tasks_that_settle_count_for_wait_idle() {
+    let world = World::start(&Setup { settle: "1s".to_owned(), ..setup() });
+    let bin = crate::world::program();
+    world.ok(&format!(
+        "for i in 1 2 3; do echo hi > $MNT/inbox/c$i.md; done; sleep 0.2; {} wait idle --mount $MNT -t 60s",
+        bin.display()
+    ));
+    for i in 1..=3 {
+        assert!(world.queue(&format!("done/c{i}.md")).exists(), "c{i}");
+    }
+}
+
+#[test]
+fn files_that_the_mount_covers_are_told() {
+    let world = World::prepare(&setup());
+    fs::create_dir_all(world.queue("tasks")).expect("made");
+    fs::write(world.queue("tasks/hanzo.yaml"), "x").expect("written");
+    let mut world = world;
+    world.run();
+    world.until("it to be told", || world.word("health").contains("tasks/hanzo.yaml"));
+    let check = world.sh(&format!("{} check --config config.yaml", crate::world::program().display()));
+    assert!(String::from_utf8_lossy(&check.stdout).contains("tasks/hanzo.yaml"));
+}
