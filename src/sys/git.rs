@@ -20,9 +20,15 @@ const LOCK_MAX: Duration = Duration::from_secs(600);
 /// What tells one index from the next: git writes a new file and renames it.
 type Stamp = (u64, u64, i64, i64);
 
+#[derive(Debug)]
+struct Known {
+    of: Stamp,
+    tracked: Arc<BTreeSet<String>>,
+}
+
 #[derive(Debug, Default)]
 pub struct Repositories {
-    known: Mutex<HashMap<PathBuf, (Stamp, Arc<BTreeSet<String>>)>>,
+    known: Mutex<HashMap<PathBuf, Known>>,
 }
 
 impl Repositories {
@@ -36,8 +42,8 @@ impl Repositories {
         let Ok(index) = repository.join("index").metadata() else { return Git { at_work, ..Git::default() } };
         let stamp = (index.ino(), index.size(), index.mtime(), index.mtime_nsec());
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, tracked)) = known.get(queue).filter(|(of, _)| *of == stamp) {
-            return Git { tracked: tracked.clone(), at_work };
+        if let Some(known) = known.get(queue).filter(|known| known.of == stamp) {
+            return Git { tracked: known.tracked.clone(), at_work };
         }
         let tracked = match tracked(above, queue) {
             Ok(tracked) => Arc::new(tracked),
@@ -46,7 +52,7 @@ impl Repositories {
                 Arc::default()
             }
         };
-        known.insert(queue.to_owned(), (stamp, tracked.clone()));
+        known.insert(queue.to_owned(), Known { of: stamp, tracked: tracked.clone() });
         Git { tracked, at_work }
     }
 }
