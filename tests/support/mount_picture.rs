@@ -324,6 +324,7 @@ pub fn picture(dir: &Path) -> Snapshot {
         projects: Arc::new(projects.into()),
         accounts: Arc::new(accounts(dir)),
         tasks: tasks.into_iter().collect(),
+        ignored: imbl::OrdMap::new(),
         sessions: sessions.into_iter().map(|session| (session.name.clone(), Arc::new(session))).collect(),
         requests: imbl::OrdMap::new(),
         health: [("tmux".to_owned(), hostile())].into_iter().collect(),
