@@ -264,7 +264,7 @@ async fn hooks_are_read_once_and_a_torn_line_is_left() {
         &world.log(),
         "\"data\":{\"last_assistant_message\":\"m\",\"background_tasks\":[{\"status\":\"running\"}]}}\n",
     );
-    let ended = Meaning::TurnEnded { message: Some("m".to_owned()), background: 1, shells: 0 };
+    let ended = Meaning::TurnEnded { message: Some("m".to_owned()), background: 1, shells: Vec::new() };
     assert_eq!(meanings(world.signals("claude", &mut cursor).await), [ended]);
     assert_eq!(world.signals("claude", &mut cursor).await, []);
 
@@ -273,7 +273,7 @@ async fn hooks_are_read_once_and_a_torn_line_is_left() {
     assert_eq!(fs::metadata(world.log()).expect("facts").len(), 0);
     assert!(world.dir.path().join("state/hooks/auto-1.jsonl.1").exists());
     world.hook("2026-11-21T05:01:00Z", "Stop", &json!({}));
-    let ended = Meaning::TurnEnded { message: None, background: 0, shells: 0 };
+    let ended = Meaning::TurnEnded { message: None, background: 0, shells: Vec::new() };
     assert_eq!(meanings(world.signals("claude", &mut cursor).await), [ended]);
 }
 
@@ -307,7 +307,7 @@ async fn only_an_accounts_own_limit_is_a_limit() {
         assert_eq!(meanings(world.signals("claude", &mut cursor).await), [want], "{error}");
     }
     world.hook("2026-11-21T05:00:02Z", "Stop", &json!({"last_assistant_message": hit, "background_tasks": []}));
-    let ended = Meaning::TurnEnded { message: Some(hit.to_owned()), background: 0, shells: 0 };
+    let ended = Meaning::TurnEnded { message: Some(hit.to_owned()), background: 0, shells: Vec::new() };
     assert_eq!(meanings(world.signals("claude", &mut cursor).await), [ended], "an agent that says so hit no limit");
 }
 
@@ -370,7 +370,7 @@ async fn a_transcript_tells_limits_with_their_end_and_nothing_of_an_earlier_star
     for record in &records {
         append(&path, &format!("{record}\n"));
     }
-    let ended = || Meaning::TurnEnded { message: Some("done".to_owned()), background: 0, shells: 0 };
+    let ended = || Meaning::TurnEnded { message: Some("done".to_owned()), background: 0, shells: Vec::new() };
     let message = "You've hit your weekly limit · resets 9pm (UTC)".to_owned();
     let want = vec![
         Meaning::PromptTaken { prompt: Some("do it".to_owned()) },
@@ -425,7 +425,7 @@ async fn codex_failures_come_from_its_rollout() {
         ),
         (http, failed(Failure::Login, "unexpected status 401 Unauthorized")),
         (json!({"message": "full", "codex_error_info": "server_overloaded"}), failed(Failure::Server, "full")),
-        (Value::Null, Meaning::TurnEnded { message: None, background: 0, shells: 0 }),
+        (Value::Null, Meaning::TurnEnded { message: None, background: 0, shells: Vec::new() }),
     ];
     let mut cursor = Cursor::default();
     for (error, want) in table {
@@ -577,7 +577,7 @@ async fn a_command_ends_with_its_status() {
     for (data, want) in [
         (
             json!({"status": 0, "message": "fine"}),
-            Meaning::TurnEnded { message: Some("fine".to_owned()), background: 0, shells: 0 },
+            Meaning::TurnEnded { message: Some("fine".to_owned()), background: 0, shells: Vec::new() },
         ),
         (
             json!({"status": 3, "message": "bad"}),

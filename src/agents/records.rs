@@ -109,6 +109,9 @@ pub enum RecordMeaning {
         /// Which of these are commands and not sub-agents.
         #[serde(default)]
         shells: BTreeMap<String, Condition>,
+        /// Pointer to such a one's command line.
+        #[serde(default)]
+        command: Option<String>,
     },
     TurnFailed {
         /// When `by` says nothing.
@@ -200,13 +203,14 @@ impl RecordMeaning {
                 Meaning::PromptTaken { prompt }
             }
             Self::Waiting(what) => Meaning::Waiting { what: *what },
-            Self::TurnEnded { message, background, shells } => {
+            Self::TurnEnded { message, background, shells, command } => {
                 let list = background.as_deref().and_then(|p| record.pointer(p)).and_then(Value::as_array);
                 let all = list.map(Vec::as_slice).unwrap_or_default();
-                let commands = all.iter().filter(|task| !shells.is_empty() && all_hold(shells, task)).count();
-                let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-                let message = optional(message);
-                Meaning::TurnEnded { message, background: count(all.len() - commands), shells: count(commands) }
+                let commands = all.iter().filter(|task| !shells.is_empty() && all_hold(shells, task));
+                let name = |task: &Value| task.pointer(command.as_deref()?)?.as_str().map(shorten);
+                let shells: Vec<String> = commands.map(|task| name(task).unwrap_or_default()).collect();
+                let background = u32::try_from(all.len() - shells.len()).unwrap_or(u32::MAX);
+                Meaning::TurnEnded { message: optional(message), background, shells }
             }
             Self::TurnFailed { failure, by, table, message, drop, limit, until } => {
                 let word = |pointer: &Option<String>| record.pointer(pointer.as_deref()?)?.as_str();

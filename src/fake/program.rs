@@ -441,7 +441,7 @@ impl Inner {
             }
             Some(Beat::Background(time)) => {
                 let message = Some("one task is still running".to_owned());
-                self.signal(pid, Source::Hook, Meaning::TurnEnded { message, background: 1, shells: 0 });
+                self.signal(pid, Source::Hook, Meaning::TurnEnded { message, background: 1, shells: Vec::new() });
                 self.schedule(time, over);
             }
             Some(Beat::Quote(time)) => {
@@ -481,7 +481,7 @@ impl Inner {
             self.signal(
                 pid,
                 Source::Hook,
-                Meaning::TurnEnded { message: Some("output".to_owned()), background: 0, shells: 0 },
+                Meaning::TurnEnded { message: Some("output".to_owned()), background: 0, shells: Vec::new() },
             );
             self.schedule(Duration::from_millis(5), Due::Exit(pid, Exit::Status(0)));
             return;
@@ -497,7 +497,7 @@ impl Inner {
         self.signal(
             pid,
             Source::Hook,
-            Meaning::TurnEnded { message: Some(message.to_owned()), background: 0, shells: 0 },
+            Meaning::TurnEnded { message: Some(message.to_owned()), background: 0, shells: Vec::new() },
         );
         self.signal(pid, Source::StatusFile, Meaning::Idle);
     }

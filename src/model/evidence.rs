@@ -55,12 +55,12 @@ pub enum Meaning {
     PromptTaken { prompt: Option<String> },
     /// The agent waits for a person.
     Waiting { what: WaitingFor },
-    /// A turn ended well. `background` sub-agents of it are still at work: then it isn't the end. `shells` commands go on.
+    /// A turn ended well. `background` sub-agents of it are still at work: then it isn't the end. The commands `shells` go on.
     TurnEnded {
         message: Option<String>,
         background: u32,
         #[serde(default)]
-        shells: u32,
+        shells: Vec<String>,
     },
     /// A turn ended in an error.
     TurnFailed { failure: Failure, message: String },

@@ -42,6 +42,8 @@ struct Footer<'a> {
     cost_usd: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resume_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ended_with_agent: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
 }
@@ -83,6 +85,7 @@ pub fn render(task: &[u8], work: Option<&Work>, ending: &Ending) -> Vec<u8> {
         tokens: ending.tokens,
         cost_usd: ending.cost_usd,
         resume_id: resume_id.as_deref(),
+        ended_with_agent: ending.ended_with_agent.iter().map(|command| clean(command)).collect(),
         error: error.as_deref(),
     };
     // A struct of words and numbers always serialises.
@@ -205,6 +208,7 @@ mod tests {
             tokens: Some(Tokens { input: 1, output: 2, cache_read: 3, cache_write: 4 }),
             cost_usd: None,
             resume_id: None,
+            ended_with_agent: Vec::new(),
             at: "2026-01-01T00:01:00Z".parse().expect("time"),
         }
     }

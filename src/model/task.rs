@@ -315,6 +315,9 @@ pub struct Ending {
     #[serde(default)]
     pub cost_usd: Option<f64>,
     pub resume_id: Option<String>,
+    /// Commands that the last turn left running and that were ended with the agent.
+    #[serde(default)]
+    pub ended_with_agent: Vec<String>,
     pub at: Timestamp,
 }
 
@@ -322,7 +325,17 @@ impl Ending {
     /// One of which nothing else is known.
     #[must_use]
     pub fn new(status: Status, at: Timestamp) -> Self {
-        Self { status, message: None, error: None, screen: None, tokens: None, cost_usd: None, resume_id: None, at }
+        Self {
+            status,
+            message: None,
+            error: None,
+            screen: None,
+            tokens: None,
+            cost_usd: None,
+            resume_id: None,
+            ended_with_agent: Vec::new(),
+            at,
+        }
     }
 
     #[must_use]

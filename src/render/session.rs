@@ -55,6 +55,9 @@ pub fn why(picture: &Picture, session: &Session) -> String {
     if let Some(first) = evidence.next() {
         let _ = writeln!(out, "{}: {}", words::kebab(&session.verdict.activity), words::signal(now, first));
     }
+    if let Some(asked) = &session.verdict.asked {
+        let _ = writeln!(out, "it asks: {}", clean(asked).replace('\n', " "));
+    }
     for signal in evidence {
         let _ = writeln!(out, "overruled: {}", words::signal(now, signal));
     }

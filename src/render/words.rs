@@ -55,7 +55,7 @@ pub fn signal(now: Timestamp, signal: &Signal) -> String {
         Meaning::PromptTaken { .. } => "prompt taken".to_owned(),
         Meaning::Waiting { .. } if signal.rule == UNKNOWN_DIALOG => "waiting (an unknown dialog)".to_owned(),
         Meaning::Waiting { what } => format!("waiting ({})", kebab(what)),
-        Meaning::TurnEnded { background, shells, .. } => turn_ended(*background, *shells),
+        Meaning::TurnEnded { background, shells, .. } => turn_ended(*background, shells.len()),
         Meaning::TurnFailed { failure, message } => format!("turn failed ({}): {message}", failure_word(failure)),
         Meaning::Interrupted => "interrupted".to_owned(),
         Meaning::Used { .. } => "usage told".to_owned(),
@@ -67,9 +67,9 @@ pub fn signal(now: Timestamp, signal: &Signal) -> String {
         .replace('\n', " ")
 }
 
-fn turn_ended(background: u32, shells: u32) -> String {
-    let plural = |count: u32, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
-    match (background, shells) {
+fn turn_ended(background: u32, shells: usize) -> String {
+    let plural = |count: usize, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    match (usize::try_from(background).unwrap_or(usize::MAX), shells) {
         (0, 0) => "turn ended".to_owned(),
         (0, shells) => format!("turn ended, {} still running", plural(shells, "shell")),
         (agents, 0) => format!("turn ended, {} still at work", plural(agents, "sub-agent")),

@@ -180,7 +180,7 @@ fn doing<'a>(
                 Meaning::TurnEnded { background: 1.., .. } => (Doing::Works, Some(end)),
                 _ if busy.is_some() => (Doing::Works, busy),
                 Meaning::TurnEnded { .. } if status.is_none() && history.looks_busy() => (Doing::Works, history.look()),
-                Meaning::TurnEnded { .. } if at_task && history.shells() > 0 => {
+                Meaning::TurnEnded { .. } if at_task && !history.shells().is_empty() => {
                     let waits = !passed(end.at, settings.background_for, now);
                     (if waits { Doing::Works } else { Doing::Rests }, Some(end))
                 }
@@ -282,7 +282,7 @@ mod tests {
     }
 
     fn ended(background: u32) -> Meaning {
-        Meaning::TurnEnded { message: Some("ok".into()), background, shells: 0 }
+        Meaning::TurnEnded { message: Some("ok".into()), background, shells: Vec::new() }
     }
 
     fn failed(failure: Failure) -> Meaning {
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(over(&h, &run(), true, at(99)), None);
         assert_eq!(activity(&[signal(Source::Hook, 12, ended(1))]), Activity::Working);
         let h = history(&[signal(Source::Hook, 12, ended(1)), signal(Source::Hook, 15, ended(0))]);
-        assert_eq!(over(&h, &run(), true, at(99)), Some(Over::Done { message: Some("ok".into()), shells: 0 }));
+        assert_eq!(over(&h, &run(), true, at(99)), Some(Over::Done { message: Some("ok".into()), left: Vec::new() }));
     }
 
     #[test]
@@ -453,7 +453,7 @@ mod tests {
         h.absorb(&signal(Source::Transcript, 11, Meaning::PromptTaken { prompt: None }));
         h.absorb(&signal(Source::Transcript, 12, ended(0)));
         assert!(h.recorded(at(12)));
-        assert_eq!(over(&h, &run(), true, at(12)), Some(Over::Done { message: Some("ok".into()), shells: 0 }));
+        assert_eq!(over(&h, &run(), true, at(12)), Some(Over::Done { message: Some("ok".into()), left: Vec::new() }));
     }
 
     #[test]
@@ -465,7 +465,7 @@ mod tests {
         h.see(&idle, at(13));
         assert_eq!(over(&h, &run(), true, at(30)), None);
         assert_eq!(over(&h, &run(), false, at(14)), None);
-        assert_eq!(over(&h, &run(), false, at(30)), Some(Over::Done { message: None, shells: 0 }));
+        assert_eq!(over(&h, &run(), false, at(30)), Some(Over::Done { message: None, left: Vec::new() }));
     }
 
     #[test]
@@ -482,7 +482,7 @@ mod tests {
         assert_eq!(shown(failed(Failure::Unknown)).0, Some(Over::Failed { error: "m".to_owned() }));
         assert_eq!(shown(failed(Failure::Login)).0, None, "the task waits until somebody has logged in");
         assert_eq!(shown(Meaning::Interrupted), (None, Activity::Waiting(WaitingFor::Question)));
-        assert_eq!(shown(Meaning::Idle).0, Some(Over::Done { message: None, shells: 0 }));
+        assert_eq!(shown(Meaning::Idle).0, Some(Over::Done { message: None, left: Vec::new() }));
     }
 
     #[test]
@@ -543,12 +543,12 @@ mod tests {
         assert_eq!(over(&h, &run(), true, at(12)), Some(Over::Failed { error: "m".into() }));
         // Codex ends a turn that ran without a last word in the same way; its Stop hook has told that it ran.
         let h = history(&[prompt, signal(Source::Hook, 12, ended(0)), refused]);
-        assert_eq!(over(&h, &run(), true, at(12)), Some(Over::Done { message: Some("ok".into()), shells: 0 }));
+        assert_eq!(over(&h, &run(), true, at(12)), Some(Over::Done { message: Some("ok".into()), left: Vec::new() }));
     }
 
     #[test]
     fn a_shell_in_the_background_holds_the_task_as_long_as_it_may() {
-        let left = Meaning::TurnEnded { message: Some("ok".into()), background: 0, shells: 1 };
+        let left = Meaning::TurnEnded { message: Some("ok".into()), background: 0, shells: vec!["npm run dev".into()] };
         let h = history(&[signal(Source::Hook, 12, left), signal(Source::StatusFile, 12, Meaning::Idle)]);
         let held = |seconds, now| {
             let background_for = Duration::from_secs(seconds);

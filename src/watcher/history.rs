@@ -14,6 +14,8 @@ use crate::{
 /// What is told of one moment may be stamped so far apart: a hook's stamp is the start of its process, a record's the
 /// moment that it tells of.
 pub const MOMENT: Duration = Duration::from_secs(2);
+/// More commands than anybody counts on a screen.
+const MOST_SHELLS: usize = 100;
 /// How long an agent's transcript may take to have the end of a turn that a hook told of.
 const RECORDED_WITHIN: Duration = Duration::from_secs(1);
 /// How long a status file may say idle while a prompt counts as taken, before it is believed. Escape before the first word of
@@ -297,12 +299,15 @@ impl History {
         self.levels.get(&Source::Screen).map(|signal| &signal.meaning)
     }
 
-    /// Commands that go on after the end of the last turn: by its hook's word, or by the screen.
-    pub(super) fn shells(&self) -> u32 {
-        match self.turn_told() {
-            Turn::Ended(Signal { meaning: Meaning::TurnEnded { shells, .. }, .. }) => self.shells_shown.max(*shells),
-            Turn::Untold | Turn::Open(_) | Turn::Asks(_) | Turn::Ended(_) | Turn::TakenBack(_) => 0,
-        }
+    /// Commands that go on after the end of the last turn: by its hook's word, or so many by the screen.
+    pub(super) fn shells(&self) -> Vec<String> {
+        let mut left = match self.turn_told() {
+            Turn::Ended(Signal { meaning: Meaning::TurnEnded { shells, .. }, .. }) => shells.clone(),
+            Turn::Untold | Turn::Open(_) | Turn::Asks(_) | Turn::Ended(_) | Turn::TakenBack(_) => return Vec::new(),
+        };
+        let shown = usize::try_from(self.shells_shown).unwrap_or(0);
+        left.resize(left.len().max(shown.min(MOST_SHELLS)), String::new());
+        left
     }
 
     pub(super) fn hears_hooks(&self) -> bool {

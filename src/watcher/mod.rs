@@ -36,6 +36,8 @@ use crate::{
     ports::{Agents, Capture, Clock, Cursor, Pane, PaneId, Terminal},
 };
 
+/// A command that the agent left running, where only its screen tells of one.
+const UNNAMED: &str = "a command in the background";
 /// Every pane is looked at this often when nothing hints at a change.
 const TICK: Duration = Duration::from_secs(1);
 /// Hints that come together are one look.
@@ -425,9 +427,14 @@ impl Watcher {
     ) -> Vec<Event> {
         let Some(assignment) = &session.task else { return Vec::new() };
         let now = self.clock.now();
+        let mut ended_with_agent = Vec::new();
         let (status, message, error, screen) = match over {
-            Over::Done { message: Some(message), .. } => (Status::Done, Some(message), None, None),
-            Over::Done { message: None, .. } => (Status::Done, None, None, Some(screen)),
+            Over::Done { message, left } => {
+                let named = |command: String| if command.is_empty() { UNNAMED.to_owned() } else { command };
+                ended_with_agent = left.into_iter().map(named).collect();
+                let screen = message.is_none().then_some(screen);
+                (Status::Done, message, None, screen)
+            }
             Over::Server { error } if session.resume.is_some() || self.pauses(session, incarnation, run) => {
                 return self.paused(session, incarnation, run, &error, now);
             }
@@ -445,6 +452,7 @@ impl Watcher {
             tokens: self.agents.tokens(incarnation).await,
             cost_usd: None,
             resume_id: incarnation.conversation.clone(),
+            ended_with_agent,
             at: now,
         };
         vec![Event::Task(assignment.task.clone(), TaskEvent::Ended { run: run.id.clone(), ending })]

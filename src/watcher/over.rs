@@ -27,8 +27,9 @@ const HOOK_MAY_FOLLOW: Duration = Duration::from_secs(10);
 /// How a run is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Over {
-    /// The agent's last message, where it gave one; how many commands it left in the background.
-    Done { message: Option<String>, shells: u32 },
+    /// The agent's last message, where it gave one; which commands it left in the background; one without a name is known
+    /// by its count alone.
+    Done { message: Option<String>, left: Vec<String> },
     /// The turn failed on its own account; trying again may help.
     Server { error: String },
     /// The turn failed and trying again won't help.
@@ -97,16 +98,16 @@ fn shown(history: &History) -> Option<Over> {
             | Meaning::Used { .. }
             | Meaning::Exited { .. },
         )
-        | None => Some(Over::Done { message: None, shells: 0 }),
+        | None => Some(Over::Done { message: None, left: Vec::new() }),
     }
 }
 
 fn ended(history: &History, end: &Signal, facts: Facts, now: Timestamp) -> Option<Over> {
     match &end.meaning {
         Meaning::TurnEnded { message, background: 0, .. } => {
-            let shells = if facts.gone { 0 } else { history.shells() };
-            let waits = shells > 0 && !passed(end.at, facts.background_for, now);
-            (!waits).then(|| Over::Done { message: message.clone(), shells })
+            let left = if facts.gone { Vec::new() } else { history.shells() };
+            let waits = !left.is_empty() && !passed(end.at, facts.background_for, now);
+            (!waits).then(|| Over::Done { message: message.clone(), left })
         }
         Meaning::TurnFailed { failure, message } => match failure {
             // The task waits with its session: nothing about it failed.

@@ -67,7 +67,7 @@ impl End {
     fn meaning(self) -> Meaning {
         let failed = |failure| Meaning::TurnFailed { failure, message: "m".into() };
         match self {
-            Self::Well => Meaning::TurnEnded { message: Some("m".into()), background: 0, shells: 0 },
+            Self::Well => Meaning::TurnEnded { message: Some("m".into()), background: 0, shells: Vec::new() },
             Self::Limit => failed(Failure::Limit(Limit { kind: LimitKind::FiveHour, resets_at: None })),
             Self::Login => failed(Failure::Login),
             Self::Server => failed(Failure::Server),
@@ -80,7 +80,7 @@ impl End {
     fn expected(self) -> (Activity, Option<Over>) {
         let error = || "m".to_owned();
         match self {
-            Self::Well => (Activity::Idle, Some(Over::Done { message: Some("m".into()), shells: 0 })),
+            Self::Well => (Activity::Idle, Some(Over::Done { message: Some("m".into()), left: Vec::new() })),
             Self::Limit | Self::Login => (Activity::Limited, None),
             Self::Server => (Activity::Idle, Some(Over::Server { error: error() })),
             Self::Request | Self::Refused => (Activity::Idle, Some(Over::Failed { error: error() })),
@@ -164,7 +164,7 @@ proptest! {
             match (source, end) {
                 // Its hook tells of an end only, also where the turn failed; a second source knows better.
                 (Source::Hook, End::Limit | End::Login | End::Server | End::Request) if hook_plain && who.len() == 2 => {
-                    hook.push(signal(Source::Hook, over_at + late, Meaning::TurnEnded { message: None, background: 0, shells: 0 }));
+                    hook.push(signal(Source::Hook, over_at + late, Meaning::TurnEnded { message: None, background: 0, shells: Vec::new() }));
                 }
                 (Source::Hook, End::Refused) => {}
                 (Source::Hook, _) => hook.push(signal(Source::Hook, over_at + late, end.meaning())),

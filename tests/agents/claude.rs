@@ -143,3 +143,29 @@ fn claude_s_prompt_taken_back_waits_for_a_person() {
     stage.until("the session to wait", |s| s.word("state") == "waiting");
     assert_eq!(stage.world.word("tasks/a/state"), "working", "{}", stage.told());
 }
+
+#[test]
+fn claude_s_own_stop_hooks_run_to_their_end() {
+    scenario::a_stop_hook_runs_to_its_end(Play::new(ME));
+}
+
+#[test]
+fn claude_s_refused_prompt_fails_with_its_reason() {
+    scenario::a_refused_prompt_fails_with_its_reason(Play::new(ME), "echo policy says no >&2; exit 2");
+}
+
+#[test]
+fn claude_s_prompt_refused_by_a_decision_fails_with_its_reason() {
+    let script = r#"echo '{"decision":"block","reason":"policy says no"}'"#;
+    scenario::a_refused_prompt_fails_with_its_reason(Play::new(ME), script);
+}
+
+#[test]
+fn claude_s_question_waits() {
+    scenario::a_question_waits(Play::new(ME));
+}
+
+#[test]
+fn claude_s_command_in_the_background_is_ended() {
+    scenario::a_command_in_the_background_is_ended(Play::new(ME));
+}

@@ -74,3 +74,26 @@ fn codex_s_limit_parks_the_task() {
 fn codex_takes_no_text_for_a_command() {
     scenario::texts_are_never_commands(ME);
 }
+
+/// Codex runs a person's hooks only when he has trusted them.
+const TRUSTING: Play<'static> = Play { args: "--dangerously-bypass-hook-trust", more: "", ..NO_PAUSES };
+
+#[test]
+fn codex_s_own_stop_hooks_run_to_their_end() {
+    scenario::a_stop_hook_runs_to_its_end(TRUSTING);
+}
+
+#[test]
+fn codex_s_refused_prompt_fails_with_its_reason() {
+    scenario::a_refused_prompt_fails_with_its_reason(TRUSTING, "echo policy says no >&2; exit 2");
+}
+
+#[test]
+fn codex_s_question_waits() {
+    scenario::a_question_waits(Play { args: "-c, features.default_mode_request_user_input=true", ..Play::new(ME) });
+}
+
+#[test]
+fn codex_s_command_in_the_background_is_ended() {
+    scenario::a_command_in_the_background_is_ended(Play::new(ME));
+}

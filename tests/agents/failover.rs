@@ -88,9 +88,18 @@ fn codex_moves_on_at_its_limit() {
 /// The provider is overloaded for a while: the task goes on under the same account when it is over.
 #[test]
 fn claude_stays_through_a_storm() {
+    a_storm(Cli::Claude);
+}
+
+#[test]
+fn codex_stays_through_a_storm() {
+    a_storm(Cli::Codex);
+}
+
+fn a_storm(cli: Cli) {
     let more = "watcher: {server_pause: 500ms, server_retries: 20}";
     let env = &[("CLAUDE_CODE_MAX_RETRIES", "1")];
-    let Some(stage) = Stage::set(Play { more, env, ..Play::failover(Cli::Claude) }) else { return };
+    let Some(stage) = Stage::set(Play { more, env, ..Play::failover(cli) }) else { return };
     stage.mock.set(Mode::Overloaded);
     stage.world.submit("a", "please say hello\n");
     stage.until("a pause", |s| s.world.word("tasks/a/why").contains("goes on"));
@@ -101,6 +110,17 @@ fn claude_stays_through_a_storm() {
     assert_eq!((stage.swaps(), stage.active().as_str()), (0, "one"), "{}", stage.told());
     assert_eq!(stage.requests_of(TWO), 0);
     assert_eq!(stage.world.word("accounts/one/state"), "active");
+}
+
+/// Codex tells of a failed request by its transcript alone: no hook runs.
+#[test]
+fn codex_moves_on_when_its_login_is_lost() {
+    let Some(stage) = Stage::set(Play::failover(Cli::Codex)) else { return };
+    stage.mock.set_for(ONE, Mode::BadKey);
+    stage.world.submit("a", "please say hello\n");
+    stage.went_on("a", "please say hello");
+    assert_eq!(stage.world.word("accounts/one/state"), "broken");
+    assert!(stage.world.word("health").contains("login"), "{}", stage.told());
 }
 
 #[test]

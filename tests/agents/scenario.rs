@@ -199,3 +199,86 @@ pub fn texts_are_never_commands(cli: Cli) {
     }
     assert!(!stage.world.path("web/pwned").exists());
 }
+
+/// A hook of the person's own in the project, or in the account's home: a shell script for an event. What it writes goes
+/// beside the project.
+fn own_hook(stage: &Stage, cli: Cli, event: &str, script: &str) {
+    let path = stage.world.path("own-hook");
+    let script = script.replace("DIR", &stage.world.path("").display().to_string());
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("the hook");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&path, mode).expect("its mode");
+    let hooks = serde_json::json!({"hooks": {event: [{"hooks": [{"type": "command", "command": path}]}]}});
+    match cli {
+        Cli::Claude => {
+            fs::create_dir_all(stage.world.path("web/.claude")).expect("a directory");
+            fs::write(stage.world.path("web/.claude/settings.json"), hooks.to_string()).expect("settings");
+        }
+        Cli::Codex => fs::write(stage.world.path("account-one/hooks.json"), hooks.to_string()).expect("hooks"),
+    }
+    // The agent that stands there has read its settings already.
+    let pid = stage.word("pid");
+    stage.write("control", "restart");
+    stage.until("a fresh agent", |s| s.word("pid") != pid && s.word("state") == "idle");
+}
+
+/// The person's own Stop hook takes its time and sends the agent on, three times: nothing is ended before it lets go.
+pub fn a_stop_hook_runs_to_its_end(play: Play<'_>) {
+    let Some(stage) = Stage::set(play) else { return };
+    own_hook(
+        &stage,
+        play.cli,
+        "Stop",
+        "n=$(cat DIR/count 2>/dev/null || echo 0); echo $((n+1)) > DIR/count; echo begin >> DIR/log; sleep 4; \
+         echo end >> DIR/log; [ $n -ge 3 ] || { echo \"tests fail, again please\" >&2; exit 2; }",
+    );
+    stage.world.submit("a", "please say hello\n");
+    stage.until("the hook's second run", |s| {
+        assert!(!s.world.queue("done/a.md").exists(), "{}", s.told());
+        fs::read_to_string(s.world.path("count")).is_ok_and(|count| count.trim() == "2")
+    });
+    assert_eq!(stage.word("state"), "working", "{}", stage.told());
+    let result = stage.done("a");
+    let log = fs::read_to_string(stage.world.path("log")).expect("the hook's log");
+    assert_eq!(log, "begin\nend\n".repeat(4), "{}", stage.told());
+    assert_eq!(stage.fact(&result, "attempts"), "1");
+    // The message is the last turn's, not the one that the hook refused.
+    assert!(!result.contains("done: 16 chars"), "{result}");
+}
+
+/// A prompt that a hook of the person's refuses was not taken, and its reason is the task's.
+pub fn a_refused_prompt_fails_with_its_reason(play: Play<'_>, script: &str) {
+    let Some(stage) = Stage::set(play) else { return };
+    own_hook(&stage, play.cli, "UserPromptSubmit", script);
+    stage.world.submit("a", "BLOCKME please\n");
+    let failed = stage.world.queue("failed/a.md");
+    stage.until("the task to fail", |_| failed.exists());
+    let result = fs::read_to_string(&failed).expect("the result");
+    assert!(stage.fact(&result, "error").contains("policy says no") || result.contains("policy says no"), "{result}");
+    assert!(stage.main_requests().is_empty(), "{}", stage.told());
+}
+
+/// A question waits for a person, and says what it asks.
+pub fn a_question_waits(play: Play<'_>) {
+    let Some(stage) = Stage::set(play) else { return };
+    stage.world.submit("a", "ASK: Which database shall it be?\n");
+    stage.until("the session to wait", |s| s.word("state") == "waiting");
+    let why = stage.word("why");
+    assert!(why.contains("question") && why.contains("Which database shall it be?"), "{why}\n{}", stage.told());
+    assert_eq!(stage.world.word("tasks/a/state"), "working");
+    stage.write("keys", "Enter");
+    let result = stage.done("a");
+    assert!(result.contains("\nMOCK-REPLY tool finished.\n"), "{result}\n{}", stage.told());
+}
+
+/// A command that goes on after the turn does not hold the task; it is ended with the agent, and the result names it.
+pub fn a_command_in_the_background_is_ended(play: Play<'_>) {
+    let Some(stage) = Stage::set(play) else { return };
+    stage.world.submit("a", "BACKGROUND: echo $$ > shell-pid; while true; do sleep 1; done\n");
+    let result = stage.done("a");
+    assert!(result.contains("ended_with_agent:"), "{result}\n{}", stage.told());
+    assert!(result.contains("\nMOCK-REPLY tool finished.\n"), "{result}\n{}", stage.told());
+    let pid = fs::read_to_string(stage.world.path("web/shell-pid")).expect("it ran");
+    let lives = || std::path::Path::new(&format!("/proc/{}", pid.trim())).exists();
+    stage.until("it to be ended", |_| !lives());
+}

@@ -15,8 +15,8 @@ use std::{
 use serde_json::json;
 
 /// Pinned: the rules were measured on exactly these.
-pub const CLAUDE: &str = "@anthropic-ai/claude-code@2.1.329";
-pub const CODEX: &str = "@openai/codex@0.169.0";
+pub const CLAUDE: &str = "@anthropic-ai/claude-code@2.1.332";
+pub const CODEX: &str = "@openai/codex@0.171.0";
 
 /// The two programs.
 #[derive(Debug, Clone)]

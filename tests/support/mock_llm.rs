@@ -4,7 +4,7 @@
 //!
 //! The prompt commands the answer: `RUN: <command>` asks for one shell call (with `ESCALATE` before it, Codex asks for
 //! permission), `SLOW: <seconds>` streams that long, `LONG: <lines>` answers that many lines, `SUB: <prompt>` starts a
-//! subagent (Claude Code). Anything else is answered with `MOCK-REPLY done: <n> chars received.`
+//! subagent (Claude Code), `BACKGROUND: <command>` a command that goes on after the turn, `ASK: <question>` asks the person. Anything else is answered with `MOCK-REPLY done: <n> chars received.`
 
 #![allow(dead_code)]
 
@@ -215,6 +215,8 @@ pub struct Plan {
 pub enum Call {
     Shell { command: String, escalate: bool },
     Subagent { prompt: String },
+    Background { command: String },
+    Question { question: String },
 }
 
 fn plan(prompt: &str, after_tool: bool, main: bool, mode: Mode) -> Plan {
@@ -233,6 +235,12 @@ fn plan(prompt: &str, after_tool: bool, main: bool, mode: Mode) -> Plan {
     } else if let Some(line) = command("SUB: ") {
         call = Some(Call::Subagent { prompt: line });
         "I will start a subagent.".to_owned()
+    } else if let Some(line) = command("BACKGROUND: ") {
+        call = Some(Call::Background { command: line });
+        "I will start it.".to_owned()
+    } else if let Some(line) = command("ASK: ") {
+        call = Some(Call::Question { question: line });
+        "I have a question.".to_owned()
     } else if let Some(seconds) = number("SLOW: ") {
         let words = (seconds * 2).max(4);
         pause = Duration::from_secs(u64::from(seconds)) / (words + 1);

@@ -114,6 +114,14 @@ pub async fn answer(client: Client, body: &Value, plan: &Plan, mode: Mode, reset
     blocks.extend(plan.call.as_ref().map(|call| {
         let (name, input) = match call {
             Call::Shell { command, escalate: _ } => ("Bash", json!({"command": command, "description": "Mock command"})),
+            Call::Background { command } => {
+                ("Bash", json!({"command": command, "description": "Mock background", "run_in_background": true}))
+            }
+            Call::Question { question } => (
+                "AskUserQuestion",
+                json!({"questions": [{"question": question, "header": "Question", "multiSelect": false, "options": [
+                    {"label": "First", "description": "the one"}, {"label": "Second", "description": "the other"}]}]}),
+            ),
             Call::Subagent { prompt } => (
                 "Agent",
                 json!({"description": "mock subagent", "prompt": prompt, "subagent_type": "general-purpose", "run_in_background": false}),

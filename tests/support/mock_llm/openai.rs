@@ -153,9 +153,22 @@ pub async fn answer(client: Client, body: &Value, plan: &Plan, mode: Mode, reset
 }
 
 fn function_call(body: &Value, call: Option<&Call>) -> Option<Value> {
+    let function = |name: &str, arguments: Value| {
+        json!({"type": "function_call", "id": format!("fc_{:x}", fastrand::u64(..)), "status": "completed",
+               "call_id": format!("call_{:x}", fastrand::u64(..)), "name": name, "arguments": arguments.to_string()})
+    };
     let (command, escalate) = match call? {
         Call::Shell { command, escalate } => (command, *escalate),
         Call::Subagent { .. } => return None,
+        Call::Background { command } => {
+            return Some(function("exec_command", json!({"cmd": command, "yield_time_ms": 1000})));
+        }
+        Call::Question { question } => {
+            let options =
+                json!([{"label": "First", "description": "the one"}, {"label": "Second", "description": "the other"}]);
+            let questions = json!([{"id": "q", "header": "Question", "question": question, "options": options}]);
+            return Some(function("request_user_input", json!({"questions": questions})));
+        }
     };
     let offers = |name: &str| body["tools"].as_array().is_some_and(|t| t.iter().any(|t| t["name"] == name));
     let (name, mut arguments) = if offers("exec_command") {
@@ -167,6 +180,5 @@ fn function_call(body: &Value, call: Option<&Call>) -> Option<Value> {
         arguments["sandbox_permissions"] = json!("require_escalated");
         arguments["justification"] = json!("The mock wants this outside the sandbox");
     }
-    Some(json!({"type": "function_call", "id": format!("fc_{:x}", fastrand::u64(..)), "status": "completed",
-                "call_id": format!("call_{:x}", fastrand::u64(..)), "name": name, "arguments": arguments.to_string()}))
+    Some(function(name, arguments))
 }
