@@ -181,7 +181,7 @@ impl World {
                 if let Some(action) = self.snapshot.requests.remove(id)
                     && let Err(refused) = result
                 {
-                    self.note(now, Kind::Verb, "daemon", format!("{action:?} was not done: {refused}"));
+                    self.note(now, Kind::Verb, "daemon", format!("{} was not done: {refused}", action.words()));
                 }
                 Ok(())
             }

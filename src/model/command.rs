@@ -107,6 +107,23 @@ impl Action {
             Self::Retry(_) | Self::RetryAnywhere(_) | Self::Swap | Self::Clean(_) | Self::Reload => None,
         }
     }
+
+    /// In a person's words: which verb, or which file was written, and for what.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::Interrupt(session) => format!("interrupt of {session}"),
+            Self::Exit(session) => format!("exit of {session}"),
+            Self::Restart(session) => format!("restart of {session}"),
+            Self::Input(session, _) => format!("input for {session}"),
+            Self::Keys(session, keys) => format!("keys {} for {session}", keys.join(" ")),
+            Self::Retry(task) => format!("retry {task}"),
+            Self::RetryAnywhere(task) => format!("retry {task}"),
+            Self::Swap => "swap".to_owned(),
+            Self::Clean(_) => "clean".to_owned(),
+            Self::Reload => "reload".to_owned(),
+        }
+    }
 }
 
 /// Why something asked for was not done; each kind is one errno (INTERFACE 3).
