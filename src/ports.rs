@@ -199,6 +199,8 @@ pub struct LaunchPlan {
     pub launch: Launch,
     /// The conversation's id where we can choose it before the start.
     pub conversation: Option<String>,
+    /// What a person should know of the program: with its version not everything works.
+    pub complaint: Option<String>,
 }
 
 /// An agent's process that somebody else started.

@@ -18,6 +18,7 @@ use crate::{
         Agent, AgentBookOptions,
         home::{self, AccountHome},
         rules::{ConversationBy, HookInstall, HookRules},
+        version::{Age, Known, Version},
     },
     model::ids::SessionName,
     ports::{Launch, LaunchPlan, LaunchRequest, PASSED_ON},
@@ -44,6 +45,7 @@ pub(super) fn plan(
     agent: &Agent,
     request: &LaunchRequest,
     account: Option<&AccountHome>,
+    known: &Known,
 ) -> io::Result<LaunchPlan> {
     let rules = &agent.rules;
     if let Some(id) = request.resume.as_ref().filter(|id| !is_conversation(id)) {
@@ -81,16 +83,29 @@ pub(super) fn plan(
         ("workdir", request.workdir.to_string_lossy().into_owned()),
         ("home", agent.home(options, account).to_string_lossy().into_owned()),
     ]);
+    let env = environment(options, agent, request, account, &places);
+    let program: Vec<String> = match &agent.config.program {
+        Some(program) => vec![program.clone()],
+        None => rules.launch.program.iter().map(|t| fill(t, &places)).collect(),
+    };
+    let version = rules.versions.zip(program.first()).and_then(|(_, program)| known.of(program, &env));
+    let judged = rules.versions.zip(version).zip(program.first());
+    let complaint = judged.and_then(|((versions, version), program)| versions.complaint(program, version));
+    if let Some(why) = &complaint
+        && judged.is_some_and(|((versions, version), _)| versions.age(version) == Age::TooOld)
+    {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why.clone()));
+    }
     let mut hook_flags = Vec::new();
     match rules.hooks.install {
         HookInstall::None => {}
         HookInstall::SettingsFile => {
             let own = rules.hooks.status_line.as_ref().map(|template| PathBuf::from(fill(template, &places)));
             let line = own.map(|own| status_line(&own, &hook));
-            let text = serde_json::to_vec_pretty(&settings_file(&rules.hooks, &hook, line))?;
+            let text = serde_json::to_vec_pretty(&settings_file(&rules.hooks, version, &hook, line))?;
             write_private(&settings, &text, Outlives::Nothing)?;
         }
-        HookInstall::CodexFlags => hook_flags = codex_flags(&rules.hooks, &hook),
+        HookInstall::CodexFlags => hook_flags = codex_flags(&rules.hooks, version, &hook),
     }
     if let Some(given) = &request.task {
         write_private(&task, given.text.as_bytes(), Outlives::Nothing)?;
@@ -102,23 +117,21 @@ pub(super) fn plan(
         home::prepare(agent.config.kind, &account.home, beside, &request.workdir, &env)?;
     }
 
-    let mut argv: Vec<String> = match &agent.config.program {
-        Some(program) => vec![program.clone()],
-        None => rules.launch.program.iter().map(|t| fill(t, &places)).collect(),
-    };
+    let mut argv = program;
     let templates = if request.resume.is_some() { &rules.launch.resume } else { &rules.launch.args };
+    let templates: Vec<&str> = templates.iter().filter_map(|word| word.of(version)).collect();
     // A sub-command (`codex resume`) must come before the operator's options.
     let (first, rest) = match templates.split_first() {
         Some((first, rest)) if !first.starts_with(['-', '{']) => (Some(first), rest),
         Some(_) | None => (None, templates.as_slice()),
     };
-    argv.extend(first.cloned());
+    argv.extend(first.map(|word| (*word).to_owned()));
     let own: &[String] = if request.own_args { &agent.config.args } else { &[] };
     argv.extend(own.iter().map(|t| fill(t, &places)));
     let prompted = request.prompt.is_some() && request.resume.is_some();
     let prompt: &[String] = if prompted { &rules.launch.resume_prompt } else { &[] };
-    for template in rest.iter().chain(prompt) {
-        match template.as_str() {
+    for template in rest.iter().copied().chain(prompt.iter().map(String::as_str)) {
+        match template {
             "{hook_flags}" => argv.extend(hook_flags.iter().cloned()),
             "{run}" => argv.extend(agent.config.run.iter().cloned()),
             other => argv.push(fill(other, &places)),
@@ -128,12 +141,12 @@ pub(super) fn plan(
         session: request.session.clone(),
         incarnation: request.incarnation.clone(),
         argv,
-        env: environment(options, agent, request, account, &places),
+        env,
         workdir: request.workdir.clone(),
         // The services decide which sessions outlive their program.
         keep_dead: true,
     };
-    Ok(LaunchPlan { launch, conversation })
+    Ok(LaunchPlan { launch, conversation, complaint })
 }
 
 fn environment(
@@ -194,9 +207,10 @@ pub(super) fn fill(template: &str, places: &BTreeMap<&str, String>) -> String {
     out
 }
 
-fn settings_file(hooks: &HookRules, command: &[String], status_line: Option<Value>) -> Value {
+fn settings_file(hooks: &HookRules, version: Option<Version>, command: &[String], status_line: Option<Value>) -> Value {
     let entry = json!([{"hooks": [{"type": "command", "command": shell_words(command), "timeout": hooks.timeout}]}]);
-    let events: Map<String, Value> = hooks.events.iter().map(|e| (e.clone(), entry.clone())).collect();
+    let events = hooks.events.iter().filter_map(|event| event.of(version));
+    let events: Map<String, Value> = events.map(|event| (event.to_owned(), entry.clone())).collect();
     let mut settings: Map<String, Value> = hooks.settings.clone().into_iter().collect();
     settings.insert("hooks".to_owned(), Value::Object(events));
     settings.extend(status_line.map(|line| ("statusLine".to_owned(), line)));
@@ -215,11 +229,11 @@ fn status_line(own: &Path, hook: &[String]) -> Value {
 
 /// Hooks as `-c` overrides. Codex runs a hook only when its hash is trusted; trust for hooks of the command line is taken
 /// from the command line, too (measured on 0.169.0), so that no file changes and nobody else's hooks become trusted.
-fn codex_flags(hooks: &HookRules, command: &[String]) -> Vec<String> {
+fn codex_flags(hooks: &HookRules, version: Option<Version>, command: &[String]) -> Vec<String> {
     let command = shell_words(command);
     let mut flags = Vec::new();
     let mut trust = Vec::new();
-    for event in &hooks.events {
+    for event in hooks.events.iter().filter_map(|event| event.of(version)) {
         let handler = format!("{{type=\"command\",command={},timeout={}}}", toml_text(&command), hooks.timeout);
         flags.extend(["-c".to_owned(), format!("hooks.{event}=[{{hooks=[{handler}]}}]")]);
         let name = snake(event);
@@ -327,12 +341,14 @@ pub(super) fn write_private(path: &Path, bytes: &[u8], outlives: Outlives) -> io
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agents::version::Word;
 
     #[test]
     fn the_hash_is_the_one_codex_wrote() {
         // Written by Codex 0.169.0 into its config.toml when a person trusted this hook in its dialog.
-        let hooks = HookRules { timeout: 600, events: vec!["Stop".to_owned()], ..HookRules::default() };
-        let flags = codex_flags(&hooks, &["/tmp/ag/hook.sh".to_owned(), "Stop".to_owned()]);
+        let stop = Word { word: "Stop".to_owned(), since: None };
+        let hooks = HookRules { timeout: 600, events: vec![stop], ..HookRules::default() };
+        let flags = codex_flags(&hooks, None, &["/tmp/ag/hook.sh".to_owned(), "Stop".to_owned()]);
         let want = "sha256:59d6ecdc262ed576b20ac425c2287d797412909ad866b1952749544b53dd7483";
         assert!(flags.last().expect("flags").contains(want), "{flags:?}");
     }

@@ -47,7 +47,10 @@ impl Limits<'_> {
     pub fn limit(&self, name: Option<&str>, resets_at: Option<Timestamp>, text: &str, at: Timestamp) -> Limit {
         let is = |pattern: &Option<Pattern>, text: &str| pattern.as_ref().is_some_and(|p| p.0.is_match(text));
         let by_name = name.and_then(|name| self.rules.iter().find(|rule| is(&rule.name, name)));
-        let rule = by_name.or_else(|| self.rules.iter().find(|rule| is(&rule.text, text)));
+        let by_words = |text: &str| self.rules.iter().find(|rule| is(&rule.text, text));
+        // What was reached comes first; other limits and what can be done stand behind a dot.
+        let first = text.split(['·', '∙']).next().unwrap_or(text);
+        let rule = by_name.or_else(|| by_words(first)).or_else(|| by_words(text));
         let kind = rule.map_or(LimitKind::Unknown, |rule| rule.kind);
         Limit { kind, resets_at: resets_at.or_else(|| reset::parse(text, at, self.zone)) }
     }

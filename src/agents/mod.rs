@@ -14,6 +14,7 @@ mod running;
 mod screen;
 mod status;
 mod transcript;
+pub mod version;
 
 use std::{
     collections::BTreeMap,
@@ -116,6 +117,7 @@ pub struct AgentBook {
     agents: BTreeMap<AgentName, Arc<Agent>>,
     changes: Changes,
     read_to: Arc<hooks::ReadTo>,
+    versions: Arc<version::Known>,
 }
 
 impl AgentBook {
@@ -129,7 +131,13 @@ impl AgentBook {
             let zone = zone.and_then(|name| TimeZone::get(name).ok()).unwrap_or_else(TimeZone::system);
             agents.insert(name.clone(), Arc::new(Agent { config: config.clone(), rules, zone }));
         }
-        Ok(Self { options: Arc::new(options), agents, changes: Changes::new(), read_to: Arc::default() })
+        Ok(Self {
+            options: Arc::new(options),
+            agents,
+            changes: Changes::new(),
+            read_to: Arc::default(),
+            versions: Arc::default(),
+        })
     }
 
     fn agent(&self, name: &AgentName) -> Option<&Arc<Agent>> {
@@ -281,7 +289,8 @@ impl Agents for AgentBook {
             ),
         };
         let (options, agent, request) = (Arc::clone(&self.options), Arc::clone(agent), request.clone());
-        let plan = blocking(move || launch::plan(&options, &agent, &request, account.as_ref())).await;
+        let versions = Arc::clone(&self.versions);
+        let plan = blocking(move || launch::plan(&options, &agent, &request, account.as_ref(), &versions)).await;
         self.changes.watch(&self.options.state_dir.join("hooks"));
         match plan {
             Some(plan) => plan.map_err(|e| error(format!("its start can't be prepared: {e}"))),

@@ -12,6 +12,7 @@ use crate::{
     agents::{
         limits::{LimitRule, UsageRule},
         records::RecordRule,
+        version::{Versions, Word},
     },
     model::evidence::WaitingFor,
 };
@@ -82,6 +83,9 @@ pub struct Rules {
     pub version: u32,
     /// The CLI's version that the rules were measured on; for people.
     pub measured: String,
+    /// Which versions of the program work; without it every one is taken as it is, and none is asked for.
+    #[serde(default)]
+    pub versions: Option<Versions>,
     pub prompt_by: PromptWay,
     /// tmux names of the keys that stop a turn.
     #[serde(default)]
@@ -144,10 +148,10 @@ pub struct Home {
 pub struct LaunchRules {
     pub program: Vec<String>,
     #[serde(default)]
-    pub args: Vec<String>,
+    pub args: Vec<Word>,
     /// Instead of `args`, when a conversation is resumed.
     #[serde(default)]
-    pub resume: Vec<String>,
+    pub resume: Vec<Word>,
     /// Behind `resume`, when the conversation is to go on with a prompt at once.
     #[serde(default)]
     pub resume_prompt: Vec<String>,
@@ -176,7 +180,7 @@ pub struct HookRules {
     /// Seconds that the agent gives a hook.
     pub timeout: u32,
     /// Events to install, by the agent's names.
-    pub events: Vec<String>,
+    pub events: Vec<Word>,
     /// Further keys of the settings file (`install: settings-file`).
     pub settings: BTreeMap<String, Value>,
     /// Where a hook's data names the transcript.
@@ -426,8 +430,9 @@ mod tests {
         });
         let plain = Rules::load("a", Kind::Claude, None).expect("built-in");
         let rules = Rules::load("a", Kind::Claude, Some(&over)).expect("merged");
-        assert_eq!(rules.launch.args, ["--mine"]);
-        assert_eq!(rules.launch.resume, plain.launch.resume);
+        let words = |words: &[Word]| words.iter().map(|word| word.word.clone()).collect::<Vec<_>>();
+        assert_eq!(words(&rules.launch.args), ["--mine"]);
+        assert_eq!(words(&rules.launch.resume), words(&plain.launch.resume));
         assert_eq!(rules.screen.rules.len(), plain.screen.rules.len() + 1);
         assert_eq!(rules.screen.rules[0].rule, "mine");
     }

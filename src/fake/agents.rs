@@ -71,6 +71,7 @@ impl Agents for FakeWorld {
                 .resume
                 .clone()
                 .or_else(|| chosen.then(|| format!("conversation-{}", request.incarnation))),
+            complaint: None,
         };
         self.effect(
             || format!("settings of {} for {}", request.incarnation, request.session),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     evidence::{Failure, Meaning, Signal},
     ids::{AccountName, AgentName, SessionName},
-    limit::{Limit, LimitKind, Usage},
+    limit::{Limit, Usage},
     session::{Activity, Verdict},
 };
 
@@ -196,15 +196,13 @@ pub fn step(account: &Account, event: &AccountEvent, now: Timestamp) -> Option<S
 /// When an account with such a limit is tried again; `None` when time does not help.
 #[must_use]
 pub fn until(limit: &Limit, seen: Timestamp) -> Option<Timestamp> {
-    if !limit.kind.resets() {
-        return None;
-    }
     let after = |wait: SignedDuration| seen.saturating_add(wait).unwrap_or(Timestamp::MAX);
-    Some(match limit.resets_at {
-        Some(reset) if reset > seen => reset.saturating_add(RESET_MARGIN).unwrap_or(Timestamp::MAX),
-        Some(_) => after(STALE_RESET_AFTER),
-        None => after(TRY_AGAIN_AFTER),
-    })
+    match limit.resets_at {
+        // A told end counts, whatever the limit is of: credit that comes back is told with its time, too.
+        Some(reset) if reset > seen => Some(reset.saturating_add(RESET_MARGIN).unwrap_or(Timestamp::MAX)),
+        Some(_) => Some(after(STALE_RESET_AFTER)),
+        None => limit.kind.resets().then(|| after(TRY_AGAIN_AFTER)),
+    }
 }
 
 /// When the limit that stopped an agent has passed, as far as its own evidence tells; `None` when it stands for no limit, or
@@ -234,8 +232,8 @@ pub fn choose<'a>(accounts: &'a [Account], from: &Account, now: Timestamp) -> Op
     others.min_by_key(|other| other.usage.used_percent(now).unwrap_or(UNKNOWN_USED))
 }
 
-/// Kinds of limits that leave an account unusable without being about time: worth a person's attention.
+/// Whether time alone does not lift the limit: worth a person's attention.
 #[must_use]
-pub fn needs_a_person(kind: LimitKind) -> bool {
-    !kind.resets()
+pub fn needs_a_person(limited: &Limited) -> bool {
+    limited.until.is_none()
 }

@@ -131,7 +131,7 @@ fn health(snapshot: &Snapshot) -> Vec<Event> {
                 account.name,
                 account.name
             )),
-            Standing::Limited(limited) if account::needs_a_person(limited.limit.kind) => {
+            Standing::Limited(limited) if account::needs_a_person(limited) => {
                 Some(format!("{}: {}; time alone does not lift it", limited.limit.kind.word(), limited.signal.text))
             }
             Standing::Limited(_) | Standing::Usable | Standing::Suspect { .. } => None,

@@ -48,7 +48,7 @@ pub fn why(picture: &Picture, account: &Account) -> String {
             let _ = match (until, limit.resets_at) {
                 (Some(until), Some(_)) => writeln!(out, "tried again {}", words::at(now, *until)),
                 (Some(until), None) => {
-                    writeln!(out, "tried again {}; the agent did not tell when it ends", words::at(now, *until))
+                    writeln!(out, "tried again {}; its message tells no end that can be read", words::at(now, *until))
                 }
                 (None, _) => writeln!(out, "time alone does not lift it: once a person has, {again}"),
             };

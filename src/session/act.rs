@@ -18,7 +18,9 @@ use crate::{
         task::{Delivery, Ending, Run, Stop, TaskEvent},
         task_file::{Reading, clean, read},
     },
-    ports::{Key, Launch, LaunchRequest, LaunchTask, PaneId, Sidecar, TerminalError, Workdir},
+    ports::{
+        AgentError, Key, Launch, LaunchPlan, LaunchRequest, LaunchTask, PaneId, Sidecar, TerminalError, Workdir,
+    },
 };
 
 /// One session's job.
@@ -108,7 +110,7 @@ impl Job {
             own_args: true,
             task,
         };
-        let opened = match self.tools.agents.launch(&request).await {
+        let opened = match self.launch(&request).await {
             Ok(plan) => self.tools.terminal.open(&plan.launch).await.map(|pane| (plan, pane)),
             Err(error) => Err(TerminalError::Refused { what: name.to_string(), message: error.to_string() }),
         };
@@ -166,6 +168,16 @@ impl Job {
         }
     }
 
+    /// Prepares a start; `health` tells what is wrong with the program's version as long as it is.
+    pub(super) async fn launch(&self, request: &LaunchRequest) -> Result<LaunchPlan, AgentError> {
+        let plan = self.tools.agents.launch(request).await?;
+        let (topic, problem) = (format!("agent {}", request.agent), plan.complaint.clone());
+        if self.tools.live.snapshot().health.get(&topic) != problem.as_ref() {
+            self.tools.live.report(vec![Event::Health { topic, problem }]).await;
+        }
+        Ok(plan)
+    }
+
     /// Ends a program that was started in this pool session and never told of: the answer to the start was lost, or it could
     /// not be saved. Only a pane that carries our mark.
     pub(super) async fn end_stray(&self) -> Result<(), String> {
@@ -210,7 +222,7 @@ impl Job {
                     own_args: true,
                     task: None,
                 };
-                let mut plan = match self.tools.agents.launch(&request).await {
+                let mut plan = match self.launch(&request).await {
                     Ok(plan) => plan,
                     Err(error) => return self.tell(SessionEvent::OpenFailed(error.to_string())).await,
                 };

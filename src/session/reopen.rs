@@ -42,7 +42,7 @@ impl Job {
         };
         self.end_stray().await?;
         let request = self.resumed(resume, account.clone());
-        let launch = match self.tools.agents.launch(&request).await {
+        let launch = match self.launch(&request).await {
             Ok(plan) => self.for_its_role(resume, plan.launch),
             // A person gets his shell whatever is wrong with his agent.
             Err(_) if self.session.role == Role::Dedicated && resume.conversation.is_none() => {

@@ -15,8 +15,8 @@ use std::{
 use serde_json::json;
 
 /// Pinned: the rules were measured on exactly these.
-pub const CLAUDE: &str = "@anthropic-ai/claude-code@2.1.332";
-pub const CODEX: &str = "@openai/codex@0.171.0";
+pub const CLAUDE: &str = "2.1.332";
+pub const CODEX: &str = "0.171.0";
 
 /// The two programs.
 #[derive(Debug, Clone)]
@@ -25,15 +25,21 @@ pub struct Clis {
     pub codex: PathBuf,
 }
 
-/// Installs the CLIs once into `target/agents/`, or says why that can't be: `None` and a printed line. With `CI=true` in
-/// the environment it panics instead, so that CI can't pass without them.
+/// Installs the pinned CLIs once, or says why that can't be: `None` and a printed line. With `CI=true` in the environment it
+/// panics instead, so that CI can't pass without them.
 #[must_use]
 pub fn clis() -> Option<Clis> {
-    match install() {
-        Ok(clis) => Some(clis),
+    Some(Clis { claude: program("claude", CLAUDE)?, codex: program("codex", CODEX)? })
+}
+
+/// The program of one version of a CLI, installed once into `target/agents/NAME-VERSION/`; else as `clis`.
+#[must_use]
+pub fn program(name: &str, version: &str) -> Option<PathBuf> {
+    match install(name, version) {
+        Ok(program) => Some(program),
         Err(why) => {
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "the agent CLIs are needed in CI: {why}");
-            println!("skipped: npm can't be reached or can't install the agent CLIs: {why}");
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "{name} {version} is needed in CI: {why}");
+            println!("skipped: npm can't be reached or can't install {name} {version}: {why}");
             None
         }
     }
@@ -45,49 +51,56 @@ fn target_dir() -> PathBuf {
     exe.ancestors().nth(3).expect("a target directory").to_owned()
 }
 
-fn install() -> Result<Clis, String> {
-    let dir = target_dir().join("agents");
+fn install(name: &str, version: &str) -> Result<PathBuf, String> {
+    let dir = target_dir().join("agents").join(format!("{name}-{version}"));
     fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let lock = fs::File::create(dir.join(".lock")).map_err(|e| format!("its lock file: {e}"))?;
     // SAFETY: flock on a descriptor that `lock` keeps open; it is given up when `lock` is closed.
     if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) } != 0 {
         return Err(format!("its lock: {}", std::io::Error::last_os_error()));
     }
-    if let Some(clis) = installed(&dir) {
-        return Ok(clis);
+    if let Some(program) = installed(&dir, name) {
+        return Ok(program);
     }
     let output = Command::new("npm")
         .args(["install", "--no-audit", "--no-fund", "--no-save", "--ignore-scripts", "--loglevel=error", "--prefix"])
         .arg(&dir)
-        .args([CLAUDE, CODEX])
+        .arg(format!("{}@{version}", package(name)))
         .output()
         .map_err(|e| format!("npm can't be run: {e}"))?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).lines().take(3).collect::<Vec<_>>().join(" "));
     }
-    installed(&dir).ok_or_else(|| format!("{} holds no native programs after the installation", dir.display()))
+    installed(&dir, name).ok_or_else(|| format!("{} holds no program after the installation", dir.display()))
 }
 
-/// The native programs, when the pinned versions are there.
-fn installed(dir: &Path) -> Option<Clis> {
+/// npm's name of a CLI.
+fn package(name: &str) -> &str {
+    match name {
+        "claude" => "@anthropic-ai/claude-code",
+        "codex" => "@openai/codex",
+        "gemini" => "@google/gemini-cli",
+        "opencode" => "opencode-ai",
+        "qwen" => "@qwen-code/qwen-code",
+        other => panic!("no package of {other} is known"),
+    }
+}
+
+/// The program in such a directory: the native one, which needs no node of a certain version, where there is one.
+fn installed(dir: &Path, name: &str) -> Option<PathBuf> {
     let modules = dir.join("node_modules");
-    let version = |package: &str| {
-        let text = fs::read_to_string(modules.join(package).join("package.json")).ok()?;
-        let value: serde_json::Value = serde_json::from_str(&text).ok()?;
-        value["version"].as_str().map(str::to_owned)
-    };
-    let pinned = |spec: &str| {
-        let (package, want) = spec.rsplit_once('@')?;
-        (version(package)? == want).then_some(())
-    };
-    pinned(CLAUDE)?;
-    pinned(CODEX)?;
     let cpu = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
-    let claude = modules.join(format!("@anthropic-ai/claude-code-linux-{cpu}/claude"));
-    let vendor = modules.join(format!("@openai/codex-linux-{cpu}/vendor"));
-    let codex =
-        fs::read_dir(vendor).ok()?.filter_map(Result::ok).map(|e| e.path().join("bin/codex")).find(|p| p.is_file())?;
-    claude.is_file().then_some(Clis { claude, codex })
+    let native = match name {
+        "claude" => Some(modules.join(format!("@anthropic-ai/claude-code-linux-{cpu}/claude"))),
+        "codex" => {
+            let vendor = fs::read_dir(modules.join(format!("@openai/codex-linux-{cpu}/vendor")));
+            let mut programs = vendor.into_iter().flatten().filter_map(Result::ok).map(|e| e.path().join("bin/codex"));
+            programs.find(|program| program.is_file())
+        }
+        "opencode" => Some(modules.join(format!("opencode-linux-{cpu}/bin/opencode"))),
+        _ => None,
+    };
+    native.into_iter().chain([modules.join(".bin").join(name)]).find(|program| program.is_file())
 }
 
 /// How an account of Claude Code logs in.
@@ -108,7 +121,7 @@ pub fn claude_home(dir: &Path, cwd: &Path, port: u16, login: Login<'_>) -> BTree
         Login::Subscription { .. } => Vec::new(),
     };
     let state = json!({
-        "hasCompletedOnboarding": true, "lastOnboardingVersion": "2.1.329", "theme": "dark",
+        "hasCompletedOnboarding": true, "lastOnboardingVersion": CLAUDE, "theme": "dark",
         "hasSeenAutoDefaultNotice": true,
         "projects": { cwd.to_string_lossy(): {"hasTrustDialogAccepted": true} },
         "customApiKeyResponses": {"approved": approved, "rejected": []},

@@ -1,5 +1,5 @@
 //! A loopback server that speaks as much of the Anthropic Messages API and the OpenAI Responses API as Claude Code
-//! 2.1.329 and Codex 0.169.0 need. In: modes, set for everybody or for one key. Out: answers, and a log of requests in
+//! 2.1.332 and Codex 0.171.0 need. In: modes, set for everybody or for one key. Out: answers, and a log of requests in
 //! memory. It listens on 127.0.0.1 only and never connects anywhere.
 //!
 //! The prompt commands the answer: `RUN: <command>` asks for one shell call (with `ESCALATE` before it, Codex asks for
