@@ -1,6 +1,6 @@
 # Every target does its own set-up: scripts/setup installs what is missing, cargo fetches the crates.
 
-.PHONY: demo test soak lint doc bench conformance build
+.PHONY: demo test agents-test soak lint doc bench conformance build
 .DEFAULT_GOAL := build
 
 build:
@@ -17,6 +17,12 @@ test:
 	cargo build --bins --examples
 	cargo test --all-targets --no-fail-fast
 	cargo test --doc
+
+# Older versions of the agent CLIs against a loopback server: nine trials each, some of which are expected to fail (doc/AGENTS.md).
+agents-test:
+	scripts/setup test
+	cargo build --bins
+	tests/agents/matrix
 
 lint:
 	cargo fmt --check

@@ -24,6 +24,8 @@ fn main() -> ExitCode {
             env: &paths::process_env,
             homes: &|config, fix| AccountHomes::new(config).report(fix),
             notify: &daemon::test_notices,
+            rules: &daemon::setup::rules_problems,
+            version: &daemon::setup::version_problem,
             terminal,
             err_terminal: io::stderr().is_terminal(),
         },

@@ -550,6 +550,8 @@ pub struct HomeFault {
 pub struct HomesReport {
     pub made: Vec<String>,
     pub faults: Vec<HomeFault>,
+    /// What keeps nothing from working and still is hardly meant.
+    pub notes: Vec<String>,
 }
 
 /// The accounts' homes and the operator's link to the active one. Implemented by `sys::homes`.

@@ -482,6 +482,109 @@ async fn kinds_of_limits_are_told_apart() {
     }
 }
 
+/// Rows of tests/wordings: a kind and the words.
+fn wordings(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let rows = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('|'));
+    rows.map(|(kind, words)| (kind.trim(), words.trim())).filter(|(kind, _)| *kind != "-")
+}
+
+fn kind_of(meaning: &Meaning) -> &'static str {
+    match meaning {
+        Meaning::TurnFailed { failure: Failure::Limit(limit), .. } => match limit.kind {
+            LimitKind::FiveHour => "five-hour",
+            LimitKind::Weekly => "weekly",
+            LimitKind::Model => "model",
+            LimitKind::Spend => "spend",
+            LimitKind::Credit => "credit",
+            LimitKind::Unknown => "unknown",
+        },
+        Meaning::TurnFailed { failure: Failure::Server, .. } => "server",
+        _ => "something else",
+    }
+}
+
+/// By hook and by record, the server's behind `API Error` too.
+#[tokio::test]
+async fn every_wording_of_a_limit_has_its_kind() {
+    let world = World::new();
+    let claude = world.dir.path().join(format!("a/projects/-srv-web/{CONVERSATION}.jsonl"));
+    let codex =
+        world.dir.path().join(format!("a/sessions/2026/11/21/rollout-2026-11-21T05-00-00-{CONVERSATION}.jsonl"));
+    let (mut at, mut wrong) = (Cursor::default(), Vec::new());
+    let mut weigh = |by: &str, words: &str, want: &str, signals: Vec<Signal>| {
+        let got: Vec<&str> = signals.iter().map(|signal| kind_of(&signal.meaning)).collect();
+        if got != [want] {
+            wrong.push(format!("{by}: {words:?} is {got:?}, should be {want}"));
+        }
+    };
+    for (kind, words) in wordings(include_str!("wordings/claude.txt")) {
+        let shown = if kind == "server" && words.starts_with("Server") {
+            format!("API Error: {words} · later")
+        } else {
+            words.to_owned()
+        };
+        let data = json!({"error": "rate_limit", "last_assistant_message": shown});
+        world.hook("2026-11-21T05:00:06Z", "StopFailure", &data);
+        weigh("hook", words, kind, world.signals("claude", &mut at).await);
+        let record = json!({
+            "type": "assistant", "timestamp": "2026-11-21T05:00:05Z", "isApiErrorMessage": true, "error": "rate_limit",
+            "message": {"content": [{"type": "text", "text": shown}]},
+        });
+        append(&claude, &format!("{record}\n"));
+        weigh("record", words, kind, world.signals("claude", &mut at).await);
+    }
+    let mut at = Cursor::default();
+    for (kind, words) in wordings(include_str!("wordings/codex.txt")) {
+        let error = json!({"message": words, "codex_error_info": "usage_limit_exceeded"});
+        let record = json!({"type": "event_msg", "timestamp": "2026-11-21T05:00:02Z", "payload": {"type": "task_complete", "error": error}});
+        append(&codex, &format!("{record}\n"));
+        weigh("rollout", words, kind, world.signals("codex", &mut at).await);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What the server said of the account decides, whatever the words: they change from version to version.
+#[tokio::test]
+async fn an_account_s_facts_decide_before_its_words() {
+    let world = World::new();
+    let path = world.dir.path().join(format!("a/projects/-srv-web/{CONVERSATION}.jsonl"));
+    let mut cursor = Cursor::default();
+    let soon = "Something nobody has seen before · resets 5:28am (UTC)";
+    let never = "Something nobody has seen before";
+    let table = [
+        (
+            json!({"rateLimitType": "five_hour", "resetsAt": 1_795_255_466}),
+            soon,
+            limit(LimitKind::FiveHour, Some("2026-11-21T10:04:26Z")),
+        ),
+        (
+            json!({"overageDisabledReason": "out_of_credits", "resetsAt": 1_795_255_466}),
+            soon,
+            limit(LimitKind::Credit, Some("2026-11-21T05:28:00Z")),
+        ),
+        (json!({"overageDisabledReason": "org_spend_cap_reached"}), never, limit(LimitKind::Spend, None)),
+        (json!({"overageDisabledReason": "member_level_disabled"}), never, limit(LimitKind::Spend, None)),
+        (json!({"overageDisabledReason": "seat_tier_zero_credit_limit"}), never, limit(LimitKind::Spend, None)),
+        (
+            json!({"overageDisabledReason": "something_new"}),
+            soon,
+            limit(LimitKind::Unknown, Some("2026-11-21T05:28:00Z")),
+        ),
+        (json!({"dailyCapPaused": true}), "Usage is paused for your organization.", limit(LimitKind::Unknown, None)),
+    ];
+    for (facts, words, failure) in table {
+        let mut quota = facts.clone();
+        quota["status"] = json!("rejected");
+        let record = json!({
+            "type": "assistant", "timestamp": "2026-11-21T05:00:05Z", "isApiErrorMessage": true, "error": "rate_limit",
+            "quotaLimits": quota, "message": {"content": [{"type": "text", "text": words}]},
+        });
+        append(&path, &format!("{record}\n"));
+        let want = Meaning::TurnFailed { failure, message: words.to_owned() };
+        assert_eq!(meanings(world.signals("claude", &mut cursor).await), [want], "{facts}");
+    }
+}
+
 fn used(signals: &[Signal]) -> Vec<(LimitKind, u8, i64)> {
     let usage = signals.iter().find_map(|signal| match &signal.meaning {
         Meaning::Used { usage } => Some(usage.clone()),

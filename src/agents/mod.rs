@@ -10,6 +10,7 @@ mod launch;
 pub mod limits;
 pub mod records;
 pub mod rules;
+pub mod rules_file;
 mod running;
 mod screen;
 mod status;

@@ -367,23 +367,29 @@ impl Rules {
     /// When the override has an unknown key, a bad pattern or another version.
     pub fn load(agent: &str, kind: Kind, over: Option<&Value>) -> Result<Self, RulesError> {
         let bad = |message: String| RulesError::Bad { agent: agent.to_owned(), message };
-        let text = BUILT_IN.iter().find(|(k, _)| *k == kind).map_or("", |(_, text)| *text);
-        let mut value: Value = serde_yaml::from_str(text).map_err(|e| bad(e.to_string()))?;
-        if let Some(base) = value.as_object_mut().and_then(|map| map.remove("based_on")) {
-            let base = BUILT_IN.iter().find(|(k, _)| base == k.name()).map_or("", |(_, text)| *text);
-            let mut below: Value = serde_yaml::from_str(base).map_err(|e| bad(e.to_string()))?;
-            merge(&mut below, &value);
-            value = below;
-        }
-        if let Some(over) = over {
-            merge(&mut value, over);
-        }
+        let value = laid_over(kind, over.unwrap_or(&Value::Null)).map_err(bad)?;
         let rules: Self = serde_json::from_value(value).map_err(|e| bad(e.to_string()))?;
         if rules.version != RULES_VERSION {
             return Err(RulesError::Version { agent: agent.to_owned(), found: rules.version });
         }
         Ok(rules)
     }
+}
+
+/// The built-in rules of a kind with a partial override merged over them; `Null` is none.
+pub(super) fn laid_over(kind: Kind, over: &Value) -> Result<Value, String> {
+    let text = BUILT_IN.iter().find(|(k, _)| *k == kind).map_or("", |(_, text)| *text);
+    let mut value: Value = serde_yaml::from_str(text).map_err(|e| e.to_string())?;
+    if let Some(base) = value.as_object_mut().and_then(|map| map.remove("based_on")) {
+        let base = BUILT_IN.iter().find(|(k, _)| base == k.name()).map_or("", |(_, text)| *text);
+        let mut below: Value = serde_yaml::from_str(base).map_err(|e| e.to_string())?;
+        merge(&mut below, &value);
+        value = below;
+    }
+    if !over.is_null() {
+        merge(&mut value, over);
+    }
+    Ok(value)
 }
 
 /// Lays `over` on `base`: objects key by key; lists of named rules by their `rule` (a known name replaces, a new one comes

@@ -30,7 +30,7 @@ pub use exit::{Exit, Failure};
 pub use mount::Mount;
 
 use crate::{
-    config::{Config, paths::Lookup},
+    config::{Agent, Config, paths::Lookup},
     model::notice::Channel,
     ports::HomesReport,
 };
@@ -47,6 +47,10 @@ pub struct Io<'a> {
     pub homes: &'a dyn Fn(&Config, bool) -> HomesReport,
     /// Sends a test notice through every configured channel. Given for the same reason.
     pub notify: &'a dyn Fn(&Config) -> Vec<NoticeReport>,
+    /// Everything that is wrong with an agent's rules file. Given for the same reason.
+    pub rules: &'a dyn Fn(&Agent) -> Option<String>,
+    /// What there is to say of a version of an agent's program, by what it says itself; an error when it is not started at all.
+    pub version: &'a dyn Fn(&Agent, &str) -> Result<Option<String>, String>,
     /// `out` is a terminal: colours, widths and escapes matter.
     pub terminal: bool,
     /// `err` is one: progress may be shown.

@@ -7,7 +7,7 @@ mod decode;
 pub mod error;
 mod homes;
 pub mod load;
-mod node;
+pub(crate) mod node;
 mod notifications;
 pub mod paths;
 mod providers;

@@ -88,7 +88,7 @@ pub async fn run(config: Config, place: &Place, ready: impl FnOnce(&Daemon)) -> 
             _ = looks.tick() => {
                 daemon.look_at_mount().await;
                 daemon.look_at_queues().await;
-                daemon.look_at_link().await;
+                daemon.look_at_homes().await;
                 daemon.look_at_memory().await;
             }
             () = daemon.services.failed() => {
@@ -300,8 +300,9 @@ impl Daemon {
         self.services.live.report(events).await;
     }
 
-    /// Says so when the operator's link leads elsewhere than to the active account. A swap under way turns it.
-    async fn look_at_link(&self) {
+    /// Says so when the operator's link leads elsewhere than to the active account, and when two homes hold one login. A swap under
+    /// way turns the link.
+    async fn look_at_homes(&self) {
         let snapshot = self.services.live.snapshot();
         if snapshot.swaps.current.is_some() {
             return;
@@ -309,9 +310,11 @@ impl Daemon {
         let active: Vec<_> =
             snapshot.accounts.iter().filter(|account| account.active).map(|a| a.name.clone()).collect();
         let homes = self.homes.clone();
-        let looked = tokio::task::spawn_blocking(move || homes.astray(&active)).await;
-        let topic = "claude_link".to_owned();
-        self.services.live.report(vec![Event::Health { topic, problem: looked.unwrap_or_default() }]).await;
+        let looked = tokio::task::spawn_blocking(move || (homes.astray(&active), homes.shared_logins())).await;
+        let (astray, shared) = looked.unwrap_or_default();
+        let shared = (!shared.is_empty()).then(|| shared.join("; "));
+        let health = |topic: &str, problem| Event::Health { topic: topic.to_owned(), problem };
+        self.services.live.report(vec![health("claude_link", astray), health("logins", shared)]).await;
     }
 
     /// Tells what the daemon and the tmux server use, and says so when the server, with which all agents would end, uses too much.

@@ -15,7 +15,12 @@ use jiff::Timestamp;
 
 use super::run::Fatal;
 use crate::{
-    agents::{AccountHome, AgentBookOptions, AgentConfig, Kind},
+    agents::{
+        AccountHome, AgentBookOptions, AgentConfig, Kind,
+        rules::Rules,
+        rules_file,
+        version::{Age, Version},
+    },
     config::{self, AgentKind, Config, queue::QUEUE},
     fs,
     model::{
@@ -144,6 +149,44 @@ pub fn complaint(faults: &[HomeFault]) -> Option<String> {
     Some(text)
 }
 
+fn kind_of(row: &config::Agent) -> Kind {
+    match row.kind {
+        AgentKind::Claude => Kind::Claude,
+        AgentKind::Codex => Kind::Codex,
+        AgentKind::Gemini => Kind::Gemini,
+        AgentKind::Opencode => Kind::Opencode,
+        AgentKind::Demo => Kind::Demo,
+        AgentKind::Command => Kind::Command,
+    }
+}
+
+/// The agent's own rules file.
+fn own_rules(row: &config::Agent) -> Result<Option<serde_json::Value>, String> {
+    let Some(path) = &row.rules else { return Ok(None) };
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
+    rules_file::read(path, &text, kind_of(row)).map(Some).map_err(|problems| problems.to_string())
+}
+
+/// Everything that is wrong with an agent's rules file.
+#[must_use]
+pub fn rules_problems(row: &config::Agent) -> Option<String> {
+    own_rules(row).err()
+}
+
+/// What there is to say of a version of the agent's program, by what it says itself.
+///
+/// # Errors
+/// When that version is not started at all.
+pub fn version_problem(row: &config::Agent, said: &str) -> Result<Option<String>, String> {
+    let Ok(rules) = Rules::load("", kind_of(row), own_rules(row).ok().flatten().as_ref()) else { return Ok(None) };
+    let Some((versions, version)) = rules.versions.zip(Version::read(said)) else { return Ok(None) };
+    let complaint = versions.complaint(row.program().unwrap_or_default(), version);
+    match versions.age(version) {
+        Age::Works | Age::InPart => Ok(complaint),
+        Age::TooOld => Err(complaint.unwrap_or_default()),
+    }
+}
+
 /// What is known of the agents.
 ///
 /// # Errors
@@ -157,24 +200,7 @@ pub fn agents(
 ) -> Result<AgentBookOptions, String> {
     let mut agents = BTreeMap::new();
     for (name, row) in &config.agents {
-        let rules = match &row.rules {
-            Some(path) => {
-                let text = std::fs::read_to_string(path);
-                let text =
-                    text.map_err(|error| format!("agents.{name}.rules: {} can't be read: {error}", path.display()))?;
-                let rules = serde_yaml::from_str(&text);
-                Some(rules.map_err(|error| format!("agents.{name}.rules: {}: {error}", path.display()))?)
-            }
-            None => None,
-        };
-        let kind = match row.kind {
-            AgentKind::Claude => Kind::Claude,
-            AgentKind::Codex => Kind::Codex,
-            AgentKind::Gemini => Kind::Gemini,
-            AgentKind::Opencode => Kind::Opencode,
-            AgentKind::Demo => Kind::Demo,
-            AgentKind::Command => Kind::Command,
-        };
+        let rules = own_rules(row).map_err(|error| format!("the rules of the agent {name} can't be used:\n{error}"))?;
         let env = row.env.iter().map(|(name, value)| (name.to_owned(), value.expose().to_owned())).collect();
         let agent = AgentConfig {
             program: row.program.clone(),
@@ -182,7 +208,7 @@ pub fn agents(
             env,
             run: row.run.clone(),
             rules,
-            ..AgentConfig::new(kind)
+            ..AgentConfig::new(kind_of(row))
         };
         agents.insert(name.clone(), agent);
     }

@@ -237,3 +237,23 @@ pub fn choose<'a>(accounts: &'a [Account], from: &Account, now: Timestamp) -> Op
 pub fn needs_a_person(limited: &Limited) -> bool {
     limited.until.is_none()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::limit::LimitKind;
+
+    /// A told end counts whatever the limit is of; without one, time lifts what time has set.
+    #[test]
+    fn a_told_end_counts_for_every_kind() {
+        let seen: Timestamp = "2026-11-21T12:00:00Z".parse().expect("a time");
+        let at = |text: &str| text.parse::<Timestamp>().ok();
+        for kind in [LimitKind::FiveHour, LimitKind::Credit, LimitKind::Spend, LimitKind::Unknown] {
+            let told = Limit { kind, resets_at: at("2026-11-21T13:00:00Z") };
+            assert_eq!(until(&told, seen), at("2026-11-21T13:00:02Z"), "{kind:?}");
+        }
+        let untold = |kind| until(&Limit { kind, resets_at: None }, seen);
+        assert_eq!(untold(LimitKind::Credit), None);
+        assert_eq!(untold(LimitKind::Unknown), at("2026-11-21T13:00:00Z"));
+    }
+}

@@ -2,6 +2,7 @@
 //! In: the configuration. Out: what is wrong with each home; links and directories made where nothing is. Never replaces,
 //! moves or removes anything but the operator's link, and that only while it is a link.
 
+mod login;
 mod look;
 
 use std::{
@@ -77,7 +78,7 @@ impl AccountHomes {
     /// What is wrong with any account's home. With `fix`, what is only missing is made first.
     #[must_use]
     pub fn report(&self, fix: bool) -> HomesReport {
-        let mut report = HomesReport::default();
+        let mut report = HomesReport { notes: self.shared_logins(), ..HomesReport::default() };
         let homes = self.0.homes.iter().flat_map(|home| look::home(home).into_iter().map(|fault| (&*home.key, fault)));
         for (key, mut fault) in homes.chain(self.0.link_fault().map(|fault| (LINK, fault))) {
             match fault.mend.as_ref().filter(|_| fix).map(make) {
@@ -90,6 +91,12 @@ impl AccountHomes {
             }
         }
         report
+    }
+
+    /// What to say of accounts whose homes hold one login.
+    #[must_use]
+    pub fn shared_logins(&self) -> Vec<String> {
+        login::shared(&self.0.homes)
     }
 
     /// What to say when the operator's link leads elsewhere than to the home of the active account.

@@ -289,6 +289,21 @@ mod tests {
         Meaning::TurnFailed { failure, message: "m".into() }
     }
 
+    /// Claude Code's hook calls a limit and a server's throttling alike, and runs for every end; the record of it knows more.
+    #[test]
+    fn a_record_that_says_more_of_the_same_end_is_believed() {
+        for hook in [failed(Failure::Server), failed(Failure::Unknown), ended(0)] {
+            for fact in [limit(), Failure::Login] {
+                let (hook, record) =
+                    (signal(Source::Hook, 12, hook.clone()), signal(Source::Transcript, 12, failed(fact)));
+                assert_eq!(activity(&[hook.clone(), record.clone()]), Activity::Limited, "{hook:?}");
+                assert_eq!(activity(&[record, hook.clone()]), Activity::Limited, "{hook:?}");
+            }
+        }
+        let earlier = signal(Source::Transcript, 2, failed(limit()));
+        assert_eq!(activity(&[earlier, signal(Source::Hook, 12, ended(0))]), Activity::Idle, "of another end");
+    }
+
     #[test]
     fn the_status_file_outranks_the_screen() {
         let mut h = history(&[signal(Source::StatusFile, 12, Meaning::Busy)]);

@@ -169,3 +169,8 @@ fn claude_s_question_waits() {
 fn claude_s_command_in_the_background_is_ended() {
     scenario::a_command_in_the_background_is_ended(Play::new(ME));
 }
+
+#[test]
+fn claude_takes_a_text_about_limits_for_a_text() {
+    scenario::a_text_about_limits_is_a_text(ME);
+}

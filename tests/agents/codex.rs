@@ -97,3 +97,8 @@ fn codex_s_question_waits() {
 fn codex_s_command_in_the_background_is_ended() {
     scenario::a_command_in_the_background_is_ended(Play::new(ME));
 }
+
+#[test]
+fn codex_takes_a_text_about_limits_for_a_text() {
+    scenario::a_text_about_limits_is_a_text(ME);
+}

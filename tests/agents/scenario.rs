@@ -282,3 +282,21 @@ pub fn a_command_in_the_background_is_ended(play: Play<'_>) {
     let lives = || std::path::Path::new(&format!("/proc/{}", pid.trim())).exists();
     stage.until("it to be ended", |_| !lives());
 }
+
+/// A text about limits, in the prompt and in a tool's output, is a text: nobody is limited and nothing swaps.
+pub fn a_text_about_limits_is_a_text(cli: Cli) {
+    let Some(stage) = Stage::set(Play::failover(cli)) else { return };
+    let banner = "You've hit your 5-hour limit · resets 4:37am (UTC)";
+    let lines = [
+        banner,
+        "5-hour limit reached ∙ resets 3am",
+        "■ You’ve hit your usage limit. Try again at 4:44 AM.",
+        "Please run /login",
+    ];
+    fs::write(stage.world.path("web/limits.txt"), lines.join("\n")).expect("written");
+    stage.world.submit("a", &format!("RUN: cat limits.txt && sleep 4\n{banner}\n"));
+    let result = stage.done("a");
+    assert!(result.contains("MOCK-REPLY tool finished."), "{result}\n{}", stage.told());
+    assert!(stage.event(&["account", "limited"]).is_none(), "{}", stage.told());
+    assert_eq!(stage.world.word("accounts/active"), "one");
+}

@@ -25,11 +25,19 @@ pub struct Clis {
     pub codex: PathBuf,
 }
 
-/// Installs the pinned CLIs once, or says why that can't be: `None` and a printed line. With `CI=true` in the environment it
+/// The version of a CLI that is tested: the pinned one, unless `make agents-test` names another.
+fn version(variable: &str, pinned: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| pinned.to_owned())
+}
+
+/// Installs the CLIs once, or says why that can't be: `None` and a printed line. With `CI=true` in the environment it
 /// panics instead, so that CI can't pass without them.
 #[must_use]
 pub fn clis() -> Option<Clis> {
-    Some(Clis { claude: program("claude", CLAUDE)?, codex: program("codex", CODEX)? })
+    Some(Clis {
+        claude: program("claude", &version("CLAUDE_VERSION", CLAUDE))?,
+        codex: program("codex", &version("CODEX_VERSION", CODEX))?,
+    })
 }
 
 /// The program of one version of a CLI, installed once into `target/agents/NAME-VERSION/`; else as `clis`.

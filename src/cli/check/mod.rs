@@ -56,7 +56,7 @@ pub fn run(args: &CheckArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
         about_file(loaded, &scene, &mut report);
         dirs::projects(&scene, &mut report);
         accounts(&(io.homes)(config, args.fix), config, &mut report);
-        tools::agents(&scene, loaded, &mut report);
+        tools::agents(&scene, loaded, io, &mut report);
         notices(config, args.notify, io, &mut report);
     }
     dirs::state(&paths::state_dir(io.env), &scene, &mut report);
@@ -77,6 +77,9 @@ fn accounts(found: &HomesReport, config: &Config, report: &mut Report) {
         if !found.faults.iter().any(|fault| fault.key == format!("accounts[{n}].home")) {
             report.ok(format!("account {}: {}", account.name, account.home.display()));
         }
+    }
+    for note in &found.notes {
+        report.note(note);
     }
     for HomeFault { key, message, remedy, missing: _ } in &found.faults {
         report.problem(key, message, remedy);

@@ -36,6 +36,11 @@ impl Report {
         self.notes.push(("note", text.into()));
     }
 
+    /// A problem in another file, whose text says where.
+    pub fn ready(&mut self, text: String, remedy: &str) {
+        self.unread.push(format!("{text}\n  -> {remedy}"));
+    }
+
     pub fn unread(&mut self, error: &LoadError) {
         match error {
             LoadError::Unreadable { .. } => self.unread.push(error.to_string()),

@@ -13,6 +13,7 @@ use nix::unistd::{AccessFlags, Group, access};
 
 use super::{Report, Scene};
 use crate::{
+    cli::Io,
     config::{Agent, AgentKind, Loaded, Socket},
     model::ids::AgentName,
 };
@@ -114,7 +115,7 @@ fn number(said: &str) -> Option<(u32, u32)> {
 }
 
 /// Agents that the pool, an account or a dedicated session needs, and those that the file writes out for tasks to name.
-pub fn agents(scene: &Scene<'_>, loaded: &Loaded, report: &mut Report) {
+pub fn agents(scene: &Scene<'_>, loaded: &Loaded, io: &Io<'_>, report: &mut Report) {
     let config = scene.config;
     let mut needed: BTreeSet<&AgentName> = config.accounts.iter().map(|account| &account.agent).collect();
     if config.pool.autonomous.max > 0 {
@@ -124,20 +125,14 @@ pub fn agents(scene: &Scene<'_>, loaded: &Loaded, report: &mut Report) {
     for (name, agent) in &config.agents {
         let needed = needed.contains(name);
         if needed || loaded.places.stands(&format!("agents.{name}")) {
-            one(name, agent, needed, scene, report);
+            one(name, agent, needed, (scene, io), report);
         }
     }
 }
 
-fn one(name: &AgentName, agent: &Agent, needed: bool, scene: &Scene<'_>, report: &mut Report) {
-    if let Some(rules) = &agent.rules
-        && let Err(error) = std::fs::File::open(rules)
-    {
-        report.problem(
-            format!("agents.{name}.rules"),
-            format!("can't read {}: {error}", rules.display()),
-            "mend the path, or take the key out",
-        );
+fn one(name: &AgentName, agent: &Agent, needed: bool, (scene, io): (&Scene<'_>, &Io<'_>), report: &mut Report) {
+    if let Some(problems) = (io.rules)(agent) {
+        report.ready(problems, "mend it, or take the key out; doc/AGENTS.md describes rules files");
     }
     let Some(program) = agent.program() else { return };
     let key = match agent.kind {
@@ -162,7 +157,15 @@ fn one(name: &AgentName, agent: &Agent, needed: bool, scene: &Scene<'_>, report:
         AgentKind::Command | AgentKind::Demo => report.ok(format!("agent {name}: {}", found.display())),
         AgentKind::Claude | AgentKind::Codex | AgentKind::Gemini | AgentKind::Opencode => {
             match version(&found, "--version") {
-                Ok(said) => report.ok(format!("agent {name}: {}, {said}", found.display())),
+                Ok(said) => match (io.version)(agent, &said) {
+                    Ok(complaint) => {
+                        report.ok(format!("agent {name}: {}, {said}", found.display()));
+                        complaint.into_iter().for_each(|complaint| report.note(format!("agent {name}: {complaint}")));
+                    }
+                    Err(why) => {
+                        report.problem(key, format!("the agent {name}: {why}"), "doc/AGENTS.md has the versions")
+                    }
+                },
                 Err(why) => report.problem(
                     key,
                     format!("the agent {name}: {} {why}", found.display()),

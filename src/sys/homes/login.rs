@@ -1,0 +1,116 @@
+//! Whether two homes hold one login: a swap between them gains nothing, and the first renewal may log both out.
+//! In: the homes' login files. Out: sentences. Reads secrets and keeps only their hashes; never shows one.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{Home, login_file};
+use crate::config::AgentKind;
+
+/// What to say of each pair of homes with one login.
+pub(super) fn shared(homes: &[Home]) -> Vec<String> {
+    let marks: Vec<BTreeSet<[u8; 32]>> = homes.iter().map(marks).collect();
+    let pairs = (0..homes.len()).flat_map(|a| (a + 1..homes.len()).map(move |b| (a, b)));
+    let same = pairs.filter(|(a, b)| homes[*a].kind == homes[*b].kind && !marks[*a].is_disjoint(&marks[*b]));
+    let say = |(a, b): (usize, usize)| {
+        format!(
+            "the accounts {} and {} hold one login: a swap between them gains nothing, and when one renews it the other may lose \
+             it; log in to another account in {}",
+            homes[a].account,
+            homes[b].account,
+            homes[b].path.display()
+        )
+    };
+    same.map(say).collect()
+}
+
+/// Hashes of what names the login: the account with its organisation, the token that renews it, a key.
+fn marks(home: &Home) -> BTreeSet<[u8; 32]> {
+    let mut marks = BTreeSet::new();
+    let Some(kind) = home.kind else { return marks };
+    let mut mark = |what: &str, parts: &[Option<&str>]| {
+        if parts.first().is_some_and(|first| first.is_some_and(|first| !first.is_empty())) {
+            let words: Vec<&str> = parts.iter().map(|part| part.unwrap_or_default()).collect();
+            marks.insert(Sha256::digest(format!("{what}\0{}", words.join("\0"))).into());
+        }
+    };
+    let login = login_file(kind).map(|file| json(&home.path.join(file))).unwrap_or_default();
+    let text = |value: &'_ Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    match kind {
+        AgentKind::Claude | AgentKind::Demo => {
+            mark("token", &[text(&login, "/claudeAiOauth/refreshToken").as_deref()]);
+            // Beside the home that Claude Code uses unasked, inside any other.
+            let inside = home.path.join(".claude.json");
+            let beside =
+                home.path.parent().filter(|_| home.path.ends_with(".claude")).map(|dir| dir.join(".claude.json"));
+            let state = beside.filter(|file| !inside.exists() && file.exists()).unwrap_or(inside);
+            let state = json(&state);
+            let (account, organisation) =
+                (text(&state, "/oauthAccount/accountUuid"), text(&state, "/oauthAccount/organizationUuid"));
+            mark("account", &[account.as_deref(), organisation.as_deref()]);
+        }
+        AgentKind::Codex => {
+            mark("token", &[text(&login, "/tokens/refresh_token").as_deref()]);
+            mark("key", &[text(&login, "/OPENAI_API_KEY").as_deref()]);
+        }
+        AgentKind::Gemini | AgentKind::Opencode | AgentKind::Command => {}
+    }
+    marks
+}
+
+/// What can't be read says nothing.
+fn json(file: &Path) -> Value {
+    fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::ids::AccountName;
+
+    fn home(dir: &Path, name: &str, kind: AgentKind, files: &[(&str, Value)]) -> Home {
+        let path = dir.join(name);
+        fs::create_dir_all(&path).expect("a home");
+        for (file, value) in files {
+            fs::write(path.join(file), value.to_string()).expect("written");
+        }
+        Home {
+            account: AccountName::parse(name).expect("a name"),
+            key: String::new(),
+            kind: Some(kind),
+            path,
+            links: Vec::new(),
+            has_stand_in: true,
+            linked: false,
+        }
+    }
+
+    #[test]
+    fn one_login_in_two_homes_is_told_without_its_secret() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let token = |token: &str| (".credentials.json", json!({"claudeAiOauth": {"refreshToken": token}}));
+        let account = |id: &str, org: &str| {
+            (".claude.json", json!({"oauthAccount": {"accountUuid": id, "organizationUuid": org}}))
+        };
+        let codex = |token: &str| ("auth.json", json!({"OPENAI_API_KEY": null, "tokens": {"refresh_token": token}}));
+        let at = |name: &str, kind, files: &[(&str, Value)]| home(dir.path(), name, kind, files);
+        let homes = [
+            at("a", AgentKind::Claude, &[token("secret-1"), account("u1", "o1")]),
+            at("copy", AgentKind::Claude, &[token("secret-1")]),
+            at("again", AgentKind::Claude, &[token("secret-2"), account("u1", "o1")]),
+            at("team", AgentKind::Claude, &[token("secret-3"), account("u1", "o2")]),
+            at("empty", AgentKind::Claude, &[]),
+            at("empty2", AgentKind::Claude, &[token(""), account("", "")]),
+            at("c1", AgentKind::Codex, &[codex("secret-1")]),
+            at("c2", AgentKind::Codex, &[codex("secret-1")]),
+        ];
+        let said = shared(&homes);
+        let pairs: Vec<&str> = said.iter().filter_map(|text| text.split(" hold one login").next()).collect();
+        assert_eq!(pairs, ["the accounts a and copy", "the accounts a and again", "the accounts c1 and c2"]);
+        assert!(said.iter().all(|text| !text.contains("secret") && !text.contains("u1")), "{said:?}");
+    }
+}
