@@ -26,6 +26,7 @@ fn main() -> ExitCode {
             notify: &daemon::test_notices,
             rules: &daemon::setup::rules_problems,
             version: &daemon::setup::version_problem,
+            look: &daemon::setup::look,
             terminal,
             err_terminal: io::stderr().is_terminal(),
         },

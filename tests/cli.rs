@@ -35,7 +35,7 @@ impl World {
         fs::create_dir_all(world.path("bin")).expect("mkdir");
         fs::create_dir_all(world.path("run")).expect("mkdir");
         world.program("tmux", "echo tmux 3.4");
-        world.program("claude", "echo '2.0.1 (Claude Code)'");
+        world.program("claude", "echo '2.1.332 (Claude Code)'");
         world.program("fusermount3", "exit 1");
         world
     }
@@ -312,6 +312,58 @@ fn check_tells_every_problem_at_once() {
 }
 
 /// Every path below, directories with their mode.
+/// A rules file is read where everything else is checked, and the daemon says the same of it.
+#[test]
+fn check_reads_rules_files_and_versions() {
+    let world = World::new();
+    let config = "projects: [{name: web, path: web}]\nagents: {claude: {kind: claude, rules: r.yaml}}\n";
+    world.config(config);
+    fs::create_dir_all(world.path("web")).expect("mkdir");
+    let rules = |text: &str| fs::write(world.path(".config/claude-failover/r.yaml"), text).expect("write");
+    rules("screen:\n  rules:\n    - {rule: mine, region: lst, match: x, mean: busy}\nlunch: {}\n");
+    let wanted = [
+        "r.yaml:3:",
+        "rule mine: `lst` is not known here; did you mean `last`?",
+        "r.yaml:4:1: no key is called `lunch`",
+    ];
+    world.run(&["check"]).is(1, &wanted);
+    world.run(&["run", "--foreground"]).is(1, &wanted);
+    rules("launch: {env: {A: b}}\n");
+    world.program("claude", "echo '2.0.1 (Claude Code)'");
+    world.run(&["check"]).is(1, &["claude is version 2.0.1, which is too old: install 2.1.78 or newer"]);
+    world.program("claude", "echo '2.1.77 (Claude Code)'");
+    let said = world.run(&["check", "--fix"]);
+    said.is(0, &["note: agent claude: claude is version 2.1.77; 2.1.78 or newer is needed for everything"]);
+    let line = "─".repeat(40);
+    fs::write(world.path("screen"), format!("❯ hi\n  ⎿  You've hit your weekly limit\n\n{line}\n❯ typed\n{line}\n"))
+        .expect("write");
+    let wanted =
+        ["input box: \"typed\"", "region last\n  | ❯ hi", "rule limit-line", "decides: turn failed (weekly limit)"];
+    world.run(&["look", "--agent", "claude", "screen"]).is(0, &wanted);
+    world.run(&["look", "--agent", "cloude", "screen"]).is(1, &["no agent is called \"cloude\"", "claude"]);
+}
+
+/// A copied login is told: the swap to it would gain nothing.
+#[test]
+fn check_knows_two_homes_with_one_login() {
+    let world = World::new();
+    world.config("projects: [{name: web, path: web}]\naccounts: [{name: one, home: one}, {name: two, home: two}]\n");
+    for home in ["web", ".config/claude-failover/one", ".config/claude-failover/two"] {
+        fs::create_dir_all(world.path(home)).expect("mkdir");
+    }
+    let login = |home: &str, token: &str| {
+        let text = format!(r#"{{"claudeAiOauth": {{"refreshToken": "{token}"}}}}"#);
+        fs::write(world.path(&format!(".config/claude-failover/{home}/.credentials.json")), text).expect("write");
+    };
+    login("one", "secret-1");
+    login("two", "secret-1");
+    let done = world.run(&["check"]);
+    assert!(!done.out.contains("secret"), "{}", done.out);
+    assert!(done.out.contains("note: the accounts one and two hold one login"), "{}", done.out);
+    login("two", "secret-2");
+    assert!(!world.run(&["check"]).out.contains("one login"));
+}
+
 fn tree(dir: &Path) -> Vec<String> {
     let mut all = Vec::new();
     let mut todo = vec![dir.to_owned()];

@@ -88,11 +88,13 @@ pub(super) fn plan(
         Some(program) => vec![program.clone()],
         None => rules.launch.program.iter().map(|t| fill(t, &places)).collect(),
     };
-    let version = rules.versions.zip(program.first()).and_then(|(_, program)| known.of(program, &env));
-    let judged = rules.versions.zip(version).zip(program.first());
-    let complaint = judged.and_then(|((versions, version), program)| versions.complaint(program, version));
-    if let Some(why) = &complaint
-        && judged.is_some_and(|((versions, version), _)| versions.age(version) == Age::TooOld)
+    let asked = rules.versions.as_ref().zip(program.first());
+    let judged = asked.and_then(|(versions, program)| Some((versions, versions.read(&known.of(program, &env)?)?)));
+    let version = judged.map(|(_, version)| version);
+    let complaint =
+        judged.zip(program.first()).and_then(|((versions, version), program)| versions.complaint(program, version));
+    if let (Some(why), Some((versions, version))) = (&complaint, judged)
+        && versions.age(version) == Age::TooOld
     {
         return Err(io::Error::new(io::ErrorKind::Unsupported, why.clone()));
     }

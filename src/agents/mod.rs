@@ -12,7 +12,7 @@ pub mod records;
 pub mod rules;
 pub mod rules_file;
 mod running;
-mod screen;
+pub mod screen;
 mod status;
 mod transcript;
 pub mod version;

@@ -43,7 +43,7 @@ pub fn read(file: &Path, text: &str, kind: Kind) -> Result<Value, Problems> {
 
 fn problems(tree: &Node, value: &Value, kind: Kind) -> Vec<Problem> {
     let mut found = Vec::new();
-    if let Some(version) = value.get("version").filter(|version| **version != Value::from(RULES_VERSION)) {
+    if let Some(version) = value.get("version").filter(|version| version.as_u64() != Some(u64::from(RULES_VERSION))) {
         let place = child(tree, "version").map_or(Place::START, |node| node.place);
         let text = format!("the rules have version {version}; this program reads version {RULES_VERSION}");
         found.push(Problem::new(place, text));

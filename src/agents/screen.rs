@@ -14,6 +14,7 @@ use crate::{
         rules::{BoxShape, InputBox, Region, ScreenMeaning, ScreenRules},
     },
     model::evidence::{Failure, Look, Meaning, Screen, Signal, Source, UNKNOWN_DIALOG, WaitingFor},
+    render::words,
 };
 
 /// A screen, cut into its regions.
@@ -132,6 +133,40 @@ fn dialog_text(dialog: &str) -> String {
         .map(|line| line.trim_matches(|c: char| c.is_whitespace() || "│─╌❯›".contains(c)).to_owned())
         .collect();
     shorten(&lines.join(" · "))
+}
+
+/// What the rules make of a screen, for people: the input box, each region, each signal with its rule.
+#[must_use]
+pub fn explain(rules: &ScreenRules, limits: Limits<'_>, screen: &Screen, now: Timestamp) -> String {
+    let (regions, look) = (cut(rules, &screen.plain), look(rules, limits, screen, now));
+    let mut out = match &look.input {
+        None => "no input box\n".to_owned(),
+        Some(text) if text.is_empty() => "input box: empty\n".to_owned(),
+        Some(text) => format!("input box{}: {text:?}\n", if look.pasted { " (a collapsed paste)" } else { "" }),
+    };
+    let named = [
+        ("title", &screen.title),
+        ("last", &regions.last),
+        ("turn", &regions.turn),
+        ("footer", &regions.footer),
+        ("dialog", &regions.dialog),
+        ("end", &regions.end),
+    ];
+    for (name, text) in named.into_iter().filter(|(_, text)| !text.trim().is_empty()) {
+        let lines: Vec<String> = text.lines().map(|line| format!("  | {line}\n")).collect();
+        out.push_str(&format!("region {name}\n{}", lines.concat()));
+    }
+    for (n, signal) in look.signals.iter().enumerate() {
+        let first = if n == 0 { "decides" } else { "besides" };
+        out.push_str(&format!("{first}: {}\n", words::signal(now, signal)));
+    }
+    if look.signals.is_empty() {
+        out.push_str("no rule matches\n");
+    }
+    if look.server_error {
+        out.push_str("a server's error stands on the screen: a limit that only the screen shows is not believed\n");
+    }
+    out
 }
 
 fn same_kind(mean: ScreenMeaning, meaning: &Meaning) -> bool {

@@ -15,8 +15,10 @@ use std::{
 
 use serde::Deserialize;
 
-/// Longest that a program may take to say its version; one written in JavaScript takes seconds on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(10);
+use super::rules::Pattern;
+
+/// Longest that a program may take to say its version: the first start waits for it. Claude Code and Codex take 0.1 s.
+const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// A version is one line.
 const LONGEST_ANSWER: u64 = 4096;
@@ -55,9 +57,11 @@ impl Version {
 }
 
 /// Which versions of a program work.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Versions {
+    /// What the program answers to `--version`, its number as the first group: a starter of somebody's has versions of its own.
+    pub says: Pattern,
     /// The oldest with which everything works.
     pub whole: Version,
     /// The oldest that is started at all; what is older does the task and its end isn't seen, or doesn't start.
@@ -74,6 +78,12 @@ pub enum Age {
 }
 
 impl Versions {
+    /// The version in a program's answer; `None` when it is another program's.
+    #[must_use]
+    pub fn read(&self, said: &str) -> Option<Version> {
+        self.says.0.captures(said)?.get(1).and_then(|number| Version::read(number.as_str()))
+    }
+
     #[must_use]
     pub fn age(&self, version: Version) -> Age {
         if version >= self.whole {
@@ -88,7 +98,7 @@ impl Versions {
     /// What to say of a version with which not everything works.
     #[must_use]
     pub fn complaint(&self, program: &str, version: Version) -> Option<String> {
-        let Self { whole, .. } = self;
+        let whole = self.whole;
         match self.age(version) {
             Age::Works => None,
             Age::InPart => Some(format!(
@@ -144,27 +154,27 @@ struct Stamp {
     size: u64,
 }
 
-/// The versions of programs that were asked.
+/// What programs say of their version, those that were asked; nothing where one doesn't say.
 #[derive(Debug, Default)]
-pub struct Known(Mutex<HashMap<PathBuf, (Stamp, Version)>>);
+pub struct Known(Mutex<HashMap<PathBuf, (Stamp, Option<String>)>>);
 
 impl Known {
-    /// The version of a program as a session with this environment starts it; `None` when it doesn't say. Waits for the program
-    /// once, whoever asks meanwhile waits with it.
-    pub fn of(&self, program: &str, env: &[(String, String)]) -> Option<Version> {
+    /// What a program says as a session with this environment starts it. Waits for the program once; whoever asks meanwhile
+    /// waits with it.
+    pub fn of(&self, program: &str, env: &[(String, String)]) -> Option<String> {
         let path = env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value);
         let file = find(program, path)?;
         let facts = fs::metadata(&file).ok()?;
         let modified = (facts.mtime(), facts.mtime_nsec());
         let stamp = Stamp { device: facts.dev(), inode: facts.ino(), modified, size: facts.size() };
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, version)) = known.get(&file).filter(|(of, _)| *of == stamp) {
-            return Some(*version);
+        if let Some((_, said)) = known.get(&file).filter(|(of, _)| *of == stamp) {
+            return said.clone();
         }
         let env: BTreeMap<&String, &String> = env.iter().map(|(name, value)| (name, value)).collect();
-        let version = Version::read(&ask(&file, &env)?)?;
-        known.insert(file, (stamp, version));
-        Some(version)
+        let said = ask(&file, &env);
+        known.insert(file, (stamp, said.clone()));
+        said
     }
 }
 
@@ -218,7 +228,10 @@ mod tests {
         }
         assert_eq!(Version::read("unknown option"), None);
         assert!(version("2.1.332") > version("2.1.78") && version("0.9.0") < version("0.156.0"));
-        let versions = Versions { whole: version("2.1.78"), least: version("2.0.76") };
+        let says = Pattern(regex::Regex::new(r"^(\S+) \(Claude Code\)").expect("a pattern"));
+        let versions = Versions { says, whole: version("2.1.78"), least: version("2.0.76") };
+        assert_eq!(versions.read("2.1.78 (Claude Code)\n"), Some(version("2.1.78")));
+        assert_eq!(versions.read("my-starter 0.5.0"), None, "another program's");
         assert_eq!(versions.age(version("2.1.78")), Age::Works);
         assert_eq!(versions.age(version("2.1.77")), Age::InPart);
         assert_eq!(versions.age(version("2.0.75")), Age::TooOld);
@@ -250,10 +263,10 @@ mod tests {
         let known = Known::default();
         install("1.0.0");
         for _ in 0..3 {
-            assert_eq!(known.of("agent", &env), Some(version("1.0.0")));
+            assert_eq!(known.of("agent", &env).as_deref(), Some("agent 1.0.0\n"));
         }
         install("1.0.1");
-        assert_eq!(known.of("agent", &env), Some(version("1.0.1")));
+        assert_eq!(known.of("agent", &env).as_deref(), Some("agent 1.0.1\n"));
         assert_eq!(fs::read_to_string(dir.path().join("asked")).expect("a count"), "x\nx\n");
         assert_eq!(known.of("no-such-agent", &env), None);
     }

@@ -29,6 +29,8 @@ pub enum Call {
     Demo(DemoArgs),
     /// Look for everything that would keep the daemon from working: every problem at once, with its place and remedy
     Check(CheckArgs),
+    /// Show what an agent's rules make of a captured screen: its input box, its regions and the rules that match
+    Look(LookArgs),
     /// Show accounts, sessions, queues and health
     Status(ShowArgs),
     /// Show the tasks
@@ -104,6 +106,21 @@ pub struct DemoArgs {
     /// End a demo that was left running, and remove its directory
     #[arg(long, value_name = "DIR", conflicts_with_all = ["keep", "agents"])]
     pub end: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct LookArgs {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// The agent of the configuration
+    #[arg(long, value_name = "NAME")]
+    pub agent: String,
+    /// The terminal's title
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub title: String,
+    /// The screen as `tmux capture-pane -p` prints it; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub screen: PathBuf,
 }
 
 #[derive(Debug, Clone, Args)]

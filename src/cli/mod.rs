@@ -9,6 +9,7 @@ mod check;
 mod exit;
 mod init;
 mod log;
+mod look;
 mod man;
 mod mount;
 mod mount_path;
@@ -31,6 +32,7 @@ pub use mount::Mount;
 
 use crate::{
     config::{Agent, Config, paths::Lookup},
+    model::evidence::Screen,
     model::notice::Channel,
     ports::HomesReport,
 };
@@ -50,12 +52,16 @@ pub struct Io<'a> {
     /// Everything that is wrong with an agent's rules file. Given for the same reason.
     pub rules: &'a dyn Fn(&Agent) -> Option<String>,
     /// What there is to say of a version of an agent's program, by what it says itself; an error when it is not started at all.
-    pub version: &'a dyn Fn(&Agent, &str) -> Result<Option<String>, String>,
+    pub version: VersionProblem<'a>,
+    /// What an agent's rules make of a screen.
+    pub look: &'a dyn Fn(&Agent, &Screen) -> Result<String, String>,
     /// `out` is a terminal: colours, widths and escapes matter.
     pub terminal: bool,
     /// `err` is one: progress may be shown.
     pub err_terminal: bool,
 }
+
+type VersionProblem<'a> = &'a dyn Fn(&Agent, &str) -> Result<Option<String>, String>;
 
 /// What is to be done after the arguments were understood.
 #[derive(Debug)]
@@ -88,6 +94,7 @@ pub fn start(args: impl Iterator<Item = OsString>, io: &mut Io<'_>) -> Next {
         args::Call::CommandAgent(raw) => Next::Do(Action::CommandAgent(raw.args)),
         args::Call::Repeater(raw) => Next::Do(Action::Repeater(raw.args)),
         args::Call::Check(check) => finish(check::run(&check, io), io),
+        args::Call::Look(args) => finish(look::run(&args, io), io),
         args::Call::Status(show) => finish(show::run(show::Part::Status, &show, io), io),
         args::Call::Tasks(show) => finish(show::run(show::Part::Tasks, &show, io), io),
         args::Call::Sessions(show) => finish(show::run(show::Part::Sessions, &show, io), io),

@@ -11,21 +11,20 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 
 use super::run::Fatal;
 use crate::{
     agents::{
-        AccountHome, AgentBookOptions, AgentConfig, Kind,
-        rules::Rules,
-        rules_file,
-        version::{Age, Version},
+        AccountHome, AgentBookOptions, AgentConfig, Kind, limits::Limits, rules::Rules, rules_file, screen::explain,
+        version::Age,
     },
     config::{self, AgentKind, Config, queue::QUEUE},
     fs,
     model::{
         account::{Account, Standing},
         event::Counts,
+        evidence::Screen,
         ids::{AccountName, AgentName, ProviderName},
         limit::Usage,
         provider::{Counters, Delegation, Provider, ProviderStanding},
@@ -179,12 +178,23 @@ pub fn rules_problems(row: &config::Agent) -> Option<String> {
 /// When that version is not started at all.
 pub fn version_problem(row: &config::Agent, said: &str) -> Result<Option<String>, String> {
     let Ok(rules) = Rules::load("", kind_of(row), own_rules(row).ok().flatten().as_ref()) else { return Ok(None) };
-    let Some((versions, version)) = rules.versions.zip(Version::read(said)) else { return Ok(None) };
+    let Some(versions) = &rules.versions else { return Ok(None) };
+    let Some(version) = versions.read(said) else { return Ok(None) };
     let complaint = versions.complaint(row.program().unwrap_or_default(), version);
     match versions.age(version) {
         Age::Works | Age::InPart => Ok(complaint),
         Age::TooOld => Err(complaint.unwrap_or_default()),
     }
+}
+
+/// What the agent's rules make of a screen.
+///
+/// # Errors
+/// When its rules can't be used.
+pub fn look(row: &config::Agent, screen: &Screen) -> Result<String, String> {
+    let rules = Rules::load("", kind_of(row), own_rules(row)?.as_ref()).map_err(|error| error.to_string())?;
+    let zone = TimeZone::system();
+    Ok(explain(&rules.screen, Limits { rules: &rules.limits, zone: &zone }, screen, Timestamp::now()))
 }
 
 /// What is known of the agents.

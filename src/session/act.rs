@@ -18,9 +18,7 @@ use crate::{
         task::{Delivery, Ending, Run, Stop, TaskEvent},
         task_file::{Reading, clean, read},
     },
-    ports::{
-        AgentError, Key, Launch, LaunchPlan, LaunchRequest, LaunchTask, PaneId, Sidecar, TerminalError, Workdir,
-    },
+    ports::{AgentError, Key, Launch, LaunchPlan, LaunchRequest, LaunchTask, PaneId, Sidecar, TerminalError, Workdir},
 };
 
 /// One session's job.
