@@ -5,11 +5,12 @@ use std::{fs, path::Path, time::Duration};
 use crate::world::World;
 
 /// What is looked at, in the order of `Sample::values`: name, unit, and how much more of it a minute counts as growth.
-/// The memory allowed is what allocators take and give back; a screen that stays is 3 kB each, some hundred a minute.
+/// Threads and descriptors come and go with the load of the machine; one a task would be a hundred a minute. The memory
+/// allowed is what allocators take and give back; a screen that stays is 3 kB each, some hundred a minute.
 const WATCHED: [(&str, f64); 8] = [
     ("daemon memory kB", 3_000.0),
-    ("daemon descriptors", 4.0),
-    ("daemon threads", 4.0),
+    ("daemon descriptors", 12.0),
+    ("daemon threads", 20.0),
     ("daemon files", 12.0),
     ("tmux memory kB", 700.0),
     ("tmux descriptors", 3.0),
