@@ -130,7 +130,8 @@ fn dialog_text(dialog: &str) -> String {
     let lines: Vec<String> = dialog
         .lines()
         .filter(said)
-        .map(|line| line.trim_matches(|c: char| c.is_whitespace() || "│─╌❯›".contains(c)).to_owned())
+        .map(|line| line.trim_matches(|c: char| c.is_whitespace() || "│─╌❯›".contains(c)))
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect();
     shorten(&lines.join(" · "))
 }

@@ -27,7 +27,7 @@ use crate::{
     model::{
         account::{Account, AccountEvent, Standing},
         event::{Event, Kind},
-        evidence::{Look, Meaning, Screen, Source},
+        evidence::{Look, Meaning, Screen, Source, UNKNOWN_DIALOG},
         ids::SessionName,
         session::{Activity, Incarnation, Role, Screens, Session, SessionEvent, SessionPhase, Verdict},
         snapshot::Snapshot,
@@ -335,6 +335,10 @@ impl Watcher {
         if std::mem::take(&mut watched.screen_changed) {
             let screen = Screen { title: watched.screens.title.clone(), plain: watched.screens.plain.clone() };
             watched.look = agents.look(&incarnation.agent, &screen, now);
+            // What a person's shell shows is no dialog of an agent's.
+            if watched.missing {
+                watched.look.signals.retain(|signal| signal.rule != UNKNOWN_DIALOG);
+            }
         }
         let look = watched.look.clone();
         watched.history.see(&look, now);
