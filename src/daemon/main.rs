@@ -1,6 +1,13 @@
 //! `claude-failover run`: configuration, log, runtime, daemon.
 
-use std::{path::Path, time::Duration};
+use std::{
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
+    path::Path,
+    time::Duration,
+};
 
 use tracing_subscriber::EnvFilter;
 
@@ -63,9 +70,19 @@ fn announce(daemon: &Daemon) {
     };
     tracing::info!(mount = %shown(daemon.mountpoint()), "ready");
     // Without a service manager this does nothing.
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+    if let Err(error) = tell_service_manager() {
         tracing::warn!(%error, "the service manager could not be told");
     }
+}
+
+/// sd_notify(3): the variable is the path of a socket, or `@` and its abstract name.
+fn tell_service_manager() -> std::io::Result<()> {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match socket.as_encoded_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(&socket)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(b"READY=1\n", &address).map(drop)
 }
 
 fn complain(text: &str) -> Exit {

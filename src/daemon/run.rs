@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     agents::AgentBook,
-    config::{Config, load::load as load_config, paths},
+    config::{Config, load::load as load_config, paths, queue::QUEUE},
     fs::{self, Mounted},
     http,
     live::{self, LoadError, World},
@@ -42,6 +42,9 @@ const TMUX_MEMORY_MAX: u64 = 512;
 
 /// How often the daemon looks whether its mount and the operator's link are still there and show what they should.
 const LOOK_AT_MOUNT: Duration = Duration::from_secs(15);
+
+/// In the state directory: what lay in the mountpoint at a start.
+const FOUND: &str = "found";
 
 /// Where a daemon works.
 #[derive(Debug, Clone)]
@@ -73,8 +76,8 @@ pub async fn run(config: Config, place: &Place, ready: impl FnOnce(&Daemon)) -> 
     let mut hangup = signal(SignalKind::hangup()).map_err(fatal)?;
     let daemon = Daemon::start(config, place).await?;
     ready(&daemon);
-    let mut looks = tokio::time::interval(LOOK_AT_MOUNT);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Beside everything else: a look may wait for disks.
+    let mut looks = Box::pin(daemon.keep_looking());
     let ended = loop {
         tokio::select! {
             _ = terminate.recv() => break Ok(()),
@@ -85,27 +88,15 @@ pub async fn run(config: Config, place: &Place, ready: impl FnOnce(&Daemon)) -> 
             }
             () = daemon.carry_out() => {}
             () = daemon.wake_readers() => {}
-            _ = looks.tick() => {
-                daemon.look_at_mount().await;
-                daemon.look_at_queues().await;
-                daemon.look_at_homes().await;
-                daemon.look_at_memory().await;
-            }
+            () = &mut looks => {}
             () = daemon.services.failed() => {
                 break Err(Fatal("a service of the daemon ended by itself; the log tells why".to_owned()));
             }
         }
     };
+    drop(looks);
     daemon.stop().await?;
     ended
-}
-
-/// A queue directory that the mount holds open.
-struct Shown {
-    project: ProjectName,
-    path: PathBuf,
-    /// Its device and inode.
-    identity: Option<(u64, u64)>,
 }
 
 /// Everything that runs.
@@ -116,7 +107,6 @@ pub struct Daemon {
     mounted: Option<Mounted>,
     http: Option<http::Server>,
     queue: Arc<DiskQueue>,
-    shown: Vec<Shown>,
     homes: AccountHomes,
     tmux: Arc<Tmux>,
     _lock: Lock,
@@ -163,18 +153,8 @@ impl Daemon {
             new_id: Arc::new(|| uuid::Uuid::new_v4().to_string()),
         };
         let services = Services::start(&ports, &receiver, world).await;
-        let mut daemon = Self {
-            services,
-            config,
-            place: place.clone(),
-            mounted: None,
-            http: None,
-            queue,
-            shown: Vec::new(),
-            homes,
-            tmux,
-            _lock: lock,
-        };
+        let mut daemon =
+            Self { services, config, place: place.clone(), mounted: None, http: None, queue, homes, tmux, _lock: lock };
         daemon.note("started".to_owned()).await;
         if let Some(complaint) = complaint {
             daemon.problem("earlier state", complaint).await;
@@ -210,6 +190,7 @@ impl Daemon {
             allow_other: settings.allow_other,
             control_gid: settings.control_group.as_deref().map(gid_of).transpose()?,
             queues: self.queues()?,
+            found: self.place.state_dir.join(FOUND),
             events_log: state.events().0,
             program: Some(self.place.exe.clone()),
         };
@@ -218,10 +199,6 @@ impl Daemon {
         let teller = mounted.teller();
         self.queue.on_change(move |change| teller.tell(change));
         self.mounted = Some(mounted);
-        for (project, path) in options.queues {
-            let identity = self.queue.identity(&project).await.ok();
-            self.shown.push(Shown { project, path, identity });
-        }
         Ok(())
     }
 
@@ -246,8 +223,23 @@ impl Daemon {
         self.services.live.report(vec![Event::Health { topic: topic.to_owned(), problem: Some(text) }]).await;
     }
 
-    /// Says so when somebody else unmounted the mount, or moved or replaced a queue that it shows.
-    async fn look_at_mount(&self) {
+    /// Looks at what others may have changed, for ever. Never ends; may be dropped at any time.
+    async fn keep_looking(&self) {
+        let mut looks = tokio::time::interval(LOOK_AT_MOUNT);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut served = true;
+        loop {
+            looks.tick().await;
+            self.look_at_mount(&mut served).await;
+            self.look_at_queues().await;
+            self.look_at_homes().await;
+            self.look_at_memory().await;
+        }
+    }
+
+    /// Says so when somebody else unmounted the mount, when a queue that it shows isn't the one on disk, and what was found in the
+    /// mountpoint.
+    async fn look_at_mount(&self, served: &mut bool) {
         let Some(mounted) = &self.mounted else { return };
         let unmounted = (!mounted.is_served()).then(|| {
             format!(
@@ -255,22 +247,30 @@ impl Daemon {
                 mounted.path().display()
             )
         });
-        let mut events = vec![Event::Health { topic: "mount".to_owned(), problem: unmounted }];
-        for Shown { project, path, identity } in &self.shown {
-            let same = match self.queue.identity(project).await {
-                Ok(now) => Some(now) == *identity,
+        if let (Some(text), true) = (&unmounted, *served) {
+            tracing::warn!("{text}");
+        }
+        *served = unmounted.is_none();
+        let found = fs::found_told(&self.place.state_dir.join(FOUND), mounted.path());
+        let mut events = vec![
+            Event::Health { topic: "mount".to_owned(), problem: unmounted },
+            Event::Health { topic: "found".to_owned(), problem: found },
+        ];
+        let projects: Vec<ProjectName> = self.config.borrow().projects.iter().map(|row| row.name.clone()).collect();
+        for project in projects {
+            let shown = match self.queue.identity(&project).await {
+                Ok(now) => mounted.shows(&project, now),
                 // Nobody knows; that the disk doesn't answer is told by who looks for tasks.
                 Err(error) if error.kind() == std::io::ErrorKind::TimedOut => continue,
-                Err(_) => identity.is_none(),
+                Err(_) => false,
             };
-            let path = path.display();
-            let problem = (!same).then(|| {
+            let problem = (!shown).then(|| {
                 format!(
-                    "{path} was moved or replaced: the mount still shows the earlier directory, so tasks written through it \
-                     are not seen; write them into {path} itself, and restart the daemon to show it"
+                    "the queue of project {project} was moved or replaced, and the mount doesn't show what stands in its place: \
+                     write tasks into the project's {QUEUE}/ itself, and restart the daemon to show it"
                 )
             });
-            events.push(Event::Health { topic: format!("mount of {path}"), problem });
+            events.push(Event::Health { topic: format!("mount of {project}"), problem });
         }
         self.services.live.report(events).await;
     }

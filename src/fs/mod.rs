@@ -5,6 +5,7 @@
 
 mod claims;
 mod error;
+mod found;
 mod fuse;
 mod handles;
 mod links;
@@ -38,6 +39,7 @@ use crate::model::{
 };
 
 pub use error::FsError;
+pub use found::told as found_told;
 pub use mounting::{FSTYPE, MountError, Mounted, Options, detach_dead, uncover};
 pub use ops::{Attr, Caller, Kind, Ops, ROOT};
 pub use ops_file::Opened;

@@ -6,7 +6,7 @@ use std::{
     fs::{DirBuilder, File},
     os::{
         fd::{AsRawFd as _, OwnedFd},
-        unix::fs::{DirBuilderExt as _, MetadataExt as _},
+        unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     },
     path::{Path, PathBuf},
     process::Stdio,
@@ -25,7 +25,7 @@ use nix::{
 
 use crate::{
     fs::{
-        Backend,
+        Backend, found,
         fuse::Adapter,
         mount_helper,
         mount_table::{Entry, entry_at, places_of},
@@ -54,6 +54,8 @@ pub struct Options {
     pub mountpoint: PathBuf,
     /// Each project's `.agent-queue`, the first project first.
     pub queues: Vec<(ProjectName, PathBuf)>,
+    /// Where what lies in the mountpoint is put.
+    pub found: PathBuf,
     /// The event log that `events` shows.
     pub events_log: PathBuf,
     /// What was saved in a queue is on disk when the call returns.
@@ -116,9 +118,16 @@ impl Mounted {
         }
         let (teller, notices) = Teller::new();
         let ops = Ops::new(backend, queues, options.events_log.clone(), options.durable, options.control_gid);
-        let ops = Arc::new(ops.telling(teller.clone()));
+        let ops = Arc::new(ops.telling(teller.clone()).open_to_others(options.allow_other));
 
+        // The directory below the mount: closed as soon as it is covered, so that nobody writes into it while no daemon is there.
+        let below = File::open(&path)
+            .map_err(|error| MountError::Mountpoint { path: path.clone(), reason: error.to_string() })?;
         let device = mount_device(&path, options.allow_other)?;
+        if let Err(error) = below.set_permissions(std::fs::Permissions::from_mode(found::CLOSED)) {
+            tracing::warn!(%error, "the mountpoint's mode can't be set");
+        }
+        drop(below);
         let fail = |reason: String| {
             let _ = detach(&path);
             Err(MountError::Mount { path: path.clone(), reason })
@@ -186,6 +195,15 @@ impl Mounted {
         entry_at(&self.path).is_some_and(|entry| entry.device == self.entry.device)
     }
 
+    /// Whether the mount shows this directory as the project's queue. Of another one that stands at the path it takes hold first.
+    #[must_use]
+    pub fn shows(&self, project: &ProjectName, identity: (u64, u64)) -> bool {
+        let queue = self.ops.queues.iter().find(|queue| queue.project == *project);
+        queue.is_some_and(|queue| {
+            queue.identity() == Some(identity) || queue.find_again().is_ok() && queue.identity() == Some(identity)
+        })
+    }
+
     /// Unmounts, open files or not, and waits until the serving threads have ended.
     ///
     /// # Errors
@@ -232,7 +250,7 @@ impl Drop for Mounted {
     }
 }
 
-/// Makes the mountpoint ready: there, empty, ours, nobody else's mount on it. Answers its real path.
+/// Makes the mountpoint ready: there, emptied, ours, nobody else's mount on it. Answers its real path.
 fn prepare(options: &Options) -> Result<PathBuf, MountError> {
     let given = &options.mountpoint;
     let bad = |reason: String| MountError::Mountpoint { path: given.clone(), reason };
@@ -252,23 +270,22 @@ fn prepare(options: &Options) -> Result<PathBuf, MountError> {
         Ok(meta) if meta.uid() != nix::unistd::geteuid().as_raw() => {
             return Err(bad("it belongs to somebody else".to_owned()));
         }
-        Ok(_) => {
-            let mut entries = std::fs::read_dir(&path).map_err(|error| bad(error.to_string()))?;
-            if entries.next().is_some() {
-                return Err(bad("it is not empty".to_owned()));
-            }
-        }
+        Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             DirBuilder::new().mode(0o700).create(&path).map_err(|error| bad(error.to_string()))?;
         }
         Err(error) => return Err(bad(error.to_string())),
     }
+    // Mounting takes the right to write it (fusermount3).
+    let opened = std::fs::Permissions::from_mode(0o700);
     let log = options.events_log.parent().and_then(|dir| dir.canonicalize().ok());
     if let Some(log) = log
         && log.starts_with(&path)
     {
         return Err(bad("the event log would lie below it".to_owned()));
     }
+    found::put_aside(&path, &options.found).map_err(bad)?;
+    std::fs::set_permissions(&path, opened).map_err(|error| bad(error.to_string()))?;
     Ok(path)
 }
 
@@ -343,10 +360,16 @@ fn answers(path: &Path) -> Option<bool> {
 }
 
 /// Mounts and answers the descriptor to serve: by `mount(2)` where that is allowed, else by fusermount3.
+///
+/// The kernel lets everybody ask (`allow_other`), for without that it keeps out programs of the same user that have another group
+/// (`sg`, set-group-ID mail tools). Who gets in is then decided by the root directory's mode, by permission bits and, request by
+/// request, by the serving library.
 fn mount_device(path: &Path, allow_other: bool) -> Result<OwnedFd, MountError> {
     let by_helper = || {
-        mount_helper::mount(path, FSNAME, allow_other)
-            .map_err(|reason| MountError::Mount { path: path.to_owned(), reason })
+        let mounted = mount_helper::mount(path, FSNAME, true);
+        // Without `user_allow_other` in /etc/fuse.conf the helper refuses.
+        let mounted = if allow_other { mounted } else { mounted.or_else(|_| mount_helper::mount(path, FSNAME, false)) };
+        mounted.map_err(|reason| MountError::Mount { path: path.to_owned(), reason })
     };
     let device = match File::options().read(true).write(true).open("/dev/fuse") {
         Ok(device) => device,
@@ -355,10 +378,8 @@ fn mount_device(path: &Path, allow_other: bool) -> Result<OwnedFd, MountError> {
         Err(error) => return Err(MountError::NoFuse(error)),
     };
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    let mut data = format!("fd={},rootmode=40000,user_id={uid},group_id={gid},default_permissions", device.as_raw_fd());
-    if allow_other {
-        data.push_str(",allow_other");
-    }
+    let fd = device.as_raw_fd();
+    let data = format!("fd={fd},rootmode=40000,user_id={uid},group_id={gid},default_permissions,allow_other");
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     match mount(Some(FSNAME), path, Some(FSTYPE), flags, Some(data.as_str())) {
         Ok(()) => {

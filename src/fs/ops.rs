@@ -25,7 +25,7 @@ use crate::{
         handles::Handle,
         nodes::{Key, Nodes, Where},
         ops_text::Rendering,
-        real::{Facts, QUEUE_DIRS, Queue, is_component, proc_path},
+        real::{Facts, FileId, QUEUE_DIRS, Queue, is_component, proc_path},
         repeat::{Change, Notice, Teller, ghost_attr, is_shown_twice},
         slow::For,
         tree::{Object, Row, Spot, View, What},
@@ -133,13 +133,15 @@ pub struct Ops {
     pub(super) handles: Mutex<HashMap<u64, Arc<Handle>>>,
     next_handle: AtomicU64,
     pub(super) rendered: Mutex<HashMap<Spot, Rendering>>,
-    /// Directories used last, by inode number. A number stands for one directory for ever, so an entry can't go wrong.
-    dirs: Mutex<HashMap<u64, Arc<File>>>,
+    /// Directories used last, by inode number, each with what it is: its number may be given to another one.
+    dirs: Mutex<HashMap<u64, (FileId, Arc<File>)>>,
     pub(super) claims: Mutex<Claims>,
     pub(super) events_log: PathBuf,
     /// Has what one view has seen repeated in the other.
     pub(super) teller: Option<Teller>,
     control_gid: Option<u32>,
+    /// Other users get in.
+    open: bool,
     uid: u32,
     gid: u32,
 }
@@ -178,6 +180,7 @@ impl Ops {
             events_log,
             teller: None,
             control_gid,
+            open: false,
             uid: nix::unistd::geteuid().as_raw(),
             gid: nix::unistd::getegid().as_raw(),
         }
@@ -187,6 +190,12 @@ impl Ops {
     #[must_use]
     pub fn telling(self, teller: Teller) -> Self {
         Self { teller: Some(teller), ..self }
+    }
+
+    /// The same, and permission bits decide for other users; else nobody but the owner gets past the root directory.
+    #[must_use]
+    pub fn open_to_others(self, open: bool) -> Self {
+        Self { open, ..self }
     }
 
     /// A change was made through one view of the first project: the other has not seen it.
@@ -370,7 +379,9 @@ impl Ops {
         let snapshot = self.backend.snapshot();
         let mut changed = spot.object.since(&snapshot).ok_or(FsError::NoEntry)?;
         let Some(row) = row_of(spot) else {
-            return Ok(self.virtual_attr(number, Kind::Dir, spot.object.mode(), 0, changed.into(), 2));
+            let closed = spot.object == Object::Root && !self.open;
+            let mode = if closed { 0o500 } else { spot.object.mode() };
+            return Ok(self.virtual_attr(number, Kind::Dir, mode, 0, changed.into(), 2));
         };
         if matches!(spot.object, Object::Accounts | Object::Root) || row.name == "events" {
             changed = snapshot.at;
@@ -434,10 +445,10 @@ impl Ops {
     }
 
     pub(super) fn real_dir(&self, number: u64) -> Result<RealDir, FsError> {
-        let (view, place) = {
+        let (view, id, place) = {
             let nodes = lock(&self.nodes);
             match nodes.get(number).map(|node| &node.key) {
-                Some(Key::Dir(view, _)) => (*view, nodes.path(number)),
+                Some(Key::Dir(view, id)) => (*view, *id, nodes.path(number)),
                 Some(Key::Spot(Spot { row: None, .. })) => return Err(FsError::Special),
                 Some(Key::Spot(_) | Key::File(_)) => return Err(FsError::NotDirectory),
                 None => return Err(FsError::Stale),
@@ -446,14 +457,14 @@ impl Ops {
         let (queue, path) = place.ok_or(FsError::Stale)?;
         let kept = lock(&self.dirs).get(&number).cloned();
         let file = match kept {
-            Some(file) => file,
-            None => {
+            Some((of, file)) if of == id => file,
+            Some(_) | None => {
                 let file = Arc::new(self.real_file(number, OFlag::O_PATH | OFlag::O_DIRECTORY)?);
                 let mut dirs = lock(&self.dirs);
                 if dirs.len() >= DIRS_MAX {
                     dirs.clear();
                 }
-                dirs.insert(number, Arc::clone(&file));
+                dirs.insert(number, (id, Arc::clone(&file)));
                 file
             }
         };

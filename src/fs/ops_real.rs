@@ -311,7 +311,7 @@ impl Ops {
         let (queue, _) = lock(&self.nodes).path(number).ok_or(FsError::Stale)?;
         let queue = self.queues.get(queue).ok_or(FsError::Stale)?;
         // A descriptor open by path only can't be asked on older kernels.
-        let root = nix::fcntl::openat(queue.fd(), ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+        let root = nix::fcntl::openat(queue.root(), ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
         let root = root.map_err(|errno| FsError::system("statfs", errno))?;
         fstatvfs(&root).map(Some).map_err(|errno| FsError::system("statfs", errno))
     }

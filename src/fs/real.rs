@@ -11,6 +11,7 @@ use std::{
         unix::ffi::OsStrExt as _,
     },
     path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -44,7 +45,7 @@ pub struct Queue {
     pub path: PathBuf,
     /// The file system that it lies on.
     pub device: u64,
-    root: OwnedFd,
+    root: RwLock<Arc<OwnedFd>>,
 }
 
 /// What tells one file from every other, also from a later one with the same inode number.
@@ -177,50 +178,45 @@ impl Queue {
             }
         }
         let device = nix::sys::stat::fstat(&root)?.st_dev;
-        Ok(Self { project, path, device, root })
+        Ok(Self { project, path, device, root: RwLock::new(Arc::new(root)) })
     }
 
-    /// Opens what stands at `path` below the queue; the empty path is the queue itself. A symbolic link is opened itself. In a
-    /// queue that was removed nothing is found: one that was made again in its place is opened then.
+    /// Opens what stands at `path` below the queue; the empty path is the queue itself. A symbolic link is opened itself.
     pub fn open_at(&self, path: &Path, flags: OFlag) -> Result<File, FsError> {
-        match self.open_below(path, flags) {
-            Err(FsError::NoEntry) if self.follow() => self.open_below(path, flags),
-            opened => opened,
-        }
-    }
-
-    /// Takes the directory that stands at the queue's path in the place of one that was removed. Answers whether there is one.
-    fn follow(&self) -> bool {
-        let removed = Facts::of(&self.root).is_ok_and(|facts| facts.attr(0).nlink == 0);
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        if !removed {
-            return false;
-        }
-        let Ok(new) = nix::fcntl::openat(AT_FDCWD, &self.path, flags, Mode::empty()).map(File::from) else {
-            return false;
-        };
-        if refuse_own_mount(&new).is_err() {
-            return false;
-        }
-        // SAFETY: both descriptors are open and ours. The number stays, so whoever has it reaches the new directory from here on.
-        Errno::result(unsafe { libc::dup3(new.as_raw_fd(), self.root.as_raw_fd(), libc::O_CLOEXEC) }).is_ok()
-    }
-
-    fn open_below(&self, path: &Path, flags: OFlag) -> Result<File, FsError> {
         let mut rest = if path.as_os_str().is_empty() { b"." } else { path.as_os_str().as_bytes() };
+        let root = self.root();
         let mut passed = None;
         while rest.len() >= PATH_MAX
             && let Some(cut) = rest[..PATH_MAX].iter().rposition(|byte| *byte == b'/')
         {
-            let from = passed.as_ref().map_or(self.fd(), AsFd::as_fd);
+            let from = passed.as_ref().map_or(root.as_fd(), AsFd::as_fd);
             passed = Some(step(from, &rest[..cut], OFlag::O_PATH | OFlag::O_DIRECTORY)?);
             rest = &rest[cut + 1..];
         }
-        step(passed.as_ref().map_or(self.fd(), AsFd::as_fd), rest, flags)
+        step(passed.as_ref().map_or(root.as_fd(), AsFd::as_fd), rest, flags)
     }
 
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
+    /// The queue directory; when it was removed and made again, the new one.
+    pub fn root(&self) -> Arc<OwnedFd> {
+        let root = Arc::clone(&self.root.read().unwrap_or_else(PoisonError::into_inner));
+        let is_there = nix::sys::stat::fstat(&root).is_ok_and(|facts| facts.st_nlink > 0);
+        if is_there { root } else { self.find_again().unwrap_or(root) }
+    }
+
+    /// Opens what stands at the queue's path by now; not our own mount over it.
+    pub fn find_again(&self) -> Result<Arc<OwnedFd>, Errno> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let root = File::from(nix::fcntl::openat(AT_FDCWD, &self.path, flags, Mode::empty())?);
+        refuse_own_mount(&root)?;
+        let root = Arc::new(OwnedFd::from(root));
+        *self.root.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&root);
+        Ok(root)
+    }
+
+    /// Device and inode of the directory that is shown.
+    pub fn identity(&self) -> Option<(u64, u64)> {
+        let facts = nix::sys::stat::fstat(self.root()).ok()?;
+        Some((facts.st_dev, facts.st_ino))
     }
 }
 

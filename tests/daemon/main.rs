@@ -21,6 +21,7 @@ mod git;
 mod hazards;
 mod homes;
 mod janitor;
+mod mountpoint;
 mod moves;
 mod notices;
 mod queue;

@@ -27,7 +27,6 @@ fn mounted_with_care_and_gone_afterwards() {
     for word in ["nosuid", "nodev", "noexec", "default_permissions", " claude-failover "] {
         assert!(options.contains(word), "{word} is missing in {options}");
     }
-    assert!(!options.contains("allow_other"));
     let path = world.mnt();
     let keep = std::fs::File::open(path.join("inbox/fix.md")).expect("an open file");
     let begin = Instant::now();
@@ -41,7 +40,7 @@ fn mounted_with_care_and_gone_afterwards() {
     assert!(status.success(), "{status}");
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
     assert_eq!(mounts_at(&path), 0);
-    assert_eq!(std::fs::metadata(dir.join("mnt")).expect("the mountpoint").permissions().mode() & 0o777, 0o700);
+    assert_eq!(std::fs::metadata(dir.join("mnt")).expect("the mountpoint").permissions().mode() & 0o777, 0o500);
     drop(keep);
     shell.kill().expect("killed");
     shell.wait().expect("waited");
@@ -117,7 +116,7 @@ fn places_that_can_not_be_a_mountpoint_are_refused_with_the_reason() {
     };
     std::fs::create_dir(dir.path().join("full")).expect("a directory");
     std::fs::write(dir.path().join("full/x"), "x").expect("a file");
-    refused("full", "not empty");
+    refused("full", "it holds x");
     std::fs::write(dir.path().join("file"), "x").expect("a file");
     refused("file", "not a directory");
     std::os::unix::fs::symlink(dir.path().join("full"), dir.path().join("link")).expect("a link");
@@ -144,13 +143,44 @@ fn places_that_can_not_be_a_mountpoint_are_refused_with_the_reason() {
     assert!(error.to_string().contains("would lie below it"), "{error}");
     // One that is missing is made, with what leads to it, for its owner only.
     mount(&options("not/there/yet"), dir.path()).expect("mounted");
-    for made in ["not", "not/there", "not/there/yet"] {
-        assert_eq!(std::fs::metadata(dir.path().join(made)).expect(made).permissions().mode() & 0o777, 0o700);
+    for (made, mode) in [("not", 0o700), ("not/there", 0o700), ("not/there/yet", 0o500)] {
+        assert_eq!(std::fs::metadata(dir.path().join(made)).expect(made).permissions().mode() & 0o777, mode);
     }
     let log_below =
         claude_failover::fs::Options { events_log: dir.path().join("a/state/events.jsonl"), ..options("a") };
     std::fs::create_dir_all(dir.path().join("a/state")).expect("directories");
     assert!(mount(&log_below, dir.path()).is_err());
+}
+
+#[test]
+fn the_owner_gets_in_with_every_group_and_nobody_else_does() {
+    assert!(nix::unistd::geteuid().is_root(), "this test becomes another user and needs root");
+    let world = World::new();
+    std::fs::set_permissions(world.dir.path(), std::fs::Permissions::from_mode(0o755)).expect("a way in");
+    let mnt = world.mnt().display().to_string();
+    assert_eq!(world.ok("stat -c %a ."), "500\n");
+    // Programs of the same user with another group: `sg`, set-group-ID mail tools.
+    let script = format!(
+        "cd {mnt} && cat status > /dev/null && echo x > projects/web/sg.lock && [ \"$(stat -c %g projects/web/sg.lock)\" = 8 ]
+         ln projects/web/sg.lock projects/web/b.lock && rm projects/web/?*.lock && echo rescan > control && ls -lR . > /dev/null"
+    );
+    world.ok(&format!("setpriv --regid 8 --clear-groups bash -ec '{script}'"));
+    // Another user, also by what the kernel knows by now, and past the root directory by a bind mount.
+    world.ok("cat status inbox/fix.md projects/web/inbox/fix.md; ls -lR . > /dev/null; mkdir -p \"$HOME/bound\"");
+    let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all";
+    let bound = world.dir.path().join("bound").display().to_string();
+    let looks = format!(
+        "mount --bind {mnt}/projects/web {bound}; ls -lR {bound} > /dev/null; cat {bound}/inbox/fix.md > /dev/null
+         for try in 'ls {mnt}' 'cat {mnt}/status' 'cat {mnt}/projects/web/inbox/fix.md' 'cd {mnt}/inbox' 'echo pause > {mnt}/control' \
+             'ls {bound}/inbox' 'cat {bound}/inbox/fix.md' 'cat {bound}/status' 'echo x > {bound}/inbox/n.md' 'rm -f {bound}/inbox/fix.md' \
+             'mkdir {bound}/d' 'mv {bound}/inbox/fix.md {bound}/drafts/' 'cat {bound}/tasks/fix/state' 'df {mnt}'; do
+           if {nobody} bash -c \"$try\" 2> /dev/null; then echo \"got in: $try\"; fi
+         done"
+    );
+    let out = std::process::Command::new("unshare").args(["-m", "bash", "-c", &looks]).output().expect("unshare");
+    assert!(out.status.success() && out.stdout.is_empty(), "{}", String::from_utf8_lossy(&out.stdout));
+    assert!(!world.calls().contains("nobody"), "{}", world.calls());
+    world.ok("cat inbox/fix.md");
 }
 
 #[test]

@@ -139,6 +139,7 @@ pub fn options(dir: &Path) -> Options {
     Options {
         mountpoint: dir.join("mnt"),
         queues: ["web", "api"].map(|name| (picture::project(name), dir.join(name).join(".agent-queue"))).into(),
+        found: dir.join("found"),
         events_log: dir.join("events.jsonl"),
         durable: true,
         allow_other: false,

@@ -245,11 +245,10 @@ pub fn mountpoint(scene: &Scene<'_>, report: &mut Report) {
     match look(point, writable()) {
         Dir::Usable => match std::fs::read_dir(point).map(|mut entries| entries.next().is_none()) {
             Ok(true) => report.ok(format!("mountpoint: {shown}")),
-            Ok(false) => report.problem(
-                key,
-                format!("{shown} isn't empty; a mount would hide what is in it"),
-                "empty it, or give another `mount.path`",
-            ),
+            Ok(false) => report.note(format!(
+                "mountpoint: {shown} isn't empty; the start puts what was written to the mount's paths into found/ of the state \
+                 directory, and refuses to begin when anything else lies there"
+            )),
             Err(error) => report.problem(key, format!("can't list {shown}: {error}"), "give another `mount.path`"),
         },
         Dir::Missing => match can_be_made(point) {
