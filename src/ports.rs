@@ -59,6 +59,16 @@ pub enum Exit {
     Unknown,
 }
 
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "exit status {status}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::Unknown => f.write_str("how is not known"),
+        }
+    }
+}
+
 /// What to run in a session's pane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {

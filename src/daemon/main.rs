@@ -1,6 +1,7 @@
 //! `claude-failover run`: configuration, log, runtime, daemon.
 
 use std::{
+    io::IsTerminal as _,
     os::{
         linux::net::SocketAddrExt as _,
         unix::net::{SocketAddr, UnixDatagram},
@@ -71,7 +72,7 @@ fn announce(daemon: &Daemon) {
     tracing::info!(mount = %shown(daemon.mountpoint()), "ready");
     // Without a service manager this does nothing.
     if let Err(error) = tell_service_manager() {
-        tracing::warn!(%error, "the service manager could not be told");
+        tracing::warn!(%error, "could not notify the service manager");
     }
 }
 
@@ -96,7 +97,8 @@ fn log(for_people: bool) {
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     if for_people {
-        builder.compact().with_target(false).init();
+        let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+        builder.compact().with_target(false).with_ansi(colours).init();
     } else {
         // The journal has its own times.
         builder.without_time().with_ansi(false).init();

@@ -576,7 +576,7 @@ impl World {
                 if let SessionPhase::Dead { incarnation, .. } = &session.phase {
                     let lived = now.duration_since(incarnation.started);
                     session.failures = if lived >= STABLE { 1 } else { session.failures + 1 };
-                    self.note(now, Kind::Session, &object, format!("its program ended: {exit:?}"));
+                    self.note(now, Kind::Session, &object, format!("its program ended: {exit}"));
                 }
             }
             SessionEvent::Ended { retired } => {
@@ -639,11 +639,11 @@ impl World {
             let told = verdict
                 .evidence
                 .first()
-                .map(|e| format!(": {} ({:?} {})", e.text, e.source, e.rule))
+                .map(|e| format!(": {} (from {}, rule {})", e.text, e.source, e.rule))
                 .unwrap_or_default();
             match verdict.activity {
                 Activity::Waiting(what) => {
-                    self.note(now, Kind::Waiting, &object, format!("waits for a person ({what:?}){told}"));
+                    self.note(now, Kind::Waiting, &object, format!("waits for a person ({what}){told}"));
                 }
                 Activity::Limited => self.note(now, Kind::Limit, &object, format!("stopped by a limit{told}")),
                 Activity::Stalled => self.note(now, Kind::Silent, &object, format!("stalled{told}")),

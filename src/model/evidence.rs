@@ -82,6 +82,29 @@ pub enum WaitingFor {
     Dialog,
 }
 
+impl std::fmt::Display for WaitingFor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Permission => "permission",
+            Self::Question => "question",
+            Self::Dialog => "dialog",
+        })
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Process => "the process",
+            Self::StatusFile => "the agent's status file",
+            Self::Hook => "a hook",
+            Self::Transcript => "the transcript",
+            Self::Title => "the terminal title",
+            Self::Screen => "the screen",
+        })
+    }
+}
+
 /// Why a turn failed. `Limit` and `Login` are the account's; the others say nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -8,7 +8,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 use crate::{
     model::{
         command::{RefusedKind, Verb},
-        evidence::{Failure, Meaning, Signal, Source, UNKNOWN_DIALOG},
+        evidence::{Failure, Meaning, Signal, UNKNOWN_DIALOG},
         session::Session,
         snapshot::Outcome,
     },
@@ -61,7 +61,7 @@ pub fn signal(now: Timestamp, signal: &Signal) -> String {
         Meaning::Used { .. } => "usage told".to_owned(),
         Meaning::Exited { .. } => "exited".to_owned(),
     };
-    let source = source(signal.source);
+    let source = signal.source;
     let text = if signal.text.is_empty() { String::new() } else { format!(", matched {:?}", clean(&signal.text)) };
     clean(&format!("{meaning}, from {source}, rule {}{text}, {} ago", signal.rule, age(now, signal.at)))
         .replace('\n', " ")
@@ -91,17 +91,6 @@ fn failure_word(failure: &Failure) -> &'static str {
         Failure::Request => "request",
         Failure::Refused => "prompt refused",
         Failure::Unknown => "unknown",
-    }
-}
-
-pub fn source(source: Source) -> &'static str {
-    match source {
-        Source::Process => "the process",
-        Source::StatusFile => "the agent's status file",
-        Source::Hook => "a hook",
-        Source::Transcript => "the transcript",
-        Source::Title => "the terminal title",
-        Source::Screen => "the screen",
     }
 }
 

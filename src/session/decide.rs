@@ -318,7 +318,7 @@ fn with_run(
         }
         (SessionPhase::Dead { .. }, Delivery::NotBegun) => Step::Clear,
         (SessionPhase::Dead { exit, .. }, Delivery::Begun | Delivery::Taken { .. }) => {
-            let error = format!("{} ended in the middle of the task ({exit:?})", run.agent);
+            let error = format!("{} ended in the middle of the task ({exit})", run.agent);
             if run.attempt < run.attempts_allowed {
                 Step::GiveBack { run: run.clone(), why: format!("{error}; tried again") }
             } else {

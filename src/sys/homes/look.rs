@@ -110,7 +110,10 @@ pub fn home(home: &Home) -> Vec<Fault> {
 fn login(home: &Home) -> String {
     let shown = home.path.display();
     match home.kind {
+        // With the variable Claude Code keeps its answers inside the home, without it beside: one must not be taken for the other.
+        Some(AgentKind::Claude) if is_default(&home.path, ".claude") => "log in once: claude".to_owned(),
         Some(AgentKind::Claude) => format!("log in once with this home: CLAUDE_CONFIG_DIR={shown} claude"),
+        Some(AgentKind::Codex) if is_default(&home.path, ".codex") => "log in once: codex login".to_owned(),
         Some(AgentKind::Codex) => {
             // Codex refuses a home that isn't there.
             format!("log in once with this home: mkdir -p {shown} && CODEX_HOME={shown} codex login")
@@ -122,6 +125,11 @@ fn login(home: &Home) -> String {
             format!("make it: mkdir -p {shown}")
         }
     }
+}
+
+/// Whether the agent finds this home unasked.
+fn is_default(home: &Path, name: &str) -> bool {
+    std::env::var_os("HOME").is_some_and(|user| Path::new(&user).join(name) == home)
 }
 
 /// What is wrong with one shared link.
@@ -141,7 +149,7 @@ fn shared(link: &SharedLink) -> Option<Fault> {
             let message = format!("{shown} is {what}; a link to {there}, which the accounts share, belongs there");
             let remedy = if what == "a directory" {
                 format!(
-                    "with no agent running, move what is in it to {there}; then: rmdir {shown} && claude-failover check --fix"
+                    "with no agent running, move it: mkdir -p {there} && cp -a {shown}/. {there}/ && rm -r {shown}; then: claude-failover check --fix"
                 )
             } else {
                 "look at what it is and move it away; then: claude-failover check --fix".to_owned()
@@ -181,8 +189,14 @@ pub fn link(link: &Path, homes: &[&Home]) -> Option<Fault> {
     if let Some(home) = homes.iter().find(|home| home.path == link) {
         let account = &home.account;
         let message = format!("{shown} is the home of account {account}, so it can't be turned to another account's");
+        // What Claude Code keeps beside its default home belongs inside any other one.
+        let beside = if is_default(link, ".claude") {
+            format!(" && cp {shown}.json {shown}-{account}/.claude.json")
+        } else {
+            String::new()
+        };
         let remedy = format!(
-            "set `claude_link: null`; or move the home: mv {shown} {shown}-{account}, and give account {account} that home"
+            "with no agent running: mv {shown} {shown}-{account}{beside}, and give account {account} that home; or set `claude_link: null`"
         );
         return Some(Fault::new(message, remedy));
     }

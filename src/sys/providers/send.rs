@@ -139,7 +139,7 @@ impl Sender {
                 let sent = !error.is_connect();
                 return lost(chain(error, how.key), sent, how);
             }
-            Err(_) => return lost(format!("no answer within {:?}", how.wait), true, how),
+            Err(_) => return lost(format!("no answer within {}", humantime::format_duration(how.wait)), true, how),
         };
         let status = response.status();
         if status.is_success() {
@@ -271,7 +271,7 @@ pub async fn next(response: &mut Response, idle: Duration, key: Option<&Secret>)
     match tokio::time::timeout(idle, response.chunk()).await {
         Ok(Ok(piece)) => Ok(piece.map(Vec::from)),
         Ok(Err(error)) => Err(format!("the connection broke before the answer's end: {}", chain(error, key))),
-        Err(_) => Err(format!("nothing came for {idle:?}")),
+        Err(_) => Err(format!("nothing came for {}", humantime::format_duration(idle))),
     }
 }
 
