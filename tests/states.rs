@@ -41,6 +41,7 @@ fn run(delivery: Delivery) -> Run {
         delivery,
         stop: Stop::No,
         pauses: 0,
+        instead: None,
         text: text("1"),
     }
 }
@@ -55,6 +56,7 @@ fn job(stop: JobStop) -> Job {
         stop,
         text: text("1"),
         output: None,
+        instead: None,
     }
 }
 

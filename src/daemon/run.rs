@@ -29,6 +29,7 @@ use crate::{
         event::{Event, Kind},
         ids::{AccountName, ProjectName},
         snapshot::Memory,
+        provider::{Provider, ProviderEvent, ProviderStanding},
     },
     ports::{Clock, StateStore},
     sys::{
@@ -365,10 +366,17 @@ impl Daemon {
             }
         };
         let result = self.reload().map_err(|text| Refused::new(RefusedKind::Invalid, text));
+        let mut events = Vec::new();
         if let Ok(text) = &result {
             self.note(text.clone()).await;
+            // A key that was missing or wrong may be right now.
+            let snapshot = self.services.live.snapshot();
+            let broken = |provider: &&Provider| matches!(provider.standing, ProviderStanding::Broken { .. });
+            let again = snapshot.delegation.providers.iter().filter(broken);
+            events.extend(again.map(|provider| Event::Provider(provider.name.clone(), ProviderEvent::Works)));
         }
-        self.services.live.report(vec![Event::RequestDone { id, result }]).await;
+        events.push(Event::RequestDone { id, result });
+        self.services.live.report(events).await;
     }
 
     /// Reads the configuration again and applies what can be applied live.

@@ -77,6 +77,7 @@ impl Seen {
                 modified: facts.modified,
             },
             output: None,
+            instead: None,
         };
         let note = format!("job {id} of a script has ended at {provider} and nobody collected it: collected here");
         let events = vec![

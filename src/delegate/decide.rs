@@ -101,7 +101,11 @@ pub fn looked(
             cost_usd: answer.cost_usd,
             ..Ending::failed(String::new(), now)
         })),
-        Ok(Progress::Failed(why)) => works(Next::End(Ending::failed(format!("provider {}: {why}", job.provider), now))),
+        // What came before it broke off was shown, and may have been paid for.
+        Ok(Progress::Failed(why)) => works(Next::End(Ending {
+            message: job.output.as_ref().map(|output| format!("{output}\n\n[The answer broke off here.]")),
+            ..Ending::failed(format!("provider {}: {why}", job.provider), now)
+        })),
         Ok(Progress::Declined(error)) => submitted(job, &error, now),
         Ok(Progress::Unknown) if repeats => quiet(Next::Submit),
         Ok(Progress::Unknown) => quiet(Next::End(Ending::failed(in_doubt(&job.provider), now))),
@@ -178,6 +182,7 @@ mod tests {
             stop,
             text: TextFacts { sha256: String::new(), identity: String::new(), bytes: 0, modified: NOW },
             output: None,
+            instead: None,
         }
     }
 

@@ -23,7 +23,8 @@ use crate::{
         event::Event,
         ids::{RunId, TaskKey},
         marker::{DelegatedMarker, Marker},
-        provider::{Job, JobStop},
+        provider::{Delegation, Job, JobStop},
+        route::instead,
         session::{Assignment, SessionEvent},
         snapshot::Snapshot,
         task::{Delivery, Phase, Run, Stop, Task, TaskEvent, TextFacts, Work},
@@ -157,7 +158,7 @@ impl Dispatcher {
         if self.store.workdir(&key.project, &task.spec.workdir).await? != Workdir::Inside {
             return Err(NoClaim::NoWorkdir(task.spec.workdir.clone()));
         }
-        let work = self.work(task, facts, &choice.to);
+        let work = self.work(task, facts, &choice.to, &snapshot.delegation);
         let run = work.id();
         if let Err(error) = self.state.save_run(run, &text).await {
             let _ = self.state.remove_run(run).await;
@@ -208,7 +209,7 @@ impl Dispatcher {
     }
 
     /// The attempt that is claimed.
-    fn work(&self, task: &Task, facts: &TextFacts, to: &Target) -> Work {
+    fn work(&self, task: &Task, facts: &TextFacts, to: &Target, delegation: &Delegation) -> Work {
         let (id, attempt, claimed) = (RunId((self.new_id)()), task.attempts + 1, self.clock.now());
         match to {
             Target::Session { session, agent, account, workdir } => Work::Run(Run {
@@ -226,6 +227,7 @@ impl Dispatcher {
                 stop: Stop::No,
                 pauses: 0,
                 text: facts.clone(),
+                instead: instead(task, delegation, None),
             }),
             Target::Provider(provider) => Work::Job(Job {
                 run: id,
@@ -236,6 +238,7 @@ impl Dispatcher {
                 stop: JobStop::No,
                 text: facts.clone(),
                 output: None,
+                instead: instead(task, delegation, Some(provider)),
             }),
         }
     }

@@ -262,7 +262,9 @@ fn reason(account: &Account, event: &AccountEvent) -> String {
             format!(": {} ({}){until}", limited.limit.kind.word(), limited.signal.text)
         }
         (Standing::Broken { why, .. }, _) => format!(": {why}"),
-        (Standing::Suspect { signal, .. }, _) => format!(": {} (from {}, rule {})", signal.text, signal.source, signal.rule),
+        (Standing::Suspect { signal, .. }, _) => {
+            format!(": {} (from {}, rule {})", signal.text, signal.source, signal.rule)
+        }
         (Standing::Usable, AccountEvent::Vouched { why }) => format!(": {why}"),
         (Standing::Usable, AccountEvent::Reset) => ": its limit has passed".to_owned(),
         (Standing::Usable, _) => String::new(),

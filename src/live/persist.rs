@@ -295,7 +295,9 @@ pub fn load(
         };
         world.snapshot.sessions.insert(saved.name, Arc::new(session));
     }
-    for saved in state.providers {
+    // What a person had to do about a broken one may be done: it is tried again.
+    let known = |saved: &SavedProvider| !matches!(saved.standing, ProviderStanding::Broken { .. });
+    for saved in state.providers.into_iter().filter(known) {
         let providers = &mut Arc::make_mut(&mut world.snapshot.delegation).providers;
         if let Some(provider) = providers.iter_mut().find(|provider| provider.name == saved.name) {
             provider.standing = saved.standing;

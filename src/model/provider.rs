@@ -147,6 +147,9 @@ pub struct Job {
     /// What the provider has said so far.
     #[serde(skip)]
     pub output: Option<Arc<str>>,
+    /// Why it is not done where the task asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<String>,
 }
 
 /// Whether a job is to end before its provider says so.

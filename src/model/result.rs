@@ -28,6 +28,8 @@ struct Footer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    instead: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<&'a str>,
     accounts: Vec<&'a str>,
     attempts: u32,
@@ -76,6 +78,7 @@ pub fn render(task: &[u8], work: Option<&Work>, ending: &Ending) -> Vec<u8> {
         agent: run.map(|run| run.agent.as_str()),
         provider: job.map(|job| job.provider.as_str()),
         job: job_id.as_deref(),
+        instead: work.and_then(Work::instead),
         session: run.map(|run| run.session.as_str()),
         accounts: run.iter().flat_map(|run| &run.accounts).map(AccountName::as_str).collect(),
         attempts: work.map_or(0, Work::attempt),
@@ -190,6 +193,7 @@ mod tests {
             delivery: Delivery::NotBegun,
             stop: Stop::No,
             pauses: 0,
+            instead: None,
             text: TextFacts {
                 sha256: String::new(),
                 identity: String::new(),

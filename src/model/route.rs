@@ -126,6 +126,43 @@ pub fn pick(task: &Task, delegation: &Delegation, busy: &BTreeMap<ProviderName, 
     }
 }
 
+/// Why a task that asks for a provider is done elsewhere: by `to`, or by a session here. `None` where it goes where it asked.
+#[must_use]
+pub fn instead(task: &Task, delegation: &Delegation, to: Option<&ProviderName>) -> Option<String> {
+    let word = task.spec.preferred_ai.as_deref().filter(|word| !word.eq_ignore_ascii_case(CLAUDE_CODE));
+    let route = route(&task.spec, task.wish.as_ref(), delegation);
+    let asked = match (&route.rule, word) {
+        (Rule::Wished, _) => "a person sent it to a provider".to_owned(),
+        (_, Some(word)) => format!("preferred_ai is {word}"),
+        (_, None) => return None,
+    };
+    match &route.rule {
+        Rule::NeedsClaudeCode | Rule::PrefersClaudeCode | Rule::NoPreference => None,
+        Rule::Off | Rule::NotAllowed => Some(format!("{asked}, but {}", route.rule)),
+        Rule::Unknown(_) => {
+            let known: Vec<&str> = delegation.providers.iter().map(|provider| provider.name.as_str()).collect();
+            Some(format!("{asked}, but no provider has that name or serves it; known: {}", known.join(", ")))
+        }
+        Rule::Wished | Rule::Preferred(_) | Rule::Auto(_) => {
+            let passed = route.chain.iter().take_while(|name| Some(*name) != to);
+            let passed: Vec<String> =
+                passed.map(|name| format!("provider {name} {}", out(task, delegation, name))).collect();
+            (!passed.is_empty()).then(|| format!("{asked}, but {}", passed.join("; ")))
+        }
+    }
+}
+
+/// Why a provider does not take the task now.
+fn out(task: &Task, delegation: &Delegation, name: &ProviderName) -> String {
+    let standing = delegation.get(name).map(|provider| (provider.standing.word(), provider.standing.why()));
+    match standing {
+        _ if task.refused_by.contains(name) => "refused it".to_owned(),
+        Some((word, Some(why))) => format!("is {word}: {why}"),
+        Some((_, None)) => "could not take it".to_owned(),
+        None => "is not configured".to_owned(),
+    }
+}
+
 /// How many jobs each provider has.
 #[must_use]
 pub fn busy(snapshot: &Snapshot) -> BTreeMap<ProviderName, u32> {

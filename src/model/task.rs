@@ -273,6 +273,9 @@ pub struct Run {
     #[serde(default)]
     pub pauses: u32,
     pub text: TextFacts,
+    /// Why it is not done where the task asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<String>,
 }
 
 /// Whether a run is to end before its agent says so.
@@ -410,6 +413,15 @@ impl Work {
         match self {
             Self::Run(run) => run.attempt,
             Self::Job(job) => job.attempt,
+        }
+    }
+
+    /// Why it is not done where the task asked.
+    #[must_use]
+    pub fn instead(&self) -> Option<&str> {
+        match self {
+            Self::Run(run) => run.instead.as_deref(),
+            Self::Job(job) => job.instead.as_deref(),
         }
     }
 

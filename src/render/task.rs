@@ -67,6 +67,16 @@ pub fn why(picture: &Picture, task: &Task) -> String {
     for (key, near) in task.spec.unknown.iter().filter_map(|key| Some((key, meant(key)?))) {
         let _ = writeln!(out, "warning: unknown key `{key}` in its frontmatter; did you mean `{near}`?");
     }
+    let work = match &task.phase {
+        Phase::Working(run) => run.instead.as_deref(),
+        Phase::Delegated(job) => job.instead.as_deref(),
+        Phase::Filing(filing) => filing.work.as_ref().and_then(Work::instead),
+        Phase::Finished(finished) => finished.work.as_ref().and_then(Work::instead),
+        Phase::Held(_) | Phase::Queued | Phase::Rejected(_) => None,
+    };
+    if let Some(instead) = work {
+        let _ = writeln!(out, "not where it asked to be done: {instead}");
+    }
     if !task.spec.unknown.is_empty() {
         let _ = writeln!(out, "frontmatter keys that mean nothing here: {}", task.spec.unknown.join(", "));
     }

@@ -267,6 +267,7 @@ mod tests {
             delivery: Delivery::Taken { at: at(11) },
             stop: Stop::No,
             pauses: 0,
+            instead: None,
             text: TextFacts { sha256: String::new(), identity: String::new(), bytes: 0, modified: at(0) },
         }
     }

@@ -16,3 +16,4 @@ mod failures;
 mod kinds;
 mod litellm;
 mod moves;
+mod odd;

@@ -64,6 +64,7 @@ pub fn run(session: &str) -> Run {
         delivery: Delivery::Taken { at: at(6) },
         stop: Stop::No,
         pauses: 0,
+        instead: None,
         text: facts(),
     }
 }
@@ -111,6 +112,7 @@ pub fn job(name: &str) -> Job {
         stop: JobStop::No,
         text: facts(),
         output: Some(hostile().into()),
+        instead: Some(hostile()),
     }
 }
 

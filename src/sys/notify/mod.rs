@@ -72,11 +72,13 @@ fn client() -> Result<reqwest::Client, NoticeError> {
     crate::sys::http::client().map_err(|error| permanent(format!("no TLS: {}", words(error))))
 }
 
-/// Sends a request and weighs the answer. `retry_after` finds in an answer's body how long to wait.
+/// Sends a request and weighs the answer. `retry_after` finds in an answer's body how long to wait,
+/// `took` whether a good answer means what it says.
 async fn post(
     request: RequestBuilder,
     secrets: &[&Secret],
     retry_after: fn(&str) -> Option<u64>,
+    took: fn(&str) -> bool,
 ) -> Result<(), NoticeError> {
     let temporary = |why: String, after| NoticeError::Temporary { why: scrub(&why, secrets), after };
     let sent = request.timeout(ANSWERS_WITHIN).send().await;
@@ -95,10 +97,11 @@ async fn post(
             break;
         }
     }
-    if status.is_success() {
+    let body = String::from_utf8_lossy(&body);
+    let taken = status.is_success() && took(&body);
+    if taken {
         return Ok(());
     }
-    let body = String::from_utf8_lossy(&body);
     // Before it is cut: half a secret would not be found.
     let told: String = scrub(&body, secrets).chars().take(ANSWER_TOLD).collect();
     let told: String = told.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -109,7 +112,9 @@ async fn post(
         _ if told.trim().is_empty() => format!("answered {status}"),
         _ => format!("answered {status}: {}", told.trim()),
     };
-    let later = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+    // A page of somebody between us and the receiver, a portal's say, is gone some day.
+    let foreign = status.is_success() && serde_json::from_str::<serde_json::Value>(&body).is_err();
+    let later = foreign || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status);
     if later || status.is_server_error() || body.contains(resend::CONCURRENT) {
         let after = header.or_else(|| retry_after(&body)).map(Duration::from_secs);
         return Err(temporary(why, after));

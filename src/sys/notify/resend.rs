@@ -30,5 +30,5 @@ pub async fn send(row: &Resend, notice: &Notice) -> Result<(), NoticeError> {
     let once: String = once.iter().map(|byte| format!("{byte:02x}")).collect();
     let request = client()?.post(url).bearer_auth(key.expose().trim()).header("Idempotency-Key", once).json(&body);
     // Its answers tell how long to wait in a header.
-    post(request, &[key], |_| None).await
+    post(request, &[key], |_| None, |_| true).await
 }

@@ -20,7 +20,7 @@ pub async fn send(row: &Telegram, notice: &Notice) -> Result<(), NoticeError> {
         .extend([method.as_str(), "sendMessage"]);
     // Plain text: no parse mode, so nothing in it means anything.
     let body = json!({"chat_id": row.chat_id, "text": text(notice), "link_preview_options": {"is_disabled": true}});
-    post(client()?.post(url).json(&body), &[token], retry_after).await
+    post(client()?.post(url).json(&body), &[token], retry_after, took).await
 }
 
 fn text(notice: &Notice) -> String {
@@ -35,6 +35,11 @@ fn text(notice: &Notice) -> String {
 
 fn retry_after(body: &str) -> Option<u64> {
     serde_json::from_str::<Value>(body).ok()?["parameters"]["retry_after"].as_u64()
+}
+
+/// Telegram says `"ok": true` of what it takes; anything else with 200 is not its word.
+fn took(body: &str) -> bool {
+    serde_json::from_str::<Value>(body).is_ok_and(|answer| answer["ok"] == true)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub async fn send(row: &Webhook, notice: &Notice) -> Result<(), NoticeError> {
         request = request.bearer_auth(key.expose().trim());
         secrets.push(key);
     }
-    post(request, &secrets, |_| None).await
+    post(request, &secrets, |_| None, |_| true).await
 }
 
 /// The template with the notice in it; what is no JSON then is the template's fault.

@@ -47,10 +47,19 @@ impl Talk for Anthropic {
         if text(event, "/delta/type") == Some("text_delta") {
             said.text.push_str(text(event, "/delta/text").unwrap_or_default());
         }
-        if let Some(word) = text(event, "/delta/stop_reason") {
-            let lengths = ["max_tokens", "model_context_window_exceeded"];
-            said.stop = Some(Stop::of(word, &["end_turn", "stop_sequence"], &lengths));
+        // The whole message at once, from a server that doesn't stream.
+        if text(event, "/type") == Some("message") {
+            said.id = text(event, "/id").map(str::to_owned);
+            said.content(&event["content"]);
         }
+        let word = text(event, "/delta/stop_reason").or_else(|| text(event, "/stop_reason"));
+        if let Some(word) = word {
+            said.stop = Some(match word {
+                "model_context_window_exceeded" => Stop::Window,
+                word => Stop::of(word, &["end_turn", "stop_sequence"], &["max_tokens"]),
+            });
+        }
+        said.over |= text(event, "/type") == Some("message_stop");
         // The beginning tells the input, the end the output so far.
         for usage in ["/message/usage", "/usage"].iter().filter_map(|place| event.pointer(place)) {
             let Tokens { input, output, cache_read, cache_write } = said.tokens.unwrap_or_default();

@@ -32,6 +32,9 @@ use crate::{
 /// How long a submit waits for the beginning of the answer. Later troubles are told by `look`.
 const BEGIN_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a server that has said why it ends may take to tell the usage, or to close.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// By provider and job.
 #[derive(Default)]
 pub struct Calls(Mutex<HashMap<(ProviderName, String), Call>>);
@@ -196,11 +199,26 @@ impl Caller {
         began: &mut Option<oneshot::Sender<Option<String>>>,
         so_far: &Mutex<SoFar>,
     ) -> Result<(), Broke> {
-        let streams = is_stream(&response);
+        if let Some(encoding) = encoding(&response) {
+            return Err(Broke::Off(format!("its answer is encoded as {encoding}, which nobody asked for")));
+        }
+        let told = is_stream(&response);
+        let mut streams = told;
         let (mut events, mut whole, mut bytes) = (Events::default(), Vec::new(), 0);
         loop {
-            let wait = self.sender.pace.idle.min(self.deadline.saturating_duration_since(Instant::now()));
-            let piece = send::next(&mut response, wait, self.key.as_ref()).await.map_err(Broke::Off)?;
+            let stopped = streams && said.stop.is_some();
+            let idle = if stopped { LINGER } else { self.sender.pace.idle };
+            let wait = idle.min(self.deadline.saturating_duration_since(Instant::now()));
+            let piece = match send::next(&mut response, wait, self.key.as_ref()).await {
+                // The answer is whole; how the connection ends is no matter.
+                Err(_) if stopped => None,
+                // A whole answer whose length was told wrong is still one.
+                Err(_) if !streams && serde_json::from_slice::<Value>(&whole).is_ok() => None,
+                piece => piece.map_err(Broke::Off)?,
+            };
+            if let Some(piece) = piece.as_ref().filter(|_| bytes == 0) {
+                streams = looks_like_stream(piece).unwrap_or(told);
+            }
             let data = match &piece {
                 Some(piece) => {
                     bytes += piece.len();
@@ -226,7 +244,7 @@ impl Caller {
             let text = &mut locked(so_far).text;
             let shown = text.len();
             text.push_str(&said.text[shown..]);
-            if piece.is_none() {
+            if piece.is_none() || said.over {
                 return Ok(());
             }
         }
@@ -234,20 +252,43 @@ impl Caller {
 
     fn take(&self, data: &str, said: &mut Said) -> Result<(), Broke> {
         // The end by OpenAI's convention.
-        if data == "[DONE]" {
+        if data.trim() == "[DONE]" {
             said.stop.get_or_insert(Stop::End);
+            said.over = true;
             return Ok(());
         }
-        let json: Value = serde_json::from_str(data).map_err(|_| {
+        let json: Value = serde_json::from_str(data.trim_start_matches('\u{feff}')).map_err(|_| {
             let data = words::tidy(data, self.key.as_ref());
             Broke::Off(format!("the server's answer is no JSON: {data:?}"))
         })?;
-        if json.get("error").is_some_and(|error| !error.is_null()) {
-            return Err(Broke::Told(json));
+        // A stream that a server sends as one list.
+        let events = if let Value::Array(events) = json { events } else { vec![json] };
+        for event in events {
+            if event.get("error").is_some_and(|error| !error.is_null()) {
+                return Err(Broke::Told(event));
+            }
+            self.talk.take(&event, said);
         }
-        self.talk.take(&json, said);
         Ok(())
     }
+}
+
+/// Whether these first bytes are an event stream, whatever the header says; `None` where they don't tell.
+fn looks_like_stream(bytes: &[u8]) -> Option<bool> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+    match bytes.first()? {
+        b'{' | b'[' => Some(false),
+        _ => ["data:", "event:", "id:", "retry:", ":"]
+            .iter()
+            .any(|word| bytes.starts_with(word.as_bytes()))
+            .then_some(true),
+    }
+}
+
+/// A coding of the body that can't be read: none was asked for (RFC 9110, 8.4).
+fn encoding(response: &Response) -> Option<String> {
+    let told = response.headers().get(header::CONTENT_ENCODING)?.to_str().ok()?.trim().to_ascii_lowercase();
+    (!told.is_empty() && told != "identity").then_some(told)
 }
 
 fn is_stream(response: &Response) -> bool {

@@ -51,8 +51,9 @@ impl Talk for Gemini {
         {
             said.stop = Some(Stop::of(word, &["STOP"], &["MAX_TOKENS"]));
         }
-        if let Some(all) = number(event, "/usageMetadata/promptTokenCount") {
+        if event.get("usageMetadata").is_some_and(Value::is_object) {
             let count = |name: &str| number(event, &format!("/usageMetadata/{name}")).unwrap_or(0);
+            let all = count("promptTokenCount");
             let cache_read = count("cachedContentTokenCount");
             let output = count("candidatesTokenCount") + count("thoughtsTokenCount");
             said.tokens = Some(Tokens { input: all.saturating_sub(cache_read), output, cache_read, cache_write: 0 });

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Row, key,
-    talk::{Said, Stop, Talk, number, text},
+    talk::{Said, Stop, Talk, amount, number, text},
 };
 use crate::{
     config::Secret,
@@ -43,19 +43,20 @@ impl Talk for Openai {
             said.id.get_or_insert_with(|| id.to_owned());
         }
         // The second is what a server says that doesn't stream.
-        for place in ["/choices/0/delta/content", "/choices/0/message/content"] {
-            said.text.push_str(text(event, place).unwrap_or_default());
+        for message in ["/choices/0/delta", "/choices/0/message"].iter().filter_map(|place| event.pointer(place)) {
+            said.content(&message["content"]);
+            said.refusal.push_str(text(message, "/refusal").unwrap_or_default());
         }
         if let Some(word) = text(event, "/choices/0/finish_reason") {
             said.stop = Some(Stop::of(word, &["stop", "eos", "end_turn"], &["length"]));
         }
-        if let Some(all) = number(event, "/usage/prompt_tokens") {
+        let (all, output) = (number(event, "/usage/prompt_tokens"), number(event, "/usage/completion_tokens"));
+        if all.is_some() || output.is_some() {
             let cache_read = number(event, "/usage/prompt_tokens_details/cached_tokens").unwrap_or(0);
-            let input = all.saturating_sub(cache_read);
-            let output = number(event, "/usage/completion_tokens").unwrap_or(0);
-            said.tokens = Some(Tokens { input, output, cache_read, cache_write: 0 });
+            let input = all.unwrap_or(0).saturating_sub(cache_read);
+            said.tokens = Some(Tokens { input, output: output.unwrap_or(0), cache_read, cache_write: 0 });
         }
         // OpenRouter and LiteLLM tell what it cost (openrouter.ai/docs, "Usage Accounting").
-        said.cost_usd = event.pointer("/usage/cost").and_then(Value::as_f64).or(said.cost_usd);
+        said.cost_usd = amount(event, "/usage/cost").or(said.cost_usd);
     }
 }

@@ -151,6 +151,7 @@ impl Sender {
         }
         let after = retry_after(&response);
         let body = tokio::time::timeout(self.pace.ask, head(response)).await.unwrap_or_default();
+        let after = after.or_else(|| pause_in(&body));
         let why = words::reason(code, &body, how.key);
         match self.rules.judge(code, &body) {
             Verdict::Again => Try::Again { status: Some(code), why, after },
@@ -241,6 +242,20 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Some(wait.min(LONGEST_COOLING))
 }
 
+/// "Please try again in 7m12s.", as OpenAI writes it where it sends no header.
+fn pause_in(body: &str) -> Option<Duration> {
+    let (_, rest) = body.split_once("try again in ")?;
+    let told: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '.').collect();
+    let told = told.trim_end_matches('.');
+    // Its seconds have fractions, which the parser of durations doesn't know.
+    let (whole, fraction) = told.split_once('.').unwrap_or((told, ""));
+    let unit = if fraction.is_empty() { "" } else { fraction.trim_start_matches(|c: char| c.is_ascii_digit()) };
+    let wait = humantime::parse_duration(&format!("{whole}{unit}")).ok()?;
+    // Rounded up: a pause that ends too early is a pause that was not kept.
+    let up = Duration::from_secs(u64::from(!fraction.is_empty() && unit == "s"));
+    Some((wait + up).min(LONGEST_COOLING))
+}
+
 /// The beginning of an error's body.
 async fn head(mut response: Response) -> String {
     let mut body = Vec::new();
@@ -304,4 +319,20 @@ fn later(wait: Duration) -> Timestamp {
 fn jittered(pause: Duration) -> Duration {
     let noise = uuid::Uuid::new_v4().as_bytes()[0];
     pause.mul_f64(1.0 + f64::from(noise) / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_found_in_words() {
+        let told = |text: &str| pause_in(text).map(|pause| pause.as_millis());
+        assert_eq!(told("Rate limit reached. Please try again in 7m12s. Visit"), Some(432_000));
+        assert_eq!(told("Please try again in 1.898s"), Some(2_000));
+        assert_eq!(told("try again in 350ms"), Some(350));
+        assert_eq!(told("try again in 6h0m0s"), Some(21_600_000));
+        assert_eq!(told("try again in a while"), None);
+        assert_eq!(told("try again later"), None);
+    }
 }

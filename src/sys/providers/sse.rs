@@ -6,50 +6,59 @@
 pub struct Events {
     rest: Vec<u8>,
     data: Option<String>,
+    /// The last line ended with CR: an LF that follows is part of that end.
+    after_cr: bool,
+    begun: bool,
 }
 
 impl Events {
     /// The events that have ended with these bytes.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<String> {
-        // Only what is new can hold a line's end.
-        let from = self.rest.len();
-        self.rest.extend_from_slice(bytes);
         let mut events = Vec::new();
-        let mut start = 0;
-        let mut look = from;
-        while let Some(end) = self.rest[look..].iter().position(|byte| *byte == b'\n').map(|at| look + at) {
-            let line = String::from_utf8_lossy(&self.rest[start..end]).into_owned();
-            events.extend(take(&mut self.data, line.strip_suffix('\r').unwrap_or(&line)));
-            start = end + 1;
-            look = start;
+        for byte in bytes {
+            match byte {
+                b'\n' if self.after_cr => self.after_cr = false,
+                b'\n' | b'\r' => {
+                    self.after_cr = *byte == b'\r';
+                    events.extend(self.line());
+                }
+                other => {
+                    self.after_cr = false;
+                    self.rest.push(*other);
+                }
+            }
         }
-        self.rest.drain(..start);
         events
     }
 
     /// What the stream's end leaves: some servers omit the last empty line.
     pub fn finish(&mut self) -> Option<String> {
-        let line = String::from_utf8_lossy(&std::mem::take(&mut self.rest)).into_owned();
-        take(&mut self.data, line.trim_end_matches('\r')).or_else(|| self.data.take())
+        self.line().or_else(|| self.data.take()).filter(|data| !data.is_empty())
     }
-}
 
-/// Takes a line; an empty one ends the event.
-fn take(data: &mut Option<String>, line: &str) -> Option<String> {
-    if line.is_empty() {
-        return data.take();
-    }
-    if let Some(value) = line.strip_prefix("data:") {
-        let value = value.strip_prefix(' ').unwrap_or(value);
-        match data {
-            Some(data) => {
-                data.push('\n');
-                data.push_str(value);
-            }
-            None => *data = Some(value.to_owned()),
+    /// Takes the line that has ended; an empty one ends the event.
+    fn line(&mut self) -> Option<String> {
+        let line = String::from_utf8_lossy(&std::mem::take(&mut self.rest)).into_owned();
+        let line = match std::mem::replace(&mut self.begun, true) {
+            false => line.strip_prefix('\u{feff}').unwrap_or(&line),
+            true => &line,
+        };
+        if line.is_empty() {
+            return self.data.take().filter(|data| !data.is_empty());
         }
+        let (name, value) = line.split_once(':').unwrap_or((line, ""));
+        if name == "data" {
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match &mut self.data {
+                Some(data) => {
+                    data.push('\n');
+                    data.push_str(value);
+                }
+                data => *data = Some(value.to_owned()),
+            }
+        }
+        None
     }
-    None
 }
 
 #[cfg(test)]
@@ -66,6 +75,18 @@ mod tests {
             let mut found: Vec<String> = stream.as_bytes().chunks(size).flat_map(|bytes| events.feed(bytes)).collect();
             found.extend(events.finish());
             assert_eq!(found, expected, "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn every_line_end_the_standard_allows_and_one_mark_at_the_start() {
+        for end in ["\n", "\r\n", "\r"] {
+            let stream = ["\u{feff}data: one", "", "data", "", "data:", "", "data:  two", "data", ""].join(end) + end;
+            for size in 1..stream.len() {
+                let mut events = Events::default();
+                let found: Vec<String> = stream.as_bytes().chunks(size).flat_map(|bytes| events.feed(bytes)).collect();
+                assert_eq!(found, ["one", " two\n"], "{end:?} in pieces of {size}");
+            }
         }
     }
 

@@ -36,6 +36,12 @@ pub struct Said {
     pub tokens: Option<Tokens>,
     pub cost_usd: Option<f64>,
     pub stop: Option<Stop>,
+    /// The protocol's own last word came: nothing follows, whatever the connection does.
+    pub over: bool,
+    /// Why it does not want to, in its own words.
+    pub refusal: String,
+    /// A kind of content that can't be shown as text.
+    pub foreign: Option<String>,
 }
 
 /// Why a server said no more.
@@ -45,6 +51,8 @@ pub enum Stop {
     End,
     /// The answer was longer than `max_tokens`.
     Length,
+    /// Question and answer together were longer than the model's context window.
+    Window,
     /// It does not want to; its own word.
     Declined(String),
 }
@@ -63,13 +71,52 @@ impl Stop {
 }
 
 impl Said {
+    /// Takes a content: a text, or a list of typed parts. Thoughts are passed over.
+    pub fn content(&mut self, content: &Value) {
+        match content {
+            Value::String(text) => self.text.push_str(text),
+            Value::Array(parts) => parts.iter().for_each(|part| self.part(part)),
+            Value::Object(_) => self.part(content),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn part(&mut self, part: &Value) {
+        match part.get("type").and_then(Value::as_str) {
+            Some("text" | "output_text") => self.text.push_str(text(part, "/text").unwrap_or_default()),
+            None if part.is_string() => self.content(part),
+            None if part.get("text").is_some_and(Value::is_string) => self.content(&part["text"]),
+            Some("refusal") => self.refusal.push_str(text(part, "/refusal").unwrap_or_default()),
+            Some(kind) if ["think", "reason"].iter().any(|word| kind.contains(word)) => {}
+            kind => self.foreign = Some(kind.unwrap_or("unknown").to_owned()),
+        }
+    }
+
     /// The whole answer, or why it is none.
     pub fn finish(self, row: &Row) -> Result<Answer, String> {
-        let Self { mut text, tokens, cost_usd, stop, .. } = self;
+        let Self { mut text, tokens, cost_usd, stop, refusal, foreign, .. } = self;
+        if let Some(kind) = foreign {
+            return Err(format!("its answer holds {kind} content, which can't be shown as text"));
+        }
         match stop {
             None => return Err("the connection ended before the answer did".to_owned()),
-            Some(Stop::Declined(word)) => return Err(format!("it declined to answer: {word}")),
-            Some(Stop::End | Stop::Length) if text.trim().is_empty() => return Err("its answer is empty".to_owned()),
+            Some(Stop::Declined(word)) => {
+                let said = if refusal.is_empty() { word } else { refusal };
+                return Err(format!("it declined to answer: {said}"));
+            }
+            Some(Stop::End | Stop::Length | Stop::Window) if text.trim().is_empty() => {
+                return Err(if refusal.is_empty() {
+                    "its answer is empty".to_owned()
+                } else {
+                    format!("it declined to answer: {refusal}")
+                });
+            }
+            Some(Stop::Window) => {
+                text.push_str(&format!(
+                    "\n\n[Cut off here: the context window of the model at {} is full.]\n",
+                    row.name
+                ));
+            }
             Some(Stop::Length) => {
                 text.push_str(&format!(
                     "\n\n[Cut off here: longer than `max_tokens` of the provider {}, {}.]\n",
@@ -96,6 +143,18 @@ pub fn text<'a>(json: &'a Value, pointer: &str) -> Option<&'a str> {
     json.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
+/// A count; some servers write it as a text or with a fraction of nothing.
 pub fn number(json: &Value, pointer: &str) -> Option<u64> {
-    json.pointer(pointer).and_then(Value::as_u64)
+    let value = json.pointer(pointer)?;
+    let count = |amount: f64| {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, and within the range")]
+        (amount >= 0.0 && amount.fract() == 0.0 && amount < 1e15).then_some(amount as u64)
+    };
+    value.as_u64().or_else(|| count(amount(json, pointer)?))
+}
+
+/// A number, also one written as a text.
+pub fn amount(json: &Value, pointer: &str) -> Option<f64> {
+    let value = json.pointer(pointer)?;
+    value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|amount: &f64| amount.is_finite())
 }
