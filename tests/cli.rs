@@ -588,6 +588,23 @@ fn a_first_configuration_is_one_that_check_takes() {
 }
 
 #[test]
+fn check_names_providers_without_a_key_and_words_that_none_serves() {
+    let world = World::new();
+    fs::create_dir_all(world.path("web/.agent-queue/inbox")).expect("mkdir");
+    fs::write(world.path("web/.agent-queue/inbox/a.md"), "---\npreferred_ai: gimini\n---\nx").expect("write");
+    fs::write(world.path("web/.agent-queue/inbox/b.md"), "---\npreferred_ai: Fast\n---\nx").expect("write");
+    fs::write(world.path("key"), "k").expect("write");
+    world.config(
+        "projects: [{name: web, path: ~/web}]\nproviders:\n  gemini: {kind: gemini, model: m, key_env: NO_SUCH_KEY}\n  other: {kind: openai, model: m, key_file: ~/key, serves: [fast]}\n",
+    );
+    let done = world.run(&["check"]).is(
+        1,
+        &["ok: provider other: openai at https://api.openai.com/v1, key in ", "NO_SUCH_KEY is not set", "`gimini`"],
+    );
+    assert!(!done.out.contains("b.md"), "{}", done.out);
+}
+
+#[test]
 fn a_demo_s_end_takes_only_a_demo() {
     let world = World::new();
     fs::create_dir(world.path("web")).expect("mkdir");

@@ -193,3 +193,35 @@ fn a_job_that_fails_there_fails_here_and_one_that_is_taken_back_is_cancelled_the
     let result = world.result("failed/b.md");
     assert!(result.contains("it broke") && result.contains("provider: secutools"), "{result}");
 }
+
+#[test]
+fn a_key_that_comes_later_is_seen_and_who_went_elsewhere_is_told() {
+    let server = Server::always(good(ProviderKind::Openai, "hello from afar"));
+    let mut world = World::prepare(&setup(""));
+    let url = server.url();
+    let row = format!("  gemini: {{kind: openai, url: '{url}', model: m-1, key_file: key}}\n");
+    world.configure(&setup(&row));
+    world.run();
+    world.until_word("sessions/pool-11/state", "idle");
+    world.submit("a", &task("gemini"));
+    let result = world.result("done/a.md");
+    let told = "preferred_ai is gemini, but provider gemini is broken: the key file";
+    assert!(result.contains(told), "{result}");
+    assert!(world.word("tasks/a/why").contains(told), "{}", world.word("tasks/a/why"));
+    world.submit("b", &task("nobody"));
+    assert!(world.result("done/b.md").contains("no provider has that name or serves it; known: gemini"));
+    world.ok(&format!("printf {KEY} > key; echo reload > $MNT/control"));
+    world.until_word("providers/gemini/state", "usable");
+    world.submit("c", &task("gemini"));
+    has(&world.result("done/c.md"), &["hello from afar", "provider: gemini"]);
+    // And over a restart.
+    world.ok("rm key");
+    world.submit("d", &task("gemini"));
+    assert!(world.result("done/d.md").contains("is broken"));
+    assert_eq!(world.stop_daemon(), Some(0));
+    world.ok(&format!("printf {KEY} > key"));
+    world.run();
+    world.until_word("providers/gemini/state", "usable");
+    world.submit("e", &task("gemini"));
+    has(&world.result("done/e.md"), &["hello from afar", "provider: gemini"]);
+}

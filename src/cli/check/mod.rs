@@ -4,6 +4,7 @@
 //! where they are missing, and nothing else.
 
 mod dirs;
+mod providers;
 mod report;
 mod tools;
 
@@ -57,6 +58,8 @@ pub fn run(args: &CheckArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
         dirs::projects(&scene, &mut report);
         accounts(&(io.homes)(config, args.fix), config, &mut report);
         tools::agents(&scene, loaded, io, &mut report);
+        tools::agents(&scene, loaded, &mut report);
+        providers::providers(&scene, &mut report);
         notices(config, args.notify, io, &mut report);
     }
     dirs::state(&paths::state_dir(io.env), &scene, &mut report);
