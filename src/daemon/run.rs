@@ -28,8 +28,8 @@ use crate::{
         command::{Action, Refused, RefusedKind},
         event::{Event, Kind},
         ids::{AccountName, ProjectName},
-        snapshot::Memory,
         provider::{Provider, ProviderEvent, ProviderStanding},
+        snapshot::Memory,
     },
     ports::{Clock, StateStore},
     sys::{

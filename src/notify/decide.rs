@@ -231,9 +231,10 @@ fn waiting(session: &Session) -> Option<Notice> {
     let (SessionPhase::Starting(incarnation) | SessionPhase::Up(incarnation)) = &session.phase else { return None };
     let Activity::Waiting(_) = session.verdict.activity else { return None };
     let name = &session.name;
-    let said = session.verdict.evidence.first().map(|signal| signal.text.as_str()).unwrap_or_default();
+    let evidence = || session.verdict.evidence.first().map(|signal| signal.text.as_str()).unwrap_or_default();
+    let said = session.verdict.asked.as_deref().unwrap_or_else(evidence);
     let task = session.task.as_ref().map(|assignment| format!("Task {}. ", assignment.task)).unwrap_or_default();
-    let text = format!("{task}{said}");
+    let text = format!("{task}{said}\nAnswer it: claude-failover attach {name}");
     let incident = format!("waiting {name} {}", incarnation.id);
     Some(Notice::new(
         NoticeKind::Waiting,

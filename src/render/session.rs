@@ -51,6 +51,10 @@ pub fn why(picture: &Picture, session: &Session) -> String {
         }
     };
     let _ = writeln!(out, "{phase}");
+    if let Some(asked) = &session.verdict.asked {
+        let _ = writeln!(out, "it asks: {}", words::one_line(asked));
+        let _ = writeln!(out, "answer it: claude-failover attach {}", session.name);
+    }
     let mut evidence = session.verdict.evidence.iter();
     if let Some(first) = evidence.next() {
         let _ = writeln!(out, "{}: {}", words::kebab(&session.verdict.activity), words::signal(now, first));

@@ -9,7 +9,7 @@ use crate::{
     model::{
         command::{RefusedKind, Verb},
         evidence::{Failure, Meaning, Signal, UNKNOWN_DIALOG},
-        session::Session,
+        session::{Activity, Session},
         snapshot::Outcome,
     },
     render::{Picture, clean},
@@ -106,12 +106,26 @@ pub fn kebab(value: &impl serde::Serialize) -> String {
     }
 }
 
-/// A session's `why` in one line.
+/// A session's `why` in one line, the cause first.
 pub fn short_why(picture: &Picture, session: &Session) -> String {
+    match (&session.verdict.activity, &session.verdict.asked) {
+        (Activity::Waiting(what), Some(asked)) => return format!("{what}: {}", one_line(asked)),
+        (Activity::Waiting(_), None)
+        | (
+            Activity::Unknown | Activity::Idle | Activity::Working | Activity::Stalled | Activity::Limited,
+            Some(_) | None,
+        ) => {}
+    }
     match session.verdict.evidence.first() {
         Some(first) => signal(picture.now, first),
         None => since(picture.now, session.since),
     }
+}
+
+/// Lines joined by ` / `, blanks made single.
+pub fn one_line(text: &str) -> String {
+    let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" / ")
 }
 
 /// Columns padded to the widest cell. The last one is cut where its line would pass `width` columns; 0: never.

@@ -88,3 +88,30 @@ fn where_the_mount_was_taken_away_the_daemon_is_named() {
     assert_eq!(code, Some(3), "{text}");
     assert!(text.contains(&format!("a daemon runs (pid {}), but serves no mount", world.daemon_pid())), "{text}");
 }
+
+#[test]
+fn a_session_that_waits_is_in_the_first_line_with_what_it_asks_and_events_hold_no_debug_text() {
+    let world = World::start(&Setup::agents(1).mode("permission"));
+    world.submit("a", "```sh\ntouch made\n```\n");
+    world.until_word("sessions/pool-11/state", "waiting");
+    let (code, shown, _) = command(&world, "status");
+    assert_eq!(code, Some(0));
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[0].contains("1 session waits for a person"), "{shown}");
+    assert!(lines[1].contains("pool-11") && lines[1].contains("touch made"), "{shown}");
+    assert!(lines[2].contains("claude-failover attach pool-11"), "{shown}");
+    assert_eq!(world.read("status").expect("status").lines().next(), Some(lines[0]), "both say the same");
+    world.sh("echo hello > $MNT/sessions/pool-11/input");
+    let pid = world.word("sessions/pool-11/pid");
+    world.ok(&format!("kill -9 {pid}"));
+    world.until("the death to be told", || world.events().contains("program ended"));
+    let debug = |word: &str| {
+        let (name, rest) = word.split_once('(').unwrap_or_default();
+        name.starts_with(|c: char| c.is_ascii_uppercase())
+            && !rest.is_empty()
+            && name.chars().all(char::is_alphanumeric)
+    };
+    for line in world.events().lines() {
+        assert!(!line.split([' ', '"']).any(debug), "{line}");
+    }
+}
