@@ -58,7 +58,6 @@ pub fn run(args: &CheckArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
         dirs::projects(&scene, &mut report);
         accounts(&(io.homes)(config, args.fix), config, &mut report);
         tools::agents(&scene, loaded, io, &mut report);
-        tools::agents(&scene, loaded, &mut report);
         providers::providers(&scene, &mut report);
         notices(config, args.notify, io, &mut report);
     }
