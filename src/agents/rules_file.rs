@@ -49,6 +49,7 @@ fn problems(tree: &Node, value: &Value, kind: Kind) -> Vec<Problem> {
         found.push(Problem::new(place, text));
     }
     let mut rest = value.clone();
+    let mut taken: Vec<(Option<String>, String)> = Vec::new();
     for _ in 0..MOST {
         let merged = match rules::laid_over(kind, &rest) {
             Ok(merged) => merged,
@@ -65,8 +66,15 @@ fn problems(tree: &Node, value: &Value, kind: Kind) -> Vec<Problem> {
             at.push(Step::Key(name.to_owned()));
         }
         let (place, rule) = place(tree, value, &rest, &at);
-        let rule = rule.map_or_else(String::new, |rule| format!("rule {rule}: "));
-        found.push(Problem::new(place, format!("{rule}{}", meant(&said, at.last()))));
+        // What was taken out because it is wrong is not missing.
+        let ours = quoted(&said, "missing field ").is_some_and(|key| taken.contains(&(rule.clone(), key.to_owned())));
+        if !ours {
+            let shown = rule.as_ref().map_or_else(String::new, |rule| format!("rule {rule}: "));
+            found.push(Problem::new(place, format!("{shown}{}", meant(&said, at.last()))));
+        }
+        if let Some(Step::Key(key)) = at.last() {
+            taken.push((rule, key.clone()));
+        }
         // A rule without its name can't be told from the others; a part that is missing is not there to be taken out.
         if said.starts_with("missing field") && at.is_empty() || !take_out(&mut rest, &at) {
             return found;
