@@ -72,12 +72,15 @@ fn uncommented() -> String {
             Some(_) => {
                 let indent = &line[..line.len() - body.len()];
                 // Rows of the map `agents` stand two columns deeper than those of lists.
-                let deeper =
-                    if body.starts_with("# sh:") || body.contains("kind: command") || body.contains("run: [bash]") {
-                        "  "
-                    } else {
-                        ""
-                    };
+                let deeper = if body.starts_with("# sh:")
+                    || body.contains("kind: command")
+                    || body.contains("run: [bash]")
+                    || body.contains("tasks: person")
+                {
+                    "  "
+                } else {
+                    ""
+                };
                 out.push_str(&format!("{indent}{deeper}{}\n", &body[2..]));
             }
             None => out.push_str(&format!(

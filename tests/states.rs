@@ -14,6 +14,7 @@ use claude_failover::model::{
         self, After, Delivery, Ending, Filing, Finished, Hold, Phase, Problem, Run, Status, Stop, TaskEvent, TaskSpec,
         TextFacts, Work,
     },
+    writer::By,
 };
 use claude_failover::ports::{Exit, PaneId};
 use jiff::Timestamp;
@@ -64,6 +65,10 @@ fn ending() -> Ending {
     Ending::new(Status::Done, now())
 }
 
+fn agent() -> AgentName {
+    AgentName::parse("sh").expect("a name")
+}
+
 fn phases() -> Vec<(&'static str, Phase)> {
     vec![
         ("held", Phase::Held(Hold::Settling)),
@@ -71,6 +76,8 @@ fn phases() -> Vec<(&'static str, Phase)> {
         ("held, changed while working", Phase::Held(Hold::ChangedWhileWorking)),
         ("held, claimed outside", Phase::Held(Hold::OutsideClaim("x".into()))),
         ("held, doubtful", Phase::Held(Hold::Tracked("t.md".into()))),
+        ("held, not permitted", Phase::Held(Hold::NotPermitted(agent(), By::Unknown))),
+        ("held, closed", Phase::Held(Hold::Closed(agent()))),
         ("queued", Phase::Queued),
         ("rejected", Phase::Rejected(Problem { line: 1, column: 1, message: "m".into() })),
         ("working, nothing typed", Phase::Working(run(Delivery::NotBegun))),
@@ -130,6 +137,8 @@ fn told(phase: &Phase) -> String {
             Hold::ChangedWhileWorking => "held, changed".into(),
             Hold::OutsideClaim(_) => "held, claimed outside".into(),
             Hold::Tracked(_) => "held, doubtful".into(),
+            Hold::NotPermitted(..) => "held, not permitted".into(),
+            Hold::Closed(_) => "held, closed".into(),
             _ => "held".into(),
         },
         Phase::Working(run) => match (run.stop, &run.delivery) {

@@ -18,7 +18,10 @@ use super::{
     rows::{row, section},
     units::{Bytes, Env, FromEnv, FromFile, Secret, Size, Socket, secret_of},
 };
-use crate::model::ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName};
+use crate::model::{
+    ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName},
+    rights::{Rights, Tasks},
+};
 
 /// Defaults that begin at the home directory, which only the reader of a file knows.
 pub(super) const CLAUDE_LINK: &str = "~/.claude";
@@ -136,6 +139,19 @@ row! {
         run: Vec<String> = Vec::new();
         /// A rules file laid over the built-in one, key by key.
         rules: Option<PathBuf> = None;
+        /// Whose tasks may name it; by default nobody's, and anyone's for the pool's own agent.
+        tasks: Option<Tasks> = None;
+    }
+}
+
+impl Setting for Tasks {
+    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
+        scalar(node, "one of none, person, anyone", context, |text| {
+            Self::ALL.into_iter().find(|tasks| tasks.name() == text)
+        })
+    }
+    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.name())
     }
 }
 
@@ -215,6 +231,10 @@ section! {
         unknown_keys: UnknownKeys = UnknownKeys::Warn;
         /// Tasks that a project's inbox takes before new ones are refused.
         max_queued: u32 = 10_000;
+        /// How many tasks deep tasks may come from tasks.
+        max_depth: u32 = 3;
+        /// How many tasks may be submitted in an hour from one task and from what came of it.
+        subtasks_per_hour: u32 = 60;
     }
 }
 
@@ -388,6 +408,29 @@ impl Config {
         self.agents.get(name)
     }
 
+    /// Whose tasks may do what.
+    #[must_use]
+    pub fn rights(&self) -> Rights {
+        let pool = &self.pool.autonomous.agent;
+        let unsaid = |name: &AgentName| if name == pool { Tasks::Anyone } else { Tasks::None };
+        let agents = self.agents.iter().map(|(name, row)| (name.clone(), row.tasks.unwrap_or_else(|| unsaid(name))));
+        Rights {
+            agents: agents.collect(),
+            pool: Some(pool.clone()),
+            max_depth: self.dispatcher.max_depth,
+            subtasks_per_hour: self.dispatcher.subtasks_per_hour,
+        }
+    }
+
+    /// Agents of the file that no task may name because nothing was said of it.
+    pub fn closed(&self) -> impl Iterator<Item = &AgentName> {
+        let built_in = default_agents();
+        let closed = move |name: &AgentName, row: &Agent| {
+            row.tasks.is_none() && *name != self.pool.autonomous.agent && built_in.get(name) != Some(row)
+        };
+        self.agents.iter().filter(move |(name, row)| closed(name, row)).map(|(name, _)| name)
+    }
+
     /// The accounts that an agent can use: those of its own name, and of agents of the same kind (homes of different
     /// CLIs can't stand in for each other).
     pub fn accounts_of<'a>(&'a self, agent: &'a AgentName) -> impl Iterator<Item = &'a Account> {
@@ -411,6 +454,22 @@ mod tests {
         for kind in AgentKind::ALL {
             assert_eq!(builtin(kind).as_str(), kind.name());
         }
+    }
+
+    #[test]
+    fn an_agent_is_open_to_tasks_only_where_the_file_says_so_or_the_pool_runs_it() {
+        let name = |text: &str| AgentName::parse(text).expect("a name");
+        let mut config = Config::default();
+        config.agents.insert(name("sh"), Agent::new(AgentKind::Command));
+        config.agents.insert(name("mine"), Agent { tasks: Some(Tasks::Person), ..Agent::new(AgentKind::Command) });
+        let rights = config.rights();
+        let of = |text: &str| rights.agents.get(&name(text)).copied();
+        assert_eq!(
+            [of("claude"), of("codex"), of("sh"), of("mine")],
+            [Some(Tasks::Anyone), Some(Tasks::None), Some(Tasks::None), Some(Tasks::Person)]
+        );
+        let closed: Vec<&AgentName> = config.closed().collect();
+        assert_eq!(closed, [&name("sh")], "what the file has and says nothing of; not what is built in");
     }
 
     #[test]

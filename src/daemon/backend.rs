@@ -3,7 +3,7 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -24,11 +24,14 @@ use crate::{
     model::{
         command::{Refused, RefusedKind, Scope, Writer},
         event::{Event, Kind},
-        ids::{TaskId, TaskKey},
+        ids::TaskKey,
+        rights,
+        session::Role,
         snapshot::Snapshot,
-        task::{Origin, Phase, Task, TaskEvent},
+        task::{Phase, Task, TaskEvent},
+        writer::{By, Known, place},
     },
-    sys::process::parent_of,
+    sys::{process::lineage, tmux::Tmux},
 };
 
 /// How much longer than `control.reply_within` a writer may wait when the owner itself is slow (a stalled disk).
@@ -46,17 +49,18 @@ pub struct DaemonBackend {
     config: watch::Receiver<Arc<Config>>,
     reports: mpsc::Sender<Event>,
     missed: Arc<AtomicBool>,
+    processes: Processes,
 }
 
 impl DaemonBackend {
     /// Must be called in the runtime that answers are waited for in.
     #[must_use]
-    pub fn new(live: Live, config: watch::Receiver<Arc<Config>>) -> Self {
+    pub fn new(live: Live, config: watch::Receiver<Arc<Config>>, processes: Processes) -> Self {
         let (reports, waiting) = mpsc::channel(WAITING);
         let missed = Arc::new(AtomicBool::new(false));
         let runtime = Handle::current();
         runtime.spawn(report(live.clone(), waiting, missed.clone()));
-        Self { live, runtime, config, reports, missed }
+        Self { live, runtime, config, reports, missed, processes }
     }
 
     /// In the order of the calls; never waits.
@@ -68,32 +72,9 @@ impl DaemonBackend {
         }
     }
 
-    /// The task at whose session the writer runs, by its process's ancestors.
-    fn parent(&self, pid: u32) -> Option<TaskKey> {
-        let snapshot = self.live.snapshot();
-        let mut pid = pid;
-        // Deeper than any sane process tree.
-        for _ in 0..64 {
-            let session = snapshot.sessions.values().find(|s| s.phase.incarnation().is_some_and(|i| i.pid == pid));
-            if let Some(session) = session {
-                return session.task.as_ref().map(|assignment| assignment.task.clone());
-            }
-            pid = parent_of(pid).filter(|pid| *pid > 1)?;
-        }
-        None
-    }
-
-    fn written(&self, place: &Place, writer: &Writer) {
-        if let Some(key) = task_at(place) {
-            let origin = Origin { writer: Some(writer.clone()), parent: self.parent(writer.pid).filter(|p| *p != key) };
-            self.tell(Event::Origin(key, origin));
-        }
-    }
-
     /// Moves are verbs: who made one stands in `events`. One that an editor makes when it saves is none.
     fn moved(&self, from: &Place, to: &Place, writer: &Writer) {
-        self.written(to, writer);
-        let (was, is) = (task_at(from), task_at(to));
+        let (was, is) = (from.task(), to.task());
         if was == is || (was.is_none() || is.is_none()) && (&from.project, &from.dir) == (&to.project, &to.dir) {
             return;
         }
@@ -127,12 +108,50 @@ fn named(place: &Place) -> String {
     format!("{}:{}", place.project, place.dir.join(&place.name).display())
 }
 
-/// The task whose file stands there.
-fn task_at(place: &Place) -> Option<TaskKey> {
-    if place.dir != Path::new("inbox") {
-        return None;
+/// What of processes the mount's writers are placed by.
+#[derive(Clone)]
+pub struct Processes {
+    pub tmux: Arc<Tmux>,
+    /// The server is ours alone, and takes in every orphan.
+    pub server_is_ours: bool,
+    pub mountpoint: PathBuf,
+    pub unit: Option<String>,
+    pub leads_unit: bool,
+}
+
+impl Processes {
+    #[must_use]
+    pub fn new(tmux: Arc<Tmux>, server_is_ours: bool, mountpoint: PathBuf) -> Self {
+        let unit = lineage::unit_of(std::process::id()).map(|unit| unit.name);
+        Self { tmux, server_is_ours, mountpoint, unit, leads_unit: lineage::leads_unit() }
     }
-    Some(TaskKey::new(&place.project, &TaskId::from_file_name(place.name.to_str()?)?))
+
+    fn known(&self, snapshot: &Snapshot) -> Known {
+        let server = self.tmux.server_pid();
+        let agents = snapshot.sessions.values().filter_map(|session| {
+            let pid = session.phase.incarnation()?.pid;
+            // A person's session has its agent below a shell of his.
+            let starter = server.filter(|_| session.role == Role::Pool);
+            Some((session.name.clone(), pid, starter))
+        });
+        Known {
+            server: server.filter(|_| self.server_is_ours),
+            agents: agents.collect(),
+            unit: self.unit.clone(),
+            leads_unit: self.leads_unit,
+        }
+    }
+
+    fn placed(&self, mut writer: Writer, snapshot: &Snapshot) -> Writer {
+        let lineage = lineage::read(writer.pid, &self.mountpoint);
+        (writer.by, writer.session) = place(&lineage, &self.known(snapshot));
+        // Somebody else of this machine is no person whose right this is: tasks run as the owner.
+        let owner = nix::unistd::geteuid().as_raw();
+        if writer.uid != owner && writer.uid != 0 {
+            writer.by = writer.by.min(By::Unknown);
+        }
+        writer
+    }
 }
 
 impl Backend for DaemonBackend {
@@ -140,9 +159,40 @@ impl Backend for DaemonBackend {
         self.live.snapshot()
     }
 
+    fn placed(&self, writer: Writer) -> Writer {
+        self.processes.placed(writer, &self.live.snapshot())
+    }
+
+    fn may_speak(&self, scope: &Scope, writer: &Writer) -> Result<(), Refused> {
+        // Asked for nothing, so that the refusal stands where all do.
+        if writer.by == By::Person { Ok(()) } else { self.control(scope.clone(), b"", writer) }
+    }
+
+    fn may_be(&self, place: &Place, text: &[u8], writer: &Writer) -> Result<(), Refused> {
+        // Of whom it isn't known who it is, the task is held.
+        let Some(key) = place.task().filter(|_| writer.by != By::Unknown) else { return Ok(()) };
+        let agent = rights::bound(text).and_then(|bound| bound.agent);
+        let snapshot = self.live.snapshot();
+        let Some(hold) = snapshot.rights.against(agent.as_ref(), writer.by) else { return Ok(()) };
+        let told = format!("refused: {hold}");
+        if snapshot.recent.last().is_none_or(|line| line.text != told) {
+            self.note(&key, told, writer);
+        }
+        Err(Refused::new(RefusedKind::NotPermitted, hold.to_string()))
+    }
+
+    fn wrote(&self, place: &Place, text: &[u8], writer: &Writer) {
+        if let Some(key) = place.task() {
+            let origin = rights::origin(&self.live.snapshot(), &key, writer, text);
+            self.tell(Event::Origin(key, origin));
+        }
+    }
+
     fn control(&self, scope: Scope, text: &[u8], writer: &Writer) -> Result<(), Refused> {
+        // A text for an agent comes when its writer may be gone; it was placed when the writer began.
+        let writer = if let Scope::Input(_) = scope { writer.clone() } else { self.placed(writer.clone()) };
         let within = self.config.borrow().control.reply_within;
-        let asked = self.live.ask(scope, text.to_vec(), Some(writer.clone()), within);
+        let asked = self.live.ask(scope, text.to_vec(), Some(writer), within);
         let slow = || Refused::new(RefusedKind::TryAgain, "the supervisor does not answer; is its disk stalled?");
         self.runtime
             .block_on(async { tokio::time::timeout(within + OWNER_SLACK, asked).await })
@@ -150,7 +200,7 @@ impl Backend for DaemonBackend {
     }
 
     fn admits(&self, place: &Place) -> Result<(), Refused> {
-        let Some(key) = task_at(place) else { return Ok(()) };
+        let Some(key) = place.task() else { return Ok(()) };
         let most = self.config.borrow().dispatcher.max_queued as usize;
         let snapshot = self.live.snapshot();
         if snapshot.tasks.len() < most {
@@ -171,26 +221,28 @@ impl Backend for DaemonBackend {
 
     fn touched(&self, change: &Touched, writer: &Writer) {
         match change {
-            // The disk's own events wake the queue; what they don't tell is who wrote, and that a removal was meant.
-            // A close doesn't tell: the kernel makes it later, in nobody's name.
-            Touched::Opened { at, .. } | Touched::Linked(at) => self.written(at, writer),
+            // The disk's own events wake the queue; what they don't tell is who moved, and that a removal was meant.
             Touched::Renamed { from, to } => self.moved(from, to, writer),
             Touched::Exchanged(one, other) => {
                 self.moved(one, other, writer);
                 self.moved(other, one, writer);
             }
             Touched::Removed(place) => {
-                if let Some(key) = task_at(place) {
+                if let Some(key) = place.task() {
                     self.note(&key, "removed from inbox".to_owned(), writer);
                     self.tell(Event::Task(key, TaskEvent::Vanished { by_verb: true }));
                 }
             }
             Touched::Refused { at, text } => {
-                let object = task_at(at).map_or_else(|| named(at), |key| format!("task {key}"));
+                let object = at.task().map_or_else(|| named(at), |key| format!("task {key}"));
                 let text = format!("refused: {text}");
                 self.tell(Event::Note { kind: Kind::Verb, object, text, writer: Some(writer.clone()) });
             }
-            Touched::Created(_) | Touched::Closed { .. } | Touched::Changed(_) => {}
+            Touched::Created(_)
+            | Touched::Opened { .. }
+            | Touched::Closed { .. }
+            | Touched::Changed(_)
+            | Touched::Linked(_) => {}
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    backend::DaemonBackend,
+    backend::{DaemonBackend, Processes},
     services::{Ports, Services},
     setup,
 };
@@ -132,8 +132,9 @@ impl Daemon {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (world, complaint) = load_world(&config, homes.linked().as_ref(), &state, &clock).await?;
 
-        let tmux =
-            Tmux::connect(setup::tmux(&config)).await.map_err(|error| fatal(format!("{error}; is tmux installed?")))?;
+        let options = setup::tmux(&config);
+        let server_is_ours = options.ours;
+        let tmux = Tmux::connect(options).await.map_err(|error| fatal(format!("{error}; is tmux installed?")))?;
         let base_env: BTreeMap<String, String> = std::env::vars().collect();
         let book = setup::agents(&config, &place.state_dir, &place.exe, &place.mountpoint, base_env).map_err(fatal)?;
         let mountpoint = setup::uncover_queues(&config, &place.mountpoint)?;
@@ -160,7 +161,8 @@ impl Daemon {
         if let Some(complaint) = complaint {
             daemon.problem("earlier state", complaint).await;
         }
-        let backend = DaemonBackend::new(daemon.services.live.clone(), receiver);
+        let processes = Processes::new(daemon.tmux.clone(), server_is_ours, daemon.place.mountpoint.clone());
+        let backend = DaemonBackend::new(daemon.services.live.clone(), receiver, processes);
         if let Err(error) = daemon.mount(&state, backend.clone()).await {
             daemon.stop().await?;
             return Err(error);

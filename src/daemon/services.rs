@@ -13,6 +13,7 @@ use crate::{
     janitor::Janitor,
     live::{Live, World},
     model::{
+        event::Event,
         ids::SessionName,
         session::{Role, Session},
         task::{Ending, Filing, Phase, Task, Work},
@@ -51,6 +52,7 @@ impl Services {
     /// Starts the owner, brings in order what an earlier daemon left, then starts every service.
     pub async fn start(ports: &Ports, config: &watch::Receiver<Arc<Config>>, mut world: World) -> Self {
         fit_to_config(&mut world, &config.borrow(), &ports.clock);
+        world.snapshot.rights = Arc::new(config.borrow().rights());
         let live = Live::start(world, ports.clock.clone(), ports.state.clone());
         let tools = Tools {
             live: live.clone(),
@@ -128,6 +130,7 @@ impl Services {
             config.clone(),
         );
         tasks.spawn(janitor.run());
+        tasks.spawn(follow_rights(live.clone(), config.clone()));
         Self { live, tasks: tokio::sync::Mutex::new(tasks) }
     }
 
@@ -141,6 +144,15 @@ impl Services {
     pub async fn failed(&self) {
         let _ = self.tasks.lock().await.join_next().await;
     }
+}
+
+/// Tells the owner what a configuration that was read again says of rights; ends with the owner.
+async fn follow_rights(live: Live, mut config: watch::Receiver<Arc<Config>>) {
+    while config.changed().await.is_ok() {
+        let rights = config.borrow_and_update().rights();
+        live.report(vec![Event::Rights(Arc::new(rights))]).await;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Sessions of the configuration are there; others that still exist take no new task.

@@ -521,9 +521,10 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn flush(&self, _: &Request, ino: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+    fn flush(&self, request: &Request, ino: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+        let caller = caller(request);
         self.slowly(ino, move |this| {
-            empty(reply, this.run("flush", |ops| ops.flush(fh.0)));
+            empty(reply, this.run("flush", |ops| ops.flush(fh.0, caller)));
         });
     }
 

@@ -133,11 +133,11 @@ pub enum Handle {
         message: Message,
         text: Arc<[u8]>,
     },
-    /// `writer` is who opened it for writing: the kernel doesn't say who closes it.
+    /// `writer` is who opened it for writing, or who closed a descriptor of it and has less right: descriptors are handed on.
     Real {
         number: u64,
         file: Arc<RealFile>,
-        writer: Option<Writer>,
+        writer: Option<Mutex<Writer>>,
     },
     Dir(Vec<DirEntry>),
     RealDir {

@@ -34,7 +34,7 @@ use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use crate::model::{
     command::{Refused, Scope, Writer},
-    ids::ProjectName,
+    ids::{ProjectName, TaskId, TaskKey},
     snapshot::Snapshot,
 };
 
@@ -65,6 +65,30 @@ pub trait Backend: Send + Sync + 'static {
     /// The errno's kind and a sentence: the queue is full.
     fn admits(&self, place: &Place) -> Result<(), Refused>;
 
+    /// The same writer, placed: who that is.
+    fn placed(&self, writer: Writer) -> Writer {
+        writer
+    }
+
+    /// Whether this writer may write to a session at all, told before a text is taken that nobody would hear refused.
+    ///
+    /// # Errors
+    /// The errno's kind and a sentence.
+    fn may_speak(&self, _scope: &Scope, _writer: &Writer) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    /// Whether this writer may make a task of this text there.
+    ///
+    /// # Errors
+    /// The errno's kind and a sentence.
+    fn may_be(&self, _place: &Place, _text: &[u8], _writer: &Writer) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    /// This writer has made this text what stands there: written, moved, linked or cut. Must not wait.
+    fn wrote(&self, _place: &Place, _text: &[u8], _writer: &Writer) {}
+
     /// Something changed in a queue directory through the mount. Called after the change; a hint, so it must not wait.
     fn touched(&self, change: &Touched, writer: &Writer);
 
@@ -79,6 +103,21 @@ pub struct Place {
     /// Relative to `.agent-queue`; empty for the queue directory itself.
     pub dir: PathBuf,
     pub name: OsString,
+}
+
+impl Place {
+    /// Whether a file there is a task.
+    #[must_use]
+    pub fn is_task(&self) -> bool {
+        self.task().is_some()
+    }
+
+    /// The task whose file stands there.
+    #[must_use]
+    pub fn task(&self) -> Option<TaskKey> {
+        let id = TaskId::from_file_name(self.name.to_str()?).filter(|_| self.dir.as_os_str() == "inbox")?;
+        Some(TaskKey::new(&self.project, &id))
+    }
 }
 
 /// A change made through the mount.

@@ -33,6 +33,7 @@ use crate::{
     model::{
         command::{Scope, Writer},
         ids::{ProjectName, SessionName},
+        writer::By,
     },
 };
 
@@ -54,7 +55,8 @@ impl Caller {
     #[must_use]
     pub fn writer(self) -> Writer {
         let program = std::fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
-        Writer { uid: self.uid, pid: self.pid, program: crate::render::clean(program.trim_end()) }
+        let program = crate::render::clean(program.trim_end());
+        Writer { uid: self.uid, pid: self.pid, program, by: By::Unknown, session: None }
     }
 }
 
@@ -401,7 +403,8 @@ impl Ops {
         }
         let size = self.text(spot, &snapshot)?.bytes.len() as u64;
         self.told(spot, size);
-        let writable = matches!(row.what, What::Control | What::Input | What::Keys);
+        // Not what is said to an agent: that is the owner's word.
+        let writable = matches!(row.what, What::Control);
         let mode = if writable && self.control_gid.is_some() { row.mode | 0o060 } else { row.mode };
         let attr = self.virtual_attr(number, Kind::File, mode, size, changed.into(), 1);
         Ok(if writable { Attr { gid: self.control_gid.unwrap_or(self.gid), ..attr } } else { attr })
@@ -514,6 +517,12 @@ impl Ops {
         let (queue, path) = lock(&self.nodes).path(number)?;
         let project: ProjectName = self.queues.get(queue)?.project.clone();
         Some(Place { project, dir: path.parent()?.to_owned(), name: path.file_name()?.to_owned() })
+    }
+
+    /// Who asks; placed where that decides whether a text may be a task.
+    pub(super) fn writer_at(&self, at: Option<&Place>, caller: Caller) -> Writer {
+        let writer = caller.writer();
+        if at.is_some_and(Place::is_task) { self.backend.placed(writer) } else { writer }
     }
 
     pub(super) fn touch(&self, caller: Caller, change: Option<Touched>) {

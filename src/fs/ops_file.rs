@@ -16,7 +16,7 @@ use nix::{
 
 use crate::{
     fs::{
-        Touched,
+        Place, Touched,
         error::FsError,
         handles::{Handle, Message, RealFile, Shown},
         log::Log,
@@ -32,6 +32,7 @@ use crate::{
         command::{Refused, RefusedKind, Scope},
         ids::SessionName,
         session::{Activity, SessionPhase},
+        writer::By,
     },
 };
 
@@ -91,8 +92,9 @@ impl Ops {
         let writable = file.writable;
         let quiet = !writable && !file.name_pending.load(Ordering::SeqCst);
         let file = Arc::new(file);
-        let writer = writable.then(|| caller.writer());
-        let handle = self.add_handle(Handle::Real { number, file: Arc::clone(&file), writer: writer.clone() });
+        let writer = writable.then(|| self.writer_at(self.place_of(number).as_ref(), caller));
+        let held = writer.clone().map(Mutex::new);
+        let handle = self.add_handle(Handle::Real { number, file: Arc::clone(&file), writer: held });
         lock(&self.nodes).opened(number, handle, file);
         if let (Some(writer), Some(at)) = (writer, self.place_of(number)) {
             self.backend.touched(&Touched::Opened { at, handle }, &writer);
@@ -133,7 +135,12 @@ impl Ops {
                     let sentence = format!("another text for session {session} is being written");
                     return Err(FsError::Refused(Refused::new(RefusedKind::Busy, sentence)));
                 }
-                let message = Message { session, text: Mutex::default(), writer: caller.writer() };
+                let writer = self.backend.placed(caller.writer());
+                if let Err(refused) = self.backend.may_speak(&Scope::Input(session.clone()), &writer) {
+                    lock(&self.writing).remove(&session);
+                    return Err(FsError::Refused(refused));
+                }
+                let message = Message { session, text: Mutex::default(), writer };
                 Ok(Handle::Input { message, text: text.bytes })
             }
             Some(scope) if write => Ok(Handle::Control { scope, shown: Shown::new(spot.clone(), text) }),
@@ -204,9 +211,21 @@ impl Ops {
 
     /// Each `close()`; what was written is on disk when this returns. Not the end of the file: shells close a duplicate
     /// before they write.
-    pub fn flush(&self, handle: u64) -> Result<(), FsError> {
+    pub fn flush(&self, handle: u64, caller: Caller) -> Result<(), FsError> {
         let handle = self.handle(handle)?;
-        let Handle::Real { number, file, .. } = &*handle else { return Ok(()) };
+        let Handle::Real { number, file, writer } = &*handle else { return Ok(()) };
+        if let Some(writer) = writer.as_ref().filter(|_| file.was_written())
+            && let Some(at) = self.place_of(*number).filter(Place::is_task)
+        {
+            let mut writer = lock(writer);
+            if writer.pid != caller.pid || writer.by == By::Unknown {
+                let closer = self.backend.placed(caller.writer());
+                if closer.pid == writer.pid || closer.by < writer.by {
+                    *writer = closer;
+                }
+            }
+            self.tell_text(Some(at), &file.file, &writer);
+        }
         if file.lost.load(Ordering::SeqCst) {
             return Err(FsError::NotDurable { what: "the file", errno: Errno::EIO });
         }
@@ -263,7 +282,12 @@ impl Ops {
             Handle::Real { number, file, writer } => {
                 let wrote = file.was_written();
                 if let (Some(writer), Some(at)) = (writer, self.place_of(*number)) {
-                    self.backend.touched(&Touched::Closed { at, handle }, writer);
+                    let writer = lock(writer);
+                    // What was written by a mapping came after the last close.
+                    if wrote {
+                        self.tell_text(Some(at.clone()), &file.file, &writer);
+                    }
+                    self.backend.touched(&Touched::Closed { at, handle }, &writer);
                 }
                 if wrote {
                     self.tell_written(*number);

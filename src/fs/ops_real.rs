@@ -4,6 +4,7 @@
 use std::{
     ffi::OsStr,
     fs::File,
+    io::Read as _,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
@@ -22,7 +23,7 @@ use nix::{
 
 use crate::{
     fs::{
-        Touched,
+        Place, Touched,
         error::FsError,
         handles::{Handle, RealFile},
         nodes::{Key, Where},
@@ -32,8 +33,11 @@ use crate::{
         real::{Facts, QUEUE_DIRS, proc_path},
         repeat::{At, Change, is_shown_twice},
     },
-    model::ids::TaskId,
+    model::{command::Writer, ids::TaskId},
 };
+
+/// Longer files are nobody's task, whatever `dispatcher.max_task_bytes` says.
+const TEXT_MAX: u64 = 16 * 1024 * 1024;
 
 /// A time to set; `None` is now.
 pub type SetTime = Option<SystemTime>;
@@ -142,6 +146,8 @@ impl Ops {
             None => Ok(()),
         };
         may_leave()?;
+        let writer = self.writer_at(self.place(&dir, name).as_ref(), caller);
+        let text = self.may_be((&dir, name), || text_of(&source), &writer)?;
         if self.is_durable(&dir) {
             self.sync_file(number)?;
         }
@@ -154,6 +160,7 @@ impl Ops {
         }
         self.sync_after(&[&dir])?;
         self.touch(caller, self.place(&dir, name).map(Touched::Linked));
+        self.wrote((&dir, name), text, &writer);
         self.tell_other_view(&dir, Change::Made { at: At::new(&dir.path, name), dir: false });
         self.lookup_real(&dir, name)
     }
@@ -194,6 +201,12 @@ impl Ops {
         let meta = Facts::at(&source.file, from.1)?;
         let (moved, is_dir) = (meta.id(), meta.is_dir());
         let back = if exchange { Some(Facts::at(&target.file, to.1)?.id()) } else { None };
+        let places = (self.place(&source, from.1), self.place(&target, to.1));
+        let decides = places.1.as_ref().filter(|place| place.is_task()).or(places.0.as_ref());
+        let writer = self.writer_at(decides, caller);
+        let text = self.may_be((&target, to.1), || text_at(&source, from.1), &writer)?;
+        let text_back =
+            if exchange { self.may_be((&source, from.1), || text_at(&target, to.1), &writer)? } else { None };
         if self.is_durable(&target) {
             self.sync_name(&source, from.1)?;
         }
@@ -232,10 +245,12 @@ impl Ops {
             }
         }
         let synced = self.sync_after(&[&target, &source]);
-        if let (Some(from), Some(to)) = (self.place(&source, from.1), self.place(&target, to.1)) {
+        if let (Some(from), Some(to)) = places {
             let change = if exchange { Touched::Exchanged(from, to) } else { Touched::Renamed { from, to } };
-            self.touch(caller, Some(change));
+            self.backend.touched(&change, &writer);
         }
+        self.wrote((&target, to.1), text, &writer);
+        self.wrote((&source, from.1), text_back, &writer);
         let (from, to) = (At::new(&source.path, from.1), At::new(&target.path, to.1));
         if source.view == target.view && [&source, &target].iter().all(|dir| is_shown_twice(dir.queue, &dir.path)) {
             if exchange {
@@ -286,6 +301,9 @@ impl Ops {
                         sync_regular(&target)?;
                     }
                     self.touch(caller, self.place_of(number).map(Touched::Changed));
+                    let at = self.place_of(number);
+                    let writer = self.writer_at(at.as_ref(), caller);
+                    self.tell_text(at, &target, &writer);
                 }
             }
         }
@@ -326,6 +344,34 @@ impl Ops {
         let attr = self.lookup_real(dir, name)?;
         self.tell_other_view(dir, Change::Made { at: At::new(&dir.path, name), dir: attr.kind == Kind::Dir });
         Ok(attr)
+    }
+
+    /// What is about to take a task's name, and whether its mover may make a task of it.
+    fn may_be(
+        &self,
+        to: (&RealDir, &OsStr),
+        text: impl FnOnce() -> Option<Vec<u8>>,
+        writer: &Writer,
+    ) -> Result<Option<Vec<u8>>, FsError> {
+        let Some(place) = self.place(to.0, to.1).filter(Place::is_task) else { return Ok(None) };
+        let Some(text) = text() else { return Ok(None) };
+        self.backend.may_be(&place, &text, writer).map_err(FsError::Refused)?;
+        Ok(Some(text))
+    }
+
+    fn wrote(&self, at: (&RealDir, &OsStr), text: Option<Vec<u8>>, writer: &Writer) {
+        if let (Some(place), Some(text)) = (self.place(at.0, at.1), text) {
+            self.backend.wrote(&place, &text, writer);
+        }
+    }
+
+    /// Tells whose text a task's file holds now.
+    pub(super) fn tell_text(&self, at: Option<Place>, file: &File, writer: &Writer) {
+        if let Some(place) = at.filter(Place::is_task)
+            && let Some(text) = text_of(file)
+        {
+            self.backend.wrote(&place, &text, writer);
+        }
     }
 
     /// A full queue refuses new tasks where their writer stands.
@@ -390,6 +436,21 @@ fn leaves_inbox(from: (&RealDir, &OsStr), to: (&RealDir, &OsStr)) -> bool {
     let elsewhere = (from.0.queue, &from.0.path) != (to.0.queue, &to.0.path);
     let renamed = from.1 != to.1 && to.1.to_str().and_then(TaskId::from_file_name).is_some();
     from.0.path.as_os_str() == "inbox" && (elsewhere || renamed)
+}
+
+/// A file's text by one of its descriptors, which may be for writing only. `None` for what can be no task.
+fn text_of(file: &File) -> Option<Vec<u8>> {
+    if !file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= TEXT_MAX) {
+        return None;
+    }
+    let mut text = Vec::new();
+    File::open(proc_path(file)).ok()?.take(TEXT_MAX).read_to_end(&mut text).ok()?;
+    Some(text)
+}
+
+fn text_at(dir: &RealDir, name: &OsStr) -> Option<Vec<u8>> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    text_of(&File::from(nix::fcntl::openat(&dir.file, name, flags, Mode::empty()).ok()?))
 }
 
 fn sync_regular(file: &File) -> Result<(), FsError> {

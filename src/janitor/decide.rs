@@ -140,8 +140,8 @@ pub fn lives(key: &TaskKey, snapshot: &Snapshot) -> bool {
     names(key).any(|key| {
         let open = snapshot.tasks.get(&key).is_some_and(|task| !matches!(task.phase, Phase::Finished(_)));
         let retried = |action: &Action| match action {
-            Action::Retry(other) => *other == key,
-            Action::RetryAnywhere(id) => *id == key.id,
+            Action::Retry(other, _) => *other == key,
+            Action::RetryAnywhere(id, _) => *id == key.id,
             Action::Interrupt(_)
             | Action::Exit(_)
             | Action::Restart(_)
@@ -295,7 +295,7 @@ mod tests {
         };
         open.tasks.insert(key("a"), Arc::new(task));
         let mut retried = snapshot();
-        retried.requests.insert(1, Arc::new(Action::Retry(key("a"))));
+        retried.requests.insert(1, Arc::new(Action::Retry(key("a"), None)));
         for (what, snapshot) in [("open", open), ("retried", retried)] {
             assert_eq!(goes("a", &snapshot), None, "{what}");
             assert_eq!(goes("a.1", &snapshot), None, "{what}: kept beside it");

@@ -8,26 +8,56 @@ use jiff::Timestamp;
 use super::world::{Refusal, World};
 use crate::model::{
     account::{self, Account, AccountEvent},
-    command::{self, Action, Command, Refused, RefusedKind, Scope, TaskRef},
+    command::{self, Action, Command, Refused, RefusedKind, Scope, TaskRef, Writer},
     event::Event,
     ids::{AccountName, SessionName, TaskId, TaskKey},
     provider::Wish,
+    rights,
     session::{Role, SessionEvent, SessionPhase, SessionRefusal},
     swap::{Cause, SwapEvent, SwapRefusal},
-    task::{Phase, Status, TaskEvent},
+    task::{Hold, Phase, Status, TaskEvent},
+    writer::By,
 };
 
 /// Reads and begins everything of one write, or nothing.
-pub(super) fn carry_out(world: &mut World, scope: &Scope, text: &[u8], now: Timestamp) -> Result<Vec<u64>, Refused> {
+pub(super) fn carry_out(
+    world: &mut World,
+    scope: &Scope,
+    text: &[u8],
+    writer: Option<&Writer>,
+    now: Timestamp,
+) -> Result<Vec<u64>, Refused> {
     let commands = command::parse(scope, text)?;
     let mut requests = Vec::new();
     for command in commands {
-        requests.extend(begin(world, command, now)?);
+        permitted(world, &command, writer)?;
+        requests.extend(begin(world, command, writer, now)?);
     }
     Ok(requests)
 }
 
-fn begin(world: &mut World, command: Command, now: Timestamp) -> Result<Option<u64>, Refused> {
+/// Whether the writer may ask for it.
+fn permitted(world: &World, command: &Command, writer: Option<&Writer>) -> Result<(), Refused> {
+    let phase = |key: &TaskKey| world.snapshot.tasks.get(key).map(|task| &task.phase);
+    let least = match command {
+        // Sending it somewhere lets it go.
+        Command::Wish(key, Wish::Provider(_))
+            if matches!(phase(key), Some(Phase::Held(Hold::ByVerb | Hold::ChangedWhileWorking))) =>
+        {
+            By::Person
+        }
+        other => rights::least(other),
+    };
+    rights::may_ask(least, writer, command.word())?;
+    if let Command::Release(key) = command
+        && let Some(Phase::Held(hold @ Hold::Closed(_))) = phase(key)
+    {
+        return Err(Refused::new(RefusedKind::NotPermitted, hold.to_string()));
+    }
+    Ok(())
+}
+
+fn begin(world: &mut World, command: Command, writer: Option<&Writer>, now: Timestamp) -> Result<Option<u64>, Refused> {
     match command {
         Command::Pause | Command::Resume => {
             world.snapshot.paused = command == Command::Pause;
@@ -50,7 +80,7 @@ fn begin(world: &mut World, command: Command, now: Timestamp) -> Result<Option<u
             let key = resolve(world, &task)?;
             apply(world, &Event::Task(key, TaskEvent::Cancel), now)
         }
-        Command::Retry(task) => retry(world, &task),
+        Command::Retry(task) => retry(world, &task, writer),
         Command::Hold(key) => apply(world, &Event::Task(key, TaskEvent::Hold), now),
         Command::Release(key) => apply(world, &Event::Task(key, TaskEvent::Release), now),
         Command::Wish(key, wish) => self::wish(world, key, wish, now),
@@ -167,7 +197,7 @@ fn resolve(world: &World, task: &TaskRef) -> Result<TaskKey, Refused> {
 }
 
 /// A finished task is found in memory, or by its name in `failed/` and `done/` by the service that carries this out.
-fn retry(world: &mut World, task: &TaskRef) -> Result<Option<u64>, Refused> {
+fn retry(world: &mut World, task: &TaskRef, writer: Option<&Writer>) -> Result<Option<u64>, Refused> {
     let key = match (resolve(world, task), task) {
         (Ok(key), _) => key,
         (Err(refused), TaskRef::Text(text)) if refused.kind == RefusedKind::NotFound => {
@@ -177,7 +207,7 @@ fn retry(world: &mut World, task: &TaskRef) -> Result<Option<u64>, Refused> {
                 Some(key) => key,
                 None => {
                     let id = TaskId::from_file_name(&format!("{name}.md")).ok_or(refused)?;
-                    return Ok(Some(request(world, Action::RetryAnywhere(id))));
+                    return Ok(Some(request(world, Action::RetryAnywhere(id, writer.cloned()))));
                 }
             }
         }
@@ -188,7 +218,7 @@ fn retry(world: &mut World, task: &TaskRef) -> Result<Option<u64>, Refused> {
             RefusedKind::Invalid,
             format!("task {key} is done; `mv done/{} inbox/` runs it again", key.id.file_name()),
         )),
-        Some(Phase::Finished(_)) | None => Ok(Some(request(world, Action::Retry(key)))),
+        Some(Phase::Finished(_)) | None => Ok(Some(request(world, Action::Retry(key, writer.cloned())))),
         Some(phase) => Err(Refused::new(RefusedKind::Busy, format!("task {key} is {}", phase.word()))),
     }
 }

@@ -6,6 +6,7 @@ mod accounts;
 mod ask;
 mod persist;
 mod providers;
+mod rights;
 mod world;
 
 use std::{
@@ -304,7 +305,7 @@ impl Owner {
     ) {
         let now = self.clock.now();
         let mut next = self.world.clone();
-        let result = ask::carry_out(&mut next, scope, text, now);
+        let result = ask::carry_out(&mut next, scope, text, writer.as_ref(), now);
         if result.is_err() {
             next = self.world.clone();
         }

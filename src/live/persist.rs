@@ -52,6 +52,8 @@ struct State {
     #[serde(default)]
     overrides: Vec<(TaskKey, Override)>,
     #[serde(default)]
+    submitted: Vec<(Option<TaskKey>, Vec<Timestamp>)>,
+    #[serde(default)]
     notices: Vec<Told>,
 }
 
@@ -201,6 +203,7 @@ pub(super) fn render(world: &World) -> Vec<u8> {
         providers: providers.collect(),
         filings: filings.collect(),
         overrides: world.overrides.iter().map(|(key, said)| (key.clone(), said.clone())).collect(),
+        submitted: world.submitted.iter().map(|(root, times)| (root.clone(), times.clone())).collect(),
         notices: world.snapshot.notices.values().map(|told| (**told).clone()).collect(),
     };
     // These types always serialise: every map key is a string.
@@ -275,6 +278,7 @@ pub fn load(
     world.event_seq = state.event_seq;
     world.request_seq = state.request_seq;
     world.overrides = state.overrides.into_iter().collect();
+    world.submitted = state.submitted.into_iter().collect();
     world.snapshot.notices =
         state.notices.into_iter().map(|told| (told.notice.incident.clone(), Arc::new(told))).collect();
     if let Some(partial) = &state.swaps.partial {

@@ -11,6 +11,7 @@ use crate::model::{
     ids::{AccountName, ProjectName, ProviderName, SessionName, TaskKey},
     notice::{NoticeEvent, Told},
     provider::{JobStop, Wish},
+    rights::Bound,
     session::{self, Activity, Role, Session, SessionEvent, SessionPhase, SessionRefusal, Verdict},
     snapshot::{Outcome, RECENT_EVENTS, RECENT_FINISHED, RECENT_OUTCOMES, Snapshot},
     swap::SwapRefusal,
@@ -58,6 +59,12 @@ pub struct Override {
     /// Hash of a text that a person let run although there was a doubt about it (git, an earlier run, a claim in place).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vouched: Option<String>,
+    /// The text that a person let go, whoever wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<Bound>,
+    /// Where it comes from, when what it may do hangs on that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// Attempts used up so far, kept so that a restart doesn't give a task its retries again.
@@ -76,6 +83,8 @@ pub struct World {
     pub overrides: imbl::OrdMap<TaskKey, Override>,
     pub event_seq: u64,
     pub request_seq: u64,
+    /// When tasks were submitted from tasks, by the first of these; within the last hour.
+    pub submitted: imbl::OrdMap<Option<TaskKey>, Vec<Timestamp>>,
     unsaved: bool,
     log: imbl::Vector<Arc<LogLine>>,
 }
@@ -88,6 +97,7 @@ impl World {
             overrides: imbl::OrdMap::new(),
             event_seq: 0,
             request_seq: 0,
+            submitted: imbl::OrdMap::new(),
             unsaved: true,
             log: imbl::Vector::new(),
         }
@@ -169,6 +179,11 @@ impl World {
                 self.health(topic, problem.as_deref(), now);
                 Ok(())
             }
+            Event::Rights(rights) => {
+                self.snapshot.rights = rights.clone();
+                self.judge_all(now);
+                Ok(())
+            }
             Event::Notice(event) => {
                 self.notice(event);
                 Ok(())
@@ -241,18 +256,6 @@ impl World {
         }
     }
 
-    fn origin(&mut self, key: &TaskKey, origin: &Origin, now: Timestamp) {
-        let known = self.snapshot.tasks.get(key).cloned();
-        let mut task = match known {
-            // Whoever touches the file of a running task is not who wrote what runs.
-            Some(task) if matches!(task.phase, Phase::Working(_) | Phase::Delegated(_) | Phase::Filing(_)) => return,
-            Some(task) if !matches!(task.phase, Phase::Finished(_)) => (*task).clone(),
-            Some(_) | None => blank(key, now),
-        };
-        task.origin = origin.clone();
-        self.snapshot.tasks.insert(key.clone(), Arc::new(task));
-    }
-
     fn task(&mut self, key: &TaskKey, event: &TaskEvent, now: Timestamp) -> Result<(), Refusal> {
         let known = self.snapshot.tasks.get(key).cloned();
         let vouched;
@@ -272,7 +275,7 @@ impl World {
                 | TaskEvent::NotReady(_)
                 | TaskEvent::Rejected(_)
                 | TaskEvent::OutsideClaim(_),
-            ) => blank(key, now),
+            ) => self.blank(key, now),
             (None, TaskEvent::Vanished { .. }) => return Ok(()),
             (None, _) => return Err(Refusal::NoTask(key.clone())),
         };
@@ -291,7 +294,7 @@ impl World {
             After::Now(phase) => Some(phase),
         };
         if was_finished && phase.is_some() {
-            task = Task { origin: Origin::default(), ..blank(key, now) };
+            task = self.blank(key, now);
         }
         if let TaskEvent::Ended { ending, .. } = event
             && ending.status == Status::Done
@@ -302,6 +305,7 @@ impl World {
         if let Some(phase) = phase {
             self.task_moved(&mut task, phase, event, now);
         }
+        self.judge(&mut task, now);
         if known.as_deref() != Some(&task) {
             self.snapshot.tasks.insert(key.clone(), Arc::new(task));
         }
@@ -407,6 +411,7 @@ impl World {
                 if *event == TaskEvent::Release {
                     said.vouched = task.text.as_ref().map(|text| text.sha256.clone());
                 }
+                said.released = bound(task).filter(|_| *event == TaskEvent::Release);
                 self.unsaved = true;
             }
             // What was said of its file is over with its run.
@@ -437,6 +442,11 @@ impl World {
                 phase = Phase::Held(task::Hold::ChangedWhileWorking);
             }
         }
+        if phase == Phase::Queued
+            && let Some(hold) = bound(task).and_then(|text| self.against(task, &text, now))
+        {
+            phase = Phase::Held(hold);
+        }
         if let TaskEvent::Unclaimed { .. } = event
             && let Phase::Working(run) = &task.phase
             && run.delivery == Delivery::NotBegun
@@ -461,6 +471,8 @@ impl World {
         let runs = |phase: &Phase| matches!(phase, Phase::Working(_) | Phase::Delegated(_) | Phase::Filing(_));
         self.unsaved |= (runs(&task.phase) || runs(&phase)) && !matches!(event, TaskEvent::Output { .. });
         let moved = task.phase.word() != phase.word();
+        // A person has to act: that is told whatever held it before.
+        let held_anew = matches!(&phase, Phase::Held(hold) if hold.needs_person()) && task.phase != phase;
         if moved {
             task.since = now;
         }
@@ -499,7 +511,7 @@ impl World {
                 Delivery::Taken { .. } => self.note(now, Kind::Task, &object, format!("taken by {}", run.session)),
             },
             Phase::Delegated(job) => self.note_job(&object, &job.clone(), event, now),
-            Phase::Held(hold) if moved || hold.awaits_release() => {
+            Phase::Held(hold) if moved || held_anew || hold.awaits_release() => {
                 self.note(now, Kind::Task, &object, format!("held: {hold}"))
             }
             Phase::Rejected(problem) => self.note(now, Kind::Task, &object, format!("rejected: {problem}")),
@@ -670,6 +682,23 @@ impl World {
         }
     }
 
+    /// A task of which nothing is known but what was saved of its name.
+    pub(super) fn blank(&self, key: &TaskKey, now: Timestamp) -> Task {
+        Task {
+            key: key.clone(),
+            text: None,
+            spec: Arc::new(TaskSpec::default()),
+            priority: 0,
+            phase: Phase::Held(task::Hold::Settling),
+            since: now,
+            attempts: 0,
+            origin: self.overrides.get(key).and_then(|said| said.origin.clone()).unwrap_or_default(),
+            wish: None,
+            refused_by: Vec::new(),
+            note: None,
+        }
+    }
+
     /// Records what became of a write to a control file; answers where, for `outcome_done`.
     pub(super) fn outcome(
         &mut self,
@@ -734,20 +763,9 @@ const FAILURES_TOLD: u32 = 3;
 /// A program that lived this long was no failed start.
 const STABLE: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
-fn blank(key: &TaskKey, now: Timestamp) -> Task {
-    Task {
-        key: key.clone(),
-        text: None,
-        spec: Arc::new(TaskSpec::default()),
-        priority: 0,
-        phase: Phase::Held(task::Hold::Settling),
-        since: now,
-        attempts: 0,
-        origin: Origin::default(),
-        wish: None,
-        refused_by: Vec::new(),
-        note: None,
-    }
+/// What makes this task the one that a person let go.
+pub(super) fn bound(task: &Task) -> Option<Bound> {
+    Some(Bound { identity: task.text.as_ref()?.identity.clone(), agent: task.spec.agent.clone() })
 }
 
 /// Index of a status in `Snapshot::finished`.

@@ -9,17 +9,10 @@ use crate::model::{
     provider::Wish,
 };
 
+pub use crate::model::writer::Writer;
+
 /// Longest write to a control file in bytes (INTERFACE 3).
 pub const CONTROL_WRITE_MAX: usize = 4096;
-
-/// Who wrote.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Writer {
-    pub uid: u32,
-    pub pid: u32,
-    /// Name of the program; empty when it was gone before it could be asked.
-    pub program: String,
-}
 
 /// Which control file a text was written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +55,36 @@ pub enum Command {
     Keys(SessionName, Vec<String>),
 }
 
+impl Command {
+    /// The verb, or the file that it is written to.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Rescan => "rescan",
+            Self::Reload => "reload",
+            Self::Swap(_) => "swap",
+            Self::ClearPartial => "clear-partial",
+            Self::Clean(_) => "clean",
+            Self::Cancel(_) => "cancel",
+            Self::Retry(_) => "retry",
+            Self::Hold(_) => "hold",
+            Self::Release(_) => "release",
+            Self::Priority(..) => "priority",
+            Self::Wish(_, Wish::Provider(_)) => "delegate",
+            Self::Wish(_, Wish::Here) => "recall",
+            Self::Interrupt(_) => "interrupt",
+            Self::Exit(_) => "exit",
+            Self::Restart(_) => "restart",
+            Self::Drain(_) => "drain",
+            Self::Undrain(_) => "undrain",
+            Self::Input(..) => "input",
+            Self::Keys(..) => "keys",
+        }
+    }
+}
+
 /// How old things are put away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clean {
@@ -86,10 +109,10 @@ pub enum Action {
     Restart(SessionName),
     Input(SessionName, String),
     Keys(SessionName, Vec<String>),
-    /// Put a finished task back into the inbox.
-    Retry(TaskKey),
+    /// Put a finished task back into the inbox, in somebody's name.
+    Retry(TaskKey, Option<Writer>),
     /// The same, of the project that has one of this name.
-    RetryAnywhere(TaskId),
+    RetryAnywhere(TaskId, Option<Writer>),
     /// Waits for the end of a swap.
     Swap,
     /// Put old results and logs away, or tell which.
@@ -104,7 +127,7 @@ impl Action {
     pub fn session(&self) -> Option<&SessionName> {
         match self {
             Self::Interrupt(s) | Self::Exit(s) | Self::Restart(s) | Self::Input(s, _) | Self::Keys(s, _) => Some(s),
-            Self::Retry(_) | Self::RetryAnywhere(_) | Self::Swap | Self::Clean(_) | Self::Reload => None,
+            Self::Retry(..) | Self::RetryAnywhere(..) | Self::Swap | Self::Clean(_) | Self::Reload => None,
         }
     }
 
@@ -117,8 +140,8 @@ impl Action {
             Self::Restart(session) => format!("restart of {session}"),
             Self::Input(session, _) => format!("input for {session}"),
             Self::Keys(session, keys) => format!("keys {} for {session}", keys.join(" ")),
-            Self::Retry(task) => format!("retry {task}"),
-            Self::RetryAnywhere(task) => format!("retry {task}"),
+            Self::Retry(task, _) => format!("retry {task}"),
+            Self::RetryAnywhere(task, _) => format!("retry {task}"),
             Self::Swap => "swap".to_owned(),
             Self::Clean(_) => "clean".to_owned(),
             Self::Reload => "reload".to_owned(),

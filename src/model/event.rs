@@ -11,6 +11,7 @@ use crate::model::{
     ids::{AccountName, ProjectName, ProviderName, SessionName, TaskKey},
     notice::NoticeEvent,
     provider::ProviderEvent,
+    rights::Rights,
     session::SessionEvent,
     snapshot::Memory,
     swap::SwapEvent,
@@ -51,6 +52,8 @@ pub enum Event {
         topic: String,
         problem: Option<String>,
     },
+    /// The configuration says now whose tasks may do what.
+    Rights(Arc<Rights>),
     /// People are to be told of something, or were.
     Notice(NoticeEvent),
     /// How much memory is in use.

@@ -13,6 +13,7 @@ use crate::model::{
     ids::{AccountName, AgentName, ProjectName, SessionName, TaskId, TaskKey},
     notice::Told,
     provider::Delegation,
+    rights::Rights,
     session::Session,
     swap::Swaps,
     task::{Phase, Task},
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub accounts: Arc<Vec<Account>>,
     /// The agent of tasks that name none.
     pub pool_agent: Option<AgentName>,
+    /// Whose tasks may do what.
+    pub rights: Arc<Rights>,
     pub swaps: Arc<Swaps>,
     pub delegation: Arc<Delegation>,
     pub tasks: imbl::OrdMap<TaskKey, Arc<Task>>,
@@ -135,6 +138,7 @@ impl Snapshot {
             projects: Arc::default(),
             accounts: Arc::default(),
             pool_agent: None,
+            rights: Arc::default(),
             swaps: Arc::default(),
             delegation: Arc::default(),
             tasks: imbl::OrdMap::new(),

@@ -11,6 +11,8 @@ use crate::model::{
     evidence::Tokens,
     ids::{AccountName, AgentName, ProviderName, RunId, SessionName, TaskKey},
     provider::{Job, JobStop, Wish},
+    rights::Bound,
+    writer::By,
 };
 
 /// Bounds of `priority` (INTERFACE 4).
@@ -68,6 +70,27 @@ pub struct Origin {
     pub writer: Option<Writer>,
     /// The task at whose session the writer runs.
     pub parent: Option<TaskKey>,
+    /// The first of the tasks that it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<TaskKey>,
+    /// How many tasks it came from; 0 for what no agent submitted.
+    #[serde(default)]
+    pub depth: u32,
+    /// The text that the writer made a task of. Any other was written behind the mount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<Bound>,
+    /// It was counted among what its root has submitted.
+    #[serde(default)]
+    pub counted: bool,
+}
+
+impl Origin {
+    /// Who wrote this text.
+    #[must_use]
+    pub fn by(&self, text: &Bound) -> By {
+        let own = self.text.as_ref() == Some(text);
+        self.writer.as_ref().filter(|_| own).map_or(By::Unknown, |writer| writer.by)
+    }
 }
 
 /// The frontmatter (INTERFACE 4).
@@ -157,11 +180,40 @@ pub enum Hold {
     RanBefore(RunId),
     /// Somebody claimed it where it stands; the text says how that is seen.
     InPlace(String),
+    /// No task may name this agent.
+    Closed(AgentName),
+    /// Only a person's task may name this agent, and this one is of somebody else.
+    NotPermitted(AgentName, By),
+    /// Too many tasks came from tasks; the text says how many.
+    Braked(String),
     /// It can't be read now; the system's words.
     Unreadable(String),
 }
 
 impl Hold {
+    /// Whether what it may do is in question: only a person, or the configuration, lets it go.
+    #[must_use]
+    pub fn needs_person(&self) -> bool {
+        match self {
+            Self::Closed(_) | Self::NotPermitted(..) | Self::Braked(_) => true,
+            Self::Settling
+            | Self::Writing
+            | Self::EditorLock(_)
+            | Self::Empty
+            | Self::OpenFrontmatter
+            | Self::Missing
+            | Self::OutsideClaim(_)
+            | Self::ChangedWhileWorking
+            | Self::Tracked(_)
+            | Self::GitAtWork
+            | Self::RanBefore(_)
+            | Self::InPlace(_)
+            | Self::DependsOn
+            | Self::ByVerb
+            | Self::Unreadable(_) => false,
+        }
+    }
+
     /// Whether it stays until a person says so, or the text changes.
     #[must_use]
     pub fn awaits_release(&self) -> bool {
@@ -176,6 +228,9 @@ impl Hold {
             | Self::OutsideClaim(_)
             | Self::DependsOn
             | Self::GitAtWork
+            | Self::Closed(_)
+            | Self::NotPermitted(..)
+            | Self::Braked(_)
             | Self::Unreadable(_) => false,
         }
     }
@@ -208,6 +263,21 @@ impl fmt::Display for Hold {
                  `echo release > control` runs it again, `rm` ends it"
             ),
             Self::InPlace(how) => write!(f, "somebody works on it here: {how}; `echo release > control` runs it all the same"),
+            Self::Closed(agent) => write!(
+                f,
+                "no task may name agent {agent}: `tasks: person` (or `anyone`) in `agents.{agent}` of the configuration and a restart open it"
+            ),
+            Self::NotPermitted(agent, by) => {
+                let who = match by {
+                    By::Agent => "an agent wrote it",
+                    By::Unknown | By::Person => "it is not known who wrote it (a file written behind the mount, or by cron and the like)",
+                };
+                write!(
+                    f,
+                    "agent {agent} does a person's tasks only, and {who}: a person's `echo release > control` runs this text, `tasks: anyone` in `agents.{agent}` all like it"
+                )
+            }
+            Self::Braked(why) => write!(f, "{why}; a person's `echo release > control` runs it"),
             Self::Unreadable(why) => write!(f, "it can't be read: {why}"),
         }
     }
@@ -700,6 +770,9 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
                 | Hold::GitAtWork
                 | Hold::RanBefore(_)
                 | Hold::InPlace(_)
+                | Hold::Closed(_)
+                | Hold::NotPermitted(..)
+                | Hold::Braked(_)
                 | Hold::Unreadable(_) => Ok(Now(Phase::Queued)),
             },
             E::Doubtful { why, .. } => match hold {
@@ -718,7 +791,10 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
             E::Cancel => Ok(Now(Phase::Filing(Filing { work: None, ending: cancelled() }))),
             E::Hold => Ok(Now(Phase::Held(Hold::ByVerb))),
             E::Release if hold.awaits_release() => Ok(Now(Phase::Queued)),
-            E::Release => not_now(),
+            E::Release => match hold {
+                Hold::NotPermitted(..) | Hold::Braked(_) => Ok(Now(Phase::Queued)),
+                _ => not_now(),
+            },
             // Sending it somewhere lets it go.
             E::Wish(Wish::Provider(_)) => match hold {
                 Hold::ByVerb | Hold::ChangedWhileWorking => Ok(Now(Phase::Queued)),

@@ -19,7 +19,7 @@ use crate::{
         session::{Activity, Role, Session, SessionPhase},
         snapshot::Snapshot,
         swap,
-        task::{Ending, Phase, Status, Task},
+        task::{Ending, Hold, Phase, Status, Task},
     },
 };
 
@@ -131,7 +131,7 @@ fn standing(snapshot: &Snapshot, silent_after: Duration, now: Timestamp) -> BTre
         all.extend(all_out(snapshot, account, now));
     }
     all.extend(swap(snapshot));
-    all.extend(snapshot.tasks.values().filter_map(|task| failed(task)));
+    all.extend(snapshot.tasks.values().filter_map(|task| failed(task).or_else(|| held(task))));
     for session in snapshot.sessions.values().filter(|session| session.role == Role::Pool) {
         all.extend(waiting(session));
         all.extend(silent(session, silent_after, now));
@@ -212,6 +212,36 @@ fn failed(task: &Task) -> Option<Notice> {
     };
     let why = ending.error.as_deref().unwrap_or("It is not known why.");
     Some(Notice::new(NoticeKind::TaskFailed, incident, &format!("Task {} failed", task.key), why, ending.at))
+}
+
+/// A task that only a person lets go. Of many that came from one, one is told.
+fn held(task: &Task) -> Option<Notice> {
+    let Phase::Held(hold) = &task.phase else { return None };
+    let (incident, title) = match hold {
+        Hold::Braked(_) => {
+            let root = task.origin.root.as_ref().map_or_else(|| "agents".to_owned(), ToString::to_string);
+            (format!("waiting subtasks {root}"), format!("Tasks that came from {root} wait for a person"))
+        }
+        Hold::Closed(_) | Hold::NotPermitted(..) => {
+            (format!("waiting task {}", task.key), format!("Task {} waits for a person", task.key))
+        }
+        Hold::Settling
+        | Hold::Writing
+        | Hold::EditorLock(_)
+        | Hold::Empty
+        | Hold::OpenFrontmatter
+        | Hold::Missing
+        | Hold::OutsideClaim(_)
+        | Hold::ChangedWhileWorking
+        | Hold::DependsOn
+        | Hold::ByVerb
+        | Hold::Tracked(_)
+        | Hold::GitAtWork
+        | Hold::RanBefore(_)
+        | Hold::InPlace(_)
+        | Hold::Unreadable(_) => return None,
+    };
+    Some(Notice::new(NoticeKind::Waiting, incident, &title, &hold.to_string(), task.since))
 }
 
 /// One that only asks for a pause comes back by itself.

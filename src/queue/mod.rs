@@ -21,9 +21,10 @@ use crate::{
     config::Config,
     live::Live,
     model::{
-        command::{Action, Refused, RefusedKind},
+        command::{Action, Refused, RefusedKind, Writer},
         event::Event,
         ids::{ProjectName, TaskId, TaskKey},
+        rights,
         snapshot::Snapshot,
         task::Phase,
     },
@@ -227,9 +228,9 @@ impl Queue {
     /// What people asked for that concerns the queue's files.
     async fn carry_out(&mut self, snapshot: &Snapshot) {
         for (id, action) in &snapshot.requests {
-            let (keys, name) = match action.as_ref() {
-                Action::Retry(key) => (vec![key.clone()], key.id.file_name()),
-                Action::RetryAnywhere(task) => (self.failed(task).await, task.file_name()),
+            let (keys, name, writer) = match action.as_ref() {
+                Action::Retry(key, writer) => (vec![key.clone()], key.id.file_name(), writer),
+                Action::RetryAnywhere(task, writer) => (self.failed(task).await, task.file_name(), writer),
                 Action::Interrupt(_)
                 | Action::Exit(_)
                 | Action::Restart(_)
@@ -241,7 +242,10 @@ impl Queue {
             };
             let result = match keys.as_slice() {
                 [key] => match self.store.shift(&key.project, QueueDir::Failed, QueueDir::Inbox, &key.id).await {
-                    Ok(()) => Ok(format!("{key} is back in inbox/")),
+                    Ok(()) => {
+                        self.retried(key, writer.as_ref()).await;
+                        Ok(format!("{key} is back in inbox/"))
+                    }
                     Err(error) => Err(Refused::new(
                         match error.kind() {
                             std::io::ErrorKind::NotFound => RefusedKind::NotFound,
@@ -273,6 +277,15 @@ impl Queue {
             }
         }
         found
+    }
+
+    /// Whoever has a task run again stands for its text.
+    async fn retried(&self, key: &TaskKey, writer: Option<&Writer>) {
+        let read = self.store.read(&key.project, QueueDir::Inbox, &key.id, u64::MAX).await;
+        if let (Ok((text, _)), Some(writer)) = (read, writer) {
+            let origin = rights::origin(&self.live.snapshot(), key, writer, &text);
+            self.live.report(vec![Event::Origin(key.clone(), origin)]).await;
+        }
     }
 
     async fn disk_problem(&self, project: &ProjectName, what: &str, error: &std::io::Error) {

@@ -7,6 +7,7 @@ use crate::{
         command::TASK_VERBS,
         ids::ProviderName,
         provider::{Job, JobStop},
+        rights,
         route::{self, Pick},
         session::{Activity, Incarnation, Session, SessionPhase},
         snapshot::Under,
@@ -84,10 +85,10 @@ pub fn why(picture: &Picture, task: &Task) -> String {
         let _ = writeln!(out, "{note}");
     }
     if let Some(writer) = &task.origin.writer {
-        let _ = writeln!(out, "written by {} (uid {}, pid {})", writer.program, writer.uid, writer.pid);
+        let _ = writeln!(out, "written by {}", rights::who(writer));
     }
     if let Some(parent) = &task.origin.parent {
-        let _ = writeln!(out, "written from the session of task {parent}");
+        let _ = writeln!(out, "written from the session of task {parent}, {} deep", task.origin.depth);
     }
     clean(&out)
 }

@@ -438,7 +438,7 @@ impl Job {
                 }
                 SessionPhase::Down | SessionPhase::Ending(_) | SessionPhase::Dead { .. } => Ok(()),
             },
-            Action::Retry(_) | Action::RetryAnywhere(_) | Action::Swap | Action::Clean(_) | Action::Reload => {
+            Action::Retry(..) | Action::RetryAnywhere(..) | Action::Swap | Action::Clean(_) | Action::Reload => {
                 return Ok(());
             }
         };

@@ -16,6 +16,7 @@ use tokio::{
 
 use super::shared::Shared;
 
+pub mod lineage;
 pub mod tree;
 
 /// Takes this process's environment and memory out of the reach of others of the same user, an agent among them: `/proc`
@@ -117,12 +118,6 @@ fn no_process_is_not_found(error: io::Error) -> io::Error {
     if error.raw_os_error() == Some(libc::ESRCH) { io::ErrorKind::NotFound.into() } else { error }
 }
 
-/// The parent of a process; `None` when there is no such process.
-#[must_use]
-pub fn parent_of(pid: u32) -> Option<u32> {
-    Stat::read(pid).map(|stat| stat.parent)
-}
-
 /// The process that a thread is of; `None` when there is no such thread.
 #[must_use]
 pub fn thread_group(thread: u32) -> Option<u32> {
@@ -137,6 +132,8 @@ pub struct Stat {
     pub parent: u32,
     pub group: u32,
     pub session: u32,
+    /// It has a controlling terminal.
+    pub terminal: bool,
     pub zombie: bool,
     /// Clock ticks since boot: with the pid the process's identity.
     pub start: u64,
@@ -164,6 +161,7 @@ impl Stat {
             parent: id(1)?,
             group: id(2)?,
             session: id(3)?,
+            terminal: fields.get(4) != Some(&"0"),
             zombie: matches!(fields.first(), Some(&("Z" | "X"))),
             start: number(19)?,
         })
@@ -193,7 +191,7 @@ mod tests {
     #[test]
     fn names_with_parentheses_are_read_past() {
         let line = b"7 (a) b (c)) S 1 7 7 34817 7 0 0 0 0 0 0 0 0 0 20 0 1 0 4242 0";
-        let expected = Stat { pid: 7, parent: 1, group: 7, session: 7, zombie: false, start: 4242 };
+        let expected = Stat { pid: 7, parent: 1, group: 7, session: 7, terminal: true, zombie: false, start: 4242 };
         assert_eq!(Stat::parse(7, line), Some(expected));
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -32,9 +32,25 @@ impl StateDir {
     /// Makes the directory (0700) where missing and touches nothing in it.
     ///
     /// # Errors
-    /// When it can't be made.
+    /// When it can't be made, or somebody else could change what is in it.
     pub fn make(path: &Path) -> io::Result<()> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let facts = path.symlink_metadata()?;
+        let (own, shown) = (nix::unistd::geteuid().as_raw(), path.display());
+        let why = if facts.is_symlink() {
+            let to = path.canonicalize().map_or_else(|_| "another place".to_owned(), |to| to.display().to_string());
+            format!("it is a symbolic link to {to}; name that directory itself in $STATE_DIRECTORY or $XDG_STATE_HOME")
+        } else if facts.uid() != own {
+            format!(
+                "it belongs to user {}, and the daemon runs as {own}: chown {own} {shown}, or use another",
+                facts.uid()
+            )
+        } else if facts.mode() & 0o022 != 0 {
+            format!("others can write into it (mode {:04o}): chmod 700 {shown}", facts.mode() & 0o7777)
+        } else {
+            return Ok(());
+        };
+        Err(io::Error::other(why))
     }
 
     /// Opens the directory, making it (0700) where missing. Whoever opens it holds its lock: an earlier daemon's

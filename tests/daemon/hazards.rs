@@ -7,7 +7,7 @@ use crate::world::{Setup, World};
 #[test]
 fn an_agent_that_can_t_start_fails_its_task_and_holds_up_nobody_else() {
     let mut setup = Setup::agents(1);
-    setup.more_agents = ", nope: {kind: command, run: [/no/such/program]}".into();
+    setup.more_agents = ", nope: {kind: command, run: [/no/such/program], tasks: anyone}".into();
     let world = World::start(&setup);
     world.submit("bad", "---\nagent: nope\npriority: 9\n---\nnever begins\n");
     world.submit("good", "say it\n");

@@ -33,3 +33,4 @@ mod secrets;
 mod sessions;
 mod standstill;
 mod verbs;
+mod writers;

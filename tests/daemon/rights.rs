@@ -35,7 +35,7 @@ fn a_shared_mount_takes_tasks_of_others_and_verbs_of_the_group_only() {
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     world.result("done/a.md");
     let why = world.word("tasks/a/why");
-    assert!(why.contains("written by mv (uid 65534, pid "), "{why}");
+    assert!(why.contains("written by nobody who could be placed (mv, uid 65534, pid "), "{why}");
     // Names of others' files are theirs: in a sticky directory nobody else moves or removes them.
     world.ok("echo pause > $MNT/control; echo of root > $MNT/inbox/b.md");
     world.until_word("tasks/b/state", "queued");
@@ -150,4 +150,38 @@ fn no_foreign_text_steers_a_terminal() {
     world.ok("python3 -c 'import json,sys\nfor l in open(sys.argv[1]): json.loads(l)' $MNT/events");
     let colours = world.ok("cat $MNT/sessions/*/pane.ansi | sed 's/\\x1b\\[[0-9;:]*m//g' | LC_ALL=C tr -d '\\11\\12\\40-\\176\\200-\\377' | wc -c");
     assert_eq!(colours.trim(), "0", "colours and nothing else");
+}
+
+#[test]
+fn a_state_directory_that_others_could_change_stops_the_start() {
+    let world = World::prepare(&Setup::agents(1));
+    let daemon = format!(
+        "HOME=$PWD/home STATE_DIRECTORY=$PWD/state timeout 20 {} run --foreground --config config.yaml 2>&1",
+        crate::world::program().display()
+    );
+    let ways = [
+        ("mkdir -m 0777 state", "others can write into it (mode 0777): chmod 700"),
+        ("mkdir -m 0770 state", "others can write into it (mode 0770)"),
+        ("mkdir real && ln -s real state", "it is a symbolic link to"),
+        ("mkdir -m 0700 state && chown 65534 state", "it belongs to user 65534"),
+    ];
+    for (way, said) in ways {
+        world.ok(way);
+        let out = world.sh(&daemon);
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(!out.status.success() && out.status.code() != Some(124) && text.contains(said), "{way}: {text}");
+        world.ok("rm -rf state");
+    }
+}
+
+#[test]
+fn the_control_group_s_word_is_not_the_owner_s() {
+    let world = shared("daemon");
+    let gid = nix::unistd::Group::from_name("daemon").expect("groups").expect("a group").gid;
+    let member = |script: &str| nobody(&world, &format!("--groups {gid}"), script).status.success();
+    world.until_word("sessions/pool-11/state", "idle");
+    assert!(member("echo drain > $MNT/sessions/pool-11/control && echo undrain > $MNT/sessions/pool-11/control"));
+    for script in ["echo hi > $MNT/sessions/pool-11/input", "echo Enter > $MNT/sessions/pool-11/keys"] {
+        assert!(!member(script), "{script}");
+    }
 }

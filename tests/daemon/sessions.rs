@@ -180,7 +180,7 @@ fn a_dedicated_session_is_there_and_left_alone() {
 fn any_command_can_be_an_agent() {
     let mut setup = Setup::agents(1);
     setup.more_agents =
-        ", up: {kind: command, run: [tr, a-z, A-Z]}, bad: {kind: command, run: [sh, -c, 'cat; exit 3']}".into();
+        ", up: {kind: command, run: [tr, a-z, A-Z], tasks: person}, bad: {kind: command, run: [sh, -c, 'cat; exit 3'], tasks: person}".into();
     let world = World::start(&setup);
     world.submit("a", "---\nagent: up\n---\nshout this\n");
     world.submit("b", "---\nagent: bad\nretries: 0\n---\nfail\n");

@@ -81,7 +81,7 @@ fn kinds() -> Vec<(RefusedKind, &'static str)> {
         }
         RefusedKind::Unclean => "a swap is half done and could not be undone: nothing swaps until `clear-partial`",
         RefusedKind::Failed => "it was tried and failed or rolled back, or the state can't be saved",
-        RefusedKind::NotPermitted => "never done to a dedicated session",
+        RefusedKind::NotPermitted => "this writer may not (5, Whose right); never done to a dedicated session",
         RefusedKind::TooLong => "more bytes than one write or message may have",
         RefusedKind::Full => "a new name in a full inbox (`dispatcher.max_queued`); this one stands in no control file",
     };

@@ -16,7 +16,7 @@ const REFUSING: &str = "cat >> ../given; exit 1";
 
 /// Two kinds of agents: one whose tasks go to done/, one whose tasks go to failed/.
 fn setup(agents: u32) -> Setup {
-    let more_agents = format!(", refuser: {{kind: command, run: [sh, -c, '{REFUSING}']}}");
+    let more_agents = format!(", refuser: {{kind: command, run: [sh, -c, '{REFUSING}'], tasks: anyone}}");
     Setup { more_agents, ..Setup::agents(agents) }
 }
 

@@ -86,6 +86,7 @@ impl Life {
                             release.push(key.clone());
                             false
                         }
+                        Hold::Closed(_) | Hold::NotPermitted(..) | Hold::Braked(_) => false,
                         Hold::Settling
                         | Hold::Writing
                         | Hold::EditorLock(_)

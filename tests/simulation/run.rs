@@ -15,6 +15,7 @@ use claude_failover::{
     live::load,
     model::{
         ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName},
+        rights::Tasks,
         session::SessionPhase,
     },
     ports::QueueDir,
@@ -70,7 +71,7 @@ pub fn config(accounts: usize, mute: bool) -> Config {
         |name: &str, of: Option<&str>| Dedicated { name: session(name), workdir: "/web".into(), agent: of.map(agent) };
     config.pool.dedicated = vec![own(DEDICATED[0], None), own(DEDICATED[1], Some("claude")), own(DEDICATED[2], None)];
     for (name, kind) in [("mute", AgentKind::Demo), ("sh", AgentKind::Command), ("typed", AgentKind::Claude)] {
-        config.agents.insert(agent(name), Agent::new(kind));
+        config.agents.insert(agent(name), Agent { tasks: Some(Tasks::Anyone), ..Agent::new(kind) });
     }
     let row = |name: &str, of: &str| Account {
         name: account(name),

@@ -30,6 +30,8 @@ pub struct Setup {
     pub agent: String,
     /// `dispatcher.settle`
     pub settle: String,
+    /// Further keys of `dispatcher:`, each with a comma before it.
+    pub brakes: String,
     /// Variables of the daemon.
     pub env: Vec<(String, String)>,
     /// Further keys of `mount:`, each with a comma before it.
@@ -93,7 +95,7 @@ impl World {
         let config = format!(
             "projects: [{{name: web, path: {web}}}, {{name: api, path: {api}}}]\n\
              agents: {{demo: {{kind: demo, env: {{DEMO_AGENT_HOME: {home}, DEMO_AGENT_MODE: '{mode}'}}}} {agents}}}\n\
-             dispatcher: {{settle: {settle}}}\n\
+             dispatcher: {{settle: {settle}{brakes}}}\n\
              tmux: {{socket: {socket}, size: 100x30}}\n\
              mount: {{path: {mnt}{more_mount}}}\n\
              api: {{listen: {http}}}\n\
@@ -104,6 +106,7 @@ impl World {
             mode = setup.mode,
             agents = setup.more_agents,
             settle = setup.settle,
+            brakes = setup.brakes,
             socket = at("tmux.sock"),
             mnt = at("mnt"),
             n = setup.agents,

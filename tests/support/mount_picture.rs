@@ -18,6 +18,7 @@ use claude_failover::{
             Delivery, Ending, Finished, Hold, Origin, Phase, Problem, Run, Status, Stop, Task, TaskSpec, TextFacts,
             Work,
         },
+        writer::By,
     },
     ports::PaneId,
 };
@@ -71,14 +72,12 @@ pub fn run(session: &str) -> Run {
 
 pub fn ending(status: Status) -> Ending {
     Ending {
-        status,
         message: Some("all good".to_owned()),
         error: Some(hostile()),
         screen: None,
         tokens: None,
         cost_usd: Some(0.5),
-        resume_id: None,
-        at: at(9),
+        ..Ending::new(status, at(9))
     }
 }
 
@@ -91,7 +90,10 @@ pub fn task(key: &TaskKey, phase: Phase) -> Arc<Task> {
         phase,
         since: at(7),
         attempts: 1,
-        origin: Origin { writer: Some(Writer { uid: 1, pid: 2, program: hostile() }), parent: None },
+        origin: Origin {
+            writer: Some(Writer { uid: 1, pid: 2, program: hostile(), by: By::Unknown, session: None }),
+            ..Origin::default()
+        },
         wish: None,
         refused_by: Vec::new(),
         note: Some(hostile()),
@@ -308,13 +310,14 @@ pub fn picture(dir: &Path) -> Snapshot {
     let outcome = Outcome {
         seq: 1,
         at: at(5),
-        writer: Some(Writer { uid: 1, pid: 2, program: hostile() }),
+        writer: Some(Writer { uid: 1, pid: 2, program: hostile(), by: By::Unknown, session: None }),
         file: "sessions/ccl-auto-11/control".to_owned(),
         text: hostile(),
         result: Err((RefusedKind::Busy, hostile())),
     };
     Snapshot {
         pool_agent: AgentName::parse("claude").ok(),
+        rights: Arc::default(),
         swaps: Arc::new(swaps()),
         delegation: Arc::new(delegation()),
         supervisor: "test".into(),
@@ -334,5 +337,6 @@ pub fn picture(dir: &Path) -> Snapshot {
         outcomes: Arc::new(VecDeque::from([outcome])),
         recent: [Arc::new(line)].into_iter().collect(),
         finished: [1, 1, 0],
+        ..Snapshot::empty(at(0))
     }
 }

@@ -172,7 +172,12 @@ fn queue(key: &str, missing: &[PathBuf], project: &str, scene: &Scene<'_>, repor
 pub fn state(dir: &Path, scene: &Scene<'_>, report: &mut Report) {
     let shown = dir.display();
     match look(dir, writable()) {
-        Dir::Usable => match std::fs::metadata(dir) {
+        Dir::Usable => match std::fs::symlink_metadata(dir) {
+            Ok(meta) if meta.is_symlink() => report.problem(
+                "",
+                format!("the state directory {shown} is a symbolic link"),
+                "name the directory that it leads to, in $STATE_DIRECTORY or $XDG_STATE_HOME",
+            ),
             Ok(meta) if meta.uid() != geteuid().as_raw() => report.problem(
                 "",
                 format!("the state directory {shown} belongs to user {}", meta.uid()),

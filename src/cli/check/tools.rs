@@ -117,6 +117,12 @@ fn number(said: &str) -> Option<(u32, u32)> {
 /// Agents that the pool, an account or a dedicated session needs, and those that the file writes out for tasks to name.
 pub fn agents(scene: &Scene<'_>, loaded: &Loaded, io: &Io<'_>, report: &mut Report) {
     let config = scene.config;
+    for name in config.closed() {
+        report.note(format!(
+            "no task may name agent {name}: it has no `tasks`, and is not the pool's. `tasks: person` in its row opens it \
+             to your own tasks, `tasks: anyone` also to agents' and to files written behind the mount"
+        ));
+    }
     let mut needed: BTreeSet<&AgentName> = config.accounts.iter().map(|account| &account.agent).collect();
     if config.pool.autonomous.max > 0 {
         needed.insert(&config.pool.autonomous.agent);

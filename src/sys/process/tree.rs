@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     fn stat(pid: u32, parent: u32, group: u32, session: u32) -> Stat {
-        Stat { pid, parent, group, session, zombie: false, start: u64::from(pid) }
+        Stat { pid, parent, group, session, terminal: false, zombie: false, start: u64::from(pid) }
     }
 
     const ROOT: Root = Root { pid: 100, parent: 50 };

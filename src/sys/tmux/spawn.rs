@@ -11,6 +11,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{ChildStderr, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -33,6 +34,9 @@ const DESCRIPTORS: u64 = 16_384;
 
 /// The longest complaint kept of a client that ended.
 const COMPLAINT_MAX: usize = 2_000;
+
+/// How long a server that was started may take until it listens.
+const LISTENS_WITHIN: Duration = Duration::from_secs(2);
 
 /// A running `tmux -C`. Dropping it kills it.
 #[derive(Debug)]
@@ -129,6 +133,9 @@ fn complaint_of(stderr: ChildStderr) -> String {
 
 fn start(options: &TmuxOptions) -> Result<(std::process::Child, Started), String> {
     options.prepare_directory()?;
+    if options.ours && server_pid(&options.socket_path()).is_none() {
+        start_server(options);
+    }
     let program = program(options);
     let failed = |e: io::Error| match e.kind() {
         io::ErrorKind::NotFound => {
@@ -161,17 +168,54 @@ fn start(options: &TmuxOptions) -> Result<(std::process::Child, Started), String
             if nix::unistd::getppid().as_raw() != parent.cast_signed() {
                 return Err(io::ErrorKind::Interrupted.into());
             }
-            let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-            if soft < DESCRIPTORS {
-                setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS.min(hard), hard)?;
-            }
-            Ok(())
+            more_descriptors()
         });
     }
     let child = command.spawn().map_err(failed)?;
     let pid = child.id();
     let process = pidfd_open(pid).map_err(failed)?;
     Ok((child, Started { input, output, unread, process, pid }))
+}
+
+/// Starts a server of ours that takes in what its panes' programs leave behind (`PR_SET_CHILD_SUBREAPER`): so whatever an
+/// agent starts and detaches stays below the server, and who writes can be told from a person for as long as it lives.
+/// tmux reaps it. A server that a client starts would daemonize by itself, and the attribute does not pass a fork. Where it
+/// can't be started so, the client starts it.
+fn start_server(options: &TmuxOptions) {
+    let mut command = Command::new(&options.tmux);
+    command.args(options.arguments()).arg("-D").env_clear().envs(TmuxOptions::environment()).current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // SAFETY: between fork and exec only setsid(2), fork(2), _exit(2), prctl(2), getrlimit(2) and setrlimit(2), all
+    // async-signal-safe. The child that goes on is the only one that ever runs anything else.
+    unsafe {
+        command.pre_exec(|| {
+            nix::unistd::setsid()?;
+            // Its parent is nobody of ours: it outlives the daemon, which never has to wait for it.
+            match libc::fork() {
+                0 => {}
+                -1 => return Err(io::Error::last_os_error()),
+                _ => libc::_exit(0),
+            }
+            nix::sys::prctl::set_child_subreaper(true)?;
+            more_descriptors()
+        });
+    }
+    let begun = Instant::now();
+    match command.spawn().and_then(|mut child| child.wait()) {
+        Ok(_) => {}
+        Err(error) => return tracing::debug!(%error, "tmux -D could not be started; a client starts the server"),
+    }
+    while server_pid(&options.socket_path()).is_none() && begun.elapsed() < LISTENS_WITHIN {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn more_descriptors() -> io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < DESCRIPTORS {
+        setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS.min(hard), hard)?;
+    }
+    Ok(())
 }
 
 /// The program to run as the client. Client and server of different versions often can't talk to each other after an

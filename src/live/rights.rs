@@ -1,0 +1,122 @@
+//! What the world makes of rights: who wrote a task, and whether it may run as it is.
+//! In: what the mount tells of writers, the configuration's word. Out: tasks held with the reason, or let go. Pure.
+//! A task in the inbox is judged whenever anything of it changes: its text, its writer, the configuration.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::world::{World, bound};
+use crate::model::{
+    event::Kind,
+    ids::TaskKey,
+    rights::Bound,
+    task::{Hold, Origin, Phase, Task},
+    writer::By,
+};
+
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+impl World {
+    /// Somebody made a task of a text, or of the same text again.
+    pub(super) fn origin(&mut self, key: &TaskKey, origin: &Origin, now: Timestamp) {
+        let known = self.snapshot.tasks.get(key).cloned();
+        let mut task = match known {
+            // Whoever touches the file of a running task is not who wrote what runs.
+            Some(task) if matches!(task.phase, Phase::Working(_) | Phase::Delegated(_) | Phase::Filing(_)) => return,
+            Some(task) if !matches!(task.phase, Phase::Finished(_)) => (*task).clone(),
+            Some(_) | None => self.blank(key, now),
+        };
+        let by = |origin: &Origin| origin.writer.as_ref().map_or(By::Unknown, |writer| writer.by);
+        if task.origin.text.is_some() && task.origin.text == origin.text && by(&task.origin) >= by(origin) {
+            // Saving what stands there, or its bookkeeping, takes nothing away.
+            return;
+        }
+        task.origin = origin.clone();
+        self.keep_origin(&task);
+        self.judge(&mut task, now);
+        self.snapshot.tasks.insert(key.clone(), Arc::new(task));
+    }
+
+    /// Judges every waiting task anew.
+    pub(super) fn judge_all(&mut self, now: Timestamp) {
+        for known in self.snapshot.tasks.clone().values() {
+            let mut task = (**known).clone();
+            self.judge(&mut task, now);
+            if **known != task {
+                self.snapshot.tasks.insert(task.key.clone(), Arc::new(task));
+            }
+        }
+    }
+
+    /// Holds a task that may not run as it is, and lets go one that was held for that and may run now.
+    pub(super) fn judge(&mut self, task: &mut Task, now: Timestamp) {
+        let judged = match &task.phase {
+            Phase::Queued => true,
+            Phase::Held(hold) => hold.needs_person(),
+            Phase::Rejected(_) | Phase::Working(_) | Phase::Delegated(_) | Phase::Filing(_) | Phase::Finished(_) => {
+                false
+            }
+        };
+        let Some(text) = bound(task).filter(|_| judged) else { return };
+        let phase = self.against(task, &text, now).map_or(Phase::Queued, Phase::Held);
+        if task.phase == phase {
+            return;
+        }
+        if task.phase.word() != phase.word() {
+            task.since = now;
+        }
+        task.phase = phase;
+        let told = if let Phase::Held(hold) = &task.phase {
+            format!("held: {hold}")
+        } else {
+            "queued: it may run now".to_owned()
+        };
+        self.note(now, Kind::Task, &format!("task {}", task.key), told);
+    }
+
+    /// Why it may not run; counts it, when it may, with what its root has submitted.
+    pub(super) fn against(&mut self, task: &mut Task, text: &Bound, now: Timestamp) -> Option<Hold> {
+        let released = self.overrides.get(&task.key).is_some_and(|said| said.released.as_ref() == Some(text));
+        let by = if released { By::Person } else { task.origin.by(text) };
+        let rights = self.snapshot.rights.clone();
+        if let Some(hold) = rights.against(text.agent.as_ref(), by) {
+            return Some(hold);
+        }
+        if task.origin.depth == 0 || task.origin.counted {
+            return None;
+        }
+        let root = task.origin.root.clone();
+        let lately = |at: &Timestamp| now.duration_since(*at).abs() < HOUR;
+        let mut times = self.submitted.get(&root).cloned().unwrap_or_default();
+        times.retain(lately);
+        if !released && let Some(hold) = rights.brake(&task.origin, times.len()) {
+            return Some(hold);
+        }
+        times.push(now);
+        self.submitted = self
+            .submitted
+            .iter()
+            .filter(|(_, times)| times.last().is_some_and(lately))
+            .map(|(root, times)| (root.clone(), times.clone()))
+            .collect();
+        self.submitted.insert(root, times);
+        task.origin.counted = true;
+        self.keep_origin(task);
+        None
+    }
+
+    /// Saves where a waiting task comes from, when what it may do hangs on that: the queue's files don't hold it.
+    fn keep_origin(&mut self, task: &Task) {
+        let origin = &task.origin;
+        let agent = origin.text.as_ref().and_then(|text| text.agent.as_ref());
+        let by = origin.writer.as_ref().map_or(By::Unknown, |writer| writer.by);
+        let hangs = self.snapshot.rights.against(agent, By::Unknown).is_some() && by == By::Person;
+        let kept = (hangs || origin.depth > 0).then(|| origin.clone());
+        if kept.is_none() && self.overrides.get(&task.key).is_none_or(|said| said.origin.is_none()) {
+            return;
+        }
+        self.overrides.entry(task.key.clone()).or_default().origin = kept;
+        self.touch();
+    }
+}

@@ -1,0 +1,217 @@
+//! Which task may name which agent, which verb is whose, and how many tasks may come from tasks.
+//! In: what the configuration says, who wrote, what was asked for. Out: nothing, or why not. Pure.
+//!
+//! The rule: nobody gains a right by writing a file. What a person may do in his own terminal he may do here; an agent may
+//! do what its own session could; who can't be placed counts as an agent wherever a right would be gained.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    command::{Command, Refused, RefusedKind},
+    ids::{AgentName, TaskKey},
+    snapshot::Snapshot,
+    task::{Hold, Origin},
+    task_file::{self, Reading},
+    writer::{By, Writer},
+};
+
+/// Whose tasks may name an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tasks {
+    /// Nobody's: it is for sessions that people have.
+    None,
+    /// A person's.
+    Person,
+    /// Also an agent's, and one of which it isn't known who wrote it.
+    Anyone,
+}
+
+impl Tasks {
+    pub const ALL: [Self; 3] = [Self::None, Self::Person, Self::Anyone];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Person => "person",
+            Self::Anyone => "anyone",
+        }
+    }
+}
+
+/// What a permission is for: another text, or another agent for it, is another task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// As `TextFacts::identity`.
+    pub identity: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
+}
+
+/// What the configuration says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Agents that the configuration has.
+    pub agents: BTreeMap<AgentName, Tasks>,
+    /// The pool's, which does what names no agent.
+    pub pool: Option<AgentName>,
+    /// Tasks of tasks of tasks.
+    pub max_depth: u32,
+    /// Tasks that one task and what came from it may submit in an hour.
+    pub subtasks_per_hour: u32,
+}
+
+impl Rights {
+    /// Why a task that this writer wrote may not name this agent.
+    #[must_use]
+    pub fn against(&self, agent: Option<&AgentName>, by: By) -> Option<Hold> {
+        let agent = agent.or(self.pool.as_ref())?;
+        // One that there isn't is refused for that.
+        match (self.agents.get(agent)?, by) {
+            (Tasks::Anyone, _) | (Tasks::Person, By::Person) => None,
+            (Tasks::None, _) => Some(Hold::Closed(agent.clone())),
+            (Tasks::Person, By::Agent | By::Unknown) => Some(Hold::NotPermitted(agent.clone(), by)),
+        }
+    }
+
+    /// Why a task that came from another may not run yet; `lately` were submitted from the same root in the last hour.
+    #[must_use]
+    pub fn brake(&self, origin: &Origin, lately: usize) -> Option<Hold> {
+        if origin.depth == 0 {
+            return None;
+        }
+        if origin.depth > self.max_depth {
+            let why = format!("it is {} tasks deep (dispatcher.max_depth: {})", origin.depth, self.max_depth);
+            return Some(Hold::Braked(why));
+        }
+        (lately >= self.subtasks_per_hour as usize).then(|| {
+            let root = origin.root.as_ref().map_or_else(|| "agents".to_owned(), |root| format!("task {root}"));
+            Hold::Braked(format!(
+                "{root} and what came of it have submitted {} tasks within an hour (dispatcher.subtasks_per_hour)",
+                self.subtasks_per_hour
+            ))
+        })
+    }
+}
+
+/// What a text is as a task; `None` where nothing can be made of it yet.
+#[must_use]
+pub fn bound(text: &[u8]) -> Option<Bound> {
+    match task_file::read(text) {
+        Reading::Ready { spec, .. } => Some(Bound { identity: task_file::identity(text), agent: spec.agent }),
+        Reading::Empty | Reading::OpenFrontmatter | Reading::Rejected(_) => None,
+    }
+}
+
+/// Where a task comes from whose text this writer makes one.
+#[must_use]
+pub fn origin(snapshot: &Snapshot, key: &TaskKey, writer: &Writer, text: &[u8]) -> Origin {
+    let session = writer.session.as_ref().and_then(|name| snapshot.sessions.get(name));
+    let task = session.and_then(|session| snapshot.tasks.get(&session.task.as_ref()?.task)).filter(|t| t.key != *key);
+    let parent = if writer.by == By::Agent { descends(task.map(|t| (&t.key, &t.origin))) } else { Origin::default() };
+    Origin { writer: Some(writer.clone()), text: bound(text), ..parent }
+}
+
+fn descends(parent: Option<(&TaskKey, &Origin)>) -> Origin {
+    let Some((key, origin)) = parent else { return Origin { depth: 1, ..Origin::default() } };
+    Origin {
+        parent: Some(key.clone()),
+        root: Some(origin.root.clone().unwrap_or_else(|| key.clone())),
+        depth: origin.depth.saturating_add(1),
+        ..Origin::default()
+    }
+}
+
+/// Who may ask for it, the least that may.
+#[must_use]
+pub fn least(command: &Command) -> By {
+    match command {
+        // What speaks in a person's place: it answers questions, and lets go what was held for a person.
+        Command::Release(_) | Command::Input(..) | Command::Keys(..) => By::Person,
+        // What takes back a person's word, or speaks of accounts and the configuration; a person's scripts may, from
+        // cron too.
+        Command::Resume | Command::Reload | Command::Swap(_) | Command::ClearPartial | Command::Undrain(_) => {
+            By::Unknown
+        }
+        Command::Pause
+        | Command::Rescan
+        | Command::Clean(_)
+        | Command::Cancel(_)
+        | Command::Retry(_)
+        | Command::Hold(_)
+        | Command::Priority(..)
+        | Command::Wish(..)
+        | Command::Interrupt(_)
+        | Command::Exit(_)
+        | Command::Restart(_)
+        | Command::Drain(_) => By::Agent,
+    }
+}
+
+/// Whether a writer may ask for what only these may.
+///
+/// # Errors
+/// Why not.
+pub fn may_ask(least: By, writer: Option<&Writer>, what: &str) -> Result<(), Refused> {
+    let Some(writer) = writer.filter(|writer| writer.by < least) else { return Ok(()) };
+    let whose = if least == By::Person { "is a person's to say" } else { "is not an agent's to say" };
+    let text = format!("{what} {whose}; it was written by {}", who(writer));
+    Err(Refused::new(RefusedKind::NotPermitted, text))
+}
+
+/// A writer in words.
+#[must_use]
+pub fn who(writer: &Writer) -> String {
+    let by = match (writer.by, &writer.session) {
+        (By::Agent, Some(session)) => format!("an agent in session {session}"),
+        (By::Agent, None) => "an agent of a session".to_owned(),
+        (By::Unknown, _) => "nobody who could be placed".to_owned(),
+        (By::Person, _) => "a person".to_owned(),
+    };
+    format!("{by} ({}, uid {}, pid {})", writer.program, writer.uid, writer.pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(name: &str) -> AgentName {
+        AgentName::parse(name).expect("a name")
+    }
+
+    #[test]
+    fn who_may_name_an_agent() {
+        let rows = [("open", Tasks::Anyone), ("sh", Tasks::Person), ("shut", Tasks::None)];
+        let rights = Rights {
+            agents: rows.map(|(name, tasks)| (agent(name), tasks)).into(),
+            pool: Some(agent("open")),
+            ..Rights::default()
+        };
+        let may = |name: Option<&str>, by| rights.against(name.map(agent).as_ref(), by).is_none();
+        for by in [By::Agent, By::Unknown, By::Person] {
+            assert!(may(None, by) && may(Some("open"), by), "{by:?}");
+            assert!(!may(Some("shut"), by), "{by:?}");
+            assert_eq!(may(Some("sh"), by), by == By::Person, "{by:?}");
+        }
+        let strict = Rights { pool: Some(agent("sh")), ..rights };
+        assert!(strict.against(None, By::Unknown).is_some(), "the pool's own row can be stricter");
+    }
+
+    #[test]
+    fn tasks_of_tasks_are_braked_by_depth_and_by_rate() {
+        let rights = Rights { max_depth: 2, subtasks_per_hour: 3, ..Rights::default() };
+        let key = |text: &str| TaskKey::parse(text).expect("a key");
+        let one = descends(Some((&key("web:a"), &Origin::default())));
+        let two = descends(Some((&key("web:b"), &one)));
+        let three = descends(Some((&key("web:c"), &two)));
+        assert_eq!((one.depth, two.depth, three.depth), (1, 2, 3));
+        assert_eq!(three.root, Some(key("web:a")));
+        assert_eq!(rights.brake(&Origin::default(), 1000), None, "a person's are not counted");
+        assert_eq!(rights.brake(&two, 2), None);
+        assert!(rights.brake(&two, 3).is_some());
+        assert!(rights.brake(&three, 0).is_some());
+        assert!(rights.brake(&descends(None), 3).is_some(), "of a session without a task");
+    }
+}
