@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     config::Config,
-    fs::{Backend, Place, Touched},
+    fs::{self, Backend, Place, Touched},
     http,
     live::Live,
     model::{
@@ -31,7 +31,10 @@ use crate::{
         task::{Phase, Task, TaskEvent},
         writer::{By, Known, place},
     },
-    sys::{process::lineage, tmux::Tmux},
+    sys::{
+        process::{self, lineage},
+        tmux::Tmux,
+    },
 };
 
 /// How much longer than `control.reply_within` a writer may wait when the owner itself is slow (a stalled disk).
@@ -244,6 +247,11 @@ impl Backend for DaemonBackend {
             | Touched::Changed(_)
             | Touched::Linked(_) => {}
         }
+    }
+
+    fn process(&self, thread: u32) -> Option<fs::Process> {
+        let pid = process::thread_group(thread)?;
+        Some(fs::Process { pid, start: process::Stat::read(pid)?.start })
     }
 
     fn config_text(&self) -> String {

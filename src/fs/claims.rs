@@ -15,7 +15,7 @@ use nix::fcntl::OFlag;
 
 use crate::{
     fs::{
-        Place, Touched,
+        Place, Process, Touched,
         error::FsError,
         ops::{Caller, Ops, RealDir, lock},
         real::FileId,
@@ -27,7 +27,6 @@ use crate::{
         task::Phase,
     },
     ports::Sidecar,
-    sys::process::{Stat, thread_group},
 };
 
 /// Markers are shorter.
@@ -38,21 +37,6 @@ const READERS_MAX: usize = 1024;
 /// A script that tries again and again is told of once in this time.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
 const TOLD_MAX: usize = 64;
-
-/// One process, however often its number is given again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Process {
-    pid: u32,
-    start: u64,
-}
-
-impl Process {
-    /// The process that a thread is of; none for one that is not of our PID namespace or has ended.
-    fn of(caller: Caller) -> Option<Self> {
-        let pid = thread_group(caller.pid)?;
-        Some(Self { pid, start: Stat::read(pid)?.start })
-    }
-}
 
 /// Who opened what lately, and what was told; the oldest first.
 #[derive(Debug, Default)]
@@ -166,7 +150,7 @@ impl Ops {
         let has_read = |process| lock(&self.claims).has_read(process, file, Instant::now());
         let how = if links > 1 {
             "another name leads to it (`ln`)"
-        } else if Process::of(caller).is_some_and(has_read) {
+        } else if self.backend.process(caller.pid).is_some_and(has_read) {
             "who removes it has read it, as `mv` to another file system does"
         } else {
             return Ok(());
@@ -193,7 +177,7 @@ impl Ops {
             path.parent().is_some_and(|dir| dir.as_os_str() == "inbox")
                 && path.file_name().and_then(OsStr::to_str).and_then(TaskId::from_file_name).is_some()
         });
-        if is_task && let Some(process) = Process::of(caller) {
+        if is_task && let Some(process) = self.backend.process(caller.pid) {
             lock(&self.claims).reads(process, file, Instant::now());
         }
     }

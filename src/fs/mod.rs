@@ -92,8 +92,19 @@ pub trait Backend: Send + Sync + 'static {
     /// Something changed in a queue directory through the mount. Called after the change; a hint, so it must not wait.
     fn touched(&self, change: &Touched, writer: &Writer);
 
+    /// The process that a thread is of; none for one that is not of our PID namespace or has ended.
+    fn process(&self, thread: u32) -> Option<Process>;
+
     /// The effective configuration with its secrets masked.
     fn config_text(&self) -> String;
+}
+
+/// One process, however often its number is given again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    pub pid: u32,
+    /// As the kernel counts it (proc(5)).
+    pub start: u64,
 }
 
 /// A name in a project's queue directory.

@@ -130,6 +130,10 @@ impl Backend for FakeDaemon {
         self.call(&format!("touched {change:?} by {}", writer.program));
     }
 
+    fn process(&self, _: u32) -> Option<claude_failover::fs::Process> {
+        None
+    }
+
     fn config_text(&self) -> String {
         "api:\n  listen: null\n".to_owned()
     }
