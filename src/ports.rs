@@ -3,7 +3,12 @@
 //! thing, `fake` in memory for the simulation. Every method that changes something is one step that happens whole or,
 //! on a crash, either way: never half.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -11,16 +16,38 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     event::{Counts, Ignored},
-    evidence::{Look, Screen, Signal, Tokens},
+    evidence::{Look, Screen, Signal, Source, Tokens},
     ids::{AccountName, AgentName, ProjectName, ProviderName, RunId, SessionName, TaskId},
     notice::{Channel, Notice},
     provider::ProviderStanding,
     session::Incarnation,
+    steady::{Saved, Timeline},
 };
 
-/// Wall-clock time. Waiting is done with tokio's timers, which the simulation pauses.
+/// What time it is. Waiting is done with tokio's timers, which the simulation pauses.
 pub trait Clock: Send + Sync {
+    /// Steady time (`model::steady`): everything of ours is stamped with it and counts by it.
     fn now(&self) -> Timestamp;
+
+    /// The wall's clock, which may be set at any moment: only for what others stamp with it.
+    fn wall(&self) -> Timestamp {
+        self.now()
+    }
+
+    fn timeline(&self) -> Arc<Timeline> {
+        Arc::default()
+    }
+
+    /// For the next daemon's clock.
+    fn saved(&self) -> Option<Saved> {
+        None
+    }
+
+    /// When it was, the last time that the wall's clock showed that.
+    fn heard(&self, wall: Timestamp) -> Timestamp {
+        let now = self.now();
+        self.timeline().heard(wall, now, now)
+    }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -231,6 +258,8 @@ pub struct Cursor {
     pub transcript: u64,
     pub status: Option<(i64, u64)>,
     pub transcript_path: Option<PathBuf>,
+    /// When the last thing happened that each source told of.
+    pub heard: BTreeMap<Source, Timestamp>,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,7 @@ pub mod rules_file;
 mod running;
 pub mod screen;
 mod status;
+mod steady;
 mod transcript;
 pub mod version;
 
@@ -35,7 +36,7 @@ use self::{
     records::RecordMeaning,
     rules::{PromptWay, Rules, RulesError},
 };
-pub use self::{home::AccountHome, launch::hook_log, rules::Kind};
+pub use self::{home::AccountHome, launch::hook_log, rules::Kind, steady::SteadyAgents};
 use crate::{
     model::{
         evidence::{Look, Screen, Signal, Tokens},

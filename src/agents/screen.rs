@@ -13,8 +13,11 @@ use crate::{
         records::shorten,
         rules::{BoxShape, InputBox, Region, ScreenMeaning, ScreenRules},
     },
-    model::evidence::{Failure, Look, Meaning, Screen, Signal, Source, UNKNOWN_DIALOG, WaitingFor},
-    render::words,
+    model::{
+        evidence::{Failure, Look, Meaning, Screen, Signal, Source, UNKNOWN_DIALOG, WaitingFor},
+        snapshot::Snapshot,
+    },
+    render::{Picture, words},
 };
 
 /// A screen, cut into its regions.
@@ -157,9 +160,11 @@ pub fn explain(rules: &ScreenRules, limits: Limits<'_>, screen: &Screen, now: Ti
         let lines: Vec<String> = text.lines().map(|line| format!("  | {line}\n")).collect();
         out.push_str(&format!("region {name}\n{}", lines.concat()));
     }
+    let nothing = Snapshot::empty(now);
+    let picture = Picture { snapshot: &nothing, now };
     for (n, signal) in look.signals.iter().enumerate() {
         let first = if n == 0 { "decides" } else { "besides" };
-        out.push_str(&format!("{first}: {}\n", words::signal(now, signal)));
+        out.push_str(&format!("{first}: {}\n", words::signal(&picture, signal)));
     }
     if look.signals.is_empty() {
         out.push_str("no rule matches\n");

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -129,8 +130,9 @@ impl Daemon {
         // Before anything in it is touched: it may be another daemon's.
         let lock = Lock::take(&place.state_dir.join("lock")).map_err(fatal)?;
         let state = StateDir::open(&place.state_dir).map_err(unusable)?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (world, complaint) = load_world(&config, homes.linked().as_ref(), &state, &clock).await?;
+        let saved = state.load().await.map_err(|error| fatal(format!("state.json can't be read: {error}")))?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::begin(live::clock(saved.as_deref(), Timestamp::now())));
+        let (world, complaint) = load_world(&config, homes.linked().as_ref(), &state, saved.as_deref(), &clock).await?;
 
         let options = setup::tmux(&config);
         let server_is_ours = options.ours;
@@ -423,6 +425,7 @@ async fn load_world(
     config: &Config,
     linked: Option<&AccountName>,
     state: &StateDir,
+    saved: Option<&[u8]>,
     clock: &Arc<dyn Clock>,
 ) -> Result<(World, Option<String>), Fatal> {
     let fresh = || uuid::Uuid::new_v4().to_string();
@@ -434,8 +437,7 @@ async fn load_world(
         world.snapshot.pool_agent = Some(config.pool.autonomous.agent.clone());
         Ok(world)
     };
-    let saved = state.load().await.map_err(|error| fatal(format!("state.json can't be read: {error}")))?;
-    match make(saved.as_deref()) {
+    match make(saved) {
         Ok(world) => Ok((world, None)),
         Err(error @ LoadError::Newer { .. }) => Err(fatal(error)),
         Err(error @ LoadError::Broken(_)) => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
+    agents::SteadyAgents,
     config::Config,
     delegate::{self, Delegate},
     dispatcher::Dispatcher,
@@ -54,10 +55,12 @@ impl Services {
         fit_to_config(&mut world, &config.borrow(), &ports.clock);
         world.snapshot.rights = Arc::new(config.borrow().rights());
         let live = Live::start(world, ports.clock.clone(), ports.state.clone());
+        let agents: Arc<dyn Agents> =
+            Arc::new(SteadyAgents { agents: ports.agents.clone(), clock: ports.clock.clone() });
         let tools = Tools {
             live: live.clone(),
             terminal: ports.terminal.clone(),
-            agents: ports.agents.clone(),
+            agents: agents.clone(),
             queue: ports.queue.clone(),
             state: ports.state.clone(),
             clock: ports.clock.clone(),
@@ -75,13 +78,8 @@ impl Services {
             tracing::warn!(%error, "texts of earlier runs could not be cleared away");
         }
         // The first look tells which sessions and runs survived, before anybody acts on them.
-        let mut watcher = Watcher::new(
-            live.clone(),
-            ports.terminal.clone(),
-            ports.agents.clone(),
-            ports.clock.clone(),
-            config.clone(),
-        );
+        let mut watcher =
+            Watcher::new(live.clone(), ports.terminal.clone(), agents.clone(), ports.clock.clone(), config.clone());
         watcher.look().await;
         let dispatcher = Dispatcher::new(
             live.clone(),
@@ -125,7 +123,7 @@ impl Services {
             live.clone(),
             ports.queue.clone(),
             ports.state.clone(),
-            ports.agents.clone(),
+            agents.clone(),
             ports.clock.clone(),
             config.clone(),
         );

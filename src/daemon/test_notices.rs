@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::{main::in_runtime, run::Fatal};
@@ -10,15 +11,15 @@ use crate::{
     cli::NoticeReport,
     config::Config,
     model::notice::{Notice, NoticeKind},
-    ports::{Clock as _, Notifier as _},
-    sys::{clock::SystemClock, notify::Receivers},
+    ports::Notifier as _,
+    sys::notify::Receivers,
 };
 
 #[must_use]
 pub fn test_notices(config: &Config) -> Vec<NoticeReport> {
     let channels = config.notifications.channels();
     let (_keep, config) = watch::channel(Arc::new(config.clone()));
-    let now = SystemClock.now();
+    let now = Timestamp::now();
     let text = "Somebody called `claude-failover check --notify`. Notices come here.";
     let notice = Notice::new(NoticeKind::Test, format!("test {now}"), "A test of claude-failover", text, now);
     let sent = in_runtime(async {

@@ -67,7 +67,7 @@ impl Seen {
             run,
             provider: provider.clone(),
             id: Some(id.clone()),
-            claimed: marker.submitted_at.unwrap_or(since),
+            claimed: marker.submitted_at.map_or(since, |at| tools.clock.heard(at)),
             attempt: 1,
             stop: JobStop::No,
             text: TextFacts {
@@ -84,7 +84,7 @@ impl Seen {
             Event::Note { kind: Kind::Task, object: format!("task {key}"), text: note, writer: None },
             Event::Task(key.clone(), TaskEvent::Delegated(job.clone())),
         ];
-        let marker = DelegatedMarker::of(&job, &tools.live.snapshot().supervisor).to_json();
+        let marker = DelegatedMarker::of(&job, &tools.live.snapshot()).to_json();
         tools.live.propose(events).await.ok()?;
         tools.store.replace_sidecar(&key.project, &key.id, Sidecar::Delegated, &marker).await.ok()
     }

@@ -241,8 +241,8 @@ impl Follower {
 
     /// The id goes into the marker first, where scripts and a later daemon find it.
     async fn submitted(&self, job: &Job, id: String) -> Next {
-        let supervisor = self.tools.live.snapshot().supervisor.clone();
-        let marker = DelegatedMarker::of(&Job { id: Some(id.clone()), ..job.clone() }, &supervisor).to_json();
+        let snapshot = self.tools.live.snapshot();
+        let marker = DelegatedMarker::of(&Job { id: Some(id.clone()), ..job.clone() }, &snapshot).to_json();
         let (project, task) = (&self.key.project, &self.key.id);
         if let Err(error) = self.tools.store.replace_sidecar(project, task, Sidecar::Delegated, &marker).await {
             // The owner keeps it too.

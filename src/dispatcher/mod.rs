@@ -165,10 +165,8 @@ impl Dispatcher {
             return Err(NoClaim::Unsaved(error));
         }
         let (which, other, marker) = match &work {
-            Work::Run(run) => (Sidecar::Working, Sidecar::Delegated, Marker::of(run, &snapshot.supervisor).to_json()),
-            Work::Job(job) => {
-                (Sidecar::Delegated, Sidecar::Working, DelegatedMarker::of(job, &snapshot.supervisor).to_json())
-            }
+            Work::Run(run) => (Sidecar::Working, Sidecar::Delegated, Marker::of(run, snapshot).to_json()),
+            Work::Job(job) => (Sidecar::Delegated, Sidecar::Working, DelegatedMarker::of(job, snapshot).to_json()),
         };
         match self.store.write_sidecar(&key.project, &key.id, which, &marker).await {
             Ok(()) => {}

@@ -69,7 +69,7 @@ impl Inner {
     /// Writes a file as any program would: a new file, or new content in the same one.
     pub fn put(&mut self, project: &ProjectName, dir: QueueDir, name: &str, bytes: &[u8]) {
         let changed = self.change();
-        let now = self.wall();
+        let now = self.true_nanos();
         let inode = match self.disk.get(&key(project, dir, name)) {
             Some(file) => file.inode,
             None => self.number(),
@@ -90,7 +90,7 @@ impl Inner {
 
     /// Changes times only.
     pub fn touch(&mut self, project: &ProjectName, dir: QueueDir, name: &str) {
-        let (changed, now) = (self.change(), self.wall());
+        let (changed, now) = (self.change(), self.true_nanos());
         if let Some(file) = self.disk.get_mut(&key(project, dir, name)) {
             (file.changed, file.modified) = (changed, now);
         }

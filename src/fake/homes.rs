@@ -56,12 +56,12 @@ impl Inner {
     /// What stands in the way of the agents of an account.
     #[must_use]
     pub fn out(&self, account: Option<&AccountName>) -> Option<Failure> {
-        self.accounts.get(account?)?.out(self.timestamp())
+        self.accounts.get(account?)?.out(self.true_time())
     }
 
     /// A limit strikes an account, or its login is lost: every turn under it fails sooner or later.
     pub fn strike(&mut self, account: &AccountName, failure: Failure, lasts: Duration) {
-        let from = self.timestamp();
+        let from = self.true_time();
         let Some(truth) = self.accounts.get_mut(account) else { return };
         if truth.out(from).is_some() {
             return;
@@ -81,7 +81,7 @@ impl Inner {
 
     /// A limit of the account with a reset that agents tell of, or keep to themselves.
     pub fn limit(&mut self, account: &AccountName, kind: LimitKind, lasts: Duration, told: bool) {
-        let at = self.timestamp().saturating_add(SignedDuration::try_from(lasts).unwrap_or(SignedDuration::MAX));
+        let at = self.true_time().saturating_add(SignedDuration::try_from(lasts).unwrap_or(SignedDuration::MAX));
         // Agents tell whole seconds.
         let resets_at = at.ok().filter(|_| told).and_then(|at| Timestamp::from_second(at.as_second()).ok());
         self.strike(account, Failure::Limit(Limit { kind, resets_at }), lasts);
@@ -89,7 +89,7 @@ impl Inner {
 
     /// Whatever stood in the account's way is over: its limit is lifted, somebody has logged in, its links are whole.
     pub fn restore(&mut self, account: &AccountName) {
-        let now = self.timestamp();
+        let now = self.true_time();
         self.note(format!("world: {account} is whole again"));
         let Some(truth) = self.accounts.get_mut(account) else { return };
         truth.links_broken = false;

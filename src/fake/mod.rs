@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::{
     sync::{Notify, broadcast},
     time::Instant,
@@ -41,6 +41,7 @@ pub use self::{
 use crate::{
     model::{
         ids::{AccountName, ProjectName, ProviderName, SessionName, TaskId},
+        steady::{Reading, Saved as SavedClock, Steady, Timeline},
         swap::Swapped,
     },
     ports::{Clock, LaunchRequest, QueueDir, TerminalHint},
@@ -197,8 +198,14 @@ pub struct Inner {
     ensured: Option<AccountName>,
     /// Conversations of persons' agents that were ended to go on elsewhere.
     left: BTreeMap<SessionName, Option<String>>,
-    /// How far the wall's clock is ahead of the one that only counts.
+    /// How long the machine has slept.
     jumped: u64,
+    /// How far the wall's clock is wrong, in seconds.
+    set: i64,
+    /// The daemon's clock, from its start on.
+    steady: Option<Steady>,
+    /// Starts of the machine.
+    boots: u64,
     /// Notices that people got.
     pub delivered: Vec<Delivery>,
     /// Daemons that are gone.
@@ -276,6 +283,9 @@ impl FakeWorld {
             ensured: None,
             left: BTreeMap::new(),
             jumped: 0,
+            set: 0,
+            steady: None,
+            boots: 0,
             delivered: Vec::new(),
             crashes: 0,
             notices_failed: false,
@@ -534,17 +544,60 @@ impl Inner {
     /// What the wall's clock shows.
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {
-        self.time(self.wall())
+        let set = SignedDuration::from_secs(self.set);
+        self.true_time().saturating_add(set).unwrap_or(Timestamp::MAX)
     }
 
-    fn wall(&self) -> u64 {
+    /// What it really is, and what providers go by.
+    #[must_use]
+    pub fn true_time(&self) -> Timestamp {
+        self.time(self.true_nanos())
+    }
+
+    fn true_nanos(&self) -> u64 {
         self.now.saturating_add(self.jumped)
     }
 
-    /// The wall's clock goes forward at once: the machine was asleep, or somebody set it.
+    fn reading(&self) -> Reading {
+        let nanos = |nanos: u64| SignedDuration::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX));
+        let (count, asleep) = (nanos(self.now), nanos(self.jumped));
+        Reading { boot: self.boots.to_string(), count, asleep, wall: self.timestamp() }
+    }
+
+    /// The daemon's clock.
+    fn steady(&mut self) -> (&mut Steady, Reading) {
+        let reading = self.reading();
+        (self.steady.get_or_insert_with(|| Steady::begin(None, &reading)), reading)
+    }
+
+    /// Steady time.
+    pub fn steady_time(&mut self) -> Timestamp {
+        let (steady, reading) = self.steady();
+        steady.now(&reading)
+    }
+
+    /// A daemon's clock begins, on a machine that was started `anew` or not.
+    pub fn begin_clock(&mut self, saved: Option<SavedClock>, anew: bool) {
+        self.boots += u64::from(anew);
+        if let Some(saved) = saved.as_ref().filter(|_| anew) {
+            // What was counted after it saved is forgotten.
+            let told = self.accounts.values_mut().flat_map(|truth| &mut truth.told);
+            let struck = self.programs.values_mut().filter_map(|program| program.struck.as_mut());
+            told.chain(struck).for_each(|at| *at = (*at).min(saved.at));
+        }
+        self.steady = Some(Steady::begin(saved, &self.reading()));
+    }
+
+    /// Somebody sets the wall's clock that far wrong.
+    pub fn set_clock(&mut self, wrong: i64) {
+        self.set = wrong;
+        self.note(format!("world: the wall's clock is {wrong} s ahead"));
+    }
+
+    /// The machine sleeps.
     pub fn jump(&mut self, by: Duration) {
         self.jumped = self.jumped.saturating_add(nanos(by));
-        self.note(format!("world: the clock jumps {} s ahead", by.as_secs()));
+        self.note(format!("world: the machine sleeps for {} s", by.as_secs()));
     }
 
     pub fn note(&mut self, text: String) {
@@ -588,6 +641,25 @@ fn nanos(duration: Duration) -> u64 {
 
 impl Clock for FakeWorld {
     fn now(&self) -> Timestamp {
+        self.with(Inner::steady_time)
+    }
+
+    fn wall(&self) -> Timestamp {
         self.with(|inner| inner.timestamp())
+    }
+
+    fn timeline(&self) -> Arc<Timeline> {
+        self.with(|inner| {
+            let (steady, reading) = inner.steady();
+            steady.now(&reading);
+            steady.timeline().clone()
+        })
+    }
+
+    fn saved(&self) -> Option<SavedClock> {
+        self.with(|inner| {
+            let (steady, reading) = inner.steady();
+            Some(steady.saved(&reading))
+        })
     }
 }

@@ -94,7 +94,7 @@ impl Inner {
 
     /// Its turn fails because of its account; the agent says so, or only shows it.
     pub(super) fn stopped(&mut self, pid: u32, failure: Failure) {
-        let (at, doing) = (self.timestamp(), self.number());
+        let (at, doing) = (self.steady_time(), self.number());
         let silent = matches!(failure, Failure::Limit(_)) && self.rng.chance(self.shown_only);
         let Some(program) = self.programs.get_mut(&pid).filter(|program| program.exit.is_none()) else { return };
         program.doing = doing;

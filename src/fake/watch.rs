@@ -89,7 +89,7 @@ impl Inner {
             }
             Standing::Usable => match before.map(|before| &before.standing) {
                 Some(Standing::Suspect { .. }) => self.tally.cleared += 1,
-                Some(Standing::Limited(limited)) if limited.until.is_some_and(|until| until <= self.timestamp()) => {
+                Some(Standing::Limited(limited)) if limited.until.is_some_and(|until| until <= self.steady_time()) => {
                     self.tally.resets += 1;
                 }
                 Some(Standing::Limited(_) | Standing::Broken { .. } | Standing::Usable) | None => {}

@@ -374,7 +374,7 @@ impl Ops {
     fn link_target(&self, spot: &Spot) -> Option<PathBuf> {
         let What::Link(target) = row_of(spot)?.what else { return None };
         let snapshot = self.backend.snapshot();
-        target(&crate::render::Picture { snapshot: &snapshot, now: Timestamp::now() }, &spot.object)
+        target(&crate::render::Picture::at(&snapshot, Timestamp::now()), &spot.object)
     }
 
     fn spot_attr(&self, number: u64, spot: &Spot) -> Result<Attr, FsError> {
@@ -389,7 +389,11 @@ impl Ops {
             changed = snapshot.at;
         }
         if let (Object::Session(name), "pane" | "pane.ansi" | "scrollback") = (&spot.object, row.name) {
-            changed = snapshot.sessions.get(name).and_then(|session| session.screen.read).unwrap_or(changed);
+            changed = snapshot
+                .sessions
+                .get(name)
+                .and_then(|session| session.screen.read.map(|at| snapshot.timeline.shown(at)))
+                .unwrap_or(changed);
         }
         if let What::Link(_) = row.what {
             let target = self.link_target(spot).ok_or(FsError::NoEntry)?;

@@ -123,7 +123,7 @@ impl Ops {
     fn virtual_entries(&self, spot: &Spot) -> Result<Vec<DirEntry>, FsError> {
         let snapshot = self.backend.snapshot();
         spot.object.since(&snapshot).ok_or(FsError::NoEntry)?;
-        let picture = Picture { snapshot: &snapshot, now: snapshot.at };
+        let picture = Picture::at(&snapshot, snapshot.at);
         let mut entries = dots();
         for row in spot.object.rows() {
             let kind = match row.what {

@@ -94,7 +94,7 @@ impl Ops {
 
     pub(super) fn render(&self, spot: &Spot, snapshot: &Snapshot, now: Timestamp) -> Result<String, FsError> {
         let row = row_of(spot).ok_or(FsError::IsDirectory)?;
-        let picture = Picture { snapshot, now };
+        let picture = Picture::at(snapshot, now);
         let task = || match &spot.object {
             Object::Task(_, key) | Object::Job(key) => snapshot.tasks.get(key).cloned().ok_or(FsError::NoEntry),
             _ => Err(FsError::NoEntry),

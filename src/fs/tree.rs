@@ -255,21 +255,23 @@ impl Object {
     /// Whether it is there in this picture. `None` when it is gone.
     #[must_use]
     pub fn since(&self, snapshot: &Snapshot) -> Option<Timestamp> {
-        match self {
-            Self::Root | Self::Tasks | Self::Projects | Self::Sessions => Some(snapshot.at),
-            Self::Accounts | Self::Providers => Some(snapshot.since),
-            Self::Delegated(None) => Some(snapshot.at),
+        let started = snapshot.timeline.shown(snapshot.since);
+        let since = match self {
+            Self::Root | Self::Tasks | Self::Projects | Self::Sessions => return Some(snapshot.at),
+            Self::Accounts | Self::Providers => return Some(started),
+            Self::Delegated(None) => return Some(snapshot.at),
             Self::ProjectTasks(name) | Self::Project(name) | Self::Delegated(Some(name)) => {
-                snapshot.projects.iter().any(|project| project.name == *name).then_some(snapshot.at)
+                return snapshot.projects.iter().any(|project| project.name == *name).then_some(snapshot.at);
             }
             Self::Task(_, key) => snapshot.tasks.get(key).map(|task| task.since),
             Self::Job(key) => snapshot.tasks.get(key).filter(|task| task.is_delegated()).map(|task| task.since),
             Self::Provider(name) => snapshot.delegation.get(name).map(|provider| provider.since),
-            Self::Session(name) => snapshot.sessions.get(name).map(|session| session.since),
+            Self::Session(name) => snapshot.sessions.get(name).map(|session| session.stated.since),
             Self::Account(name) => {
-                snapshot.accounts.iter().any(|account| account.name == *name).then_some(snapshot.since)
+                return snapshot.accounts.iter().any(|account| account.name == *name).then_some(started);
             }
-        }
+        };
+        since.map(|at| snapshot.timeline.shown(at))
     }
 
     /// What stands in it beside its rows.

@@ -21,7 +21,7 @@ pub fn status(picture: &Picture) -> Option<Value> {
             "project": key.project,
             "provider": job.provider,
             "job": job.id.as_deref().filter(|id| is_plain(id)),
-            "since": job.claimed,
+            "since": picture.shown(job.claimed),
         }))
     });
     let jobs: Vec<Value> = jobs.collect();
@@ -51,8 +51,8 @@ fn row(picture: &Picture, provider: &Provider) -> Value {
         "name": provider.name,
         "kind": provider.kind,
         "state": provider.standing.word(),
-        "since": provider.since,
-        "until": provider.until(),
+        "since": picture.shown(provider.since),
+        "until": provider.until().map(|until| picture.shown(until)),
         "active": render::provider::own(picture, provider).count(),
         "max_jobs": provider.max_jobs,
         "completed": provider.counters.completed,

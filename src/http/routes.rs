@@ -45,7 +45,7 @@ pub fn router(desk: Arc<Desk>) -> Router {
     let answers = ROUTES.iter().fold(Router::new(), |router, route| {
         let answer = move |State(desk): State<Arc<Desk>>| async move {
             let snapshot = desk.backend.snapshot();
-            (route.answer)(desk.backend.as_ref(), &Picture { snapshot: &snapshot, now: Timestamp::now() })
+            (route.answer)(desk.backend.as_ref(), &Picture::at(&snapshot, Timestamp::now()))
         };
         router.route(route.path, get(answer))
     });

@@ -24,8 +24,8 @@ pub fn status(picture: &Picture, idle_timeout: Duration) -> Value {
             "project": key.project,
             "state": task.phase.word(),
             "session": task.phase.run().map(|run| &run.session),
-            "since": task.since,
-            "silent_since": silent_since,
+            "since": picture.shown(task.since),
+            "silent_since": picture.shown(silent_since),
         }))
     });
     let sessions = snapshot.shown_sessions().map(|session| {
@@ -33,8 +33,8 @@ pub fn status(picture: &Picture, idle_timeout: Duration) -> Value {
             "name": session.name,
             "state": session.word(),
             "task": session.task.as_ref().map(|assigned| snapshot.display_id(&assigned.task)),
-            "since": session.since,
-            "last_change": session.verdict.last_change,
+            "since": picture.shown(session.stated.since),
+            "last_change": picture.shown(session.verdict.last_change),
         })
     });
     let mut open = [0; 5];
@@ -48,7 +48,7 @@ pub fn status(picture: &Picture, idle_timeout: Duration) -> Value {
     json!({
         "version": 1,
         "at": snapshot.at,
-        "since": snapshot.since,
+        "since": picture.shown(snapshot.since),
         "idle_timeout_seconds": idle_timeout.as_secs(),
         "stale": stale.collect::<Vec<_>>(),
         "sessions": sessions.collect::<Vec<_>>(),

@@ -143,7 +143,7 @@ impl Janitor {
     }
 
     fn decide(&self, seen: &Seen) -> Look {
-        let now = self.clock.now();
+        let now = self.clock.wall();
         Look { at: now, removals: decide(seen, &self.config.borrow().janitor, &self.live.snapshot(), now) }
     }
 

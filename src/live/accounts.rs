@@ -364,7 +364,7 @@ mod tests {
         tell(&mut world, SwapEvent::Failed { why: "no links".to_owned() });
         assert!(world.snapshot.health.is_empty());
         tell(&mut world, SwapEvent::RollBackFailed { why: "no disk".to_owned() });
-        let mut again = self::world(Some(&persist::render(&world)));
+        let mut again = self::world(Some(&persist::render(&world, None)));
         for world in [&world, &again] {
             let told = world.snapshot.health.get(swap::HEALTH).expect("in health");
             assert!(told.contains("no links") && told.contains("no disk") && told.contains("clear-partial"), "{told}");

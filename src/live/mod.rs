@@ -4,6 +4,7 @@
 
 mod accounts;
 mod ask;
+mod clock;
 mod persist;
 mod providers;
 mod rights;
@@ -18,7 +19,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::{
-    persist::{LoadError, load},
+    persist::{LoadError, clock, load},
     world::{Refusal, World},
 };
 use crate::{
@@ -60,7 +61,8 @@ enum Change {
 
 impl Live {
     /// Starts the owner with a loaded world.
-    pub fn start(world: World, clock: Arc<dyn Clock>, store: Arc<dyn StateStore>) -> Self {
+    pub fn start(mut world: World, clock: Arc<dyn Clock>, store: Arc<dyn StateStore>) -> Self {
+        world.follow(clock.timeline(), clock.now());
         let (messages, inbox) = mpsc::channel(QUEUE);
         let (publish, snapshot) = watch::channel(Arc::new(world.snapshot.clone()));
         let readers: Readers = Arc::new(Mutex::new(Some(Vec::new())));
@@ -166,6 +168,8 @@ struct Owner {
     waiting: Vec<Waiting>,
 }
 
+/// How soon a jump of the wall's clock is seen.
+const CLOCK_EVERY: Duration = Duration::from_secs(5);
 /// Event lines kept for a log that can't be written, in bytes.
 const UNSAVED_LOG_MAX: usize = 1024 * 1024;
 
@@ -188,7 +192,7 @@ impl Owner {
     }
 
     async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
-        let mut message = inbox.recv().await;
+        let mut message = self.next(&mut inbox).await;
         while let Some(this) = message.take() {
             match this {
                 Message::Change(first) => {
@@ -214,15 +218,37 @@ impl Owner {
                 }
             }
             if message.is_none() {
-                message = inbox.recv().await;
+                message = self.next(&mut inbox).await;
             }
         }
     }
 
+    /// The next message. Looks at the clock meanwhile: a jump of the wall's clock is news also when nobody has any.
+    async fn next(&mut self, inbox: &mut mpsc::Receiver<Message>) -> Option<Message> {
+        loop {
+            match tokio::time::timeout(CLOCK_EVERY, inbox.recv()).await {
+                Ok(message) => return message,
+                Err(_) if self.clock.timeline() != self.world.snapshot.timeline => {
+                    let mut next = self.world.clone();
+                    self.time(&mut next);
+                    let _ = self.commit(next).await;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// What time it is, also for the world to come.
+    fn time(&self, next: &mut World) -> Timestamp {
+        let now = self.clock.now();
+        next.follow(self.clock.timeline(), now);
+        now
+    }
+
     /// Takes changes that wait together, each for itself, and saves them together: a save costs more than they do.
     async fn change(&mut self, changes: Vec<Change>) {
-        let now = self.clock.now();
         let mut next = self.world.clone();
+        let now = self.time(&mut next);
         let (mut proposed, mut reported) = (Vec::new(), Vec::new());
         for change in changes {
             match change {
@@ -263,7 +289,7 @@ impl Owner {
     /// Saves what has to outlive the daemon, then shows the new world. On failure the old world stays.
     async fn commit(&mut self, mut next: World) -> Result<(), Refusal> {
         if next.is_unsaved() {
-            if let Err(error) = self.store.save(&persist::render(&next)).await {
+            if let Err(error) = self.store.save(&persist::render(&next, self.clock.saved())).await {
                 let text = format!(
                     "the state file can't be written: {error}; nothing new is begun until it can (is the disk full?)"
                 );
@@ -290,7 +316,7 @@ impl Owner {
             }
         }
         next.snapshot.seq += 1;
-        next.snapshot.at = self.clock.now();
+        next.snapshot.at = self.clock.wall();
         self.world = next;
         self.show();
         Ok(())
@@ -303,8 +329,8 @@ impl Owner {
         writer: Option<Writer>,
         reply: oneshot::Sender<Result<(), Refused>>,
     ) {
-        let now = self.clock.now();
         let mut next = self.world.clone();
+        let now = self.time(&mut next);
         let result = ask::carry_out(&mut next, scope, text, writer.as_ref(), now);
         if result.is_err() {
             next = self.world.clone();

@@ -13,8 +13,9 @@ use crate::model::{
     limit::Usage,
     notice::Told,
     provider::{Delegation, Job, ProviderStanding},
-    session::{Assignment, Resume, Role, Session, SessionPhase},
+    session::{Assignment, Resume, Role, Session, SessionPhase, Stated},
     snapshot::{Project, Snapshot},
+    steady::Saved,
     swap::{self, SwapRefusal, Swaps},
     task::{Ending, Filing, Origin, Phase, Run, Task, TaskSpec, TextFacts, Work},
 };
@@ -29,6 +30,8 @@ const VERSION: u32 = 1;
 struct State {
     version: u32,
     supervisor: String,
+    #[serde(default)]
+    clock: Option<Saved>,
     #[serde(default)]
     paused: bool,
     #[serde(default)]
@@ -78,6 +81,10 @@ struct SavedSession {
     failures: u32,
     task: Option<Assignment>,
     used: Timestamp,
+    #[serde(default)]
+    since: Option<Timestamp>,
+    #[serde(default)]
+    stated: Option<Stated>,
     #[serde(default)]
     resume: Option<Resume>,
 }
@@ -130,7 +137,7 @@ pub enum LoadError {
 }
 
 /// The part to save, as JSON.
-pub(super) fn render(world: &World) -> Vec<u8> {
+pub(super) fn render(world: &World, clock: Option<Saved>) -> Vec<u8> {
     let sessions = world.snapshot.sessions.values().map(|session| SavedSession {
         name: session.name.clone(),
         role: session.role,
@@ -140,6 +147,8 @@ pub(super) fn render(world: &World) -> Vec<u8> {
         failures: session.failures,
         task: session.task.clone(),
         used: session.used,
+        since: Some(session.since),
+        stated: Some(session.stated.clone()),
         resume: session.resume.clone(),
     });
     let accounts = world.snapshot.accounts.iter().map(|account| SavedAccount {
@@ -192,6 +201,7 @@ pub(super) fn render(world: &World) -> Vec<u8> {
     let state = State {
         version: VERSION,
         supervisor: world.snapshot.supervisor.to_string(),
+        clock,
         paused: world.snapshot.paused,
         event_seq: world.event_seq,
         request_seq: world.request_seq,
@@ -239,6 +249,31 @@ fn restore_accounts(accounts: &mut [Account], saved: Vec<SavedAccount>) {
     }
 }
 
+/// What the clock goes on from. An earlier version saved wall times: those of a wall's clock that was set back since lie ahead,
+/// and time goes on from the latest.
+#[must_use]
+pub fn clock(saved: Option<&[u8]>, wall: Timestamp) -> Option<Saved> {
+    let state: serde_json::Value = serde_json::from_slice(saved?).ok()?;
+    match state.get("clock").filter(|clock| !clock.is_null()) {
+        Some(clock) => serde_json::from_value(clock.clone()).ok(),
+        None => latest(&state).filter(|at| *at > wall).map(Saved::by_wall),
+    }
+}
+
+/// The latest time that something has happened.
+fn latest(value: &serde_json::Value) -> Option<Timestamp> {
+    use serde_json::Value as V;
+    match value {
+        V::String(text) => text.parse().ok(),
+        V::Array(values) => values.iter().filter_map(latest).max(),
+        V::Object(fields) => {
+            let to_come = |key: &str| matches!(key, "resets_at" | "until" | "not_before" | "modified");
+            fields.iter().filter(|(key, _)| !to_come(key)).filter_map(|(_, value)| latest(value)).max()
+        }
+        V::Null | V::Bool(_) | V::Number(_) => None,
+    }
+}
+
 /// The world as it was saved, or a new one.
 ///
 /// # Errors
@@ -274,6 +309,9 @@ pub fn load(
     let Some(state) = state else { return Ok(World::new(snapshot)) };
 
     let mut world = World::new(snapshot);
+    if let Some(clock) = state.clock {
+        world.snapshot.timeline = clock.timeline;
+    }
     world.snapshot.paused = state.paused;
     world.event_seq = state.event_seq;
     world.request_seq = state.request_seq;
@@ -287,7 +325,10 @@ pub fn load(
     world.snapshot.swaps = Arc::new(state.swaps);
     restore_accounts(Arc::make_mut(&mut world.snapshot.accounts).as_mut_slice(), state.accounts);
     for saved in state.sessions {
+        let new = Session::new(saved.name.clone(), saved.role, now);
         let session = Session {
+            since: saved.since.unwrap_or(now),
+            stated: saved.stated.unwrap_or(new.stated.clone()),
             phase: as_found(saved.role, saved.resume.as_ref(), saved.phase, now),
             drained: saved.drained,
             spent: saved.spent,
@@ -295,7 +336,7 @@ pub fn load(
             task: saved.task,
             used: saved.used,
             resume: saved.resume,
-            ..Session::new(saved.name.clone(), saved.role, now)
+            ..new
         };
         world.snapshot.sessions.insert(saved.name, Arc::new(session));
     }

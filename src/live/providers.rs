@@ -21,7 +21,7 @@ impl World {
         };
         let standing = match event {
             ProviderEvent::Works => ProviderStanding::Usable,
-            ProviderEvent::Out(standing) => standing.clone().rested(now),
+            ProviderEvent::Out(standing) => standing.heard(&self.snapshot.timeline).rested(now),
         };
         let known = &self.snapshot.delegation.providers[at];
         if known.standing == standing && standing == ProviderStanding::Usable {

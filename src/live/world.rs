@@ -129,7 +129,8 @@ impl World {
 
     pub(super) fn note_by(&mut self, now: Timestamp, kind: Kind, object: &str, text: String, writer: Option<Writer>) {
         self.event_seq += 1;
-        let line = Arc::new(LogLine { seq: self.event_seq, time: now, kind, object: object.to_owned(), text, writer });
+        let time = self.snapshot.timeline.shown(now);
+        let line = Arc::new(LogLine { seq: self.event_seq, time, kind, object: object.to_owned(), text, writer });
         self.log.push_back(line.clone());
         self.snapshot.recent.push_back(line);
         while self.snapshot.recent.len() > RECENT_EVENTS {
@@ -638,6 +639,9 @@ impl World {
             self.health(&format!("session {name}"), Some(&text), now);
         }
         let after = session.word();
+        session.restate(&known, now);
+        // A person may be waited for all night; other states come and go with what is saved anyway.
+        self.unsaved |= session.stated != known.stated && matches!(after, "waiting" | "stalled" | "limited");
         if before != after && session.role == Role::Pool {
             self.note(now, Kind::Session, &object, format!("{before} -> {after}"));
         }
@@ -727,7 +731,8 @@ impl World {
             Err(refused) => Err((refused.kind, refused.message.clone())),
         };
         let outcomes = Arc::make_mut(&mut self.snapshot.outcomes);
-        outcomes.push_back(Outcome { seq: self.event_seq, at: now, writer, file, text: shown, result });
+        let at = self.snapshot.timeline.shown(now);
+        outcomes.push_back(Outcome { seq: self.event_seq, at, writer, file, text: shown, result });
         while outcomes.len() > RECENT_OUTCOMES {
             outcomes.pop_front();
         }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     ids::{AccountName, AgentName, RunId, SessionName},
     provider::Job,
+    snapshot::Snapshot,
     task::Run,
 };
 
@@ -27,7 +28,7 @@ pub struct Marker {
 
 impl Marker {
     #[must_use]
-    pub fn of(run: &Run, supervisor: &str) -> Self {
+    pub fn of(run: &Run, snapshot: &Snapshot) -> Self {
         Self {
             run: run.id.clone(),
             task_sha256: run.text.sha256.clone(),
@@ -36,8 +37,8 @@ impl Marker {
             agent: run.agent.clone(),
             account: run.account().cloned(),
             attempt: run.attempt,
-            since: run.claimed,
-            supervisor: supervisor.to_owned(),
+            since: snapshot.timeline.shown(run.claimed),
+            supervisor: snapshot.supervisor.to_string(),
         }
     }
 
@@ -84,17 +85,17 @@ pub struct OurJob {
 
 impl DelegatedMarker {
     #[must_use]
-    pub fn of(job: &Job, supervisor: &str) -> Self {
+    pub fn of(job: &Job, snapshot: &Snapshot) -> Self {
         Self {
             job_id: job.id.clone(),
             provider: job.provider.to_string(),
-            submitted_at: Some(job.claimed),
+            submitted_at: Some(snapshot.timeline.shown(job.claimed)),
             ours: Some(OurJob {
                 run: job.run.clone(),
                 task_sha256: job.text.sha256.clone(),
                 identity: job.text.identity.clone(),
                 attempt: job.attempt,
-                supervisor: supervisor.to_owned(),
+                supervisor: snapshot.supervisor.to_string(),
             }),
         }
     }

@@ -17,6 +17,7 @@ pub mod rights;
 pub mod route;
 pub mod session;
 pub mod snapshot;
+pub mod steady;
 pub mod swap;
 pub mod task;
 pub mod task_file;

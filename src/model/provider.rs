@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     ids::{ProviderName, RunId},
+    steady::Timeline,
     task::TextFacts,
 };
 
@@ -78,6 +79,18 @@ pub enum ProviderStanding {
 }
 
 impl ProviderStanding {
+    /// The same in steady time: a provider tells its end by the wall's clock.
+    #[must_use]
+    pub fn heard(&self, timeline: &Timeline) -> Self {
+        let mut heard = self.clone();
+        match &mut heard {
+            Self::Exhausted { until, .. } => *until = until.map(|until| timeline.steady(until)),
+            Self::Cooling { until, .. } => *until = timeline.steady(*until),
+            Self::Usable | Self::Broken { .. } => {}
+        }
+        heard
+    }
+
     /// The same, and not tried again before `now` plus `REST`.
     #[must_use]
     pub fn rested(self, now: Timestamp) -> Self {

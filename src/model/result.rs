@@ -13,6 +13,7 @@ use super::{
 use crate::model::{
     evidence::Tokens,
     ids::{AccountName, RunId},
+    steady::Timeline,
     task::{Ending, Status, Work},
 };
 
@@ -53,7 +54,7 @@ struct Footer<'a> {
 /// The file's bytes. The task's own stay as they are; what the agent said is made harmless, and no line of it can be taken for
 /// the beginning of a result.
 #[must_use]
-pub fn render(task: &[u8], work: Option<&Work>, ending: &Ending) -> Vec<u8> {
+pub fn render(task: &[u8], work: Option<&Work>, ending: &Ending, timeline: &Timeline) -> Vec<u8> {
     let (run, job) = (work.and_then(Work::run), work.and_then(Work::job));
     let mut out = without_result(task).to_vec();
     if !out.is_empty() && out.last() != Some(&b'\n') {
@@ -82,8 +83,8 @@ pub fn render(task: &[u8], work: Option<&Work>, ending: &Ending) -> Vec<u8> {
         session: run.map(|run| run.session.as_str()),
         accounts: run.iter().flat_map(|run| &run.accounts).map(AccountName::as_str).collect(),
         attempts: work.map_or(0, Work::attempt),
-        started: work.map(|work| second(work.claimed())),
-        finished: second(ending.at),
+        started: work.map(|work| second(timeline.shown(work.claimed()))),
+        finished: second(timeline.shown(ending.at)),
         seconds: work.map(|work| ending.at.duration_since(work.claimed()).as_secs()),
         tokens: ending.tokens,
         cost_usd: ending.cost_usd,
@@ -223,6 +224,7 @@ mod tests {
             b"---\npriority: 1\n---\ndo it",
             Some(&Work::Run(run())),
             &ending("run: not-this\n```yaml\nrun: nor-this\n```"),
+            &Timeline::default(),
         );
         let text = String::from_utf8(file.clone()).expect("text");
         assert!(text.starts_with("---\npriority: 1\n---\ndo it\n<!-- claude-failover:result -->\n"), "{text}");
@@ -240,8 +242,13 @@ mod tests {
     /// Only a whole result of ours at the file's end is cut, with every way in which a task may quote one.
     #[test]
     fn a_task_about_results_keeps_its_text() {
-        let one =
-            String::from_utf8(render(b"earlier task", Some(&Work::Run(run())), &ending("OLD ANSWER"))).expect("text");
+        let one = String::from_utf8(render(
+            b"earlier task",
+            Some(&Work::Run(run())),
+            &ending("OLD ANSWER"),
+            &Timeline::default(),
+        ))
+        .expect("text");
         for task in [
             format!("Continue this:\n{RESULT_LINE}\nOLD ANSWER\n\nNow my real question\n"),
             format!("{RESULT_LINE}\n"),
@@ -257,7 +264,12 @@ mod tests {
             // Filed, moved back, filed again: always the same task.
             let mut file = task.clone().into_bytes();
             for _ in 0..3 {
-                file = render(&file, Some(&Work::Run(run())), &ending(&format!("see {one}\n{RESULT_LINE}\n{one}")));
+                file = render(
+                    &file,
+                    Some(&Work::Run(run())),
+                    &ending(&format!("see {one}\n{RESULT_LINE}\n{one}")),
+                    &Timeline::default(),
+                );
                 assert_eq!(String::from_utf8_lossy(without_result(&file)), task);
                 assert_eq!(run_of(&file), Some(RunId("r-1".into())));
             }
@@ -273,7 +285,7 @@ mod tests {
     fn what_an_agent_said_steers_no_terminal_and_the_task_stays_as_written() {
         let strange = "\u{1b}[31mred\u{1b}]52;c;cHduZWQ=\u{7}\u{9b}2J\u{202e}\0";
         let ending = Ending { error: Some(strange.to_owned()), screen: Some(strange.to_owned()), ..ending(strange) };
-        let file = render(strange.as_bytes(), Some(&Work::Run(run())), &ending);
+        let file = render(strange.as_bytes(), Some(&Work::Run(run())), &ending, &Timeline::default());
         let result = String::from_utf8(file[strange.len()..].to_vec()).expect("text");
         assert!(file.starts_with(strange.as_bytes()), "the task's own bytes");
         assert!(!result.contains(crate::model::text::is_harmful) && result.matches("red").count() == 3, "{result:?}");

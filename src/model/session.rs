@@ -49,6 +49,8 @@ pub struct Session {
     pub phase: SessionPhase,
     /// Since when `phase` is what it is.
     pub since: Timestamp,
+    /// What it is shown as.
+    pub stated: Stated,
     /// Takes no new task.
     pub drained: bool,
     /// Nothing was started in it yet, or it was ended for good.
@@ -67,6 +69,13 @@ pub struct Session {
     pub spent: bool,
     /// Its agent is to be replaced by one that goes on with the conversation.
     pub resume: Option<Resume>,
+}
+
+/// The word that a session is shown with, and since when it is that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stated {
+    pub word: String,
+    pub since: Timestamp,
 }
 
 /// An agent is replaced in place by a fresh one that goes on with its conversation: under another account, or under the same
@@ -234,6 +243,7 @@ impl Session {
             role,
             phase: SessionPhase::Down,
             since: now,
+            stated: Stated { word: "starting".to_owned(), since: now },
             drained: false,
             retired: true,
             verdict: Verdict::unknown(now),
@@ -267,6 +277,17 @@ impl Session {
                 Activity::Stalled => "stalled",
                 Activity::Limited => "limited",
             },
+        }
+    }
+
+    /// Takes note of the word that it is shown with from now on. An agent that a daemon which just started knows nothing of yet is
+    /// still what it was.
+    pub fn restate(&mut self, before: &Self, now: Timestamp) {
+        let word = self.word();
+        let known = self.verdict.activity != Activity::Unknown || !self.verdict.evidence.is_empty();
+        let begins = !before.is_shown() || (self.role == Role::Dedicated && self.phase != before.phase);
+        if begins || (self.stated.word != word && (known || self.phase != before.phase)) {
+            self.stated = Stated { word: word.to_owned(), since: now };
         }
     }
 

@@ -15,6 +15,7 @@ use crate::model::{
     provider::Delegation,
     rights::Rights,
     session::Session,
+    steady::Timeline,
     swap::Swaps,
     task::{Phase, Task},
 };
@@ -32,7 +33,10 @@ pub struct Snapshot {
     pub supervisor: Arc<str>,
     /// Rises by one with each picture.
     pub seq: u64,
+    /// When it was made, by the wall's clock; every other time in it is steady.
     pub at: Timestamp,
+    /// What the wall's clock showed when.
+    pub timeline: Arc<Timeline>,
     /// When the daemon started.
     pub since: Timestamp,
     pub paused: bool,
@@ -132,6 +136,7 @@ impl Snapshot {
             supervisor: "".into(),
             seq: 0,
             at: now,
+            timeline: Arc::default(),
             since: now,
             paused: false,
             rescan: 0,

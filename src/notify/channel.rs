@@ -53,10 +53,11 @@ impl Line {
     /// Until it is delivered or given up.
     async fn deliver(&mut self, notice: &Notice) {
         let begun = self.clock.now();
+        let shown = Notice { at: self.live.snapshot().timeline.shown(notice.at), ..notice.clone() };
         let (mut pause, mut tries) = (FIRST_PAUSE, 0);
         loop {
             tries += 1;
-            let after = match self.notifier.send(self.channel, notice).await {
+            let after = match self.notifier.send(self.channel, &shown).await {
                 Ok(()) => {
                     tracing::info!(channel = self.channel.name(), incident = notice.incident, "notice sent");
                     return self.health(None).await;

@@ -84,7 +84,7 @@ pub fn decide(
             match pace.take(notice.kind, settings.per_hour, now) {
                 Room::Free => {}
                 Room::Last(until) => {
-                    let until = Timestamp::from_second(until.as_second()).unwrap_or(until);
+                    let until = second(snapshot, until);
                     let more =
                         format!("\nNo more of this kind until {until} (notifications.per_hour); `cat events` has all.");
                     notice.text.push_str(&more);
@@ -127,25 +127,25 @@ pub fn decide(
 fn standing(snapshot: &Snapshot, silent_after: Duration, now: Timestamp) -> BTreeMap<String, Notice> {
     let mut all: Vec<Notice> = Vec::new();
     for account in snapshot.accounts.iter() {
-        all.extend(limit(account));
+        all.extend(limit(snapshot, account));
         all.extend(all_out(snapshot, account, now));
     }
     all.extend(swap(snapshot));
     all.extend(snapshot.tasks.values().filter_map(|task| failed(task).or_else(|| held(task))));
     for session in snapshot.sessions.values().filter(|session| session.role == Role::Pool) {
         all.extend(waiting(session));
-        all.extend(silent(session, silent_after, now));
+        all.extend(silent(snapshot, session, silent_after, now));
     }
-    all.extend(snapshot.delegation.providers.iter().filter_map(credit));
+    all.extend(snapshot.delegation.providers.iter().filter_map(|provider| credit(snapshot, provider)));
     all.extend(degraded(snapshot, now));
     all.into_iter().map(|notice| (notice.incident.clone(), notice)).collect()
 }
 
-fn limit(account: &Account) -> Option<Notice> {
+fn limit(snapshot: &Snapshot, account: &Account) -> Option<Notice> {
     let Standing::Limited(limited) = &account.standing else { return None };
     let name = &account.name;
     let until = match limited.until {
-        Some(until) => format!("It is tried again at {}.", second(until)),
+        Some(until) => format!("It is tried again at {}.", second(snapshot, until)),
         None => "Time alone does not lift it.".to_owned(),
     };
     let title = format!("Account {name} is at its limit");
@@ -162,7 +162,7 @@ fn all_out(snapshot: &Snapshot, account: &Account, now: Timestamp) -> Option<Not
     let names: Vec<String> = like().map(|other| format!("{} {}", other.name, other.word())).collect();
     let next = like().filter_map(|other| Some((other.until()?, &other.name))).min();
     let when = match next {
-        Some((until, name)) => format!("{name} is tried again at {}; until then tasks wait.", second(until)),
+        Some((until, name)) => format!("{name} is tried again at {}; until then tasks wait.", second(snapshot, until)),
         None => "A person has to do something; until then tasks wait.".to_owned(),
     };
     let title = format!("No account of {} can be used", account.agent);
@@ -245,14 +245,17 @@ fn held(task: &Task) -> Option<Notice> {
 }
 
 /// One that only asks for a pause comes back by itself.
-fn credit(provider: &Provider) -> Option<Notice> {
+fn credit(snapshot: &Snapshot, provider: &Provider) -> Option<Notice> {
     let name = &provider.name;
     let (title, why) = match &provider.standing {
         ProviderStanding::Exhausted { why, .. } => (format!("Provider {name} has no credit left"), why),
         ProviderStanding::Broken { why } => (format!("Provider {name} does not let us in"), why),
         ProviderStanding::Usable | ProviderStanding::Cooling { .. } => return None,
     };
-    let again = provider.until().map(|until| format!(". It is tried again at {}.", second(until))).unwrap_or_default();
+    let again = provider
+        .until()
+        .map(|until| format!(". It is tried again at {}.", second(snapshot, until)))
+        .unwrap_or_default();
     let text = format!("{}{again}", why.trim_end_matches('.'));
     Some(Notice::new(NoticeKind::Credit, format!("credit {name}"), &title, &text, provider.since))
 }
@@ -266,16 +269,10 @@ fn waiting(session: &Session) -> Option<Notice> {
     let task = session.task.as_ref().map(|assignment| format!("Task {}. ", assignment.task)).unwrap_or_default();
     let text = format!("{task}{said}\nAnswer it: claude-failover attach {name}");
     let incident = format!("waiting {name} {}", incarnation.id);
-    Some(Notice::new(
-        NoticeKind::Waiting,
-        incident,
-        &format!("{name} waits for a person"),
-        &text,
-        session.verdict.since,
-    ))
+    Some(Notice::new(NoticeKind::Waiting, incident, &format!("{name} waits for a person"), &text, session.stated.since))
 }
 
-fn silent(session: &Session, silent_after: Duration, now: Timestamp) -> Option<Notice> {
+fn silent(snapshot: &Snapshot, session: &Session, silent_after: Duration, now: Timestamp) -> Option<Notice> {
     let SessionPhase::Up(incarnation) = &session.phase else { return None };
     let since = session.verdict.last_change;
     let quiet = now.duration_since(since);
@@ -289,7 +286,7 @@ fn silent(session: &Session, silent_after: Duration, now: Timestamp) -> Option<N
     }
     let name = &session.name;
     let task = session.task.as_ref().map(|assignment| format!(" Task {}.", assignment.task)).unwrap_or_default();
-    let text = format!("At work, and nothing has changed since {}.{task}", second(since));
+    let text = format!("At work, and nothing has changed since {}.{task}", second(snapshot, since));
     let incident = format!("silent {name} {}", incarnation.id);
     Some(Notice::new(NoticeKind::Silent, incident, &format!("{name} is silent"), &text, now))
 }
@@ -313,7 +310,9 @@ fn degraded(snapshot: &Snapshot, now: Timestamp) -> Vec<Notice> {
     topics.map(notice).collect()
 }
 
-fn second(at: Timestamp) -> Timestamp {
+/// As people read it.
+fn second(snapshot: &Snapshot, at: Timestamp) -> Timestamp {
+    let at = snapshot.timeline.shown(at);
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 

@@ -33,7 +33,14 @@ impl Queue {
         let text = self.text_of(task, work.as_ref()).await?;
         let filed = text.as_deref().map(identity).unwrap_or_default();
         if let Some(text) = text {
-            self.store.file(&key.project, dir, &key.id, &result::render(&text, work.as_ref(), ending)).await?;
+            self.store
+                .file(
+                    &key.project,
+                    dir,
+                    &key.id,
+                    &result::render(&text, work.as_ref(), ending, &self.live.snapshot().timeline),
+                )
+                .await?;
         }
         // Only what was filed is removed: what came meanwhile under its name is another task.
         let own = work.as_ref().map_or(filed, |work| work.text().identity.clone());

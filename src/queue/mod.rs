@@ -187,9 +187,7 @@ impl Queue {
     async fn settle_ends(&mut self) -> bool {
         let snapshot = self.live.snapshot();
         let now = self.clock.now();
-        // A time far ahead is of a clock that was set back since.
-        let soon = now.saturating_add(RETRY_FILING).unwrap_or(now);
-        let waits = |key: &TaskKey| self.retry_filing.get(key).is_some_and(|at| *at > now && *at <= soon);
+        let waits = |key: &TaskKey| self.retry_filing.get(key).is_some_and(|at| *at > now);
         let filing = snapshot.tasks.values().filter(|task| matches!(task.phase, Phase::Filing(_)) && !waits(&task.key));
         let filing: Vec<_> = filing.take(TOGETHER).collect();
         let filed = join_all(filing.iter().map(|task| self.file(task))).await;

@@ -127,8 +127,8 @@ impl Queue {
         } else {
             // Without the marker nobody else knows that it is worked on; put it back.
             let marker = match work {
-                Work::Run(run) => Marker::of(run, &self.supervisor()).to_json(),
-                Work::Job(job) => DelegatedMarker::of(job, &self.supervisor()).to_json(),
+                Work::Run(run) => Marker::of(run, &self.live.snapshot()).to_json(),
+                Work::Job(job) => DelegatedMarker::of(job, &self.live.snapshot()).to_json(),
             };
             let _ = self.store.write_sidecar(&key.project, &key.id, claim_of(work), &marker).await;
             return;

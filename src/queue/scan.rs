@@ -21,7 +21,7 @@ use crate::{
         task::{Hold, Phase, Problem, TaskEvent, TextFacts},
         task_file::{Reading, Rules, claimed_by_status, identity, place_of, read_by, sha256, without_result},
     },
-    ports::{Claim, Entry, FileKind, Inbox, QueueDir, Sidecar, Workdir},
+    ports::{Claim, Clock, Entry, FileKind, Inbox, QueueDir, Sidecar, Workdir},
 };
 
 /// When something that could not be read is tried again.
@@ -133,13 +133,13 @@ impl Queue {
         known.missing_since = None;
         if known.change != Some(entry.file.change) {
             // After a restart an old file is settled at once; a time in the future counts from now.
-            let changed = Timestamp::from_nanosecond(entry.file.change.0).unwrap_or(now).min(now);
-            known.touched = if known.change.is_some() { now } else { changed };
+            let stamp = Timestamp::from_nanosecond(entry.file.change.0).unwrap_or(Timestamp::MAX);
+            let quiet = self.clock.wall().duration_since(stamp).max(SignedDuration::ZERO);
+            let before = now.saturating_sub(quiet).unwrap_or(Timestamp::MIN);
+            known.touched = if known.change.is_some() { now } else { before };
             known.change = Some(entry.file.change);
             known.read = None;
         }
-        // The clock may have been set back; what was seen is never later than now.
-        known.touched = known.touched.min(now);
         let lock = inbox.locks.iter().find(|(id, _)| *id == entry.id).map(|(_, name)| name.clone());
         known.lock = lock.map(|name| match known.lock.take() {
             Some((same, since)) if same == name => (same, since),
@@ -148,7 +148,7 @@ impl Queue {
         let claims = inbox.claims.iter().filter(|claim| claim.id == entry.id);
         let claim = claims
             .clone()
-            .map(|claim| (claim, claim_ends(claim, &self.config.borrow(), now)))
+            .map(|claim| (claim, claim_ends(claim, &self.config.borrow(), self.clock.as_ref())))
             .find(|(_, end)| end.is_none_or(|end| now < end));
         if claim.is_none() && known.claim.is_some() {
             // Whoever gave it up may be about to move the task: it settles anew.
@@ -432,7 +432,7 @@ impl Queue {
     /// was made just now may be of a claim under way.
     async fn clear_orphan(&self, key: &TaskKey, which: Sidecar) {
         let Some(claim) = self.own_claim(key, which).await else { return };
-        if self.clock.now().duration_since(claim.since) < CLAIM_WITHIN {
+        if self.clock.now().duration_since(self.clock.heard(claim.since)) < CLAIM_WITHIN {
             return;
         }
         if let Err(error) = self.store.remove_sidecar(&key.project, &key.id, which).await {
@@ -450,10 +450,10 @@ fn tracked(entry: &Entry, inbox: &Inbox) -> Option<Hold> {
     names.find(|name| inbox.git.tracked.contains(name)).map(Hold::Tracked)
 }
 
-/// When a script's claim counts no more; `None` for one that counts while it is there. A time ahead is of another clock.
-fn claim_ends(claim: &Claim, config: &Config, now: Timestamp) -> Option<Timestamp> {
+/// When a script's claim counts no more; `None` for one that counts while it is there.
+fn claim_ends(claim: &Claim, config: &Config, clock: &dyn Clock) -> Option<Timestamp> {
     let hold = SignedDuration::try_from(config.dispatcher.claim_hold).unwrap_or(SignedDuration::MAX);
-    claim.touched.map(|touched| touched.min(now).saturating_add(hold).unwrap_or(Timestamp::MAX))
+    claim.touched.map(|touched| clock.heard(touched).saturating_add(hold).unwrap_or(Timestamp::MAX))
 }
 
 fn second(at: Timestamp) -> Timestamp {

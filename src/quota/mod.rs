@@ -82,7 +82,7 @@ impl Quota {
         let mut events = Vec::new();
         for account in snapshot.accounts.iter() {
             let Some(lost) = lost_login(&account.standing) else { continue };
-            if self.homes.logged_in(&account.name).await.is_some_and(|at| at > lost) {
+            if self.homes.logged_in(&account.name).await.is_some_and(|at| self.clock.heard(at) > lost) {
                 let why = "somebody has logged in again".to_owned();
                 events.push(Event::Account(account.name.clone(), AccountEvent::Vouched { why }));
             }

@@ -32,6 +32,20 @@ pub fn json_text(value: &serde_json::Value) -> String {
 #[derive(Debug, Clone, Copy)]
 pub struct Picture<'a> {
     pub snapshot: &'a Snapshot,
-    /// For ages; the files themselves tell absolute times too.
+    /// Steady time, for ages; the files themselves tell absolute times too.
     pub now: Timestamp,
+}
+
+impl<'a> Picture<'a> {
+    /// As it is when the wall's clock shows that.
+    #[must_use]
+    pub fn at(snapshot: &'a Snapshot, wall: Timestamp) -> Self {
+        Self { snapshot, now: snapshot.timeline.steady(wall) }
+    }
+
+    /// A time of the snapshot as people read it.
+    #[must_use]
+    pub fn shown(&self, at: Timestamp) -> Timestamp {
+        self.snapshot.timeline.shown(at)
+    }
 }

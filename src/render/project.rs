@@ -11,7 +11,7 @@ pub fn status(picture: &Picture, project: &Project) -> String {
     let mut rows: Vec<Vec<String>> = Vec::new();
     for (key, one) in picture.snapshot.tasks.iter().filter(|(key, _)| key.project == project.name) {
         let session = task::place(one);
-        let age = words::age(picture.now, one.since);
+        let age = words::age(picture, one.since);
         rows.push(vec![key.id.to_string(), one.phase.word().to_owned(), age, session]);
     }
     let [held, queued, rejected, working, delegated] = picture.snapshot.open_counts(&project.name);

@@ -20,12 +20,12 @@ pub fn state(_: &Picture, provider: &Provider) -> String {
 
 #[must_use]
 pub fn why(picture: &Picture, provider: &Provider) -> String {
-    let mut out = format!("{} {}\n", provider.standing.word(), words::since(picture.now, provider.since));
+    let mut out = format!("{} {}\n", provider.standing.word(), words::since(picture, provider.since));
     if let Some(why) = provider.standing.why() {
         let _ = writeln!(out, "{}", why.replace('\n', " "));
     }
     if let Some(until) = provider.until() {
-        let _ = writeln!(out, "tried again {}", words::at(picture.now, until));
+        let _ = writeln!(out, "tried again {}", words::at(picture, until));
     }
     clean(&out)
 }
@@ -34,7 +34,7 @@ pub fn why(picture: &Picture, provider: &Provider) -> String {
 pub fn jobs(picture: &Picture, provider: &Provider) -> String {
     let line = |(task, job): (&Task, &Job)| {
         let id = job.id.as_deref().unwrap_or("-");
-        words::line(&format!("{} {id} {}", picture.snapshot.display_id(&task.key), job.claimed))
+        words::line(&format!("{} {id} {}", picture.snapshot.display_id(&task.key), picture.shown(job.claimed)))
     };
     own(picture, provider).map(line).collect()
 }

@@ -22,8 +22,7 @@ pub fn state(_: &Picture, session: &Session) -> String {
 
 #[must_use]
 pub fn why(picture: &Picture, session: &Session) -> String {
-    let now = picture.now;
-    let mut out = format!("{} {}\n", session.word(), words::since(now, session.since));
+    let mut out = format!("{} {}\n", session.word(), words::since(picture, session.stated.since));
     if session.role == Role::Dedicated {
         out.push_str("dedicated to a person: never dispatched to, never ended\n");
     }
@@ -34,11 +33,11 @@ pub fn why(picture: &Picture, session: &Session) -> String {
                 "{} was started as pid {}, {} ago, and has not shown its prompt yet",
                 inc.agent,
                 inc.pid,
-                words::age(now, inc.started)
+                words::age(picture, inc.started)
             )
         }
         SessionPhase::Up(inc) => {
-            format!("{} runs as pid {}, {}", inc.agent, inc.pid, words::since(now, inc.started))
+            format!("{} runs as pid {}, {}", inc.agent, inc.pid, words::since(picture, inc.started))
         }
         SessionPhase::Ending(inc) => format!("{} (pid {}) is being ended", inc.agent, inc.pid),
         SessionPhase::Dead { incarnation, exit, at } => {
@@ -47,7 +46,7 @@ pub fn why(picture: &Picture, session: &Session) -> String {
                 Exit::Signal(signal) => format!("by signal {signal}"),
                 Exit::Unknown => "and nothing says how".to_owned(),
             };
-            format!("{} (pid {}) ended {how}, {} ago", incarnation.agent, incarnation.pid, words::age(now, *at))
+            format!("{} (pid {}) ended {how}, {} ago", incarnation.agent, incarnation.pid, words::age(picture, *at))
         }
     };
     let _ = writeln!(out, "{phase}");
@@ -57,18 +56,18 @@ pub fn why(picture: &Picture, session: &Session) -> String {
     }
     let mut evidence = session.verdict.evidence.iter();
     if let Some(first) = evidence.next() {
-        let _ = writeln!(out, "{}: {}", words::kebab(&session.verdict.activity), words::signal(now, first));
+        let _ = writeln!(out, "{}: {}", words::kebab(&session.verdict.activity), words::signal(picture, first));
     }
     if let Some(asked) = &session.verdict.asked {
         let _ = writeln!(out, "it asks: {}", clean(asked).replace('\n', " "));
     }
     for signal in evidence {
-        let _ = writeln!(out, "overruled: {}", words::signal(now, signal));
+        let _ = writeln!(out, "overruled: {}", words::signal(picture, signal));
     }
     if let Some(line) = going_on(picture, session) {
         let _ = writeln!(out, "{line}");
     }
-    let _ = writeln!(out, "last change at the agent: {} ago", words::age(now, session.verdict.last_change));
+    let _ = writeln!(out, "last change at the agent: {} ago", words::age(picture, session.verdict.last_change));
     if session.drained {
         out.push_str("drained: takes no new task; `echo undrain > control` lets it take tasks again\n");
     }
@@ -94,7 +93,8 @@ pub fn going_on(picture: &Picture, session: &Session) -> Option<String> {
             Some(id) => format!("to go on with conversation {}", clean(id).replace('\n', " ")),
             None => "but its conversation is not known, so it can't go on".to_owned(),
         };
-        let pause = (resume.not_before > now).then(|| format!(", not before {}", words::second(resume.not_before)));
+        let pause = (resume.not_before > now)
+            .then(|| format!(", not before {}", words::second(picture.shown(resume.not_before))));
         let blocked = match picture.snapshot.under(&resume.agent) {
             Under::Blocked(account) => {
                 account::out_of_use(picture, account).map(|out| format!("; account {} {out}", account.name))
@@ -103,7 +103,7 @@ pub fn going_on(picture: &Picture, session: &Session) -> Option<String> {
         };
         return Some(format!(
             "its agent is replaced {}, {conversation}{}{}",
-            words::since(now, resume.since),
+            words::since(picture, resume.since),
             pause.unwrap_or_default(),
             blocked.unwrap_or_default()
         ));
@@ -124,7 +124,7 @@ pub fn going_on(picture: &Picture, session: &Session) -> Option<String> {
         Under::Account(account) => format!("account {} can be used again; it goes on", account.name),
         Under::NoAccount => match parked_until(picture, session) {
             Some(until) => {
-                format!("parked: its agent has no account to swap; its limit ends {}", words::at(now, until))
+                format!("parked: its agent has no account to swap; its limit ends {}", words::at(picture, until))
             }
             None => "parked: its agent has no account to swap, and time alone does not help".to_owned(),
         },

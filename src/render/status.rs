@@ -33,10 +33,10 @@ pub fn status(picture: &Picture) -> String {
     if snapshot.paused {
         out.push_str(", paused: nothing is dispatched");
     }
-    let _ = writeln!(out, ", up {}", words::age(now, snapshot.since));
+    let _ = writeln!(out, ", up {}", words::age(picture, snapshot.since));
     for session in waiting {
         let asked = words::short_why(picture, session);
-        let _ = writeln!(out, "  {} for {}: {}", session.name, words::age(now, session.since), line(&asked));
+        let _ = writeln!(out, "  {} for {}: {}", session.name, words::age(picture, session.stated.since), line(&asked));
         let _ = writeln!(out, "    answer it: claude-failover attach {}", session.name);
     }
     for (topic, problem) in &snapshot.health {
@@ -70,7 +70,7 @@ pub fn status(picture: &Picture) -> String {
         rows.push(vec![
             name(session.name.as_str()),
             session.word().to_owned(),
-            words::age(now, session.since),
+            words::age(picture, session.stated.since),
             session.task.as_ref().map_or_else(dash, |assigned| name(&snapshot.display_id(&assigned.task))),
             account.map_or_else(dash, |account| name(account.as_str())),
             line(&words::short_why(picture, session)),
@@ -85,7 +85,7 @@ pub fn status(picture: &Picture) -> String {
             one.word().to_owned(),
             name(one.agent.as_str()),
             one.usage.used_percent(now).map_or_else(dash, |used| format!("{used}%")),
-            one.until().map_or_else(dash, |until| words::second(until).to_string()),
+            one.until().map_or_else(dash, |until| words::second(picture.shown(until)).to_string()),
         ]);
     }
     section(&mut out, &rows);
@@ -106,7 +106,7 @@ fn task_row(picture: &Picture, task: &Task) -> Vec<String> {
     vec![
         name(&picture.snapshot.display_id(&task.key)),
         task.phase.word().to_owned(),
-        words::age(picture.now, task.since),
+        words::age(picture, task.since),
         if place.is_empty() { dash() } else { name(&place) },
         line(&task_files::reason(picture, task)),
     ]

@@ -49,7 +49,7 @@ pub fn value(picture: &Picture) -> Value {
             "session": task.phase.run().map(|run| &run.session),
             "attempts": task.attempts,
             "priority": task.priority,
-            "since": task.since,
+            "since": picture.shown(task.since),
         })
     });
     let sessions = snapshot.shown_sessions().map(|session| {
@@ -63,7 +63,7 @@ pub fn value(picture: &Picture) -> Value {
             "agent": incarnation.map(|inc| &inc.agent),
             "account": incarnation.and_then(|inc| inc.account.as_ref()),
             "pid": living.map(|inc| inc.pid),
-            "since": session.since,
+            "since": picture.shown(session.stated.since),
             "attached": session.attached,
         })
     });
@@ -76,7 +76,7 @@ pub fn value(picture: &Picture) -> Value {
             "home": one.home.to_string_lossy(),
             "active": one.active,
             "used": one.usage.used_percent(picture.now),
-            "until": one.until().map(words::second),
+            "until": one.until().map(|until| words::second(picture.shown(until))),
         })
     });
     let queues = snapshot.projects.iter().map(|project| {
@@ -99,7 +99,7 @@ pub fn value(picture: &Picture) -> Value {
         "version": 1,
         "at": snapshot.at,
         "pid": std::process::id(),
-        "since": snapshot.since,
+        "since": picture.shown(snapshot.since),
         "paused": snapshot.paused,
         "health": health.collect::<Vec<_>>(),
         "tasks": tasks.collect::<Vec<_>>(),

@@ -13,7 +13,7 @@ use crate::{
 /// Sentences, a line each, most pressing first; none when nobody ever swapped or waits.
 #[must_use]
 pub fn lines(picture: &Picture) -> Vec<String> {
-    let (now, snapshot) = (picture.now, picture.snapshot);
+    let snapshot = picture.snapshot;
     let swaps = &snapshot.swaps;
     let mut lines = Vec::new();
     if let Some(partial) = &swaps.partial {
@@ -30,9 +30,9 @@ pub fn lines(picture: &Picture) -> Vec<String> {
             swap.number,
             swap.from,
             swap.to,
-            words::age(now, swap.begun),
+            words::age(picture, swap.begun),
             swap.step.word(),
-            words::age(now, swap.since),
+            words::age(picture, swap.since),
             swap.cause.words()
         ));
     }
@@ -41,13 +41,13 @@ pub fn lines(picture: &Picture) -> Vec<String> {
             None => format!("done; {}", last.cause.words()),
             Some(error) => format!("failed: {error}"),
         };
-        let (ago, took) = (words::age(now, last.ended), words::age(last.ended, last.begun));
+        let (ago, took) = (words::age(picture, last.ended), words::span(last.begun, last.ended));
         lines.push(format!("last swap {} from {} to {}, {ago} ago in {took}: {end}", last.number, last.from, last.to));
     }
     let parked = snapshot.sessions.values().filter(|session| session.verdict.activity == Activity::Limited);
     let parked = parked.filter_map(|session| {
         let task = snapshot.display_id(&session.task.as_ref()?.task);
-        let until = session::parked_until(picture, session).map(|until| format!(", {}", words::at(now, until)));
+        let until = session::parked_until(picture, session).map(|until| format!(", {}", words::at(picture, until)));
         Some(format!("{} (task {task}{})", session.name, until.unwrap_or_default()))
     });
     let parked: Vec<String> = parked.collect();
@@ -56,7 +56,7 @@ pub fn lines(picture: &Picture) -> Vec<String> {
     }
     let resets = snapshot.accounts.iter().filter_map(|account| Some((account.until()?, &account.name)));
     if let Some((until, name)) = resets.min() {
-        lines.push(format!("next reset: {name} {}", words::at(now, until)));
+        lines.push(format!("next reset: {name} {}", words::at(picture, until)));
     }
     lines.into_iter().map(|line| clean(&line).replace('\n', " ")).collect()
 }
@@ -74,7 +74,7 @@ pub fn value(picture: &Picture) -> Value {
             "why": swap.cause.words(),
             "begun": swap.begun,
             "step": swap.step.word(),
-            "since": swap.since,
+            "since": picture.shown(swap.since),
         })
     });
     let last = swaps.last.as_ref().map(|last| {
@@ -93,7 +93,7 @@ pub fn value(picture: &Picture) -> Value {
         json!({
             "number": partial.swap,
             "error": partial.why,
-            "since": partial.since,
+            "since": picture.shown(partial.since),
         })
     });
     json!({"under_way": under_way, "last": last, "partial": partial, "lines": lines(picture)})

@@ -24,8 +24,7 @@ pub fn state(_: &Picture, task: &Task) -> String {
 
 #[must_use]
 pub fn why(picture: &Picture, task: &Task) -> String {
-    let now = picture.now;
-    let mut out = format!("{} {}\n", task.phase.word(), words::since(now, task.since));
+    let mut out = format!("{} {}\n", task.phase.word(), words::since(picture, task.since));
     match &task.phase {
         Phase::Held(hold) => {
             let _ = writeln!(out, "{hold}");
@@ -48,10 +47,10 @@ pub fn why(picture: &Picture, task: &Task) -> String {
         Phase::Filing(filing) => {
             let _ =
                 writeln!(out, "its end is known ({}); the result is being put on disk", filing.ending.status.word());
-            ended(&filing.ending, &mut out);
+            ended(picture, &filing.ending, &mut out);
         }
         Phase::Finished(finished) => {
-            ended(&finished.ending, &mut out);
+            ended(picture, &finished.ending, &mut out);
             match &finished.work {
                 None => {}
                 Some(Work::Run(run)) => {
@@ -140,7 +139,7 @@ fn waits_for(picture: &Picture, task: &Task) -> String {
                     let until = session::parked_until(picture, session);
                     let until = until.map_or_else(
                         || "until a person acts".to_owned(),
-                        |until| format!("until its limit ends {}", words::at(picture.now, until)),
+                        |until| format!("until its limit ends {}", words::at(picture, until)),
                     );
                     format!("agent {agent} is stopped by a limit in session {} {until}", session.name)
                 }
@@ -153,7 +152,7 @@ fn working(picture: &Picture, run: &Run, out: &mut String) {
     let how_far = match &run.delivery {
         Delivery::NotBegun => format!("its prompt is not typed yet{}", not_yet(picture, run)),
         Delivery::Begun => "its prompt is being handed over".to_owned(),
-        Delivery::Taken { at } => format!("the agent took its prompt {} ago", words::age(picture.now, *at)),
+        Delivery::Taken { at } => format!("the agent took its prompt {} ago", words::age(picture, *at)),
     };
     let _ = writeln!(out, "{how_far}");
     out.push_str(match run.stop {
@@ -188,11 +187,11 @@ fn not_yet(picture: &Picture, run: &Run) -> String {
     }
 }
 
-fn ended(ending: &Ending, out: &mut String) {
+fn ended(picture: &Picture, ending: &Ending, out: &mut String) {
     if let Some(error) = &ending.error {
         let _ = writeln!(out, "error: {}", error.replace('\n', " "));
     }
-    let _ = writeln!(out, "ended {} at {}", ending.status.word(), words::second(ending.at));
+    let _ = writeln!(out, "ended {} at {}", ending.status.word(), words::second(picture.shown(ending.at)));
 }
 
 fn delegated(picture: &Picture, job: &Job, out: &mut String) {
@@ -204,7 +203,7 @@ fn delegated(picture: &Picture, job: &Job, out: &mut String) {
         }
     };
     let (run, provider, attempt) = (&job.run, &job.provider, job.attempt);
-    let _ = writeln!(out, "at provider {provider}: {how_far}, sent {}", words::since(picture.now, job.claimed));
+    let _ = writeln!(out, "at provider {provider}: {how_far}, sent {}", words::since(picture, job.claimed));
     out.push_str(match job.stop {
         JobStop::No => "",
         JobStop::Cancelled => "somebody asked to stop it\n",
@@ -231,12 +230,16 @@ pub fn attempts(_: &Picture, task: &Task) -> String {
 }
 
 #[must_use]
-pub fn run(_: &Picture, task: &Task) -> String {
+pub fn run(picture: &Picture, task: &Task) -> String {
     if let Some(job) = task.phase.job() {
         let id = job.id.as_deref().unwrap_or("");
         return clean(&format!(
             "run: {}\nprovider: {}\njob: {id}\nattempt: {}\nclaimed: {}\ntask_sha256: {}\n",
-            job.run, job.provider, job.attempt, job.claimed, job.text.sha256
+            job.run,
+            job.provider,
+            job.attempt,
+            picture.shown(job.claimed),
+            job.text.sha256
         ));
     }
     let Some(run) = task.phase.run() else { return String::new() };
@@ -245,11 +248,11 @@ pub fn run(_: &Picture, task: &Task) -> String {
     for account in &run.accounts {
         let _ = writeln!(out, "account: {account}");
     }
-    let _ = writeln!(out, "attempt: {}\nclaimed: {}", run.attempt, run.claimed);
+    let _ = writeln!(out, "attempt: {}\nclaimed: {}", run.attempt, picture.shown(run.claimed));
     let delivery = match &run.delivery {
         Delivery::NotBegun => "not-begun".to_owned(),
         Delivery::Begun => "begun".to_owned(),
-        Delivery::Taken { at } => format!("taken {at}"),
+        Delivery::Taken { at } => format!("taken {}", picture.shown(*at)),
     };
     let _ = writeln!(out, "delivery: {delivery}\ntask_sha256: {}", run.text.sha256);
     clean(&out)
@@ -262,10 +265,10 @@ pub fn job(picture: &Picture, task: &Task) -> String {
     json_text(&serde_json::json!({
         "task": picture.snapshot.display_id(&task.key),
         "state": task.phase.word(),
-        "since": task.since,
+        "since": picture.shown(task.since),
         "provider": job.map(|job| &job.provider),
         "job": job.and_then(|job| job.id.as_deref()),
-        "submitted_at": job.map(|job| job.claimed),
+        "submitted_at": job.map(|job| picture.shown(job.claimed)),
         "attempt": task.attempts,
         "bytes_so_far": job.and_then(|job| job.output.as_ref()).map_or(0, |output| output.len()),
     }))

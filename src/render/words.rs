@@ -21,8 +21,13 @@ pub fn line(value: &str) -> String {
 }
 
 /// `90s`, `12m`, `3h`, `5d`.
-pub fn age(now: Timestamp, at: Timestamp) -> String {
-    let seconds = now.duration_since(at).as_secs().max(0);
+pub fn age(picture: &Picture, at: Timestamp) -> String {
+    span(picture.shown(at), picture.shown(picture.now))
+}
+
+/// The time from one to another, so shortened.
+pub fn span(from: Timestamp, to: Timestamp) -> String {
+    let seconds = to.duration_since(from).as_secs().max(0);
     match seconds {
         0..=119 => format!("{seconds}s"),
         120..=7199 => format!("{}m", seconds / 60),
@@ -37,17 +42,18 @@ pub fn second(at: Timestamp) -> Timestamp {
 }
 
 /// `since 2026-01-01T00:00:00Z (12m)`.
-pub fn since(now: Timestamp, at: Timestamp) -> String {
-    format!("since {} ({})", second(at), age(now, at))
+pub fn since(picture: &Picture, at: Timestamp) -> String {
+    format!("since {} ({})", second(picture.shown(at)), age(picture, at))
 }
 
 /// `at 2026-01-01T00:00:00Z (in 12m)`.
-pub fn at(now: Timestamp, at: Timestamp) -> String {
-    format!("at {} (in {})", second(at), age(at, now))
+pub fn at(picture: &Picture, at: Timestamp) -> String {
+    let (now, at) = (picture.shown(picture.now), picture.shown(at));
+    format!("at {} (in {})", second(at), span(now, at))
 }
 
 /// One signal as a sentence: source, rule, matched text, age.
-pub fn signal(now: Timestamp, signal: &Signal) -> String {
+pub fn signal(picture: &Picture, signal: &Signal) -> String {
     let meaning = match &signal.meaning {
         Meaning::Started { .. } => "started".to_owned(),
         Meaning::Idle => "idle".to_owned(),
@@ -63,7 +69,7 @@ pub fn signal(now: Timestamp, signal: &Signal) -> String {
     };
     let source = signal.source;
     let text = if signal.text.is_empty() { String::new() } else { format!(", matched {:?}", clean(&signal.text)) };
-    clean(&format!("{meaning}, from {source}, rule {}{text}, {} ago", signal.rule, age(now, signal.at)))
+    clean(&format!("{meaning}, from {source}, rule {}{text}, {} ago", signal.rule, age(picture, signal.at)))
         .replace('\n', " ")
 }
 
@@ -117,8 +123,8 @@ pub fn short_why(picture: &Picture, session: &Session) -> String {
         ) => {}
     }
     match session.verdict.evidence.first() {
-        Some(first) => signal(picture.now, first),
-        None => since(picture.now, session.since),
+        Some(first) => signal(picture, first),
+        None => since(picture, session.stated.since),
     }
 }
 

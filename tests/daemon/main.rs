@@ -12,6 +12,7 @@ mod world;
 
 mod bad_days;
 mod claims;
+mod clock;
 mod commands;
 mod covered;
 mod dedicated;

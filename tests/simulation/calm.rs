@@ -38,10 +38,11 @@ impl Life {
                 inner.set_writer(&project(), name, false);
             }
             inner.shown_only = 0;
+            inner.set_clock(0);
             inner.storm_until = 0;
             inner.providers.values_mut().for_each(|row| (row.trouble, row.denies) = (None, 0));
             let names: Vec<_> = inner.accounts.keys().cloned().collect();
-            let now = inner.timestamp();
+            let now = inner.true_time();
             for name in names {
                 let out = inner.accounts.get(&name).and_then(|truth| truth.out(now));
                 let passes = matches!(out, Some(Failure::Limit(limit)) if limit.kind.resets());
@@ -146,7 +147,7 @@ impl Life {
         }
         for known in snapshot.accounts.iter() {
             let whole = self.world.with(|inner| {
-                let now = inner.timestamp();
+                let now = inner.true_time();
                 inner.accounts.get(&known.name).is_some_and(|truth| truth.out(now).is_none() && !truth.links_broken)
             });
             let told = match &known.standing {

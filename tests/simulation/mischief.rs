@@ -171,7 +171,7 @@ impl Life {
         let name = self.any_account();
         let rng = &mut self.rng;
         let seconds = Duration::from_secs(if rng.chance(100) { rng.within(100, 900) } else { rng.within(3, 100) });
-        self.world.with(|inner| match (rng.below(20), name) {
+        self.world.with(|inner| match (rng.below(22), name) {
             (0..=8, Some(name)) => {
                 let kinds = [LimitKind::FiveHour, LimitKind::Weekly, LimitKind::Model, LimitKind::Unknown];
                 let kind = rng.pick(&kinds).copied().unwrap_or(LimitKind::FiveHour);
@@ -206,6 +206,10 @@ impl Life {
                 inner.storm_until = inner.now + lasts * 1_000_000_000;
             }
             (19, _) => inner.jump(Duration::from_secs(rng.within(1, 7200))),
+            (20, _) => {
+                let wrong = [0, -1, -45, 45, -86_400, 86_400];
+                inner.set_clock(rng.pick(&wrong).copied().unwrap_or_default());
+            }
             (_, _) => {}
         });
     }

@@ -12,7 +12,7 @@ use claude_failover::{
         setup,
     },
     fake::{Crash, FakeAccount, FakeProvider, FakeWorld, Faults, Inner, Promises, Rng, Tally},
-    live::load,
+    live::{clock, load},
     model::{
         ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName},
         rights::Tasks,
@@ -141,6 +141,10 @@ pub fn furnish(inner: &mut Inner, config: &Config) {
 pub async fn start(world: &Arc<FakeWorld>, config: &Arc<Config>) -> Services {
     let ports = ports(world);
     let saved = ports.state.load().await.expect("the state can be read");
+    world.with(|inner| {
+        let (clock, anew) = (clock(saved.as_deref(), inner.timestamp()), inner.rng.chance(250));
+        inner.begin_clock(clock, anew);
+    });
     let now = ports.clock.now();
     let accounts = setup::accounts(config, world.with(|inner| inner.link.clone()).as_ref(), now);
     let loaded = load(

@@ -20,6 +20,8 @@ pub struct Setup {
     pub agents: u32,
     /// `DEMO_AGENT_MODE` of every agent.
     pub mode: String,
+    /// Further variables of the agent, each with a comma before it.
+    pub more_env: String,
     /// Further lines of the configuration.
     pub more: String,
     /// Further lines of `pool:`, indented by two.
@@ -94,7 +96,7 @@ impl World {
         let at = |name: &str| self.path(name).display().to_string();
         let config = format!(
             "projects: [{{name: web, path: {web}}}, {{name: api, path: {api}}}]\n\
-             agents: {{demo: {{kind: demo, env: {{DEMO_AGENT_HOME: {home}, DEMO_AGENT_MODE: '{mode}'}}}} {agents}}}\n\
+             agents: {{demo: {{kind: demo, env: {{DEMO_AGENT_HOME: {home}, DEMO_AGENT_MODE: '{mode}'{more_env}}}}} {agents}}}\n\
              dispatcher: {{settle: {settle}{brakes}}}\n\
              tmux: {{socket: {socket}, size: 100x30}}\n\
              mount: {{path: {mnt}{more_mount}}}\n\
@@ -104,6 +106,7 @@ impl World {
             api = at("api"),
             home = at("home"),
             mode = setup.mode,
+            more_env = setup.more_env,
             agents = setup.more_agents,
             settle = setup.settle,
             brakes = setup.brakes,

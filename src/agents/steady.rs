@@ -1,0 +1,128 @@
+//! Agents' words in steady time.
+//! In: what an agent's files and screens say, in the wall's time of that moment. Out: the same in steady time (`model::steady`).
+//! The order within one source is that of its file, whatever the clock did meanwhile.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::{
+    model::{
+        evidence::{Failure, Look, Meaning, Screen, Signal, Tokens},
+        ids::{AgentName, SessionName},
+        session::Incarnation,
+        steady::Timeline,
+    },
+    ports::{AgentError, Agents, Clock, Cursor, Found, HookLog, LaunchPlan, LaunchRequest, PromptBy},
+};
+
+pub struct SteadyAgents {
+    pub agents: Arc<dyn Agents>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What a signal tells of times to come.
+fn told(meaning: &mut Meaning, timeline: &Timeline, now: Timestamp) {
+    match meaning {
+        Meaning::TurnFailed { failure: Failure::Limit(limit), .. } => {
+            limit.resets_at = limit.resets_at.map(|at| timeline.steady(at));
+        }
+        Meaning::Used { usage } => {
+            for window in usage.0.values_mut() {
+                window.resets_at = window.resets_at.map(|at| timeline.steady(at));
+                window.at = timeline.heard(window.at, now, now);
+            }
+        }
+        Meaning::TurnFailed { .. }
+        | Meaning::Started { .. }
+        | Meaning::Idle
+        | Meaning::Busy
+        | Meaning::PromptTaken { .. }
+        | Meaning::Waiting { .. }
+        | Meaning::TurnEnded { .. }
+        | Meaning::Interrupted
+        | Meaning::Exited { .. } => {}
+    }
+}
+
+#[async_trait]
+impl Agents for SteadyAgents {
+    async fn signals(&self, incarnation: &Incarnation, cursor: &mut Cursor) -> Vec<Signal> {
+        let mut signals = self.agents.signals(incarnation, cursor).await;
+        let (timeline, now) = (self.clock.timeline(), self.clock.now());
+        for signal in &mut signals {
+            let after = cursor.heard.entry(signal.source).or_insert(incarnation.started);
+            signal.at = timeline.heard(signal.at, *after, now);
+            *after = signal.at.max(*after);
+            told(&mut signal.meaning, &timeline, now);
+        }
+        signals
+    }
+
+    fn look(&self, agent: &AgentName, screen: &Screen, now: Timestamp) -> Look {
+        let timeline = self.clock.timeline();
+        let mut look = self.agents.look(agent, screen, self.clock.wall());
+        for signal in &mut look.signals {
+            signal.at = now;
+            told(&mut signal.meaning, &timeline, now);
+        }
+        look
+    }
+
+    fn prompt_by(&self, agent: &AgentName) -> PromptBy {
+        self.agents.prompt_by(agent)
+    }
+
+    fn tells_prompts(&self, agent: &AgentName) -> bool {
+        self.agents.tells_prompts(agent)
+    }
+
+    fn tells_turns(&self, agent: &AgentName) -> bool {
+        self.agents.tells_turns(agent)
+    }
+
+    fn records_turns(&self, agent: &AgentName) -> bool {
+        self.agents.records_turns(agent)
+    }
+
+    fn as_prompt(&self, agent: &AgentName, text: String, ghost: Option<&str>) -> String {
+        self.agents.as_prompt(agent, text, ghost)
+    }
+
+    fn resumes(&self, agent: &AgentName) -> bool {
+        self.agents.resumes(agent)
+    }
+
+    fn resumes_with_prompt(&self, agent: &AgentName) -> bool {
+        self.agents.resumes_with_prompt(agent)
+    }
+
+    async fn find(&self, agent: &AgentName, pid: u32) -> Option<Found> {
+        self.agents.find(agent, pid).await
+    }
+
+    fn interrupt_keys(&self, agent: Option<&AgentName>) -> Vec<String> {
+        self.agents.interrupt_keys(agent)
+    }
+
+    async fn launch(&self, request: &LaunchRequest) -> Result<LaunchPlan, AgentError> {
+        self.agents.launch(request).await
+    }
+
+    async fn tokens(&self, incarnation: &Incarnation) -> Option<Tokens> {
+        self.agents.tokens(incarnation).await
+    }
+
+    async fn hook_logs(&self) -> Vec<HookLog> {
+        self.agents.hook_logs().await
+    }
+
+    async fn clear_hook_log(&self, session: &SessionName, to: Option<u64>) -> std::io::Result<()> {
+        self.agents.clear_hook_log(session, to).await
+    }
+
+    async fn changed(&self) {
+        self.agents.changed().await;
+    }
+}

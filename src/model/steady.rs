@@ -1,0 +1,277 @@
+//! Steady time: what everything inside is stamped with and counts by.
+//! In: readings of the kernel's clocks. Out: steady time, and the ways between it and the wall's clock. Pure.
+//!
+//! It begins as what the wall's clock shows, goes on while the machine is awake, over restarts too, and never jumps. So the
+//! difference of two stamps is time that has passed for everybody here, and no comparison of them waits for a moment that a clock
+//! which was set back will show again. The wall's clock stands at the edges alone: what others tell in it (hooks, transcripts,
+//! resets) is taken through `heard`, what people read goes out through `shown`.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A wall's clock that differs by less has not jumped: two clocks are never read at once.
+const JUMP: SignedDuration = SignedDuration::from_millis(5);
+/// Times of one file may be out of order by this much.
+const DISORDER: SignedDuration = SignedDuration::from_secs(2);
+/// Jumps that are remembered: sleeps of a machine, most of them.
+const REMEMBERED: usize = 256;
+
+/// The kernel's clocks at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// Names the start of the machine.
+    pub boot: String,
+    /// The clock that only counts, and stands while the machine sleeps.
+    pub count: SignedDuration,
+    /// How long the machine has slept since its start.
+    pub asleep: SignedDuration,
+    pub wall: Timestamp,
+}
+
+/// Which wall times belong to which steady times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timeline(Vec<Stretch>);
+
+/// A time without a jump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Stretch {
+    /// Where it begins, in steady time.
+    from: Timestamp,
+    /// How far the wall's clock is ahead of it.
+    ahead: SignedDuration,
+    /// How long machines have slept before it, all together.
+    asleep: SignedDuration,
+}
+
+impl Default for Timeline {
+    fn default() -> Self {
+        let (ahead, asleep) = (SignedDuration::ZERO, SignedDuration::ZERO);
+        Self(vec![Stretch { from: Timestamp::MIN, ahead, asleep }])
+    }
+}
+
+impl Timeline {
+    fn stretch(&self, at: Timestamp) -> Stretch {
+        let begun = self.0.iter().rev().find(|stretch| stretch.from <= at);
+        begun.or(self.0.first()).copied().unwrap_or(Stretch {
+            from: Timestamp::MIN,
+            ahead: SignedDuration::ZERO,
+            asleep: SignedDuration::ZERO,
+        })
+    }
+
+    fn last(&self) -> Stretch {
+        self.stretch(Timestamp::MAX)
+    }
+
+    /// How far the wall's clock is ahead now.
+    #[must_use]
+    pub fn ahead(&self) -> SignedDuration {
+        self.last().ahead
+    }
+
+    /// A steady time as people are shown it: by the wall's clock of today, also where that went wrong then; what the machine
+    /// has slept since counts.
+    #[must_use]
+    pub fn shown(&self, at: Timestamp) -> Timestamp {
+        let (then, last) = (self.stretch(at), self.last());
+        add(at, last.ahead.saturating_sub(last.asleep.saturating_sub(then.asleep)))
+    }
+
+    /// The steady time of what the wall's clock shows now or will show.
+    #[must_use]
+    pub fn steady(&self, wall: Timestamp) -> Timestamp {
+        sub(wall, self.ahead())
+    }
+
+    /// The steady time at which the wall's clock showed `told`; it shows a time twice when it is set back. `after` is known to
+    /// have come before it. Nobody tells of what is to come.
+    #[must_use]
+    pub fn heard(&self, told: Timestamp, after: Timestamp, now: Timestamp) -> Timestamp {
+        let ends = self.0.iter().skip(1).map(|next| next.from).chain([now]);
+        let before = std::iter::once(None).chain(self.0.iter().map(Some));
+        let moments = self.0.iter().zip(ends).zip(before).filter_map(|((stretch, end), before)| {
+            let at = sub(told, stretch.ahead);
+            // What the clock left out when it went ahead: of a machine that was started anew, the time that it did not save.
+            let left_out = before.is_some_and(|before| add(stretch.from, before.ahead) < told && at < stretch.from);
+            let within = add(at, JUMP) >= stretch.from && at <= add(end, JUMP);
+            (within || left_out).then(|| at.clamp(stretch.from, end.max(stretch.from)))
+        });
+        let next = moments.clone().find(|at| add(*at, DISORDER) >= after);
+        next.or(moments.last()).unwrap_or_else(|| self.steady(told).min(now))
+    }
+}
+
+/// Steady time, as one daemon counts it.
+#[derive(Debug, Clone)]
+pub struct Steady {
+    /// A steady time and what the counting clock showed then.
+    at: Timestamp,
+    count: SignedDuration,
+    asleep: SignedDuration,
+    timeline: Arc<Timeline>,
+}
+
+/// What the next daemon goes on from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    pub boot: String,
+    pub count: SignedDuration,
+    pub asleep: SignedDuration,
+    /// The steady time.
+    pub at: Timestamp,
+    pub timeline: Arc<Timeline>,
+}
+
+impl Saved {
+    /// Of a state that was saved by the wall's clock, whose latest stamp is `at`.
+    #[must_use]
+    pub fn by_wall(at: Timestamp) -> Self {
+        let (count, asleep) = (SignedDuration::ZERO, SignedDuration::ZERO);
+        Self { boot: String::new(), count, asleep, at, timeline: Arc::default() }
+    }
+}
+
+impl Steady {
+    /// Goes on from what was saved: by the counting clock, or, when the machine was started anew since, from that very moment.
+    #[must_use]
+    pub fn begin(saved: Option<Saved>, reading: &Reading) -> Self {
+        let (count, asleep) = (reading.count, reading.asleep);
+        let Some(saved) = saved else { return Self { at: reading.wall, count, asleep, timeline: Arc::default() } };
+        if saved.boot == reading.boot && saved.count <= count {
+            let (timeline, asleep) = (saved.timeline, saved.asleep);
+            let mut same = Self { at: saved.at, count: saved.count, asleep, timeline };
+            same.now(reading);
+            return same;
+        }
+        // A machine that was off has slept.
+        let mut next = Self { at: saved.at, count, asleep, timeline: saved.timeline };
+        let off = reading.wall.duration_since(next.timeline.shown(saved.at)).max(SignedDuration::ZERO);
+        next.asleep = next.asleep.saturating_sub(off);
+        next.now(reading);
+        next
+    }
+
+    /// The steady time of a reading; notes where the wall's clock has jumped.
+    pub fn now(&mut self, reading: &Reading) -> Timestamp {
+        let now = add(self.at, reading.count.saturating_sub(self.count));
+        let last = self.timeline.last();
+        let ahead = reading.wall.duration_since(now);
+        if ahead.saturating_sub(last.ahead).abs() >= JUMP {
+            let asleep = last.asleep.saturating_add(reading.asleep.saturating_sub(self.asleep));
+            let stretches = &mut Arc::make_mut(&mut self.timeline).0;
+            stretches.push(Stretch { from: now, ahead, asleep });
+            let excess = stretches.len().saturating_sub(REMEMBERED);
+            stretches.drain(..excess);
+            self.asleep = reading.asleep;
+        }
+        now
+    }
+
+    #[must_use]
+    pub fn timeline(&self) -> &Arc<Timeline> {
+        &self.timeline
+    }
+
+    /// For the next daemon.
+    pub fn saved(&mut self, reading: &Reading) -> Saved {
+        let at = self.now(reading);
+        let (boot, count) = (reading.boot.clone(), reading.count);
+        Saved { boot, count, asleep: self.asleep, at, timeline: self.timeline.clone() }
+    }
+}
+
+fn add(at: Timestamp, by: SignedDuration) -> Timestamp {
+    let bound = if by.is_negative() { Timestamp::MIN } else { Timestamp::MAX };
+    at.saturating_add(by).unwrap_or(bound)
+}
+
+fn sub(at: Timestamp, by: SignedDuration) -> Timestamp {
+    add(at, by.checked_neg().unwrap_or(SignedDuration::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 86_400;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + seconds).expect("a time")
+    }
+
+    /// The machine has counted `count` seconds, and its wall's clock is `ahead` of that.
+    fn reading(boot: &str, count: i64, asleep: i64, ahead: i64) -> Reading {
+        let (boot, count, asleep) = (boot.to_owned(), count, SignedDuration::from_secs(asleep));
+        Reading { boot, count: SignedDuration::from_secs(count), asleep, wall: at(count + ahead) }
+    }
+
+    #[test]
+    fn it_counts_on_whatever_the_wall_s_clock_does() {
+        let mut steady = Steady::begin(None, &reading("a", 0, 0, 0));
+        let mut second = 0;
+        for ahead in [0, -45, DAY, 0, -DAY] {
+            for _ in 0..3 {
+                second += 1;
+                assert_eq!(steady.now(&reading("a", second, 0, ahead)), at(second));
+            }
+            let timeline = steady.timeline();
+            assert_eq!(timeline.shown(at(second)), at(second + ahead));
+            assert_eq!(timeline.shown(at(second - 2)), at(second - 2 + ahead), "an age is what has passed");
+            assert_eq!(timeline.heard(at(second + ahead), at(second - 1), at(second)), at(second), "{ahead}");
+            assert_eq!(timeline.steady(at(500)), at(500 - ahead));
+        }
+    }
+
+    #[test]
+    fn a_machine_that_slept_has_not_counted_and_shows_it() {
+        let mut steady = Steady::begin(None, &reading("a", 0, 0, 0));
+        assert_eq!(steady.now(&reading("a", 10, 3600, 3600)), at(10), "an hour asleep");
+        assert_eq!(steady.timeline().shown(at(5)), at(5), "it was five then");
+        assert_eq!(steady.timeline().shown(at(11)), at(3611));
+    }
+
+    #[test]
+    fn what_was_told_keeps_its_order_over_a_clock_that_was_set_back() {
+        let mut steady = Steady::begin(None, &reading("a", 0, 0, 0));
+        steady.now(&reading("a", 100, 0, -DAY));
+        steady.now(&reading("a", 100 + DAY, 0, -DAY));
+        let timeline = steady.timeline();
+        let now = at(100 + DAY + 10);
+        // The same time on the wall, before the jump and a day after it.
+        assert_eq!(timeline.heard(at(50), at(0), now), at(50));
+        assert_eq!(timeline.heard(at(50), at(100), now), at(50 + DAY));
+        assert_eq!(timeline.heard(at(50), now, now), at(50 + DAY), "the latest");
+        assert_eq!(timeline.heard(at(3 * DAY), at(0), now), now, "nobody tells of what is to come");
+    }
+
+    #[test]
+    fn the_next_daemon_goes_on_counting() {
+        let mut steady = Steady::begin(None, &reading("a", 0, 0, 0));
+        let saved = steady.saved(&reading("a", 50, 0, 0));
+        for ahead in [0, -45, DAY, -DAY] {
+            let same = reading("a", 60, 0, ahead);
+            assert_eq!(Steady::begin(Some(saved.clone()), &same).now(&same), at(60), "{ahead}");
+            // The counting clock begins anew with the machine.
+            let other = reading("b", 5, 0, 55 + ahead);
+            let mut next = Steady::begin(Some(saved.clone()), &other);
+            assert_eq!(next.now(&other), at(50), "only what was counted is carried on");
+            assert_eq!(next.timeline().shown(at(50)), other.wall);
+        }
+        let off = reading("b", 5, 0, 3595);
+        let next = Steady::begin(Some(saved), &off);
+        assert_eq!(next.timeline().heard(at(55), at(10), at(60)), at(50), "after the last save");
+        assert_eq!(next.timeline().shown(at(40)), at(40), "a machine that was off has slept");
+    }
+
+    #[test]
+    fn a_state_from_the_future_is_of_now() {
+        let now = reading("a", 0, 0, 0);
+        let mut steady = Steady::begin(Some(Saved::by_wall(at(DAY))), &now);
+        assert_eq!(steady.now(&now), at(DAY));
+        assert_eq!(steady.timeline().shown(at(DAY)), at(0));
+    }
+}
