@@ -47,6 +47,7 @@ fn run() -> Run {
         delivery: Delivery::Taken { at: at(BEGUN + 20) },
         stop: Stop::No,
         pauses: 0,
+        instead: None,
         text: TextFacts { sha256: String::new(), identity: String::new(), bytes: 0, modified: at(0) },
     }
 }
