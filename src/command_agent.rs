@@ -1,10 +1,13 @@
 //! The body of `claude-failover command-agent`: any program as an agent, one task a run.
 //!
 //! In: a task file, given to the program as its stdin. Out: the program's stdout on the pane, and two lines in the session's hook log
-//! (`CommandStart`, `CommandEnd`) in the format of [`crate::hook`]. It owns the child process and its process group.
-//! It never interprets the task's text, and never outlives the child.
+//! (`CommandStart`, `CommandEnd`; `CommandRefused` alone where the program can't be started) in the format of [`crate::hook`].
+//! It owns the child process, its process group, and what the child leaves behind (`left`).
+//! It never interprets the task's text, and never outlives the child by more than the end of what the child left.
 
-use std::collections::VecDeque;
+mod left;
+mod tail;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write};
@@ -21,14 +24,14 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use self::tail::Tail;
 use crate::hook;
 
-/// How much of the end of stdout is kept as the task's result.
-pub const KEPT: usize = 256 << 10;
 /// The most that a pipe can hold for an unprivileged process (`/proc/sys/fs/pipe-max-size`, pipe(7)): what an ended child can have left in it.
 const MAX_PIPE: usize = 1 << 20;
-/// The status of a command that cannot be started, as a shell reports it (POSIX sh, 2.8.2).
-const CANNOT_START: u8 = 127;
+/// The status of a command that is not there, and of one that can't be executed, as a shell reports them (POSIX sh, 2.8.2).
+const NOT_FOUND: u8 = 127;
+const NOT_EXECUTABLE: u8 = 126;
 
 #[derive(Parser)]
 #[command(name = "claude-failover command-agent", about = "Run a program with a task on its stdin")]
@@ -64,15 +67,16 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     let (signals, mut child, stdout) = match start(&args) {
         Ok(started) => started,
-        Err(message) => {
+        Err((status, message)) => {
             report(&message);
-            log("CommandEnd", json!({"status": CANNOT_START, "message": message, "truncated": false}));
-            return ExitCode::from(CANNOT_START);
+            log("CommandRefused", json!({"status": status, "message": message}));
+            return ExitCode::from(status);
         }
     };
     log("CommandStart", json!({"pid": child.id()}));
     let mut kept = Tail::default();
-    let status = match supervise(&signals, &mut child, stdout, &mut kept) {
+    let mut hung_up = false;
+    let status = match supervise(&signals, &mut child, stdout, &mut kept, &mut hung_up) {
         Ok(status) => status,
         Err(error) => {
             report(&format!("could not watch {}: {error}; it is killed", args.program[0].display()));
@@ -85,9 +89,13 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         (Some(code), _) => json!({"status": code}),
         (None, signal) => json!({"signal": signal}),
     };
-    end["message"] = Value::String(kept.text());
-    end["truncated"] = Value::Bool(kept.truncated);
-    log("CommandEnd", end);
+    // Named before anything is done to them: the result does not wait for their end.
+    let left = left::look();
+    end["message"] = Value::String(kept.text() + &left.told());
+    end["truncated"] = Value::Bool(kept.is_cut());
+    // Without its terminal the program was ended from outside, as one that is killed: only a whole end is its own.
+    log(if hung_up && !status.success() { "CommandLost" } else { "CommandEnd" }, end);
+    left::end(&signals);
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
 }
@@ -96,29 +104,49 @@ fn report(message: &str) {
     let _ = writeln!(io::stderr(), "claude-failover command-agent: {message}");
 }
 
-fn start(args: &Args) -> Result<(SignalFd, Child, PipeReader), String> {
-    let task = File::open(&args.task).map_err(|e| format!("could not read the task {}: {e}", args.task.display()))?;
+/// Where the program can't be started: the exit status that says so, and the reason.
+fn start(args: &Args) -> Result<(SignalFd, Child, PipeReader), (u8, String)> {
+    let failed = |what: &str, error: io::Error| (NOT_EXECUTABLE, format!("could not {what}: {error}"));
+    let task = File::open(&args.task).map_err(|e| failed(&format!("read the task {}", args.task.display()), e))?;
+    left::adopt().map_err(|e| failed("become the parent of what the program leaves behind", e))?;
     let mut wanted = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGCHLD] {
         wanted.add(signal);
     }
-    // Blocked before the child exists, so that no signal can fall between start and watch. The standard library unblocks all in the child.
-    wanted.thread_block().map_err(|e| format!("could not block signals: {e}"))?;
+    // Blocked before the child exists, so that no signal can fall between start and watch.
+    wanted.thread_block().map_err(|e| failed("block signals", e.into()))?;
     let signals = SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .map_err(|e| format!("could not listen for signals: {e}"))?;
-    let (reader, writer) = io::pipe().map_err(|e| format!("could not make a pipe for stdout: {e}"))?;
-    let child = Command::new(&args.program[0])
-        .args(&args.program[1..])
-        .stdin(Stdio::from(task))
-        .stdout(Stdio::from(writer))
-        .process_group(0)
-        .spawn()
-        .map_err(|e| format!("could not start {}: {e}; check the agent's command", args.program[0].display()))?;
+        .map_err(|e| failed("listen for signals", e.into()))?;
+    let (reader, writer) = io::pipe().map_err(|e| failed("make a pipe for stdout", e))?;
+    let mut command = Command::new(&args.program[0]);
+    command.args(&args.program[1..]).stdin(Stdio::from(task)).stdout(Stdio::from(writer)).process_group(0);
+    // SAFETY: between fork and exec only signal(2) and sigprocmask(2), which are async-signal-safe.
+    unsafe { command.pre_exec(default_signals) };
+    let child = command.spawn().map_err(|error| {
+        let status = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
+        (status, format!("could not start {}: {error}; check the agent's `run`", args.program[0].display()))
+    })?;
     Ok((signals, child, reader))
 }
 
+/// A program inherits blocked and ignored signals, and a shell can't even trap one that was ignored at its start: nothing of
+/// ours, nor of whoever started the daemon (`nohup`, `&` in a script), reaches the task.
+fn default_signals() -> io::Result<()> {
+    for number in 1..=libc::SIGRTMAX() {
+        // SAFETY: signal(2) with the default action; it fails, rightly, for SIGKILL, SIGSTOP and the C library's own.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    Ok(SigSet::empty().thread_set_mask()?)
+}
+
 /// Copies stdout and forwards signals until the child has ended. A background process that keeps stdout open does not hold the end up.
-fn supervise(signals: &SignalFd, child: &mut Child, mut stdout: PipeReader, kept: &mut Tail) -> io::Result<ExitStatus> {
+fn supervise(
+    signals: &SignalFd,
+    child: &mut Child,
+    mut stdout: PipeReader,
+    kept: &mut Tail,
+    hung_up: &mut bool,
+) -> io::Result<ExitStatus> {
     let group = Pid::from_raw(child.id().cast_signed());
     let mut open = true;
     let mut drained = 0;
@@ -150,49 +178,15 @@ fn supervise(signals: &SignalFd, child: &mut Child, mut stdout: PipeReader, kept
         }
         while let Ok(Some(info)) = signals.read_signal() {
             match Signal::try_from(info.ssi_signo.cast_signed()) {
-                Ok(Signal::SIGCHLD) | Err(_) => {}
-                Ok(signal) => drop(killpg(group, signal)),
+                Ok(Signal::SIGCHLD) => left::reap(group),
+                Err(_) => {}
+                // The daemon ends a tree by a queued signal to each process: a second one would be a second request.
+                Ok(_) if info.ssi_code == libc::SI_QUEUE => {}
+                Ok(signal) => {
+                    *hung_up |= signal == Signal::SIGHUP;
+                    let _ = killpg(group, signal);
+                }
             }
         }
-    }
-}
-
-/// The last [`KEPT`] bytes of a stream.
-#[derive(Default)]
-struct Tail {
-    bytes: VecDeque<u8>,
-    truncated: bool,
-}
-
-impl Tail {
-    fn push(&mut self, chunk: &[u8]) {
-        self.bytes.extend(chunk);
-        let over = self.bytes.len().saturating_sub(KEPT);
-        self.truncated |= over > 0;
-        self.bytes.drain(..over);
-    }
-
-    fn text(&self) -> String {
-        let (front, back) = self.bytes.as_slices();
-        let bytes = [front, back].concat();
-        // A cut stream may begin inside a character (at most three continuation bytes, RFC 3629).
-        let skip = if self.truncated { bytes.iter().take(3).take_while(|b| **b & 0xc0 == 0x80).count() } else { 0 };
-        String::from_utf8_lossy(&bytes[skip..]).into_owned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_tail_keeps_the_end_and_starts_at_a_character() {
-        let mut tail = Tail::default();
-        tail.push("é".repeat(KEPT / 2).as_bytes());
-        assert!(!tail.truncated);
-        tail.push(b"z");
-        assert!(tail.truncated);
-        let text = tail.text();
-        assert!(text.starts_with('é') && text.ends_with('z'));
     }
 }

@@ -22,6 +22,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
+use crate::{model::seal::seal, ports::INCARNATION};
+
 /// The command ends after this time at the latest, also when a file system hangs. Agents wait for their hooks.
 pub const LIMIT: Duration = Duration::from_millis(950);
 /// How long to wait for the end of stdin. An agent may leave it open.
@@ -34,6 +36,9 @@ const MAX_INPUT: usize = 4 << 20;
 const MAX_STRING: usize = 256 << 10;
 /// How much of an input that is not JSON is kept, for a human to read.
 const MAX_HEAD: usize = 1024;
+
+/// How far up the agent is looked for: a hook is run by the agent, or by a shell or two below it.
+const ANCESTORS: u32 = 8;
 
 /// The event name of a line whose input was no JSON object with a `hook_event_name`.
 pub const UNREADABLE: &str = "Unreadable";
@@ -104,7 +109,11 @@ pub fn append(log: &Path, session: Option<&str>, event: &str, data: &Value) -> i
     if ends_mid_line(&mut file)? {
         line.push(b'\n');
     }
-    serde_json::to_writer(&mut line, &json!({"at": at, "session": session, "event": event, "data": data}))?;
+    let object = json!({"at": at, "session": session, "event": event, "data": data}).to_string();
+    line.extend(match token() {
+        Some(token) => seal(&object, &token).into_bytes(),
+        None => object.into_bytes(),
+    });
     line.push(b'\n');
     let written = file.write(&line)?;
     if written < line.len() {
@@ -114,6 +123,27 @@ pub fn append(log: &Path, session: Option<&str>, event: &str, data: &Value) -> i
         ));
     }
     Ok(())
+}
+
+/// The token of the incarnation that this process belongs to, from its own environment or, where an agent keeps that from its
+/// hooks, from the agent's.
+fn token() -> Option<String> {
+    let own = std::env::var(INCARNATION).ok().filter(|token| !token.is_empty());
+    own.or_else(|| {
+        let mut pid = nix::unistd::getppid().as_raw();
+        for _ in 0..ANCESTORS {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+            let mut entries = environment.split(|byte| *byte == 0);
+            let found = entries.find_map(|entry| entry.strip_prefix(INCARNATION.as_bytes())?.strip_prefix(b"="));
+            if let Some(token) = found.filter(|token| !token.is_empty()) {
+                return String::from_utf8(token.to_vec()).ok();
+            }
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            // The second field is the program's name in parentheses and may hold anything; the fourth is the parent.
+            pid = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
+        }
+        None
+    })
 }
 
 /// A disk that was full may have left half a line behind; the next line must not be glued to it.

@@ -191,6 +191,10 @@ pub trait Terminal: Send + Sync {
     /// A pane that is dead or missing is success.
     async fn terminate(&self, pane: &PaneId, grace: Duration) -> Result<(), TerminalError>;
 
+    /// Ends what a program left in its terminal's session, and below that, once its pane is dead or gone. Answers by name what
+    /// has detached itself from the session: that lives on. A program that lives in its pane is left alone.
+    async fn end_left(&self, of: &Incarnation, grace: Duration) -> Result<Vec<String>, TerminalError>;
+
     /// Removes a session whose program has ended. A missing session is success.
     async fn close(&self, session: &SessionName) -> Result<(), TerminalError>;
 
@@ -205,11 +209,16 @@ pub trait Terminal: Send + Sync {
 pub const PASSED_ON: [&str; 9] =
     ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "XDG_RUNTIME_DIR"];
 
+/// The variable in which an incarnation's processes have its token, all that it starts among them.
+pub const INCARNATION: &str = "CLAUDE_FAILOVER_INCARNATION";
+
 /// What `Agents::launch` is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchRequest {
     pub session: SessionName,
     pub incarnation: String,
+    /// As `Incarnation::token`.
+    pub token: String,
     pub agent: AgentName,
     pub account: Option<AccountName>,
     pub workdir: PathBuf,

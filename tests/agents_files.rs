@@ -70,6 +70,7 @@ impl World {
         let request = LaunchRequest {
             session: session(),
             incarnation: "i1".to_owned(),
+            token: "t1".to_owned(),
             agent: AgentName::parse(agent).expect("a name"),
             account: account.map(|a| AccountName::parse(a).expect("a name")),
             workdir: "/srv/web".into(),
@@ -100,6 +101,7 @@ impl World {
             conversation: Some(CONVERSATION.to_owned()),
             pane: PaneId("%1".to_owned()),
             pid: std::process::id(),
+            token: String::new(),
             started: "2026-11-21T05:00:00Z".parse().expect("a time"),
         }
     }
@@ -216,6 +218,7 @@ async fn a_session_gets_the_allowed_environment_and_its_own_account_only() {
         ("TZ", "UTC"),
         ("MINE", "auto-1"),
         ("CLAUDE_CONFIG_DIR", &home),
+        ("CLAUDE_FAILOVER_INCARNATION", "t1"),
         ("CLAUDE_FAILOVER_MOUNT", "/mnt/agents"),
         ("CLAUDE_FAILOVER_SESSION", "auto-1"),
         ("CLAUDE_FAILOVER_TASK", "/mnt/agents/sessions/auto-1/task"),

@@ -905,21 +905,39 @@ fn the_command_agent_gives_the_task_and_keeps_the_answer() {
 
 #[test]
 fn the_command_agent_keeps_the_end_of_a_long_answer() {
-    let (output, lines) = Run::output(&["sh", "-c", "head -c 400000 /dev/zero | tr '\\0' x; echo END"]);
-    assert_eq!(output.stdout.len(), 400_004);
+    let (output, lines) = Run::output(&["sh", "-c", "i=0; while [ $i -lt 40000 ]; do echo line-$i; i=$((i+1)); done"]);
     let data = &lines[1]["data"];
     assert_eq!(data["truncated"], true);
     let message = data["message"].as_str().unwrap();
-    assert!(message.len() == 256 << 10 && message.ends_with("xEND\n"));
+    let (head, kept) = message.split_once('\n').unwrap();
+    assert_eq!(
+        head,
+        format!("[The last {} of {} bytes of output; the rest is not kept.]", kept.len(), output.stdout.len())
+    );
+    assert!(kept.len() > 250 << 10 && kept.starts_with("line-") && kept.ends_with("line-39999\n"), "{}", kept.len());
 }
 
 #[test]
-fn the_command_agent_does_not_wait_for_what_the_program_leaves_behind() {
+fn the_command_agent_ends_what_the_program_leaves_behind_and_names_what_detached() {
     let begun = Instant::now();
-    let (output, lines) = Run::output(&["sh", "-c", "exec 2>&-; sleep 20 & echo $!"]);
-    assert!(output.status.success() && begun.elapsed() < Duration::from_secs(10));
-    let left = lines[1]["data"]["message"].as_str().unwrap().trim().parse().unwrap();
-    kill(Pid::from_raw(left), Signal::SIGKILL).unwrap();
+    let script = "exec 2>&-; sleep 61 & echo $!; setsid sleep 62 & echo $!; while [ \"$(ps -o comm= -p $!)\" != sleep ]; do :; done";
+    let (output, lines) = Run::output(&["bash", "-c", script]);
+    assert!(output.status.success() && begun.elapsed() < Duration::from_secs(30));
+    let message = lines[1]["data"]["message"].as_str().unwrap();
+    let pids: Vec<i32> = message.lines().take(2).map(|line| line.parse().unwrap()).collect();
+    assert!(
+        message.contains(&format!(
+            "[Ended with the command, which left it in the background: sleep 61 (pid {})]",
+            pids[0]
+        )),
+        "{message}"
+    );
+    assert!(
+        message.contains(&format!("[Still running, because it detached itself: sleep 62 (pid {})]", pids[1])),
+        "{message}"
+    );
+    assert!(kill(Pid::from_raw(pids[0]), None).is_err(), "it is gone when the command agent is");
+    kill(Pid::from_raw(pids[1]), Signal::SIGKILL).unwrap();
 }
 
 #[test]
@@ -928,7 +946,49 @@ fn the_command_agent_reports_a_program_that_cannot_start() {
     assert_eq!(output.status.code(), Some(127));
     assert!(String::from_utf8_lossy(&output.stderr).contains("could not start /no/such/program"));
     assert_eq!(lines.len(), 1);
-    assert_eq!((&lines[0]["event"], &lines[0]["data"]["status"]), (&json!("CommandEnd"), &json!(127)));
+    assert_eq!((&lines[0]["event"], &lines[0]["data"]["status"]), (&json!("CommandRefused"), &json!(127)));
+    let (output, lines) = Run::output(&["/etc/passwd"]);
+    assert_eq!((output.status.code(), &lines[0]["event"]), (Some(126), &json!("CommandRefused")));
+    let (output, lines) = Run::output(&["sh", "-c", "exit 127"]);
+    assert_eq!(
+        (output.status.code(), &lines[1]["event"]),
+        (Some(127), &json!("CommandEnd")),
+        "a result like any other"
+    );
+}
+
+/// Whatever this test was started with: a script that starts it in the background has SIGINT and SIGQUIT ignored.
+fn with_odd_signals(command: &mut Command) -> &mut Command {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: signal(2) and sigprocmask(2) are async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGPIPE] {
+                libc::signal(signal, libc::SIG_IGN);
+            }
+            Ok(nix::sys::signal::SigSet::all().thread_set_mask()?)
+        })
+    }
+}
+
+#[test]
+fn the_command_agent_s_program_has_every_signal_as_a_login_shell_has_it() {
+    let run = Run { dir: tempfile::tempdir().unwrap() };
+    let mut command = run.command(&["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]);
+    let output = with_odd_signals(&mut command).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let sets: Vec<&str> = text.lines().filter_map(|line| line.split_ascii_whitespace().nth(1)).collect();
+    assert_eq!(sets, ["0000000000000000"; 2], "{text}");
+}
+
+#[test]
+fn timeouts_traps_and_kills_work_in_a_command() {
+    let begun = Instant::now();
+    let script =
+        "timeout 0.2 sleep 60; echo $?; sleep 60 & kill $!; wait $!; echo $?; trap 'echo trapped' TERM; kill $$";
+    let (_, lines) = Run::output(&["bash", "-c", script]);
+    assert_eq!(lines[1]["data"]["message"], "124\n143\ntrapped\n");
+    assert!(begun.elapsed() < Duration::from_secs(30));
 }
 
 #[test]
@@ -936,7 +996,7 @@ fn the_command_agent_forwards_signals_to_the_whole_group() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let run = Run { dir: tempfile::tempdir().unwrap() };
         // The inner shell would hold the outer one up if the signal reached only the program itself.
-        let child = run.command(&["sh", "-c", "sh -c 'sleep 60; :'; :"]).spawn().unwrap();
+        let child = with_odd_signals(&mut run.command(&["sh", "-c", "sh -c 'sleep 60; :'; :"])).spawn().unwrap();
         let started = || lines_of(&run.log()).first().cloned();
         eventually("CommandStart", started, String::new);
         kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();

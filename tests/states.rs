@@ -118,7 +118,7 @@ fn events() -> Vec<(&'static str, TaskEvent)> {
         ("submitted", TaskEvent::Submitted { run: run_id.clone(), job: "j".into() }),
         ("output", TaskEvent::Output { run: run_id.clone(), text: "o".into() }),
         ("refused by its provider", TaskEvent::RefusedBy { run: run_id.clone(), why: "w".into() }),
-        ("ended", TaskEvent::Ended { run: run_id, ending: ending() }),
+        ("ended", TaskEvent::Ended { run: run_id, ending: ending(), told: None }),
         ("filed", TaskEvent::Filed { kept: None }),
         ("filed, newer text kept", TaskEvent::Filed { kept: Some(text("2")) }),
         ("cancel", TaskEvent::Cancel),
@@ -195,6 +195,7 @@ fn incarnation() -> Incarnation {
         conversation: None,
         pane: PaneId("%1".into()),
         pid: 1,
+        token: String::new(),
         started: now(),
     }
 }
@@ -213,12 +214,13 @@ fn sessions() -> String {
         ("opened", SessionEvent::Opened(incarnation())),
         ("open failed", SessionEvent::OpenFailed("w".into())),
         ("ready", SessionEvent::Ready { of: of() }),
-        ("died", SessionEvent::Died { of: of(), exit: Exit::Unknown }),
-        ("ending", SessionEvent::Ending),
-        ("ended", SessionEvent::Ended { retired: false }),
+        ("died", SessionEvent::Died { of: of(), exit: Exit::Unknown, began: true }),
+        ("ending", SessionEvent::Ending { why: "w".into(), failed: false }),
+        ("ended", SessionEvent::Ended { then: session::Then::Start }),
         ("lost", SessionEvent::Lost { of: of() }),
         ("assigned", SessionEvent::Assigned(assignment)),
         ("freed", SessionEvent::Freed),
+        ("talked", SessionEvent::Talked { of: of() }),
         ("drain", SessionEvent::Drain(true)),
         ("forgiven", SessionEvent::Forgiven),
         ("resume", SessionEvent::Resume { of: of(), not_before: None }),
@@ -411,7 +413,8 @@ fn the_document_is_what_the_machines_do() {
          file, its run is filed, a script claims it in place). What people said stays with the name: where the table says `queued`, a task\n\
          that a person holds becomes *held by verb*, and a text kept while another was worked on *held, changed*; `release` ends both.\n\n{}\n\n\
          *Nothing typed*, *typing* and *taken* tell a restarted daemon what may have happened: a claim of which nothing was typed goes\n\
-         back to the queue, one that was taken goes on with its agent, and one whose agent is lost fails rather than run again on doubt.\n\
+         back to the queue, one that was taken goes on with its agent, and one whose agent is lost\n\
+         is tried again, as one whose agent died.\n\
          *To be cancelled / given up / tried again* end the agent first and then the run.\n\n\
          ## A session\n\n\
          The words in `sessions/<name>/state`: `starting idle working waiting stalled limited dead dedicated`. An agent that is *up* is\n\

@@ -29,6 +29,7 @@ use crate::{
     model::{
         evidence::{Signal, Source},
         ids::SessionName,
+        seal::is_sealed,
     },
     ports::HookLog,
 };
@@ -45,32 +46,40 @@ struct Line {
     data: Value,
 }
 
-/// Signals behind `offset`, which moves to the end of the last whole line.
-pub(super) fn read(
-    rules: &HookRules,
-    limits: Limits<'_>,
-    log: &Path,
-    offset: &mut u64,
-) -> (Vec<Signal>, Option<PathBuf>) {
-    let mut signals = Vec::new();
-    let mut transcript = None;
+/// What a log says.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) signals: Vec<Signal>,
+    pub(super) transcript: Option<PathBuf>,
+    /// Lines that another incarnation, or somebody else, has written.
+    pub(super) refused: usize,
+}
+
+/// What stands behind `offset`, which moves to the end of the last whole line. Only lines with the seal of this token count; an
+/// empty one is of a program from before there were seals.
+pub(super) fn read(rules: &HookRules, limits: Limits<'_>, log: &Path, token: &str, offset: &mut u64) -> Told {
+    let mut told = Told::default();
     let read = whole_lines(log, offset, |line| {
+        if !token.is_empty() && !is_sealed(line, token) {
+            told.refused += 1;
+            return;
+        }
         let Ok(line) = serde_json::from_slice::<Line>(line) else {
             tracing::warn!(log = %log.display(), "a line of the hook log is not a hook record; it is skipped");
             return;
         };
         let path = rules.transcript_path.as_deref().and_then(|p| line.data.pointer(p)).and_then(Value::as_str);
         if let Some(path) = path.map(PathBuf::from).filter(|p| p.is_absolute()) {
-            transcript = Some(path);
+            told.transcript = Some(path);
         }
         let event = Some(line.event.as_str());
-        signals.extend(limits::usage(&rules.usage, event, &line.data, Source::Hook, line.at));
-        signals.extend(records::read(&rules.rules, limits, event, &line.data, Source::Hook, line.at));
+        told.signals.extend(limits::usage(&rules.usage, event, &line.data, Source::Hook, line.at));
+        told.signals.extend(records::read(&rules.rules, limits, event, &line.data, Source::Hook, line.at));
     });
     if let Err(error) = read {
         tracing::warn!(log = %log.display(), %error, "the hook log can't be read; it is tried again");
     }
-    (signals, transcript)
+    told
 }
 
 /// Hands out the whole lines behind `offset`, one at a time: a transcript can be large. A file shorter than `offset` is a

@@ -21,7 +21,7 @@ use crate::{
         version::{Age, Known, Version},
     },
     model::ids::SessionName,
-    ports::{Launch, LaunchPlan, LaunchRequest, PASSED_ON},
+    ports::{INCARNATION, Launch, LaunchPlan, LaunchRequest, PASSED_ON},
 };
 
 /// Seconds of a hook in Codex when its entry names none; part of the hash that Codex keeps for a trusted hook.
@@ -176,6 +176,7 @@ fn environment(
     let mount = options.mount.to_string_lossy();
     env.insert("CLAUDE_FAILOVER_MOUNT".to_owned(), mount.to_string());
     env.insert("CLAUDE_FAILOVER_SESSION".to_owned(), request.session.to_string());
+    env.insert(INCARNATION.to_owned(), request.token.clone());
     env.insert("CLAUDE_FAILOVER_TASK".to_owned(), format!("{mount}/sessions/{}/task", request.session));
     env.into_iter().collect()
 }

@@ -23,7 +23,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -120,6 +120,8 @@ pub struct AgentBook {
     changes: Changes,
     read_to: Arc<hooks::ReadTo>,
     versions: Arc<version::Known>,
+    /// The incarnation of which it was last told that its log has lines of others.
+    refused: Mutex<BTreeMap<SessionName, String>>,
 }
 
 impl AgentBook {
@@ -139,6 +141,7 @@ impl AgentBook {
             changes: Changes::new(),
             read_to: Arc::default(),
             versions: Arc::default(),
+            refused: Mutex::default(),
         })
     }
 
@@ -151,6 +154,19 @@ impl AgentBook {
         let Some(agent) = self.agent(agent) else { return false };
         let transcript = agent.rules.transcript.iter().flat_map(|transcript| &transcript.rules);
         agent.rules.hooks.rules.iter().chain(transcript).any(|rule| meaning(&rule.mean))
+    }
+
+    /// Once for each incarnation: its log is read more than once.
+    fn tell_refused(&self, incarnation: &Incarnation, refused: usize) {
+        let mut told = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused > 0
+            && told.insert(incarnation.session.clone(), incarnation.id.clone()).as_ref() != Some(&incarnation.id)
+        {
+            tracing::warn!(
+                session = %incarnation.session,
+                "lines in its hook log were not written by the agent that runs there now: they are ignored"
+            );
+        }
     }
 
     fn facts(&self, incarnation: &Incarnation) -> Option<Facts> {
@@ -198,10 +214,13 @@ impl Facts {
         told.filter(|p| p.is_file()).or_else(by_process).or_else(by_name)
     }
 
-    fn signals(&self, cursor: &mut Cursor) -> Vec<Signal> {
+    /// The signals, and how many lines of the hook log were not this incarnation's.
+    fn signals(&self, cursor: &mut Cursor) -> (Vec<Signal>, usize) {
         let rules = &self.agent.rules;
         let limits = self.agent.limits();
-        let (mut signals, told) = hooks::read(&rules.hooks, limits, &self.log, &mut cursor.hooks);
+        let token = &self.incarnation.token;
+        let hooks::Told { mut signals, transcript: told, refused } =
+            hooks::read(&rules.hooks, limits, &self.log, token, &mut cursor.hooks);
         if let Some(rules) = &rules.transcript {
             let path = self.transcript(told.or_else(|| cursor.transcript_path.clone()));
             if path != cursor.transcript_path {
@@ -218,13 +237,14 @@ impl Facts {
             signals.extend(status::read(rules, limits, Path::new(&path), self.incarnation.pid, &mut cursor.status));
         }
         signals.sort_by_key(|s| s.at);
-        signals
+        (signals, refused)
     }
 
     fn tokens(&self) -> Option<Tokens> {
         let rules = self.agent.rules.transcript.as_ref()?.tokens.as_ref()?;
-        let (_, told) = hooks::read(&self.agent.rules.hooks, self.agent.limits(), &self.log, &mut 0);
-        let path = self.transcript(told)?;
+        let told =
+            hooks::read(&self.agent.rules.hooks, self.agent.limits(), &self.log, &self.incarnation.token, &mut 0);
+        let path = self.transcript(told.transcript)?;
         let conversation = path.file_stem().map(|s| s.to_string_lossy().into_owned());
         let beside = rules.beside.as_deref().and_then(|t| self.path(t, conversation.as_deref()));
         transcript::tokens(rules, &path, beside.as_deref())
@@ -322,7 +342,8 @@ impl Agents for AgentBook {
             (signals, at)
         });
         match read.await {
-            Some((signals, at)) => {
+            Some(((signals, refused), at)) => {
+                self.tell_refused(incarnation, refused);
                 // Some failures run no hook: then the transcript is the first to know.
                 if let Some(dir) = at.transcript_path.as_deref().and_then(Path::parent) {
                     self.changes.watch(dir);

@@ -435,6 +435,7 @@ async fn load_world(
         let mut world =
             live::load(saved, setup::projects(config), accounts, setup::delegation(config, now), fresh(), now)?;
         world.snapshot.pool_agent = Some(config.pool.autonomous.agent.clone());
+        world.snapshot.restarts = (config.lifecycle.restart_first, config.lifecycle.restart_max);
         Ok(world)
     };
     match make(saved) {

@@ -188,7 +188,7 @@ impl Follower {
                     Err(next) => next,
                 },
                 Next::End(ending) => {
-                    let event = TaskEvent::Ended { run: job.run.clone(), ending: ending.clone() };
+                    let event = TaskEvent::Ended { run: job.run.clone(), ending: ending.clone(), told: None };
                     match self.tools.live.propose(vec![Event::Task(self.key.clone(), event)]).await {
                         Ok(()) => return,
                         Err(refusal) => {

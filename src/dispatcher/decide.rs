@@ -3,7 +3,7 @@
 //!
 //! The rule: highest priority first; among equals the project with the fewest tasks at work; then the oldest file; then the
 //! name. A task goes to the idle session that already runs its agent, account and directory; else to one that has to be
-//! started for it. Nothing is started cold while sessions that are starting anyway will take the tasks.
+//! started for it; last of all to one that somebody looks at, or whose agent he spoke with. Nothing is started cold while sessions that are starting anyway will take the tasks.
 
 use std::{
     cmp::Reverse,
@@ -111,10 +111,14 @@ pub fn choose(snapshot: &Snapshot, config: &Config, skip: &BTreeSet<TaskKey>, no
             // Without `.` and doubled separators, so that the same directory is always written the same.
             workdir: project.path.join(&task.spec.workdir).components().collect(),
         };
-        let fits = free.iter().filter_map(|session| Some((fit(session, &need, config, now)?, Reverse(&session.name))));
+        let fits = free.iter().filter_map(|session| {
+            // Where somebody looks, or has spoken, he may want to go on.
+            let alone = session.attached == 0 && !session.talked;
+            Some((alone, fit(session, &need, config, now)?, Reverse(&session.name)))
+        });
         match fits.max() {
-            Some((Fit::Cold | Fit::Replace, _)) if coming > 0 => coming -= 1,
-            Some((_, Reverse(session))) => {
+            Some((false, ..) | (_, Fit::Cold | Fit::Replace, _)) if coming > 0 => coming -= 1,
+            Some((_, _, Reverse(session))) => {
                 let Need { agent, account, workdir } = need;
                 let to = Target::Session { session: session.clone(), agent, account, workdir };
                 return vec![Choice { task: task.key.clone(), to }];
@@ -144,8 +148,9 @@ pub fn is_out(snapshot: &Snapshot, under: &Under<'_>, agent: &AgentName) -> bool
 
 fn fit(session: &Session, need: &Need, config: &Config, now: Timestamp) -> Option<Fit> {
     match &session.phase {
-        SessionPhase::Up(incarnation) if session.is_idle() && !session.spent => {
+        SessionPhase::Up(incarnation) if session.is_idle() && !session.spent && !session.is_with_a_person() => {
             let same = incarnation.agent == need.agent
+                && !session.talked
                 && incarnation.account == need.account
                 && incarnation.workdir == need.workdir;
             Some(if same { Fit::Warm } else { Fit::Replace })

@@ -10,7 +10,7 @@ use super::{
     program::{Due, Program},
 };
 use crate::{
-    model::ids::SessionName,
+    model::{ids::SessionName, session::Incarnation},
     ports::{Capture, Exit, Key, Launch, Pane, PaneId, Terminal, TerminalError, TerminalHint},
 };
 
@@ -264,6 +264,20 @@ impl Terminal for FakeWorld {
             }
         }
         Ok(())
+    }
+
+    async fn end_left(&self, of: &Incarnation, _: Duration) -> Result<Vec<String>, TerminalError> {
+        self.effect(
+            || format!("end what is left of {}", of.id),
+            |inner| {
+                inner.answers("end_left")?;
+                if !inner.panes.values().any(|pane| pane.pid == of.pid) {
+                    inner.end_program(of.pid, Exit::Signal(9));
+                }
+                Ok(Vec::new())
+            },
+        )
+        .await
     }
 
     async fn close(&self, session: &SessionName) -> Result<(), TerminalError> {

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::world::{Override, World};
+use super::world::{Override, World, failing};
 use crate::model::{
     account::{Account, Standing},
     ids::{AccountName, ProviderName, SessionName, TaskKey},
     limit::Usage,
     notice::Told,
     provider::{Delegation, Job, ProviderStanding},
-    session::{Assignment, Resume, Role, Session, SessionPhase, Stated},
+    session::{Assignment, Gone, Resume, Role, Session, SessionPhase, Stated},
     snapshot::{Project, Snapshot},
     steady::Saved,
     swap::{self, SwapRefusal, Swaps},
@@ -87,6 +87,12 @@ struct SavedSession {
     stated: Option<Stated>,
     #[serde(default)]
     resume: Option<Resume>,
+    #[serde(default)]
+    gone: Option<Gone>,
+    #[serde(default)]
+    talked: bool,
+    #[serde(default)]
+    rests: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -150,6 +156,9 @@ pub(super) fn render(world: &World, clock: Option<Saved>) -> Vec<u8> {
         since: Some(session.since),
         stated: Some(session.stated.clone()),
         resume: session.resume.clone(),
+        gone: session.gone.clone(),
+        talked: session.talked,
+        rests: session.rests,
     });
     let accounts = world.snapshot.accounts.iter().map(|account| SavedAccount {
         name: account.name.clone(),
@@ -336,8 +345,14 @@ pub fn load(
             task: saved.task,
             used: saved.used,
             resume: saved.resume,
+            gone: saved.gone,
+            talked: saved.talked,
+            rests: saved.rests,
             ..new
         };
+        if let Some(text) = failing(&session) {
+            world.snapshot.health.insert(format!("session {}", saved.name), text);
+        }
         world.snapshot.sessions.insert(saved.name, Arc::new(session));
     }
     // What a person had to do about a broken one may be done: it is tried again.

@@ -12,7 +12,7 @@ use crate::model::{
     notice::{NoticeEvent, Told},
     provider::{JobStop, Wish},
     rights::Bound,
-    session::{self, Activity, Role, Session, SessionEvent, SessionPhase, SessionRefusal, Verdict},
+    session::{self, Activity, Gone, Role, Session, SessionEvent, SessionPhase, SessionRefusal, Then, Verdict},
     snapshot::{Outcome, RECENT_EVENTS, RECENT_FINISHED, RECENT_OUTCOMES, Snapshot},
     swap::SwapRefusal,
     task::{
@@ -281,6 +281,13 @@ impl World {
             (None, _) => return Err(Refusal::NoTask(key.clone())),
         };
         let was_finished = matches!(task.phase, Phase::Finished(_));
+        if let (TaskEvent::Ended { told: Some(told), .. }, Phase::Working(run)) = (event, &task.phase)
+            && let Some(gone) = self.snapshot.sessions.get(&run.session).and_then(|session| session.gone.as_ref())
+            && gone.at() <= *told
+            && run.heard_from() <= gone.at()
+        {
+            return Err(Refusal::Task(key.clone(), TaskRefusal::BeingEnded(run.session.clone())));
+        }
         let after =
             task::step(&task.phase, task.text.as_ref(), event, now).map_err(|e| Refusal::Task(key.clone(), e))?;
 
@@ -508,7 +515,12 @@ impl World {
                 Delivery::Begun | Delivery::Taken { .. } if run.stop != Stop::No => {
                     self.note(now, Kind::Task, &object, "to be stopped".to_owned());
                 }
-                Delivery::Begun => {}
+                Delivery::Begun => {
+                    // How an earlier program went says nothing of this run.
+                    if let Some(session) = self.snapshot.sessions.get_mut(&run.session) {
+                        Arc::make_mut(session).gone = None;
+                    }
+                }
                 Delivery::Taken { .. } => self.note(now, Kind::Task, &object, format!("taken by {}", run.session)),
             },
             Phase::Delegated(job) => self.note_job(&object, &job.clone(), event, now),
@@ -556,6 +568,7 @@ impl World {
         match event {
             SessionEvent::Opened(incarnation) => {
                 session.verdict = Verdict::unknown(now);
+                (session.gone, session.rests, session.talked) = (None, false, false);
                 // What goes on with a conversation is no fresh one.
                 session.spent = session.resume.is_some();
                 session.retired = false;
@@ -573,6 +586,7 @@ impl World {
             }
             SessionEvent::OpenFailed(why) => {
                 session.failures += 1;
+                session.gone = None;
                 session.since = now;
                 self.unsaved = true;
                 self.note(now, Kind::Problem, &object, format!("could not be started: {why}"));
@@ -585,18 +599,32 @@ impl World {
             SessionEvent::Resumed { .. } => self.resumed(&mut session, now),
             SessionEvent::Found { .. } => self.found(&mut session, &known, now),
             SessionEvent::Ready { .. } => self.health(&format!("session {name}"), None, now),
-            SessionEvent::Died { exit, .. } => {
+            SessionEvent::Died { exit, began, .. } => {
                 if let SessionPhase::Dead { incarnation, .. } = &session.phase {
                     let lived = now.duration_since(incarnation.started);
-                    session.failures = if lived >= STABLE { 1 } else { session.failures + 1 };
+                    session.failures = match session.task {
+                        // How a program ends its task is the task's result.
+                        Some(_) if *began => 0,
+                        Some(_) | None if lived >= STABLE => 1,
+                        Some(_) | None => session.failures + 1,
+                    };
                     self.note(now, Kind::Session, &object, format!("its program ended: {exit}"));
                 }
             }
-            SessionEvent::Ended { retired } => {
-                session.retired = *retired;
+            SessionEvent::Ended { then } => {
+                session.retired = *then == Then::Retire;
+                session.rests = *then == Then::Rest;
                 session.verdict = Verdict::unknown(now);
             }
-            SessionEvent::Lost { .. } => session.verdict = Verdict::unknown(now),
+            SessionEvent::Lost { .. } => {
+                session.verdict = Verdict::unknown(now);
+                if !matches!(known.phase, SessionPhase::Ending(_)) {
+                    session.gone = Some(Gone::Lost { at: now });
+                    let text =
+                        "its pane is gone: closed by somebody, or tmux ended; what is left of its program is ended";
+                    self.note(now, Kind::Problem, &object, text.to_owned());
+                }
+            }
             SessionEvent::Assigned(assignment) => {
                 session.task = Some(assignment.clone());
                 session.used = now;
@@ -605,8 +633,17 @@ impl World {
             SessionEvent::Freed => {
                 self.unsaved |= session.task.is_some();
                 let done = session.task.as_ref().and_then(|a| self.snapshot.tasks.get(&a.task));
-                if done.is_some_and(|task| matches!(&task.phase, Phase::Finished(f) if f.ending.status == Status::Done))
-                {
+                // A command that can't be started is filed before its death is seen.
+                let stands = match &session.phase {
+                    SessionPhase::Up(incarnation) => now.duration_since(incarnation.started) >= STABLE,
+                    SessionPhase::Down
+                    | SessionPhase::Starting(_)
+                    | SessionPhase::Ending(_)
+                    | SessionPhase::Dead { .. } => false,
+                };
+                if done.is_some_and(
+                    |task| matches!(&task.phase, Phase::Finished(f) if stands || f.ending.status == Status::Done),
+                ) {
                     session.failures = 0;
                 }
                 session.task = None;
@@ -619,24 +656,29 @@ impl World {
             }
             SessionEvent::Screen(screen) => session.screen = screen.clone(),
             SessionEvent::Attached(clients) => session.attached = *clients,
+            SessionEvent::Talked { .. } => {
+                self.unsaved |= !session.talked;
+                session.talked = true;
+            }
             SessionEvent::Drain(drained) => {
                 session.drained = *drained;
                 self.unsaved = true;
                 self.note(now, Kind::Session, &object, if *drained { "drained" } else { "undrained" }.to_owned());
             }
-            SessionEvent::Ending => {
-                if matches!(known.phase, SessionPhase::Starting(_)) {
-                    session.failures += 1;
+            SessionEvent::Ending { why, failed } => {
+                // One that is lost, or ended already, keeps its first reason.
+                if !matches!(known.phase, SessionPhase::Ending(_)) {
+                    session.gone = Some(Gone::Ended { at: now, why: why.clone() });
+                    session.failures += u32::from(*failed);
                 }
             }
         }
-        if session.failures >= FAILURES_TOLD && session.failures > known.failures {
-            let text = format!(
-                "session {name} could not be brought to its prompt {} times in a row; `cat sessions/{name}/why` tells more, \
-                 `echo restart > sessions/{name}/control` tries again at once",
-                session.failures
-            );
-            self.health(&format!("session {name}"), Some(&text), now);
+        if session.failures > known.failures
+            && let Some(text) = failing(&session)
+        {
+            self.health(&object, Some(&text), now);
+        } else if session.failures == 0 && failing(&known).is_some() {
+            self.health(&object, None, now);
         }
         let after = session.word();
         session.restate(&known, now);
@@ -764,6 +806,17 @@ const FILE_CHANGED: &str = "its file has changed since it was claimed; the earli
 
 /// Failed starts in a row from which on a session is a problem for `health`.
 const FAILURES_TOLD: u32 = 3;
+
+/// What `health` says of a session whose starts fail.
+pub(super) fn failing(session: &Session) -> Option<String> {
+    let (name, failures) = (&session.name, session.failures);
+    (failures >= FAILURES_TOLD).then(|| {
+        format!(
+            "session {name} failed to reach its prompt {failures} times in a row; `cat sessions/{name}/why` tells more, \
+             `echo restart > sessions/{name}/control` tries again at once"
+        )
+    })
+}
 
 /// A program that lived this long was no failed start.
 const STABLE: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);

@@ -15,6 +15,7 @@ pub mod reset;
 pub mod result;
 pub mod rights;
 pub mod route;
+pub mod seal;
 pub mod session;
 pub mod snapshot;
 pub mod steady;

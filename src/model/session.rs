@@ -29,6 +29,10 @@ pub struct Incarnation {
     /// Process id of the program in the pane.
     pub pid: u32,
     pub started: Timestamp,
+    /// Random; in the program's environment, and a secret. What hooks write counts only when it is signed with it. Empty for
+    /// a program that an earlier version started: everything written then counts.
+    #[serde(default)]
+    pub token: String,
 }
 
 /// Whose session it is.
@@ -58,15 +62,21 @@ pub struct Session {
     pub verdict: Verdict,
     /// The task it has, from claim to filed result.
     pub task: Option<Assignment>,
-    /// Starts in a row that failed or died early; drives the back-off.
+    /// Starts in a row that failed; drives the back-off. What a program does with its task is no start.
     pub failures: u32,
+    /// How the last program went, unless it ended by itself.
+    pub gone: Option<Gone>,
+    /// Nothing is started in it before it has a task.
+    pub rests: bool,
     /// When it was last given a task or started; oldest idle shrinks first.
     pub used: Timestamp,
     /// People looking at it.
     pub attached: u32,
     pub screen: std::sync::Arc<Screens>,
-    /// Its agent was given a prompt: the next task needs a fresh conversation.
+    /// Its agent was given a task's prompt: the next task needs a fresh conversation.
     pub spent: bool,
+    /// A person spoke with its agent: the next task needs a fresh conversation, and not while he looks at it.
+    pub talked: bool,
     /// Its agent is to be replaced by one that goes on with the conversation.
     pub resume: Option<Resume>,
 }
@@ -76,6 +86,37 @@ pub struct Session {
 pub struct Stated {
     pub word: String,
     pub since: Timestamp,
+}
+
+/// How a program went that did not end by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gone {
+    /// Its pane was closed, or the terminal server ended.
+    Lost { at: Timestamp },
+    /// The supervisor ended it; when that began, and why.
+    Ended { at: Timestamp, why: String },
+}
+
+impl Gone {
+    /// From then on what the program said was an answer to its end.
+    #[must_use]
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Lost { at } | Self::Ended { at, .. } => *at,
+        }
+    }
+}
+
+/// What comes after a program that is ended and cleared away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// The next program.
+    Start,
+    /// Nothing until there is a task for it; it stays in view.
+    Rest,
+    /// Nothing: the session goes.
+    Retire,
 }
 
 /// An agent is replaced in place by a fresh one that goes on with its conversation: under another account, or under the same
@@ -175,18 +216,22 @@ pub enum SessionEvent {
     Ready {
         of: String,
     },
-    /// The program ended by itself.
+    /// The program ended by itself. `began`: it had said that it has a task.
     Died {
         of: String,
         exit: Exit,
+        began: bool,
     },
-    /// We began to end the program.
-    Ending,
-    /// The program is ended and the session is free for a start or for nothing.
+    /// We began to end the program. `failed`: because it did not come to its prompt.
+    Ending {
+        why: String,
+        failed: bool,
+    },
+    /// The program and what it left are ended, and the session is free for a start or for nothing.
     Ended {
-        retired: bool,
+        then: Then,
     },
-    /// The pane is gone altogether.
+    /// The pane is gone altogether; what ran in it may still run.
     Lost {
         of: String,
     },
@@ -200,6 +245,10 @@ pub enum SessionEvent {
     },
     Screen(std::sync::Arc<Screens>),
     Attached(u32),
+    /// The agent took a prompt that no task gave it.
+    Talked {
+        of: String,
+    },
     Drain(bool),
     /// A person asked for a start now: earlier failures no longer make it wait.
     Forgiven,
@@ -249,10 +298,13 @@ impl Session {
             verdict: Verdict::unknown(now),
             task: None,
             failures: 0,
+            gone: None,
+            rests: false,
             used: now,
             attached: 0,
             screen: std::sync::Arc::default(),
             spent: false,
+            talked: false,
             resume: None,
         }
     }
@@ -266,6 +318,7 @@ impl Session {
         match &self.phase {
             SessionPhase::Dead { .. } => "dead",
             SessionPhase::Down if self.failures > 0 => "dead",
+            SessionPhase::Down if self.rests && self.task.is_none() => "idle",
             // A dialog before the first prompt: trust, login.
             SessionPhase::Starting(_) if matches!(self.verdict.activity, Activity::Waiting(_)) => "waiting",
             SessionPhase::Down | SessionPhase::Starting(_) | SessionPhase::Ending(_) => "starting",
@@ -313,6 +366,18 @@ impl Session {
     #[must_use]
     pub fn follows(&self, incarnation: &Incarnation, since: Timestamp) -> bool {
         self.role == Role::Pool || incarnation.started <= since || self.verdict.activity == Activity::Limited
+    }
+
+    /// Whether a task may begin in the agent that runs: nothing was said to it yet.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        !self.spent && !self.talked
+    }
+
+    /// Whether a person is in the middle of something there: nothing of it is ended while he looks.
+    #[must_use]
+    pub fn is_with_a_person(&self) -> bool {
+        self.talked && self.attached > 0
     }
 
     /// Whether its agent stands at its prompt with nothing to do.
@@ -372,8 +437,8 @@ pub fn step(session: &Session, event: &SessionEvent, now: Timestamp) -> Result<O
             P::Ending(_) | P::Dead { .. } => Ok(None),
             P::Down => not_now(),
         },
-        E::Ending if dedicated && session.resume.is_none() => Err(SessionRefusal::Dedicated("ending")),
-        E::Ending => match &session.phase {
+        E::Ending { .. } if dedicated && session.resume.is_none() => Err(SessionRefusal::Dedicated("ending")),
+        E::Ending { .. } => match &session.phase {
             P::Starting(incarnation) | P::Up(incarnation) | P::Dead { incarnation, .. } => {
                 Ok(Some(P::Ending(incarnation.clone())))
             }
@@ -386,17 +451,28 @@ pub fn step(session: &Session, event: &SessionEvent, now: Timestamp) -> Result<O
             P::Starting(_) | P::Up(_) => not_now(),
         },
         E::Lost { .. } => match &session.phase {
-            P::Starting(_) | P::Up(_) | P::Ending(_) | P::Dead { .. } => Ok(Some(P::Down)),
-            P::Down => Ok(None),
+            // Whatever is left of a person's programs is his.
+            P::Starting(_) | P::Up(_) | P::Ending(_) | P::Dead { .. } if dedicated => Ok(Some(P::Down)),
+            // What is left of its program is ended before anything else is done there.
+            P::Starting(incarnation) | P::Up(incarnation) | P::Dead { incarnation, .. } => {
+                Ok(Some(P::Ending(incarnation.clone())))
+            }
+            P::Ending(_) | P::Down => Ok(None),
         },
         E::Assigned(_) if dedicated => Err(SessionRefusal::Dedicated("giving a task")),
         E::Assigned(_) => match (&session.task, &session.phase) {
             (Some(present), _) => Err(SessionRefusal::HasTask(present.task.clone())),
-            (None, P::Up(_)) if session.is_idle() && !session.spent => Ok(None),
+            (None, P::Up(_)) if session.is_idle() && !session.spent && !session.is_with_a_person() => Ok(None),
             (None, P::Down) => Ok(None),
             (None, P::Up(_) | P::Starting(_) | P::Ending(_) | P::Dead { .. }) => not_now(),
         },
         E::Freed | E::Observed { .. } | E::Screen(_) | E::Attached(_) | E::Forgiven => Ok(None),
+        E::Talked { .. } => match (&session.task, &session.phase) {
+            // It is the task's.
+            (Some(task), _) => Err(SessionRefusal::HasTask(task.task.clone())),
+            (None, P::Starting(_) | P::Up(_)) => Ok(None),
+            (None, P::Down | P::Ending(_) | P::Dead { .. }) => not_now(),
+        },
         E::Drain(_) if dedicated => Err(SessionRefusal::Dedicated("draining")),
         E::Drain(_) => Ok(None),
         E::Resume { .. } => match &session.phase {
@@ -428,12 +504,13 @@ impl SessionEvent {
             | Self::Died { of, .. }
             | Self::Lost { of }
             | Self::Observed { of, .. }
+            | Self::Talked { of }
             | Self::Resume { of, .. }
             | Self::Resumed { of }
             | Self::Found { of, .. } => Some(of),
             Self::Opened(_)
             | Self::OpenFailed(_)
-            | Self::Ending
+            | Self::Ending { .. }
             | Self::Ended { .. }
             | Self::Assigned(_)
             | Self::Freed
@@ -451,7 +528,7 @@ impl SessionEvent {
             Self::OpenFailed(_) => "open-failed",
             Self::Ready { .. } => "ready",
             Self::Died { .. } => "died",
-            Self::Ending => "ending",
+            Self::Ending { .. } => "ending",
             Self::Ended { .. } => "ended",
             Self::Lost { .. } => "lost",
             Self::Assigned(_) => "assigned",
@@ -459,6 +536,7 @@ impl SessionEvent {
             Self::Observed { .. } => "observed",
             Self::Screen(_) => "screen",
             Self::Attached(_) => "attached",
+            Self::Talked { .. } => "talked",
             Self::Drain(_) => "drain",
             Self::Forgiven => "forgiven",
             Self::Resume { .. } => "resume",

@@ -1,7 +1,7 @@
 //! Everything anyone shows: one consistent picture of the supervisor, shared and never changed.
 //! Made by `live` after each change; read by every face and service.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -48,6 +48,8 @@ pub struct Snapshot {
     pub pool_agent: Option<AgentName>,
     /// Whose tasks may do what.
     pub rights: Arc<Rights>,
+    /// `lifecycle.restart_first` and `restart_max`.
+    pub restarts: (Duration, Duration),
     pub swaps: Arc<Swaps>,
     pub delegation: Arc<Delegation>,
     pub tasks: imbl::OrdMap<TaskKey, Arc<Task>>,
@@ -144,6 +146,7 @@ impl Snapshot {
             accounts: Arc::default(),
             pool_agent: None,
             rights: Arc::default(),
+            restarts: (Duration::ZERO, Duration::ZERO),
             swaps: Arc::default(),
             delegation: Arc::default(),
             tasks: imbl::OrdMap::new(),

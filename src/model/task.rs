@@ -589,9 +589,11 @@ pub enum TaskEvent {
         run: RunId,
         why: String,
     },
+    /// `told`: when its agent said so; else it is the supervisor's, or a provider's, word.
     Ended {
         run: RunId,
         ending: Ending,
+        told: Option<Timestamp>,
     },
     /// Result, task file and marker are in order on disk. `kept` is a newer text that the file has: it stays.
     Filed {
@@ -612,6 +614,8 @@ pub enum TaskRefusal {
     NotNow { state: &'static str, event: &'static str },
     #[error("is at another run than {run}")]
     OtherRun { run: RunId },
+    #[error("has its agent in session {0} ended: what that says of its end meanwhile is an answer to this")]
+    BeingEnded(SessionName),
 }
 
 /// What became of a task after an event.
@@ -924,9 +928,14 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
                 same_run(&run.id, id)?;
                 Ok(Now(Phase::Working(Run { pauses: run.pauses + 1, ..run.clone() })))
             }
-            E::Ended { run: id, ending } => {
+            E::Ended { run: id, ending, .. } => {
                 same_run(&run.id, id)?;
-                Ok(Now(Phase::Filing(Filing { work: Some(Work::Run(run.clone())), ending: ending.clone() })))
+                let mut ending = ending.clone();
+                // It was cancelled before it failed, whatever it says.
+                if run.stop == Stop::Cancelled && ending.status == Status::Failed {
+                    ending.status = Status::Cancelled;
+                }
+                Ok(Now(Phase::Filing(Filing { work: Some(Work::Run(run.clone())), ending })))
             }
             E::Priority(_)
             | E::Claimed(_)
@@ -975,7 +984,7 @@ pub fn step(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Tim
                     JobStop::No | JobStop::Recalled => Ok(Now(Phase::Queued)),
                 }
             }
-            E::Ended { run, ending } => {
+            E::Ended { run, ending, .. } => {
                 same_run(&job.run, run)?;
                 Ok(Now(Phase::Filing(Filing { work: Some(Work::Job(job.clone())), ending: ending.clone() })))
             }

@@ -114,7 +114,7 @@ impl Queue {
             let ending = Ending::new(status, self.clock.now());
             match self.clear(key, &work.text().identity, Some(claim_of(work))).await {
                 Ok(kept) => vec![
-                    Event::Task(key.clone(), TaskEvent::Ended { run: work.id().clone(), ending }),
+                    Event::Task(key.clone(), TaskEvent::Ended { run: work.id().clone(), ending, told: None }),
                     Event::Task(key.clone(), TaskEvent::Filed { kept }),
                 ],
                 Err(_) => return,

@@ -388,6 +388,7 @@ mod tests {
                 conversation: None,
                 pane: PaneId("%0@1".into()),
                 pid: 1,
+                token: String::new(),
                 started: at(0),
             };
             let session = Session {

@@ -8,10 +8,9 @@ use crate::{
     model::{
         account as model_account,
         command::{SESSION_VERBS, Verb},
-        session::{Activity, Role, Session, SessionPhase},
+        session::{Activity, Gone, Role, Session, SessionPhase},
         snapshot::Under,
     },
-    ports::Exit,
     render::{Picture, account, clean, clean_colour, words},
 };
 
@@ -41,12 +40,7 @@ pub fn why(picture: &Picture, session: &Session) -> String {
         }
         SessionPhase::Ending(inc) => format!("{} (pid {}) is being ended", inc.agent, inc.pid),
         SessionPhase::Dead { incarnation, exit, at } => {
-            let how = match exit {
-                Exit::Status(status) => format!("with status {status}"),
-                Exit::Signal(signal) => format!("by signal {signal}"),
-                Exit::Unknown => "and nothing says how".to_owned(),
-            };
-            format!("{} (pid {}) ended {how}, {} ago", incarnation.agent, incarnation.pid, words::age(picture, *at))
+            format!("{} (pid {}) ended ({exit}), {} ago", incarnation.agent, incarnation.pid, words::age(picture, *at))
         }
     };
     let _ = writeln!(out, "{phase}");
@@ -71,8 +65,26 @@ pub fn why(picture: &Picture, session: &Session) -> String {
     if session.drained {
         out.push_str("drained: takes no new task; `echo undrain > control` lets it take tasks again\n");
     }
-    if session.failures > 0 {
-        let _ = writeln!(out, "starts in a row that failed or died early: {}", session.failures);
+    if let (SessionPhase::Down, Some(gone)) = (&session.phase, &session.gone) {
+        let _ = match gone {
+            Gone::Lost { .. } => writeln!(out, "the pane of its last agent was closed, or tmux ended"),
+            Gone::Ended { why, .. } => writeln!(out, "its last agent was ended: {why}"),
+        };
+    }
+    if session.talked {
+        out.push_str(
+            "somebody spoke with its agent: the next task gets a fresh conversation, and not while people look at it\n",
+        );
+    }
+    // One that is up has reached its prompt: what failed before is no news of it.
+    if session.failures > 0 && !matches!(session.phase, SessionPhase::Up(_)) {
+        let _ = writeln!(out, "starts in a row that failed: {}", session.failures);
+        if matches!(session.phase, SessionPhase::Down | SessionPhase::Dead { .. }) {
+            let (first, max) = picture.snapshot.restarts;
+            let at = session.start_after(first, max);
+            let when = if at > picture.now { words::at(picture, at) } else { "with the next task".to_owned() };
+            let _ = writeln!(out, "tried again {when}; `echo restart > control` tries at once");
+        }
         // What a shell or an agent says when it can't start is on the screen and nowhere else.
         if let Some(line) = session.screen.plain.lines().rev().find(|line| !line.trim().is_empty()) {
             let _ = writeln!(out, "the last line of its screen: {}", line.trim());

@@ -14,7 +14,7 @@ use crate::{
         command::{Action, Refused, RefusedKind},
         event::Event,
         ids::TaskKey,
-        session::{Activity, Incarnation, Role, Session, SessionEvent, SessionPhase},
+        session::{Activity, Incarnation, Role, Session, SessionEvent, SessionPhase, Then},
         task::{Delivery, Ending, Run, Stop, TaskEvent},
         task_file::{Reading, clean, read},
     },
@@ -43,20 +43,22 @@ impl Job {
                 Some(incarnation) => {
                     let resume = SessionEvent::Resume { of: incarnation.id.clone(), not_before: None };
                     let resume = Event::Session(self.session.name.clone(), resume);
-                    self.end_after(vec![resume], "its conversation goes on in a fresh program", false).await
+                    let why = "its conversation goes on in a fresh program";
+                    self.end_after(vec![resume], why, false, Then::Start).await
                 }
                 None => Ok(()),
             },
             Step::Reopen(resume) => self.reopen(&resume).await,
             Step::Continue(run) => self.go_on(&run).await,
             Step::OpenDedicated => self.open_dedicated().await,
-            Step::End { why, retire } => self.end(&why, retire).await,
+            Step::End { why, retire } => self.end(&why, if retire { Then::Retire } else { Then::Start }).await,
+            Step::GiveUpStart { why } => self.end_after(Vec::new(), &why, true, Then::Start).await,
             Step::Deliver(run) => self.deliver(&run).await,
             Step::Confirm(run) => self.confirm(&run).await,
             Step::GiveBack { run, why } => self.give_back(&run, &why).await,
             Step::Finish { run, ending } => self.finish(&run, ending).await,
             Step::Free => self.tell(SessionEvent::Freed).await,
-            Step::Clear => self.tell(SessionEvent::Ended { retired: false }).await,
+            Step::Clear(then) => self.clear(then).await,
         }
     }
 
@@ -100,6 +102,7 @@ impl Job {
         let request = LaunchRequest {
             session: name.clone(),
             incarnation: (self.tools.new_id)(),
+            token: (self.tools.new_id)(),
             agent: program.agent.clone(),
             account: program.account.clone(),
             workdir: program.workdir.clone(),
@@ -116,6 +119,7 @@ impl Job {
             Ok((plan, pane)) => {
                 let incarnation = Incarnation {
                     id: request.incarnation,
+                    token: request.token,
                     session: name.clone(),
                     agent: program.agent.clone(),
                     account: program.account.clone(),
@@ -176,11 +180,15 @@ impl Job {
         Ok(plan)
     }
 
-    /// Ends a program that was started in this pool session and never told of: the answer to the start was lost, or it could
-    /// not be saved. Only a pane that carries our mark.
+    /// Ends what a dead program left, and a program that was started in this pool session and never told of: the answer to the
+    /// start was lost, or it could not be saved. Only a pane that carries our mark.
     pub(super) async fn end_stray(&self) -> Result<(), String> {
-        if self.session.role == Role::Dedicated || self.session.phase.incarnation().is_some() {
+        if self.session.role == Role::Dedicated {
             return Ok(());
+        }
+        if let Some(incarnation) = self.session.phase.incarnation() {
+            let SessionPhase::Dead { .. } = &self.session.phase else { return Ok(()) };
+            return self.end_left(incarnation).await;
         }
         let panes = self.tools.terminal.panes().await.map_err(|e| e.to_string())?;
         let stray = panes
@@ -200,6 +208,7 @@ impl Job {
         let Some(row) = row else { return Ok(()) };
         let panes = self.tools.terminal.panes().await.map_err(|e| e.to_string())?;
         let present = panes.into_iter().find(|pane| pane.session == *name);
+        let mut token = String::new();
         let (pane, agent, account, conversation) = match (present, &row.agent) {
             // The operator's own: looked at, never changed.
             (Some(pane), agent) => (pane, agent.clone(), None, None),
@@ -209,9 +218,11 @@ impl Job {
             }
             (None, Some(agent)) => {
                 let account = self.tools.live.snapshot().under(agent).name().cloned();
+                token = (self.tools.new_id)();
                 let request = LaunchRequest {
                     session: name.clone(),
                     incarnation: (self.tools.new_id)(),
+                    token: token.clone(),
                     agent: agent.clone(),
                     account: account.clone(),
                     workdir: row.workdir.clone(),
@@ -232,6 +243,7 @@ impl Job {
         let default = self.tools.config.borrow().pool.autonomous.agent.clone();
         let incarnation = Incarnation {
             id: pane.incarnation.unwrap_or_default(),
+            token,
             session: name.clone(),
             agent: agent.unwrap_or(default),
             account,
@@ -312,18 +324,17 @@ impl Job {
 
     /// Ends the program with its whole process tree. The owner refuses `Ending` for a dedicated session that isn't to go on with
     /// its conversation.
-    pub(super) async fn end(&self, why: &str, retire: bool) -> Result<(), String> {
+    pub(super) async fn end(&self, why: &str, then: Then) -> Result<(), String> {
         if !matches!(self.session.phase, SessionPhase::Ending(_)) && !self.holds_its_agent().await? {
             return Ok(());
         }
-        self.end_after(Vec::new(), why, retire).await
+        self.end_after(Vec::new(), why, false, then).await
     }
 
     /// The same where its agent is known to be there; `events` are saved together with the end's begin.
-    async fn end_after(&self, mut events: Vec<Event>, why: &str, retire: bool) -> Result<(), String> {
+    async fn end_after(&self, mut events: Vec<Event>, why: &str, failed: bool, then: Then) -> Result<(), String> {
         let name = &self.session.name;
         if matches!(self.session.phase, SessionPhase::Starting(_)) {
-            // It never became ready: the next start waits longer.
             events.push(Event::Note {
                 kind: crate::model::event::Kind::Problem,
                 object: format!("session {name}"),
@@ -332,7 +343,7 @@ impl Job {
             });
         }
         tracing::info!(session = %name, why, "ending the agent");
-        events.push(Event::Session(name.clone(), SessionEvent::Ending));
+        events.push(Event::Session(name.clone(), SessionEvent::Ending { why: why.to_owned(), failed }));
         self.propose(events).await?;
         if let Some(pane) = self.pane() {
             let grace = self.tools.config.borrow().lifecycle.stop_grace;
@@ -342,10 +353,32 @@ impl Job {
             }
             self.tools.terminal.terminate(&pane, grace).await.map_err(|e| e.to_string())?;
         }
-        if retire {
+        self.clear(then).await
+    }
+
+    /// Ends what a program left that is gone from its pane; then the session is free.
+    async fn clear(&self, then: Then) -> Result<(), String> {
+        let name = &self.session.name;
+        if let Some(incarnation) = self.session.phase.incarnation().filter(|_| self.session.role == Role::Pool) {
+            self.end_left(incarnation).await?;
+        }
+        if then == Then::Retire {
             self.tools.terminal.close(name).await.map_err(|e| e.to_string())?;
         }
-        self.tell(SessionEvent::Ended { retired: retire }).await
+        self.tell(SessionEvent::Ended { then }).await
+    }
+
+    /// What has detached itself is told, and lives on.
+    async fn end_left(&self, incarnation: &Incarnation) -> Result<(), String> {
+        let grace = self.tools.config.borrow().lifecycle.stop_grace;
+        let detached = self.tools.terminal.end_left(incarnation, grace).await.map_err(|e| e.to_string())?;
+        if detached.is_empty() {
+            return Ok(());
+        }
+        let text = format!("its program is gone; what detached itself from it still runs: {}", detached.join(", "));
+        let object = format!("session {}", self.session.name);
+        let kind = crate::model::event::Kind::Session;
+        self.propose(vec![Event::Note { kind, object, text, writer: None }]).await
     }
 
     /// Removes the marker, then tells the owner: whoever claims next starts from a clean name.
@@ -389,8 +422,10 @@ impl Job {
         };
         let resume_id = self.session.phase.incarnation().and_then(|i| i.conversation.clone());
         let ending = Ending { tokens, resume_id, ..ending };
-        let event = self.task_event(TaskEvent::Ended { run: run.id.clone(), ending });
-        self.propose(event.into_iter().collect()).await
+        let event = self.task_event(TaskEvent::Ended { run: run.id.clone(), ending, told: None });
+        let told = self.propose(event.into_iter().collect()).await;
+        // Its own end came a moment sooner: then that is filed.
+        if self.is_at_work(run) { told } else { Ok(()) }
     }
 
     /// The text that the agent gets, cleaned of everything that drives a terminal.
@@ -433,7 +468,9 @@ impl Job {
             }
             Action::Exit(_) | Action::Restart(_) => match &self.session.phase {
                 SessionPhase::Starting(_) | SessionPhase::Up(_) => {
-                    let ended = self.end("a person asked for it", false).await;
+                    let verb = if matches!(action, Action::Exit(_)) { "exit" } else { "restart" };
+                    let why = format!("its agent was ended by `{verb}` in sessions/{}/control", self.session.name);
+                    let ended = self.end(&why, Then::Start).await;
                     ended.map_err(|error| Refused::new(RefusedKind::Failed, error))
                 }
                 SessionPhase::Down | SessionPhase::Ending(_) | SessionPhase::Dead { .. } => Ok(()),

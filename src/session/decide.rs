@@ -11,7 +11,7 @@ use crate::{
     config::{Lifecycle, Switcher},
     model::{
         ids::{AccountName, AgentName},
-        session::{Activity, Resume, Role, Session, SessionPhase},
+        session::{Activity, Gone, Resume, Role, Session, SessionPhase, Then},
         snapshot::Under,
         task::{Delivery, Ending, Phase, Run, Status, Stop, Task},
     },
@@ -68,6 +68,10 @@ pub enum Step {
         why: String,
         retire: bool,
     },
+    /// Ends a program that did not come to its prompt.
+    GiveUpStart {
+        why: String,
+    },
     /// Types the prompt.
     Deliver(Run),
     /// Typing was begun by an earlier daemon: finds out how far it got.
@@ -84,8 +88,8 @@ pub enum Step {
     },
     /// The assignment has no run behind it.
     Free,
-    /// A program that died is cleared away.
-    Clear,
+    /// A program that died is cleared away, with what it left.
+    Clear(Then),
 }
 
 /// The next step. `task` is the assigned task, if there still is one.
@@ -149,7 +153,7 @@ fn dedicated<'a>(
             let at = session.start_after(settings.lifecycle.restart_first, settings.lifecycle.restart_max);
             when(at, now, Step::OpenDedicated)
         }
-        SessionPhase::Dead { .. } => Step::Clear,
+        SessionPhase::Dead { .. } => Step::Clear(Then::Start),
         // Only an agent whose account is known is moved; a shell, or anything that isn't known, is left alone.
         SessionPhase::Starting(incarnation) | SessionPhase::Up(incarnation) if incarnation.account.is_some() => {
             onward(session, incarnation, under(&incarnation.agent), settings, now).unwrap_or(Step::Nothing)
@@ -167,6 +171,8 @@ fn without_task<'a>(
 ) -> Step {
     let retire = !matches!(wanted, Wanted::Warm(_));
     match &session.phase {
+        // What he does there is his as long as he looks at it.
+        SessionPhase::Starting(_) | SessionPhase::Up(_) if session.is_with_a_person() => Step::Nothing,
         SessionPhase::Starting(incarnation) | SessionPhase::Up(incarnation)
             if incarnation.account.as_ref() != under(&incarnation.agent).name() =>
         {
@@ -200,7 +206,7 @@ fn without_task<'a>(
                 Wanted::Warm(_) | Wanted::Dedicated => Step::Nothing,
             }
         }
-        SessionPhase::Dead { .. } => Step::Clear,
+        SessionPhase::Dead { .. } => Step::Clear(if retire { Then::Rest } else { Then::Start }),
         SessionPhase::Ending(_) => Step::Nothing,
     }
 }
@@ -285,22 +291,36 @@ fn with_run(
                 },
             )
         }
-        (SessionPhase::Down, delivery @ (Delivery::Begun | Delivery::Taken { .. })) => {
-            let lost = format!("session {} was lost with the task", session.name);
-            let what = note.filter(|_| *delivery == Delivery::Begun).unwrap_or(&lost);
-            let error = format!("{what}; the agent may have done some of it, so it is not run again by itself");
+        (SessionPhase::Down, Delivery::Begun | Delivery::Taken { .. }) => {
+            let error = match &session.gone {
+                Some(Gone::Lost { .. }) => {
+                    let how =
+                        format!("{} lost its pane in the middle of the task: it was closed, or tmux ended", run.agent);
+                    return again_or_failed(session, run, how, now);
+                }
+                Some(Gone::Ended { why, .. }) => why.clone(),
+                None => format!(
+                    "whether {} was started in session {} with the task is not known, so it is not run again by itself",
+                    run.agent, session.name
+                ),
+            };
             finish(run, failed(error, Some(session.screen.plain.clone()), now))
         }
         (SessionPhase::Starting(_), Delivery::NotBegun | Delivery::Begun | Delivery::Taken { .. }) => {
             starting(session, lifecycle, now)
         }
         (SessionPhase::Up(incarnation), Delivery::NotBegun) => {
+            // One that was started for this run is as fresh as it gets.
+            let is_fresh = session.is_fresh() || (!session.spent && incarnation.started >= run.claimed);
             let fits = incarnation.agent == program.agent
                 && incarnation.account == program.account
                 && incarnation.workdir == program.workdir
                 && prompt_by(&run.agent) == PromptBy::Paste
-                && !session.spent;
-            if !fits {
+                && is_fresh;
+            if !is_fresh && session.is_with_a_person() {
+                let why = format!("somebody speaks with the agent of session {}", session.name);
+                Step::GiveBack { run: run.clone(), why }
+            } else if !fits {
                 Step::End {
                     why: format!("{} is needed in {}", program.agent, program.workdir.display()),
                     retire: false,
@@ -316,16 +336,20 @@ fn with_run(
             let timeout = timeout.filter(|_| !stands).map_or(Step::Nothing, Step::Wait);
             onward(session, incarnation, under, settings, now).unwrap_or(timeout)
         }
-        (SessionPhase::Dead { .. }, Delivery::NotBegun) => Step::Clear,
+        (SessionPhase::Dead { .. }, Delivery::NotBegun) => Step::Clear(Then::Start),
         (SessionPhase::Dead { exit, .. }, Delivery::Begun | Delivery::Taken { .. }) => {
-            let error = format!("{} ended in the middle of the task ({exit})", run.agent);
-            if run.attempt < run.attempts_allowed {
-                Step::GiveBack { run: run.clone(), why: format!("{error}; tried again") }
-            } else {
-                finish(run, failed(error, Some(session.screen.plain.clone()), now))
-            }
+            again_or_failed(session, run, format!("{} ended in the middle of the task ({exit})", run.agent), now)
         }
         (SessionPhase::Ending(_), _) => Step::Nothing,
+    }
+}
+
+/// Nothing of the attempt runs any more, whoever ended it: its agent, or the pane around it.
+fn again_or_failed(session: &Session, run: &Run, how: String, now: Timestamp) -> Step {
+    if run.attempt < run.attempts_allowed {
+        Step::GiveBack { run: run.clone(), why: format!("{how}; tried again") }
+    } else {
+        finish(run, failed(how, Some(session.screen.plain.clone()), now))
     }
 }
 
@@ -336,7 +360,7 @@ pub(super) fn starting(session: &Session, lifecycle: &Lifecycle, now: Timestamp)
     }
     let until = after(session.since, lifecycle.start_within);
     let why = format!("no prompt within {} s of the start (lifecycle.start_within)", lifecycle.start_within.as_secs());
-    when(until, now, Step::End { why, retire: false })
+    when(until, now, Step::GiveUpStart { why })
 }
 
 /// Why a run is over without the agent having ended it.

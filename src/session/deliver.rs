@@ -11,8 +11,8 @@ use crate::{
         evidence::{Look, Meaning, Screen},
         ids::{AgentName, SessionName},
         letters::{same, shows},
-        session::Incarnation,
-        task::{Run, Stop, TaskEvent},
+        session::{Incarnation, Then},
+        task::{Phase, Run, Stop, TaskEvent},
     },
     ports::{Capture, Cursor, Key, PaneId},
 };
@@ -157,10 +157,8 @@ impl Job {
                 self.propose(again.into_iter().collect()).await
             }
             Handed::Doubtful(why) => {
-                let why = format!("whether the prompt was taken is not known: {why}");
-                let waits = self.task_event(TaskEvent::Waits { run: run.id.clone(), why: why.clone() });
-                self.propose(waits.into_iter().collect()).await?;
-                self.end(&why, false).await?;
+                let why = format!("whether the prompt was taken is not known: {why}; it is not run again by itself");
+                self.end(&why, Then::Start).await?;
                 // The session is down with a begun run now: `decide` fails the task and says why.
                 Ok(())
             }
@@ -296,6 +294,13 @@ impl Job {
     fn is_asked(&self) -> bool {
         let snapshot = self.tools.live.snapshot();
         snapshot.requests.values().any(|action| action.session() == Some(&self.session.name))
+    }
+
+    /// Whether the run is under way still, with no end.
+    pub(super) fn is_at_work(&self, run: &Run) -> bool {
+        let snapshot = self.tools.live.snapshot();
+        let task = self.session.task.as_ref().and_then(|assignment| snapshot.tasks.get(&assignment.task));
+        task.is_some_and(|task| matches!(&task.phase, Phase::Working(present) if present.id == run.id))
     }
 
     async fn wait_taken(&self, incarnation: &Incarnation, run: &Run, within: Duration) -> bool {

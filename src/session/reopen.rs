@@ -32,7 +32,7 @@ impl Job {
         if let Some(pane) = self.living().await? {
             let ours = pane.incarnation.is_some();
             let conversation = resume.conversation.clone().filter(|_| ours);
-            let id = pane.incarnation.clone().unwrap_or_default();
+            let id = (pane.incarnation.clone().unwrap_or_default(), String::new());
             return self.is_open(resume, id, None, conversation, pane).await;
         }
         let account = match self.tools.live.snapshot().under(&resume.agent) {
@@ -58,7 +58,8 @@ impl Job {
         };
         // A shell runs under no account.
         let account = account.filter(|_| self.session.role == Role::Pool || resume.conversation.is_some());
-        self.is_open(resume, request.incarnation, account, resume.conversation.clone(), pane).await
+        let id = (request.incarnation, request.token);
+        self.is_open(resume, id, account, resume.conversation.clone(), pane).await
     }
 
     /// What lives in a person's session though nothing is known to run there: started by a daemon that ended before it could say
@@ -74,13 +75,14 @@ impl Job {
     async fn is_open(
         &self,
         resume: &Resume,
-        id: String,
+        (id, token): (String, String),
         account: Option<AccountName>,
         conversation: Option<String>,
         pane: Pane,
     ) -> Result<(), String> {
         let incarnation = Incarnation {
             id,
+            token,
             session: self.session.name.clone(),
             agent: resume.agent.clone(),
             account,
@@ -101,6 +103,7 @@ impl Job {
         LaunchRequest {
             session: self.session.name.clone(),
             incarnation: (self.tools.new_id)(),
+            token: (self.tools.new_id)(),
             agent: resume.agent.clone(),
             account,
             workdir: resume.workdir.clone(),

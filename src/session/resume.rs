@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::decide::{Settings, Step, after, when};
 use crate::model::{
     account,
-    session::{Activity, Incarnation, Resume, Role, Session, SessionPhase},
+    session::{Activity, Incarnation, Resume, Role, Session, SessionPhase, Then},
     snapshot::Under,
     task::Run,
 };
@@ -103,7 +103,7 @@ pub fn going_on(
                 when(at, now, Step::Reopen(resume.clone()))
             }
         },
-        SessionPhase::Dead { .. } => Step::Clear,
+        SessionPhase::Dead { .. } => Step::Clear(Then::Start),
         SessionPhase::Ending(_) => Step::Nothing,
     }
 }

@@ -66,18 +66,23 @@ impl Pidfd {
         self.pid
     }
 
-    /// Sends a signal.
+    /// Sends a signal, as a queued one: the command agent, which passes a signal on to its program, can tell it from a
+    /// `kill` that was meant for it alone.
     ///
     /// # Errors
     /// `NotFound` when the process is gone.
     pub fn signal(&self, signal: nix::sys::signal::Signal) -> io::Result<()> {
-        // SAFETY: pidfd_send_signal(2) takes a descriptor that we own, a number, and no siginfo.
+        // SAFETY: all of a siginfo_t may be zero.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        info.si_signo = signal as libc::c_int;
+        info.si_code = libc::SI_QUEUE;
+        // SAFETY: pidfd_send_signal(2) takes a descriptor that we own, a number, and a siginfo of that number.
         let answer = unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
                 self.fd.get_ref().as_raw_fd(),
                 signal as libc::c_int,
-                std::ptr::null::<libc::siginfo_t>(),
+                &raw const info,
                 0,
             )
         };

@@ -60,6 +60,7 @@ mod tests {
             conversation: known.conversation,
             pane: PaneId("%0@1".into()),
             pid: known.pid,
+            token: String::new(),
             started: Timestamp::UNIX_EPOCH,
         };
         let session = Session { spent, ..Session::new(name, Role::Dedicated, Timestamp::UNIX_EPOCH) };

@@ -334,6 +334,21 @@ impl History {
         self.prompted || self.told.values().any(|told| told.end.is_some()) || (!tells && self.was_busy)
     }
 
+    /// When its last turn ended, by its own word.
+    #[must_use]
+    pub fn ended_at(&self) -> Option<Timestamp> {
+        match self.turn_told() {
+            Turn::Ended(end) => Some(end.at),
+            Turn::Untold | Turn::Open(_) | Turn::Asks(_) | Turn::TakenBack(_) => None,
+        }
+    }
+
+    /// Whether this incarnation has said that it has a prompt.
+    #[must_use]
+    pub fn has_taken(&self) -> bool {
+        self.prompted
+    }
+
     /// For an agent that tells nothing: its prompt counted as taken because its screen showed it at work.
     pub fn assume_busy(&mut self) {
         self.was_busy = true;

@@ -169,7 +169,12 @@ impl Watcher {
                 (Some(incarnation), Some(pane)) if is_of(session, incarnation, pane) => {
                     present.push((session.clone(), *pane))
                 }
-                (Some(incarnation), _) if !matches!(session.phase, SessionPhase::Dead { .. }) => {
+                (Some(incarnation), _)
+                    if !matches!(session.phase, SessionPhase::Dead { .. } | SessionPhase::Ending(_)) =>
+                {
+                    if session.role == Role::Pool {
+                        events.extend(self.last_words(&snapshot, session, incarnation).await);
+                    }
                     events.push(Event::Session(name.clone(), SessionEvent::Lost { of: incarnation.id.clone() }));
                     self.watched.remove(name);
                 }
@@ -287,6 +292,7 @@ impl Watcher {
         let agents = self.agents.clone();
         let Some(watched) = self.watched.get_mut(name) else { return Vec::new() };
         let mut events = Vec::new();
+        let mut ended = None;
 
         if watched.screens.title != pane.title {
             Arc::make_mut(&mut watched.screens).title.clone_from(&pane.title);
@@ -374,6 +380,11 @@ impl Watcher {
         if goes_on && is_up(&verdict, &look) && watched.history.has_begun(agents.tells_prompts(&incarnation.agent)) {
             events.push(Event::Session(name.clone(), SessionEvent::Resumed { of: of.clone() }));
         }
+        let begun = watched.history.has_begun(agents.tells_prompts(&incarnation.agent));
+        let unasked = session.role == Role::Pool && session.task.is_none() && session.is_fresh();
+        if unasked && begun && matches!(session.phase, SessionPhase::Up(_)) {
+            events.push(Event::Session(name.clone(), SessionEvent::Talked { of: of.clone() }));
+        }
         let quiet = now.duration_since(watched.last_change);
         let silent = SignedDuration::try_from(silent_after).unwrap_or(SignedDuration::MAX);
         if verdict.activity == Activity::Working && quiet >= silent {
@@ -409,16 +420,36 @@ impl Watcher {
             };
             let over = over(&history, run, facts, now).filter(|_| !goes_on);
             if let Some(over) = over.filter(|_| recorded) {
-                let screen = watched.screens.plain.clone();
-                events.extend(self.ended(session, incarnation, run, over, screen).await);
+                let told = watched.history.ended_at().unwrap_or(now);
+                ended = Some((run.clone(), over, told, watched.screens.plain.clone()));
             }
+        }
+        let began = watched.history.has_taken();
+        if let Some((run, over, told, screen)) = ended {
+            events.extend(self.ended(session, incarnation, &run, over, told, screen).await);
         }
         if let Some(exit) = pane.exit
             && !matches!(session.phase, SessionPhase::Dead { .. } | SessionPhase::Ending(_))
         {
-            events.push(Event::Session(name.clone(), SessionEvent::Died { of, exit }));
+            events.push(Event::Session(name.clone(), SessionEvent::Died { of, exit, began }));
         }
         events
+    }
+
+    /// What an agent that is gone from its pane had told of its task before.
+    async fn last_words(&mut self, snapshot: &Snapshot, session: &Session, incarnation: &Incarnation) -> Vec<Event> {
+        let Some(run) = run_of(snapshot, session) else { return Vec::new() };
+        let mut watched = self.watched.remove(&session.name).filter(|watched| watched.incarnation == incarnation.id);
+        let Watched { cursor, history, .. } = watched.get_or_insert_default();
+        for signal in self.agents.signals(incarnation, cursor).await {
+            history.absorb(&signal);
+        }
+        let now = self.clock.now();
+        let background_for = self.config.borrow().watcher.background_for;
+        let facts = Facts { tells: true, gone: true, background_for };
+        let Some(over) = over(history, run, facts, now) else { return Vec::new() };
+        let (told, screen) = (history.ended_at().unwrap_or(now), session.screen.plain.clone());
+        self.ended(session, incarnation, run, over, told, screen).await
     }
 
     async fn ended(
@@ -427,6 +458,7 @@ impl Watcher {
         incarnation: &Incarnation,
         run: &Run,
         over: Over,
+        told: Timestamp,
         screen: String,
     ) -> Vec<Event> {
         let Some(assignment) = &session.task else { return Vec::new() };
@@ -457,9 +489,9 @@ impl Watcher {
             cost_usd: None,
             resume_id: incarnation.conversation.clone(),
             ended_with_agent,
-            at: now,
+            at: told,
         };
-        vec![Event::Task(assignment.task.clone(), TaskEvent::Ended { run: run.id.clone(), ending })]
+        vec![Event::Task(assignment.task.clone(), TaskEvent::Ended { run: run.id.clone(), ending, told: Some(told) })]
     }
 }
 

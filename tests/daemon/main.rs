@@ -16,6 +16,7 @@ mod clock;
 mod commands;
 mod covered;
 mod dedicated;
+mod ends;
 mod every_call;
 mod failover;
 mod git;

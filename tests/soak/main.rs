@@ -55,7 +55,7 @@ fn prepare() -> World {
 /// A task that fills its agent's screen, and every fifth one longer than what goes on a command line of tmux.
 fn task(n: u64) -> String {
     let lines = "for i in $(seq 60); do echo \"$i $(printf '%085d' $i)\"; done; sleep 1";
-    let long = if n % 5 == 0 { "many words ".repeat(1_000) } else { "few words".to_owned() };
+    let long = if n.is_multiple_of(5) { "many words ".repeat(1_000) } else { "few words".to_owned() };
     format!("{long}\n```sh\n{lines}\n```\n")
 }
 

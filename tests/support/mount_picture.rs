@@ -144,6 +144,7 @@ fn incarnation(session: &str) -> Incarnation {
         conversation: Some(hostile()),
         pane: PaneId("%1".to_owned()),
         pid: 4242,
+        token: String::new(),
         started: at(1),
     }
 }

@@ -62,6 +62,7 @@ fn session(activity: Activity, last_change: i64) -> Session {
         conversation: None,
         pane: PaneId("%1".into()),
         pid: 1,
+        token: String::new(),
         started: at(0),
     };
     let mut session = Session::new(name, Role::Pool, at(0));

@@ -23,14 +23,15 @@ pub struct Root {
 
 /// Members of the tree among `all`: descendants, and everything in a session or process group that a member leads.
 /// `known` holds members of earlier looks, whose children may have lost their parent meanwhile. `proof` decides for
-/// processes that only the root's session number ties to a root that is gone.
+/// a root with another parent, and for processes that only the root's session number ties to a root that is gone.
 #[must_use]
 pub fn tree(all: &[Stat], root: Root, known: &HashMap<u32, u64>, proof: impl Fn(u32) -> bool) -> Vec<Stat> {
     // Neither they nor what they started for themselves belongs to the tree.
     let own = std::process::id();
     let spared = |pid: u32| pid <= 1 || pid == own || pid == root.parent;
     let by_pid: HashMap<u32, &Stat> = all.iter().map(|stat| (stat.pid, stat)).collect();
-    let root_lives = by_pid.get(&root.pid).is_some_and(|stat| stat.parent == root.parent);
+    // One whose terminal server has ended has another parent.
+    let root_lives = by_pid.get(&root.pid).is_some_and(|stat| stat.parent == root.parent || proof(root.pid));
     // A number still means the member that we knew unless another process carries it now.
     let same = |pid: &u32, start: &u64| by_pid.get(pid).is_none_or(|stat| stat.start == *start);
     let mut leaders: HashSet<u32> = known.iter().filter(|(pid, start)| same(pid, start)).map(|(pid, _)| *pid).collect();
@@ -39,7 +40,11 @@ pub fn tree(all: &[Stat], root: Root, known: &HashMap<u32, u64>, proof: impl Fn(
     }
     let mut members: HashSet<u32> = leaders.iter().copied().filter(|pid| by_pid.contains_key(pid)).collect();
     if !root_lives && !by_pid.contains_key(&root.pid) {
-        members.extend(all.iter().filter(|s| s.session == root.pid && proof(s.pid)).map(|s| s.pid));
+        let in_session = || all.iter().filter(|s| s.session == root.pid);
+        // The kernel gives no number away that is still a session's: what one member proves holds for all.
+        if in_session().any(|s| proof(s.pid)) {
+            members.extend(in_session().map(|s| s.pid));
+        }
         leaders.extend(&members);
     }
     loop {
@@ -79,7 +84,8 @@ pub async fn end_tree(
         let killing = Instant::now() >= kill_at;
         // A look that failed must not count as one that found nobody.
         let Ok(all) = Stat::every().await else { return Err(vec![root.pid]) };
-        let asks_for_proof = all.iter().any(|s| s.session == root.pid && s.pid != root.pid);
+        let asks_for_proof =
+            all.iter().any(|s| s.session == root.pid && (s.pid != root.pid || s.parent != root.parent));
         let members = if asks_for_proof {
             let (earlier, proof) = (known.clone(), proof.clone());
             let Ok(members) = spawn_blocking(move || tree(&all, root, &earlier, proof)).await else {
@@ -163,14 +169,15 @@ mod tests {
     #[test]
     fn a_pid_in_other_hands_is_no_root() {
         let all = [stat(50, 1, 50, 50), stat(100, 1, 100, 100), stat(101, 100, 100, 100)];
-        assert!(pids(&all, &[], |_| true).is_empty());
+        assert!(pids(&all, &[], |_| false).is_empty());
+        assert_eq!(pids(&all, &[], |pid| pid == 100), [100, 101], "its own parent may have ended");
     }
 
     #[test]
     fn survivors_of_a_dead_root_need_a_proof() {
         let all = [stat(50, 1, 50, 50), stat(101, 1, 100, 100), stat(102, 101, 102, 102), stat(103, 1, 103, 100)];
         assert!(pids(&all, &[], |_| false).is_empty());
-        assert_eq!(pids(&all, &[], |pid| pid == 101), [101, 102]);
+        assert_eq!(pids(&all, &[], |pid| pid == 101), [101, 102, 103]);
     }
 
     #[test]

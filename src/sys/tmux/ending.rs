@@ -5,19 +5,26 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 
 use super::{
     Tmux,
     list::Row,
+    open::close_dead,
     quote::Command,
     target::Target,
     terminal::{refused, success},
 };
 use crate::{
-    model::ids::SessionName,
-    ports::{PaneId, TerminalError},
-    sys::process::tree::{Root, end_tree},
+    model::{ids::SessionName, session::Incarnation},
+    ports::{INCARNATION, PaneId, TerminalError},
+    sys::process::{
+        Stat,
+        tree::{Root, end_tree},
+    },
 };
 
 /// How long tmux may take to show a pane dead whose program has ended.
@@ -47,6 +54,32 @@ impl Tmux {
         Ok(())
     }
 
+    /// Ends what is left of a program whose pane is dead or gone, and names what detached itself.
+    pub(super) async fn end_leftovers(&self, of: &Incarnation, grace: Duration) -> Result<Vec<String>, TerminalError> {
+        let what = format!("ending what the program in pane {} left", of.pane.0);
+        let Some(target) = Target::parse(&of.pane) else { return Ok(Vec::new()) };
+        // A pane of another server is gone, without a question.
+        if self.server_pid() == Some(target.server)
+            && self.row_of(|row| row.target == target && row.pid == of.pid && !row.dead).await?.is_some()
+        {
+            return Ok(Vec::new());
+        }
+        let root = Root { pid: of.pid, parent: target.server };
+        let (token, of_pane) = (of.token.clone(), target.clone());
+        let proof = move |pid| if token.is_empty() { started_in(pid, &of_pane) } else { has_token(pid, &token) };
+        if let Err(left) = end_tree(root, grace, proof).await {
+            return Err(refused(&what, format!("processes {left:?} outlive KILL (stuck in the kernel?)")));
+        }
+        let Ok(all) = Stat::every().await else { return Ok(Vec::new()) };
+        let (token, first) = (of.token.clone(), of.pid);
+        let detached = spawn_blocking(move || {
+            // Numbers are given in rising order: what has a lower one was there before.
+            let later = all.iter().filter(|stat| stat.pid > first && !stat.zombie && !token.is_empty());
+            later.filter(|stat| has_token(stat.pid, &token)).map(|stat| told(stat.pid)).collect()
+        });
+        Ok(detached.await.unwrap_or_default())
+    }
+
     pub(super) async fn keep_dead(&self, pane: &PaneId) -> Result<(), TerminalError> {
         let what = format!("keeping pane {}", pane.0);
         let Some(row) = self.row_of(|row| row.target.id() == *pane).await? else { return Ok(()) };
@@ -63,6 +96,11 @@ impl Tmux {
         let Some(row) = self.row_of(|row| row.session == *session).await? else { return Ok(()) };
         if !row.dead {
             return Err(refused(&what, format!("the program in pane {} still runs", row.target)));
+        }
+        if !row.home {
+            // What holds it is a person's.
+            let answer = self.ask(Some(row.target.server), &what, vec![close_dead(&row)]).await?;
+            return answer.blocks.iter().try_for_each(|block| success(&what, block).map(drop));
         }
         // By tmux's own id, and only if the pane is still dead: a new session of this name is another one.
         let kill = Command::new("kill-session").arg("-t").arg(&row.session_id);
@@ -83,6 +121,20 @@ impl Tmux {
     async fn row_of(&self, wanted: impl Fn(&Row) -> bool) -> Result<Option<Row>, TerminalError> {
         Ok(self.whole_list().await?.iter().find(|row| wanted(row)).cloned())
     }
+}
+
+/// Whether a process was started by an incarnation, as its first environment tells.
+fn has_token(pid: u32, token: &str) -> bool {
+    let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { return false };
+    let entry = format!("{INCARNATION}={token}");
+    environment.split(|&b| b == 0).any(|one| one == entry.as_bytes())
+}
+
+/// A process as it is told to people.
+fn told(pid: u32) -> String {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = String::from_utf8_lossy(&line).replace(|c: char| c.is_control(), " ");
+    format!("{} (pid {pid})", words.trim().chars().take(80).collect::<String>())
 }
 
 /// Whether a process was started in this pane of this server, as its first environment tells.

@@ -15,9 +15,11 @@ use crate::{
 
 /// The user option in which a pane remembers its incarnation.
 pub const MARK: &str = "@claude_failover";
+/// The one in which it remembers whose it is: a person may rename its tmux session, or move it to another.
+pub const OWNER: &str = "@claude_failover_session";
 
 /// What is asked of each pane; `pane_title` last, because only there a separator can occur.
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 18] = [
     "pid",
     "session_name",
     "session_id",
@@ -34,13 +36,17 @@ const FIELDS: [&str; 17] = [
     "history_bytes",
     "pane_in_mode",
     MARK,
+    OWNER,
     "pane_title",
 ];
 
 /// One pane as tmux lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
+    /// Its owner's name, where it bears our mark; else the tmux session's.
     pub session: SessionName,
+    /// The tmux session that holds it has the name of its owner.
+    pub home: bool,
     /// tmux's own id of the session (`$3`).
     pub session_id: String,
     pub target: Target,
@@ -103,6 +109,13 @@ impl Lister {
         Command::new("list-panes").arg("-s").arg("-t").arg(target).arg("-F").arg(self.format())
     }
 
+    /// Every pane of a session, wherever it is.
+    #[must_use]
+    pub fn owned(&self, session: &SessionName) -> Command {
+        let owned = format!("#{{||:#{{==:#{{session_name}},{session}}},#{{==:#{{{OWNER}}},{session}}}}}");
+        Command::new("list-panes").arg("-a").arg("-f").arg(owned).arg("-F").arg(self.format())
+    }
+
     fn format(&self) -> String {
         let fields: Vec<String> = FIELDS.iter().map(|field| format!("#{{{field}}}")).collect();
         format!("{}\t{}", self.nonce, fields.join("\t"))
@@ -154,6 +167,7 @@ impl Lister {
             bytes,
             mode,
             mark,
+            owner,
             title,
         ] = fields.as_slice()
         else {
@@ -162,8 +176,10 @@ impl Lister {
         let mut hasher = DefaultHasher::new();
         (pane, pid, dead, activity, x, y, lines, bytes, mode, mark, title).hash(&mut hasher);
         let exit = status.parse().ok().map(Exit::Status).or_else(|| signal.parse().ok().map(Exit::Signal));
+        let owner = SessionName::parse(owner).ok().filter(|_| mark_ok(mark));
         Some(Row {
-            session: SessionName::parse(session).ok()?,
+            home: owner.as_ref().is_none_or(|owner| owner.as_str() == *session),
+            session: owner.or_else(|| SessionName::parse(session).ok())?,
             session_id: (*session_id).to_owned(),
             target: Target { pane: (*pane).to_owned(), server: server.parse().ok()? },
             pid: pid.parse().ok()?,
@@ -205,7 +221,7 @@ mod tests {
     use super::*;
 
     fn line(session: &str, pane: &str, mark: &str, title: &str) -> String {
-        format!("nonce\t77\t{session}\t$1\t{pane}\t42\t0\t\t\t1\t1000\t3\t4\t10\t99\t0\t{mark}\t{title}")
+        format!("nonce\t77\t{session}\t$1\t{pane}\t42\t0\t\t\t1\t1000\t3\t4\t10\t99\t0\t{mark}\t\t{title}")
     }
 
     fn rows(lines: &[String]) -> Vec<Row> {
@@ -226,6 +242,16 @@ mod tests {
         assert_eq!(read.iter().map(|r| r.target.pane.as_str()).collect::<Vec<_>>(), ["%1"]);
         let read = rows(&[line("a", "%5", "", ""), line("a", "%6", "", "")]);
         assert_eq!(read[0].target.pane, "%5");
+    }
+
+    #[test]
+    fn a_pane_is_its_owner_s_wherever_a_person_moves_it() {
+        let moved = |session: &str| line(session, "%1", "inc", "").replacen("\tinc\t\t", "\tinc\ta\t", 1);
+        let read = rows(&[moved("my work")]);
+        assert_eq!((read[0].session.as_str(), read[0].home), ("a", false));
+        let read = rows(&[line("other", "%5", "", ""), moved("other")]);
+        assert_eq!(read.iter().map(|r| r.session.as_str()).collect::<Vec<_>>(), ["other", "a"]);
+        assert!(rows(&[moved("a")])[0].home);
     }
 
     #[test]

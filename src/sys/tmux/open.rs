@@ -6,7 +6,7 @@
 
 use super::{
     Tmux,
-    list::{self, MARK, Row},
+    list::{self, MARK, OWNER, Row},
     options::inherited,
     parse::Block,
     quote::Command,
@@ -47,6 +47,11 @@ impl Tmux {
         let server = Some(self.server_pid().ok_or_else(|| self.down(&what))?);
         let before = self.before(server, launch, &what).await?;
         let line = match &before.row {
+            // What a person made of its place is his: the next program gets a session of its own name again.
+            Some(row) if row.dead && !row.home => {
+                self.guard_window_size(server, &before, &what).await?;
+                self.create(launch, &before.foreign).after(&close_dead(row))
+            }
             Some(row) if row.dead => self.again(launch, row, server, &before, &what).await?,
             Some(row) if self.deaths.ended(&row.target.id(), row.pid) => {
                 // tmux missed the death; the list reminds it.
@@ -83,7 +88,7 @@ impl Tmux {
         let questions = vec![
             Command::new("show-options").arg("-gwv").arg("window-size"),
             Command::new("show-environment").arg("-g"),
-            self.lister.of_session(&session),
+            self.lister.owned(&launch.session),
             Command::new("show-environment").arg("-t").arg(&session),
             Command::new("list-clients").arg("-F").arg("#{client_flags}"),
         ];
@@ -94,11 +99,8 @@ impl Tmux {
                 message: format!("{} answers to 5 questions", answer.blocks.len()),
             });
         };
-        let row = match success(what, panes) {
-            Ok(block) => self.lister.rows(&block.text()).into_iter().next(),
-            Err(TerminalError::Gone { .. }) => None,
-            Err(error) => return Err(error),
-        };
+        let rows = self.lister.rows(&success(what, panes)?.text());
+        let row = rows.into_iter().find(|row| row.session == launch.session);
         let text = |block: &Block| if block.ok { block.text() } else { String::new() };
         let mut foreign = variables(&text(global));
         foreign.extend(variables(&text(own)));
@@ -243,7 +245,14 @@ fn program(launch: &Launch, command: Command) -> Command {
 }
 
 fn mark(launch: &Launch, target: &str) -> Command {
-    Command::new("set-option").args(["-p", "-t", target, MARK, &launch.incarnation])
+    let set = |name: &str, value: &str| Command::new("set-option").args(["-p", "-t", target, name, value]);
+    set(MARK, &launch.incarnation).then(&set(OWNER, launch.session.as_str()))
+}
+
+/// Removes a pane, if its program is still dead.
+pub(super) fn close_dead(row: &Row) -> Command {
+    let kill = Command::new("kill-pane").args(["-t", &row.target.pane]);
+    Command::new("if-shell").args(["-F", "-t", &row.target.pane, "#{pane_dead}"]).arg(kill.line())
 }
 
 /// Refuses what tmux can't carry.

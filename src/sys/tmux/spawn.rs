@@ -18,7 +18,7 @@ use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     sys::{
         resource::{Resource, getrlimit, setrlimit},
-        signal::Signal,
+        signal::{SigSet, Signal},
         socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt::PeerCredentials},
     },
     unistd::pipe2,
@@ -160,7 +160,8 @@ fn start(options: &TmuxOptions) -> Result<(std::process::Child, Started), String
         .stdin(Stdio::from(their_input))
         .stdout(Stdio::from(their_output))
         .stderr(Stdio::piped());
-    // SAFETY: between fork and exec only prctl(2), getppid(2), getrlimit(2) and setrlimit(2): all async-signal-safe.
+    // SAFETY: between fork and exec only prctl(2), getppid(2), signal(2), sigprocmask(2), getrlimit(2) and
+    // setrlimit(2): all async-signal-safe.
     unsafe {
         command.pre_exec(move || {
             nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -168,6 +169,7 @@ fn start(options: &TmuxOptions) -> Result<(std::process::Child, Started), String
             if nix::unistd::getppid().as_raw() != parent.cast_signed() {
                 return Err(io::ErrorKind::Interrupted.into());
             }
+            default_signals()?;
             more_descriptors()
         });
     }
@@ -197,6 +199,7 @@ fn start_server(options: &TmuxOptions) {
                 _ => libc::_exit(0),
             }
             nix::sys::prctl::set_child_subreaper(true)?;
+            default_signals()?;
             more_descriptors()
         });
     }
@@ -208,6 +211,15 @@ fn start_server(options: &TmuxOptions) {
     while server_pid(&options.socket_path()).is_none() && begun.elapsed() < LISTENS_WITHIN {
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// A server hands its signals on to every pane. Async-signal-safe, as what is called between fork and exec must be.
+fn default_signals() -> io::Result<()> {
+    for signal in Signal::iterator() {
+        // SAFETY: signal(2) with the default action.
+        unsafe { libc::signal(signal as libc::c_int, libc::SIG_DFL) };
+    }
+    Ok(SigSet::empty().thread_set_mask()?)
 }
 
 fn more_descriptors() -> io::Result<()> {

@@ -17,7 +17,7 @@ use super::{
     text,
 };
 use crate::{
-    model::ids::SessionName,
+    model::{ids::SessionName, session::Incarnation},
     ports::{Capture, Exit, Key, Launch, Pane, PaneId, Terminal, TerminalError, TerminalHint},
 };
 
@@ -65,6 +65,10 @@ impl Terminal for Tmux {
         let ended = self.end_program(pane, grace).await;
         self.remembered.forget();
         ended
+    }
+
+    async fn end_left(&self, of: &Incarnation, grace: Duration) -> Result<Vec<String>, TerminalError> {
+        self.end_leftovers(of, grace).await
     }
 
     async fn close(&self, session: &SessionName) -> Result<(), TerminalError> {

@@ -1,0 +1,139 @@
+//! What a program leaves behind when it ends: ended where it stayed in the terminal's session, named where it left it.
+//! In: this process's children: as a subreaper it inherits every orphan below it. Out: names, TERM and KILL.
+//! Signals only its own children, whose numbers nobody else can get before they are reaped here.
+
+use std::{
+    fs, io,
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        prctl,
+        signal::{Signal, kill},
+        signalfd::SignalFd,
+        wait::{Id, WaitPidFlag, waitid, waitpid},
+    },
+    unistd::{Pid, getsid},
+};
+
+/// How long what is left may take to act on TERM.
+const GRACE: Duration = Duration::from_secs(5);
+/// The most of a command line that is told.
+const SHOWN: usize = 80;
+
+/// From now on orphans below this process become its children.
+pub(super) fn adopt() -> io::Result<()> {
+    Ok(prctl::set_child_subreaper(true)?)
+}
+
+/// Takes the exit status of every ended child but the program itself, whose status is the result.
+pub(super) fn reap(program: Pid) {
+    let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    while let Ok(ended) = waitid(Id::All, peek)
+        && let Some(pid) = ended.pid().filter(|pid| *pid != program)
+    {
+        let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+    }
+}
+
+/// What is left, as it is told.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    ended: Vec<String>,
+    detached: Vec<String>,
+}
+
+impl Left {
+    /// Lines for the end of the result; nothing where nothing is left.
+    pub(super) fn told(&self) -> String {
+        let line = |what: &str, names: &[String]| match names {
+            [] => String::new(),
+            names => format!("\n[{what}: {}]\n", names.join(", ")),
+        };
+        line("Ended with the command, which left it in the background", &self.ended)
+            + &line("Still running, because it detached itself", &self.detached)
+    }
+}
+
+/// A look at everything below this process, once the program has ended.
+pub(super) fn look() -> Left {
+    let mut left = Left::default();
+    let mut level = children(std::process::id());
+    while !level.is_empty() {
+        for pid in &level {
+            let Some(name) = name(*pid) else { continue };
+            let list = if stayed(*pid) { &mut left.ended } else { &mut left.detached };
+            list.push(format!("{name} (pid {pid})"));
+        }
+        level = level.into_iter().flat_map(children).collect();
+    }
+    left
+}
+
+/// Ends what stayed in the session, TERM and then KILL, with what it leaves behind in turn.
+pub(super) fn end(signals: &SignalFd) {
+    let kill_at = Instant::now() + GRACE;
+    let mut told = Vec::new();
+    loop {
+        // No program any more: every child is one that was left.
+        reap(Pid::from_raw(0));
+        let left: Vec<u32> = children(std::process::id()).into_iter().filter(|pid| stayed(*pid)).collect();
+        if left.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for pid in left.iter().filter(|pid| now >= kill_at || !told.contains(*pid)) {
+            let child = Pid::from_raw(pid.cast_signed());
+            if now >= kill_at {
+                let _ = kill(child, Signal::SIGKILL);
+            } else {
+                let _ = kill(child, Signal::SIGTERM);
+                // A stopped program can't act on TERM.
+                let _ = kill(child, Signal::SIGCONT);
+            }
+        }
+        told = left;
+        let pause = kill_at.saturating_duration_since(now).clamp(Duration::from_millis(10), Duration::from_millis(200));
+        let pause = PollTimeout::try_from(pause).unwrap_or(PollTimeout::ZERO);
+        let _ = poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], pause);
+        while let Ok(Some(_)) = signals.read_signal() {}
+    }
+}
+
+/// Whether a process is in this process's terminal session.
+fn stayed(pid: u32) -> bool {
+    let session = getsid(Some(Pid::from_raw(pid.cast_signed())));
+    session.is_ok_and(|session| getsid(None) == Ok(session))
+}
+
+/// The kernel lists children by the thread that started them (proc_tid_children(5)); this program has one thread.
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok());
+    let text = lists.collect::<String>();
+    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Its command line; `None` for one that has ended.
+fn name(pid: u32) -> Option<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty())?;
+    let words = String::from_utf8_lossy(&line).replace('\0', " ");
+    let shown: String = words.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN).collect();
+    Some(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_told_in_a_line_each() {
+        assert_eq!(Left::default().told(), "");
+        let left = Left { ended: vec!["a (pid 1)".into(), "b (pid 2)".into()], detached: vec!["c (pid 3)".into()] };
+        let told = left.told();
+        assert!(told.contains("background: a (pid 1), b (pid 2)]\n") && told.contains("detached itself: c (pid 3)]\n"));
+    }
+}
