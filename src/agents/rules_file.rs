@@ -62,8 +62,10 @@ fn problems(tree: &Node, value: &Value, kind: Kind) -> Vec<Problem> {
         let path: Vec<Segment> = error.path().iter().cloned().collect();
         let said = error.into_inner().to_string();
         let mut at = locate(&merged, &rest, &path);
-        if let Some(name) = quoted(&said, "unknown field ") {
-            at.push(Step::Key(name.to_owned()));
+        if let Some(name) = quoted(&said, "unknown field ").map(|name| Step::Key(name.to_owned()))
+            && at.last() != Some(&name)
+        {
+            at.push(name);
         }
         let (place, rule) = place(tree, value, &rest, &at);
         // What was taken out because it is wrong is not missing.
@@ -265,8 +267,8 @@ hooks:
                 "1:1 no key is called `lunch` here; did you mean `launch`?",
                 "4:20 rule mine: `lst` is not known here; did you mean `last`?",
                 "5:25 rule busy-line: `match`: the pattern can't be read: unclosed group",
-                "6:43 rule other: `working` is not known here; known: idle, busy, waiting, failed, interrupted, exited",
-                "7:55 rule third: no key is called `neds_input` here; did you mean `needs_input`?",
+                "6:45 rule other: `working` is not known here; known: idle, busy, waiting, failed, interrupted, exited",
+                "7:57 rule third: no key is called `neds_input` here; did you mean `needs_input`?",
                 "8:7 rule fourth: `region:` is missing",
                 "10:18 expected a text or {word: TEXT, since: VERSION}: unknown field `from`, expected `word` or `since`",
             ]
