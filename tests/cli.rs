@@ -318,7 +318,7 @@ fn check_reads_rules_files_and_versions() {
     let world = World::new();
     let config = "projects: [{name: web, path: web}]\nagents: {claude: {kind: claude, rules: r.yaml}}\n";
     world.config(config);
-    fs::create_dir_all(world.path("web")).expect("mkdir");
+    fs::create_dir_all(world.path(".config/claude-failover/web")).expect("mkdir");
     let rules = |text: &str| fs::write(world.path(".config/claude-failover/r.yaml"), text).expect("write");
     rules("screen:\n  rules:\n    - {rule: mine, region: lst, match: x, mean: busy}\nlunch: {}\n");
     let wanted = [
@@ -347,7 +347,7 @@ fn check_reads_rules_files_and_versions() {
 fn check_knows_two_homes_with_one_login() {
     let world = World::new();
     world.config("projects: [{name: web, path: web}]\naccounts: [{name: one, home: one}, {name: two, home: two}]\n");
-    for home in ["web", ".config/claude-failover/one", ".config/claude-failover/two"] {
+    for home in [".config/claude-failover/web", ".config/claude-failover/one", ".config/claude-failover/two"] {
         fs::create_dir_all(world.path(home)).expect("mkdir");
     }
     let login = |home: &str, token: &str| {
@@ -395,6 +395,7 @@ fn check_only_looks_and_fix_only_makes_what_is_missing() {
         (".local/state", "40700"),
         (".local/state/claude-failover", "40700"),
         ("run/claude-failover", "40700"),
+        ("web/.agent-queue/.gitignore", "100644"),
         ("web/.agent-queue/done", "40755"),
         ("web/.agent-queue/drafts", "40755"),
         ("web/.agent-queue/failed", "40755"),

@@ -116,6 +116,7 @@ mod tests {
             pane: PaneId("%0@1".into()),
             pid: 1,
             started: at(10),
+            token: String::new(),
         };
         tell(&mut world, SessionEvent::Opened(incarnation), 10);
         assert_eq!(stated(&world), ("starting".to_owned(), at(10)));

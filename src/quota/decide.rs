@@ -434,10 +434,10 @@ mod tests {
     }
 
     #[test]
-    fn spending_and_credit_wait_for_a_person() {
+    fn spending_and_credit_wait_for_a_person_unless_an_end_is_told() {
         for kind in [LimitKind::Spend, LimitKind::Credit] {
-            let limit = Limit { kind, resets_at: Some(at(5)) };
-            assert_eq!(account::until(&limit, at(1)), None);
+            assert_eq!(account::until(&Limit { kind, resets_at: None }, at(1)), None);
+            assert_eq!(account::until(&Limit { kind, resets_at: Some(at(5)) }, at(1)), Some(at(7)));
         }
         let told = |resets_at| account::until(&Limit { kind: LimitKind::FiveHour, resets_at }, at(100));
         assert_eq!(told(Some(at(200))), Some(at(202)));
