@@ -922,7 +922,8 @@ fn the_command_agent_ends_what_the_program_leaves_behind_and_names_what_detached
     let begun = Instant::now();
     let script = "exec 2>&-; sleep 61 & echo $!; setsid sleep 62 & echo $!; while [ \"$(ps -o comm= -p $!)\" != sleep ]; do :; done";
     let (output, lines) = Run::output(&["bash", "-c", script]);
-    assert!(output.status.success() && begun.elapsed() < Duration::from_secs(30));
+    assert!(output.status.success(), "{output:?} {lines:?}");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?} {lines:?}", begun.elapsed());
     let message = lines[1]["data"]["message"].as_str().unwrap();
     let pids: Vec<i32> = message.lines().take(2).map(|line| line.parse().unwrap()).collect();
     assert!(

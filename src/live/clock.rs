@@ -115,6 +115,7 @@ mod tests {
             conversation: None,
             pane: PaneId("%0@1".into()),
             pid: 1,
+            token: String::new(),
             started: at(10),
             token: String::new(),
         };

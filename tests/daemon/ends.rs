@@ -7,7 +7,8 @@ use crate::world::{Setup, World};
 /// A world whose pool runs shell scripts.
 fn shell(sessions: u32) -> World {
     let mut setup = Setup::agents(sessions);
-    setup.more_agents = ", sh: {kind: command, run: [bash]}, none: {kind: command, run: [/no/such/program]}".into();
+    setup.more_agents =
+        ", sh: {kind: command, run: [bash]}, none: {kind: command, run: [/no/such/program], tasks: anyone}".into();
     setup.agent = "sh".into();
     World::start(&setup)
 }
