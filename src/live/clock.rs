@@ -117,7 +117,6 @@ mod tests {
             pid: 1,
             token: String::new(),
             started: at(10),
-            token: String::new(),
         };
         tell(&mut world, SessionEvent::Opened(incarnation), 10);
         assert_eq!(stated(&world), ("starting".to_owned(), at(10)));
