@@ -34,8 +34,10 @@ pub struct Program {
 pub enum Wanted {
     /// An agent at its prompt.
     Warm(Program),
-    /// Nothing: it is above the pool's minimum, or its agent starts with its task.
+    /// Nothing: it is above the pool's minimum, or takes no task.
     Nothing,
+    /// Nothing until it has a task, with which its agent starts.
+    Rest,
     /// The operator's session, with a shell or the given agent.
     Dedicated,
 }
@@ -169,7 +171,7 @@ fn without_task<'a>(
     lifecycle: &Lifecycle,
     now: Timestamp,
 ) -> Step {
-    let retire = !matches!(wanted, Wanted::Warm(_));
+    let retire = matches!(wanted, Wanted::Nothing | Wanted::Dedicated);
     match &session.phase {
         // What he does there is his as long as he looks at it.
         SessionPhase::Starting(_) | SessionPhase::Up(_) if session.is_with_a_person() => Step::Nothing,
@@ -189,7 +191,9 @@ fn without_task<'a>(
                 let at = session.start_after(lifecycle.restart_first, lifecycle.restart_max);
                 when(at, now, Step::Open(program.clone()))
             }
-            Wanted::Nothing | Wanted::Dedicated => Step::Nothing,
+            // However its last program went: nothing is about to start.
+            Wanted::Rest | Wanted::Nothing if !session.rests && !session.retired => Step::Clear(Then::Rest),
+            Wanted::Rest | Wanted::Nothing | Wanted::Dedicated => Step::Nothing,
         },
         SessionPhase::Starting(_) => starting(session, lifecycle, now),
         SessionPhase::Up(_) if session.spent => {
@@ -203,10 +207,13 @@ fn without_task<'a>(
                     now,
                     Step::End { why: "idle and above the pool's minimum".to_owned(), retire: true },
                 ),
-                Wanted::Warm(_) | Wanted::Dedicated => Step::Nothing,
+                Wanted::Warm(_) | Wanted::Rest | Wanted::Dedicated => Step::Nothing,
             }
         }
-        SessionPhase::Dead { .. } => Step::Clear(if retire { Then::Rest } else { Then::Start }),
+        SessionPhase::Dead { .. } => match wanted {
+            Wanted::Warm(_) => Step::Clear(Then::Start),
+            Wanted::Nothing | Wanted::Rest | Wanted::Dedicated => Step::Clear(Then::Rest),
+        },
         SessionPhase::Ending(_) => Step::Nothing,
     }
 }

@@ -182,8 +182,11 @@ impl Sessions {
         }
         let pool = &config.pool.autonomous;
         let kept = pool.names().take(pool.min as usize).any(|name| name == session.name);
-        if !kept || session.drained || self.tools.agents.prompt_by(&pool.agent) == PromptBy::Stdin {
+        if !kept || session.drained {
             return Wanted::Nothing;
+        }
+        if self.tools.agents.prompt_by(&pool.agent) == PromptBy::Stdin {
+            return Wanted::Rest;
         }
         let Some(first) = snapshot.projects.first() else { return Wanted::Nothing };
         let known = session.phase.incarnation().map(|i| i.workdir.clone());
