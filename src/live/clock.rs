@@ -107,6 +107,7 @@ mod tests {
         let mut world = world(None, Vec::new(), at(0));
         world.snapshot.sessions.insert(name(), Arc::new(Session::new(name(), Role::Pool, at(0))));
         let incarnation = Incarnation {
+            token: String::new(),
             id: "i".into(),
             session: name(),
             agent: AgentName::parse("claude").expect("name"),
