@@ -27,6 +27,7 @@ const LOG: &str = "CLAUDE_FAILOVER_LOG";
 pub fn main(args: &RunArgs) -> Exit {
     log(args.foreground);
     process::keep_secrets();
+    process::return_memory();
     let env = &paths::process_env;
     let file = args.config.config.clone().unwrap_or_else(|| paths::config_file(env, &|path: &Path| path.exists()));
     let config = match load(&file, env) {
