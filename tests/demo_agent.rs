@@ -979,7 +979,9 @@ fn the_command_agent_s_program_has_every_signal_as_a_login_shell_has_it() {
     let output = with_odd_signals(&mut command).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let sets: Vec<&str> = text.lines().filter_map(|line| line.split_ascii_whitespace().nth(1)).collect();
-    assert_eq!(sets, ["0000000000000000"; 2], "{text}");
+    // 32 and 33 are the C library's own: nobody can set them.
+    let ours = |set: &str| u64::from_str_radix(set, 16).unwrap() & !(0b11 << 31);
+    assert_eq!(sets.iter().map(|set| ours(set)).collect::<Vec<_>>(), [0, 0], "{text}");
 }
 
 #[test]

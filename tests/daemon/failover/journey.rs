@@ -47,8 +47,13 @@ impl Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        let _ = Command::new("bash").args(["-c", self.line("kill ")]).output();
-        detach(&self.dir().join("mnt"));
+        let dir = self.dir();
+        let ended = Command::new(program()).args(["demo", "--end"]).arg(&dir).output();
+        detach(&dir.join("mnt"));
+        if !std::thread::panicking() {
+            let ended = ended.expect("ran");
+            assert!(ended.status.success() && !dir.exists(), "{}", String::from_utf8_lossy(&ended.stderr));
+        }
     }
 }
 
