@@ -116,7 +116,6 @@ mod tests {
             conversation: None,
             pane: PaneId("%0@1".into()),
             pid: 1,
-            token: String::new(),
             started: at(10),
         };
         tell(&mut world, SessionEvent::Opened(incarnation), 10);

@@ -2,7 +2,7 @@
 //! In: a pane or a session. Out: its program's whole process tree is gone; the session is gone. No way of tmux's own ends
 //! a program that ignores the hang-up, so the processes are ended first and tmux only told to look.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use nix::sys::signal::Signal;
 use tokio::{
@@ -27,8 +27,25 @@ use crate::{
     },
 };
 
+/// How long it may take to find what has detached itself. It is only named, so an end doesn't wait longer for it.
+const NAMED_WITHIN: Duration = Duration::from_secs(2);
 /// How long tmux may take to show a pane dead whose program has ended.
 const SHOWN_WITHIN: Duration = Duration::from_secs(3);
+
+/// The processes below this one.
+fn below(all: &[Stat], root: u32) -> Vec<Stat> {
+    let mut parents: HashSet<u32> = HashSet::from([root]);
+    let mut found: Vec<Stat> = Vec::new();
+    loop {
+        let more: Vec<Stat> =
+            all.iter().filter(|stat| parents.contains(&stat.parent) && !parents.contains(&stat.pid)).copied().collect();
+        if more.is_empty() {
+            return found;
+        }
+        parents.extend(more.iter().map(|stat| stat.pid));
+        found.extend(more);
+    }
+}
 
 impl Tmux {
     pub(super) async fn end_program(&self, pane: &PaneId, grace: Duration) -> Result<(), TerminalError> {
@@ -71,13 +88,15 @@ impl Tmux {
             return Err(refused(&what, format!("processes {left:?} outlive KILL (stuck in the kernel?)")));
         }
         let Ok(all) = Stat::every().await else { return Ok(Vec::new()) };
-        let (token, first) = (of.token.clone(), of.pid);
+        let (token, server) = (of.token.clone(), target.server);
         let detached = spawn_blocking(move || {
-            // Numbers are given in rising order: what has a lower one was there before.
-            let later = all.iter().filter(|stat| stat.pid > first && !stat.zombie && !token.is_empty());
-            later.filter(|stat| has_token(stat.pid, &token)).map(|stat| told(stat.pid)).collect()
+            // Orphans stay below the server, which is their reaper. Nobody else's processes are looked at: reading the variables
+            // of one that waits for a dead disk (a page of a hung mount) waits with it.
+            let below = below(&all, server);
+            let ours = below.iter().filter(|stat| !stat.zombie && !token.is_empty());
+            ours.filter(|stat| has_token(stat.pid, &token)).map(|stat| told(stat.pid)).collect()
         });
-        Ok(detached.await.unwrap_or_default())
+        Ok(tokio::time::timeout(NAMED_WITHIN, detached).await.ok().and_then(Result::ok).unwrap_or_default())
     }
 
     pub(super) async fn keep_dead(&self, pane: &PaneId) -> Result<(), TerminalError> {
