@@ -92,16 +92,21 @@ impl Timeline {
     #[must_use]
     pub fn heard(&self, told: Timestamp, after: Timestamp, now: Timestamp) -> Timestamp {
         let ends = self.0.iter().skip(1).map(|next| next.from).chain([now]);
-        let before = std::iter::once(None).chain(self.0.iter().map(Some));
-        let moments = self.0.iter().zip(ends).zip(before).filter_map(|((stretch, end), before)| {
+        let shown = self.0.iter().zip(ends).filter_map(|(stretch, end)| {
             let at = sub(told, stretch.ahead);
-            // What the clock left out when it went ahead: of a machine that was started anew, the time that it did not save.
-            let left_out = before.is_some_and(|before| add(stretch.from, before.ahead) < told && at < stretch.from);
             let within = add(at, JUMP) >= stretch.from && at <= add(end, JUMP);
-            (within || left_out).then(|| at.clamp(stretch.from, end.max(stretch.from)))
+            within.then(|| at.clamp(stretch.from, end.max(stretch.from)))
         });
-        let next = moments.clone().find(|at| add(*at, DISORDER) >= after);
-        next.or(moments.last()).unwrap_or_else(|| self.steady(told).min(now))
+        // What the clock left out when it went ahead: of a machine that was started anew, the time that it did not save.
+        let left_out = || {
+            let jumps = self.0.iter().zip(self.0.iter().skip(1));
+            let over = |before: &Stretch, next: &Stretch| {
+                add(next.from, before.ahead) < told && sub(told, next.ahead) < next.from
+            };
+            jumps.filter(|(before, next)| over(before, next)).map(|(_, next)| next.from).last()
+        };
+        let next = shown.clone().find(|at| add(*at, DISORDER) >= after);
+        next.or(shown.last()).or_else(left_out).unwrap_or_else(|| self.steady(told).min(now))
     }
 }
 
@@ -222,6 +227,8 @@ mod tests {
             assert_eq!(timeline.shown(at(second)), at(second + ahead));
             assert_eq!(timeline.shown(at(second - 2)), at(second - 2 + ahead), "an age is what has passed");
             assert_eq!(timeline.heard(at(second + ahead), at(second - 1), at(second)), at(second), "{ahead}");
+            let long_before = timeline.heard(at(second + ahead), at(0), at(second));
+            assert_eq!(long_before, at(second), "what a jump left out is shown later");
             assert_eq!(timeline.steady(at(500)), at(500 - ahead));
         }
     }
