@@ -103,7 +103,7 @@ impl Timeline {
             let over = |before: &Stretch, next: &Stretch| {
                 add(next.from, before.ahead) < told && sub(told, next.ahead) < next.from
             };
-            jumps.filter(|(before, next)| over(before, next)).map(|(_, next)| next.from).last()
+            jumps.filter(|(before, next)| over(before, next)).map(|(_, next)| next.from).next_back()
         };
         let next = shown.clone().find(|at| add(*at, DISORDER) >= after);
         next.or(shown.last()).or_else(left_out).unwrap_or_else(|| self.steady(told).min(now))
