@@ -135,7 +135,7 @@ fn retry_finds_a_task_of_any_project_after_a_restart_and_its_age_goes_on() {
     world.submit("r", "---\npriority: much\n---\nx\n");
     world.until_word("tasks/r/state", "rejected");
     let since = |world: &World| world.status()["tasks"][0]["since"].as_str().unwrap_or_default().to_owned();
-    world.until("a task", || since(&world) != "");
+    world.until("a task", || !since(&world).is_empty());
     let before = since(&world);
     world.stop_daemon();
     world.run();
