@@ -316,7 +316,7 @@ fn check_tells_every_problem_at_once() {
 #[test]
 fn check_reads_rules_files_and_versions() {
     let world = World::new();
-    let config = "projects: [{name: web, path: ~/web}]\nagents: {claude: {kind: claude, rules: r.yaml}}\n";
+    let config = "projects: [{name: web, path: web}]\nagents: {claude: {kind: claude, rules: r.yaml}}\n";
     world.config(config);
     fs::create_dir_all(world.path(".config/claude-failover/web")).expect("mkdir");
     let rules = |text: &str| fs::write(world.path(".config/claude-failover/r.yaml"), text).expect("write");
