@@ -13,6 +13,7 @@ use crate::model::{
     ids::AccountName,
     limit::{Limit, LimitKind},
     session::{Activity, Incarnation, Resume, Session, Verdict},
+    steady::Timeline,
     swap::{self, Swap, SwapEvent, SwapRefusal, SwapStep},
     task::{Delivery, Phase, Task},
 };
@@ -38,7 +39,7 @@ impl World {
             return Ok(());
         }
         if next.standing != known.standing {
-            let text = format!("{} -> {}{}", known.word(), next.word(), reason(&next, event));
+            let text = format!("{} -> {}{}", known.word(), next.word(), reason(&next, event, &self.snapshot.timeline));
             self.note(now, Kind::Account, &format!("account {name}"), text);
         }
         self.touch();
@@ -150,7 +151,8 @@ impl World {
         self.touch();
         let text = match session.resume.as_ref().and_then(|resume| resume.conversation.as_ref()) {
             Some(id) => {
-                let when = not_before.map(|at| format!(" at {}", account_second(at))).unwrap_or_default();
+                let when =
+                    not_before.map(|at| format!(" at {}", self.snapshot.timeline.second(at))).unwrap_or_default();
                 format!("is ended to go on with conversation {id}{when}")
             }
             None => "is ended; its conversation is not known, so it can't go on".to_owned(),
@@ -252,12 +254,12 @@ fn best_told(first: Limit, evidence: &[Signal]) -> Limit {
     }
 }
 
-fn reason(account: &Account, event: &AccountEvent) -> String {
+fn reason(account: &Account, event: &AccountEvent, timeline: &Timeline) -> String {
     match (&account.standing, event) {
         (Standing::Limited(limited), _) => {
             let until = limited.until.map_or_else(
                 || "; time alone does not lift it, a person has to".to_owned(),
-                |until| format!("; tried again at {}", account_second(until)),
+                |until| format!("; tried again at {}", timeline.second(until)),
             );
             format!(": {} ({}){until}", limited.limit.kind.word(), limited.signal.text)
         }
@@ -316,10 +318,6 @@ fn told(swap: Option<&Swap>, event: &SwapEvent, now: Timestamp) -> Vec<String> {
 
 fn seconds(time: SignedDuration) -> String {
     format!("{}.{:03} s", time.as_secs(), time.subsec_millis())
-}
-
-fn account_second(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 #[cfg(test)]

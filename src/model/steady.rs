@@ -81,6 +81,13 @@ impl Timeline {
         add(at, last.ahead.saturating_sub(last.asleep.saturating_sub(then.asleep)))
     }
 
+    /// The same to the second, for sentences.
+    #[must_use]
+    pub fn second(&self, at: Timestamp) -> Timestamp {
+        let at = self.shown(at);
+        Timestamp::from_second(at.as_second()).unwrap_or(at)
+    }
+
     /// The steady time of what the wall's clock shows now or will show.
     #[must_use]
     pub fn steady(&self, wall: Timestamp) -> Timestamp {

@@ -84,7 +84,7 @@ pub fn decide(
             match pace.take(notice.kind, settings.per_hour, now) {
                 Room::Free => {}
                 Room::Last(until) => {
-                    let until = second(snapshot, until);
+                    let until = snapshot.timeline.second(until);
                     let more =
                         format!("\nNo more of this kind until {until} (notifications.per_hour); `cat events` has all.");
                     notice.text.push_str(&more);
@@ -145,7 +145,7 @@ fn limit(snapshot: &Snapshot, account: &Account) -> Option<Notice> {
     let Standing::Limited(limited) = &account.standing else { return None };
     let name = &account.name;
     let until = match limited.until {
-        Some(until) => format!("It is tried again at {}.", second(snapshot, until)),
+        Some(until) => format!("It is tried again at {}.", snapshot.timeline.second(until)),
         None => "Time alone does not lift it.".to_owned(),
     };
     let title = format!("Account {name} is at its limit");
@@ -162,7 +162,9 @@ fn all_out(snapshot: &Snapshot, account: &Account, now: Timestamp) -> Option<Not
     let names: Vec<String> = like().map(|other| format!("{} {}", other.name, other.word())).collect();
     let next = like().filter_map(|other| Some((other.until()?, &other.name))).min();
     let when = match next {
-        Some((until, name)) => format!("{name} is tried again at {}; until then tasks wait.", second(snapshot, until)),
+        Some((until, name)) => {
+            format!("{name} is tried again at {}; until then tasks wait.", snapshot.timeline.second(until))
+        }
         None => "A person has to do something; until then tasks wait.".to_owned(),
     };
     let title = format!("No account of {} can be used", account.agent);
@@ -254,7 +256,7 @@ fn credit(snapshot: &Snapshot, provider: &Provider) -> Option<Notice> {
     };
     let again = provider
         .until()
-        .map(|until| format!(". It is tried again at {}.", second(snapshot, until)))
+        .map(|until| format!(". It is tried again at {}.", snapshot.timeline.second(until)))
         .unwrap_or_default();
     let text = format!("{}{again}", why.trim_end_matches('.'));
     Some(Notice::new(NoticeKind::Credit, format!("credit {name}"), &title, &text, provider.since))
@@ -286,7 +288,7 @@ fn silent(snapshot: &Snapshot, session: &Session, silent_after: Duration, now: T
     }
     let name = &session.name;
     let task = session.task.as_ref().map(|assignment| format!(" Task {}.", assignment.task)).unwrap_or_default();
-    let text = format!("At work, and nothing has changed since {}.{task}", second(snapshot, since));
+    let text = format!("At work, and nothing has changed since {}.{task}", snapshot.timeline.second(since));
     let incident = format!("silent {name} {}", incarnation.id);
     Some(Notice::new(NoticeKind::Silent, incident, &format!("{name} is silent"), &text, now))
 }
@@ -308,12 +310,6 @@ fn degraded(snapshot: &Snapshot, now: Timestamp) -> Vec<Notice> {
         Notice::new(NoticeKind::Degraded, format!("degraded {topic}"), &title, problem, now)
     };
     topics.map(notice).collect()
-}
-
-/// As people read it.
-fn second(snapshot: &Snapshot, at: Timestamp) -> Timestamp {
-    let at = snapshot.timeline.shown(at);
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 #[cfg(test)]

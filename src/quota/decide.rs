@@ -155,7 +155,7 @@ fn parked(snapshot: &Snapshot) -> Vec<(String, Option<String>)> {
         let Some(agent) = agent.filter(|agent| snapshot.under(agent) == Under::NoAccount) else { continue };
         let words = session.verdict.evidence.first().map(|signal| signal.text.clone()).unwrap_or_default();
         let when = match account::limit_passes(&session.verdict) {
-            Some(until) => format!("goes on at {}", second(until)),
+            Some(until) => format!("goes on at {}", snapshot.timeline.second(until)),
             None => format!(
                 "waits for a person: put right what it says, then `echo restart > sessions/{}/control`",
                 session.name
@@ -179,13 +179,9 @@ fn all_out(snapshot: &Snapshot, active: &Account) -> Option<String> {
     let next = like().filter_map(|account| Some((account.until()?, &account.name))).min();
     let when = next.map_or_else(
         || "a person has to do something".to_owned(),
-        |(until, name)| format!("{name} is tried again at {}", second(until)),
+        |(until, name)| format!("{name} is tried again at {}", snapshot.timeline.second(until)),
     );
     Some(format!("none can be used ({}): tasks and sessions wait; {when}", names.join(", ")))
-}
-
-fn second(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 fn after(at: Timestamp, wait: std::time::Duration) -> Timestamp {

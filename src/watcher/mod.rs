@@ -31,6 +31,7 @@ use crate::{
         ids::SessionName,
         session::{Activity, Incarnation, Role, Screens, Session, SessionEvent, SessionPhase, Verdict},
         snapshot::Snapshot,
+        steady::Timeline,
         task::{Delivery, Ending, Phase, Run, Status, TaskEvent},
     },
     ports::{Agents, Capture, Clock, Cursor, Pane, PaneId, Terminal},
@@ -64,6 +65,8 @@ pub struct Watcher {
     files_hinted: bool,
     /// At the last look a limit was suspected, or could have been told by nothing but a screen.
     by_screen: bool,
+    /// What was read was told by it.
+    timeline: Arc<Timeline>,
 }
 
 /// What is remembered of one session's incarnation.
@@ -110,6 +113,7 @@ impl Watcher {
             down: false,
             files_hinted: true,
             by_screen: false,
+            timeline: Arc::default(),
         }
     }
 
@@ -145,6 +149,12 @@ impl Watcher {
 
     /// One look at everything.
     pub async fn look(&mut self) {
+        let timeline = self.clock.timeline();
+        if self.timeline != timeline {
+            // What was told of times to come is read again, by the clock as it goes now.
+            self.watched.clear();
+            self.timeline = timeline;
+        }
         let snapshot = self.live.snapshot();
         let panes = match self.terminal.glance().await {
             Ok(panes) => panes,
