@@ -44,16 +44,13 @@ pub fn why(picture: &Picture, session: &Session) -> String {
         }
     };
     let _ = writeln!(out, "{phase}");
-    if let Some(asked) = &session.verdict.asked {
-        let _ = writeln!(out, "it asks: {}", words::one_line(asked));
-        let _ = writeln!(out, "answer it: claude-failover attach {}", session.name);
-    }
     let mut evidence = session.verdict.evidence.iter();
     if let Some(first) = evidence.next() {
         let _ = writeln!(out, "{}: {}", words::kebab(&session.verdict.activity), words::signal(picture, first));
     }
     if let Some(asked) = &session.verdict.asked {
-        let _ = writeln!(out, "it asks: {}", clean(asked).replace('\n', " "));
+        let _ = writeln!(out, "it asks: {}", words::one_line(asked));
+        let _ = writeln!(out, "answer it: claude-failover attach {}", session.name);
     }
     for signal in evidence {
         let _ = writeln!(out, "overruled: {}", words::signal(picture, signal));

@@ -108,7 +108,7 @@ fn why_names_evidence_and_what_a_person_must_do() {
         ["the active account for claude, since ", "5-hour limit since ", "told in session ccl-auto-11: turn failed"];
     has(
         &why(&snapshot, "compte1"),
-        &[&parts[..], &["from a hook, rule stop-failure, matched \"h]0;EVIL", &until]].concat(),
+        &[&parts[..], &["from a hook, rule stop-failure, matched \"hostile", &until]].concat(),
     );
     has(
         &why(&snapshot, "compte2"),
@@ -117,7 +117,7 @@ fn why_names_evidence_and_what_a_person_must_do() {
     has(&why(&snapshot, "compte2"), &["weekly limit: 100 % used, told 64s ago; reset since, so it counts as empty"]);
     has(
         &why(&snapshot, "compte3"),
-        &["h]0;EVIL", "a person has to log in or mend its home", "`echo compte3 > accounts/active`"],
+        &["hostile", "a person has to log in or mend its home", "`echo compte3 > accounts/active`"],
     );
     has(&why(&snapshot, "compte4"), &["the screen of session ccl-auto-11 shows a limit, not confirmed yet"]);
     let Standing::Limited(limited) = &mut Arc::make_mut(&mut snapshot.accounts)[0].standing else { panic!("limited") };
@@ -137,9 +137,9 @@ fn status_tells_of_swaps_parked_sessions_and_the_next_reset() {
     has(
         &text,
         &[
-            "swap 2 is half done and could not be undone: h]0;EVIL",
-            "swap 3 from compte1 to compte2 under way for 65s: move for 64s, sessions on their way: 0; h]0;EVIL",
-            "last swap 2 from compte1 to compte2, 68s ago in 1s: failed: h]0;EVIL",
+            "swap 2 is half done and could not be undone: hostile",
+            "swap 3 from compte1 to compte2 under way for 65s: move for 64s, sessions on their way: 0; hostile",
+            "last swap 2 from compte1 to compte2, 68s ago in 1s: failed: hostile",
             &format!("stopped by a limit: ccl-auto-11 (task fix, at {} (in 118m))", at(7202)),
             &format!("next reset: compte1 at {}", at(7202)),
             "USED",
@@ -202,7 +202,7 @@ fn tasks_and_sessions_say_which_account_they_wait_for() {
         &queued,
         &["ready; waits for an account of agent claude: compte1 is limited (5-hour limit) and tried again at"],
     );
-    has(&resumed, &["its agent is replaced since", "to go on with conversation h]0;EVIL", &until]);
+    has(&resumed, &["its agent is replaced since", "to go on with conversation hostile", &until]);
     parked(&mut snapshot, Failure::Limit(limit()));
     let (working, stopped) = whys(&snapshot, "web:fix");
     has(&stopped, &[&format!("parked: {until}")]);
@@ -236,7 +236,7 @@ fn a_conversation_is_named_also_between_two_programs_and_for_people_s_sessions()
     session.phase = claude_failover::model::session::SessionPhase::Down;
     let view = Picture { snapshot: &snapshot, now: at(70) };
     for name in [name, session_name("ccl-1-web")] {
-        has(&session::resume_id(&view, &snapshot.sessions[&name]), &["h]0;EVIL"]);
+        has(&session::resume_id(&view, &snapshot.sessions[&name]), &["hostile"]);
     }
     has(&root::health(&view), &["degraded\n"]);
 }

@@ -69,21 +69,20 @@ fn editing_control_with_vim_does_nothing_odd() {
 #[test]
 fn text_for_an_agent_is_one_message_when_the_file_is_closed() {
     let world = World::new();
-    world
-        .ok("{ echo one; sleep 0.2; /bin/echo two; printf 'thr\\303'; printf '\\251e'; } > sessions/ccl-auto-11/input");
+    world.ok("{ echo one; sleep 0.2; /bin/echo two; printf 'thr\\303'; printf '\\251e'; } > sessions/ccl-1-web/input");
     let line = world.wait_for_call(&["Input("]);
     assert!(line.contains(r#""one\ntwo\nthrée""#), "{line}");
     assert_eq!(world.calls().matches("Input(").count(), 1);
     world.fails("echo x > sessions/ccl-auto-12/input", "No such device or address");
-    world.fails("exec 5> sessions/ccl-auto-11/input; echo x > sessions/ccl-auto-11/input", "Device or resource busy");
-    world.fails("printf '\\377' > sessions/ccl-auto-11/input", "Invalid argument");
-    world.fails("head -c 1100000 /dev/zero | tr '\\0' a | cat > sessions/ccl-auto-11/input", "Message too long");
+    world.fails("exec 5> sessions/ccl-1-web/input; echo x > sessions/ccl-1-web/input", "Device or resource busy");
+    world.fails("printf '\\377' > sessions/ccl-1-web/input", "Invalid argument");
+    world.fails("head -c 1100000 /dev/zero | tr '\\0' a | cat > sessions/ccl-1-web/input", "Message too long");
 }
 
 #[test]
 fn an_open_input_without_text_delivers_nothing() {
     let world = World::new();
-    world.ok(": > sessions/ccl-auto-11/input; : > sessions/ccl-auto-11/input; cat sessions/ccl-auto-11/input");
+    world.ok(": > sessions/ccl-1-web/input; : > sessions/ccl-1-web/input; cat sessions/ccl-1-web/input");
     world.ok("echo rescan > control");
     assert!(!world.calls().contains("Input("), "{}", world.calls());
 }

@@ -202,7 +202,13 @@ impl World {
     pub fn with(variables: &[(&str, &str)]) -> Self {
         assert!(Path::new("/dev/fuse").exists(), "these tests need /dev/fuse");
         let dir = tempfile::tempdir().expect("a directory");
-        for (task, body) in [("inbox/fix", "fix it\n"), ("done/old", "old\n<!-- claude-failover:result -->\nfine\n")] {
+        for (task, body) in [
+            ("inbox/fix", "fix it\n"),
+            (
+                "done/old",
+                "old\n<!-- claude-failover:result -->\n\nfine\n\n```yaml\nstatus: done\nrun: run-9\nfinished: 2026-09-21T14:13:20Z\n```\n",
+            ),
+        ] {
             let path = dir.path().join("web/.agent-queue").join(format!("{task}.md"));
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
             std::fs::write(path, body).expect("a task");
