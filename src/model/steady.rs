@@ -112,8 +112,9 @@ impl Timeline {
             };
             jumps.filter(|(before, next)| over(before, next)).map(|(_, next)| next.from).next_back()
         };
-        let next = shown.clone().find(|at| add(*at, DISORDER) >= after);
-        next.or(shown.last()).or_else(left_out).unwrap_or_else(|| self.steady(told).min(now))
+        let follows = |at: &Timestamp| add(*at, DISORDER) >= after;
+        let next = shown.clone().find(follows).or_else(|| left_out().filter(follows));
+        next.or_else(|| shown.last()).or_else(left_out).unwrap_or_else(|| self.steady(told).min(now))
     }
 }
 
