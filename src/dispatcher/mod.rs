@@ -138,8 +138,19 @@ impl Dispatcher {
         }
     }
 
-    /// Marker first, durable; then the owner; the session service types when it sees the assignment.
     async fn claim(&self, snapshot: &Snapshot, choice: &Choice) -> Result<(), NoClaim> {
+        let claimed = self.try_claim(snapshot, choice).await;
+        if let Err(NoClaim::Claimed) = claimed {
+            // Where a task goes may have changed since, so the marker may be of either kind.
+            for which in [Sidecar::Working, Sidecar::Delegated] {
+                self.clear_own_marker(&choice.task, which, &snapshot.supervisor).await?;
+            }
+        }
+        claimed
+    }
+
+    /// Marker first, durable; then the owner; the session service types when it sees the assignment.
+    async fn try_claim(&self, snapshot: &Snapshot, choice: &Choice) -> Result<(), NoClaim> {
         let key = &choice.task;
         let task = snapshot.tasks.get(key).ok_or(NoClaim::Moved)?;
         let facts = task.text.as_ref().ok_or(NoClaim::Moved)?;
@@ -173,9 +184,6 @@ impl Dispatcher {
             Err(error) => {
                 let _ = self.state.remove_run(run).await;
                 let taken = error.kind() == io::ErrorKind::AlreadyExists;
-                if taken {
-                    self.clear_own_marker(key, which, &snapshot.supervisor).await?;
-                }
                 return Err(if taken { NoClaim::Claimed } else { error.into() });
             }
         }
@@ -244,7 +252,10 @@ impl Dispatcher {
     /// A marker of ours beside a task that waits is of a claim that could not be taken back: only this service claims, and a
     /// run's marker is gone before its task waits again.
     async fn clear_own_marker(&self, key: &TaskKey, which: Sidecar, supervisor: &str) -> Result<(), NoClaim> {
-        let bytes = self.store.read_sidecar(&key.project, &key.id, which).await?;
+        let bytes = match self.store.read_sidecar(&key.project, &key.id, which).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            read => read?,
+        };
         let run = match which {
             Sidecar::Working => Marker::read(&bytes).filter(|marker| marker.supervisor == supervisor).map(|m| m.run),
             Sidecar::Delegated => {

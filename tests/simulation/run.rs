@@ -102,7 +102,7 @@ pub fn provider(name: &str) -> ProviderName {
 }
 
 /// One that knows its jobs again, and one whose answers come on the request's own connection.
-fn delegate(config: &mut Config) {
+pub fn delegate(config: &mut Config) {
     let row = |kind, max_jobs| Provider { max_jobs, poll: Duration::from_secs(2), ..Provider::new(kind) };
     let gpu = Provider { fallback: vec![provider("chat")], ..row(ProviderKind::Secutools, 2) };
     config.providers = [(provider("gpu"), gpu), (provider("chat"), row(ProviderKind::Openai, 1))].into();

@@ -14,7 +14,7 @@ use claude_failover::{
     ports::QueueDir,
 };
 
-use crate::run::{DEDICATED, account, config, furnish, project, runtime, session, start};
+use crate::run::{DEDICATED, account, config, delegate, furnish, project, runtime, session, start};
 
 const SECOND: Duration = Duration::from_secs(1);
 const FIVE_HOURS: Duration = Duration::from_secs(5 * 3600);
@@ -250,4 +250,39 @@ fn an_untold_end_of_a_limit_is_waited_for_an_hour_and_not_for_ever() {
     scene.world.with(|inner| inner.strike(&account("work"), Failure::Limit(limit), SECOND * 600));
     scene.daemon(|inner, _| is_done(inner, "a.md"));
     scene.world.with(|inner| assert!(inner.now > 3_600_000_000_000, "tried too early"));
+}
+
+/// A claim for an agent that could not be taken back, then `delegate`: each claim for the provider met our own marker, for ever.
+#[test]
+fn a_claim_that_was_left_behind_is_cleared_wherever_the_task_goes_next() {
+    let mut scene = Scene::new(1, false, &[]);
+    let mut config = Config::clone(&scene.config);
+    delegate(&mut config);
+    scene.world.with(|inner| furnish(inner, &config));
+    scene.config = Arc::new(config);
+    let left = |supervisor: &str| {
+        serde_json::json!({
+            "run": "left", "task_sha256": "", "identity": "", "attempt": 1, "supervisor": supervisor,
+            // A session's.
+            "session": "ccl-auto-11", "agent": "claude", "account": null, "since": "2027-01-15T08:00:00Z",
+            // A provider's.
+            "provider": "gpu", "submitted_at": "2027-01-15T08:00:00Z",
+        })
+    };
+    let put = std::cell::Cell::new(false);
+    scene.daemon(|inner, snapshot| {
+        if !put.replace(true) {
+            // The marker stands there when the task is first seen.
+            for (name, which, text) in [
+                ("a.md", "working", "---\nallow_delegation: true\npreferred_ai: gpu\nretries: 9\n---\nPlease do it.\n"),
+                ("b.md", "delegated", "Please do that.\n"),
+            ] {
+                let marker = left(&snapshot.supervisor).to_string();
+                inner.put(&project(), QueueDir::Inbox, &format!("{name}.{which}"), marker.as_bytes());
+                inner.put(&project(), QueueDir::Inbox, name, text.as_bytes());
+            }
+        }
+        is_done(inner, "a.md") && is_done(inner, "b.md")
+    });
+    scene.world.with(|inner| assert_eq!((inner.orders.len(), inner.receptions.len()), (1, 1)));
 }
