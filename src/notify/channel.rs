@@ -53,10 +53,10 @@ impl Line {
     /// Until it is delivered or given up.
     async fn deliver(&mut self, notice: &Notice) {
         let begun = self.clock.now();
-        let shown = Notice { at: self.live.snapshot().timeline.shown(notice.at), ..notice.clone() };
         let (mut pause, mut tries) = (FIRST_PAUSE, 0);
         loop {
             tries += 1;
+            let shown = Notice { at: self.live.snapshot().timeline.shown(notice.at), ..notice.clone() };
             let after = match self.notifier.send(self.channel, &shown).await {
                 Ok(()) => {
                     tracing::info!(channel = self.channel.name(), incident = notice.incident, "notice sent");
