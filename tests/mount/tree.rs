@@ -187,7 +187,10 @@ fn renderings_need_nothing_but_a_picture() {
         ("tasks", &["id", "project", "state", "settling", "why", "session", "attempts", "priority", "since"][..]),
         ("sessions", &["name", "state", "why", "task", "agent", "account", "pid", "since", "attached"][..]),
         ("accounts", &["name", "state", "why", "agent", "home", "active", "used", "until"][..]),
-        ("queues", &["project", "path", "queued", "held", "working", "delegated", "rejected", "done", "failed"][..]),
+        (
+            "queues",
+            &["project", "path", "queued", "held", "working", "delegated", "rejected", "ignored", "done", "failed"][..],
+        ),
     ] {
         let object = json[list][0].as_object().expect("an object");
         assert_eq!(object.keys().map(String::as_str).collect::<Vec<_>>(), keys, "{list}");
