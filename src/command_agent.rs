@@ -90,7 +90,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         (None, signal) => json!({"signal": signal}),
     };
     // Named before anything is done to them: the result does not wait for their end.
-    let left = left::look();
+    let left = left::settled();
     end["message"] = Value::String(kept.text() + &left.told());
     end["truncated"] = Value::Bool(kept.is_cut());
     // Without its terminal the program was ended from outside, as one that is killed: only a whole end is its own.

@@ -21,6 +21,8 @@ use nix::{
 
 /// How long what is left may take to act on TERM.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long a child may take from its fork to its setsid(2), on a busy machine.
+const DETACHES_WITHIN: Duration = Duration::from_millis(250);
 /// The most of a command line that is told.
 const SHOWN: usize = 80;
 
@@ -58,8 +60,18 @@ impl Left {
     }
 }
 
-/// A look at everything below this process, once the program has ended.
-pub(super) fn look() -> Left {
+/// What is left below this process, once the program has ended. What may still be on its way out of the session gets a
+/// moment for it: `setsid -f` and its like return before their child has left.
+pub(super) fn settled() -> Left {
+    let first = look();
+    if first.ended.is_empty() {
+        return first;
+    }
+    std::thread::sleep(DETACHES_WITHIN);
+    look()
+}
+
+fn look() -> Left {
     let mut left = Left::default();
     let mut level = children(std::process::id());
     while !level.is_empty() {

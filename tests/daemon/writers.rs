@@ -71,6 +71,9 @@ fn an_agent_is_no_person_however_it_detaches() {
     let said = |id: &str| world.path(&format!("{id}.said"));
     for (id, way) in ways {
         let way = way.replace("CMD", &world.draft(id).replace("$MNT", &world.path("mnt").display().to_string()));
+        // What stays in its terminal session ends with its command.
+        let until_it_spoke = "until [ -s SAID ]; do sleep 0.05; done";
+        let way = if id == "nohup" { format!("{way}\n{until_it_spoke}") } else { way };
         let way = way.replace("SAID", &said(id).display().to_string()).replace("GO", &go).replace("DIR", &dir);
         world.in_session(&format!("by-{id}"), &way);
         if id != "outlives" {
