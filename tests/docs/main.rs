@@ -3,6 +3,7 @@
 
 mod commands;
 mod links;
+mod promises;
 mod tables;
 
 use std::{fs, path::Path};
@@ -10,12 +11,13 @@ use std::{fs, path::Path};
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Documents that people wrote.
-pub const DOCUMENTS: [&str; 7] = [
+pub const DOCUMENTS: [&str; 8] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "doc/INTERFACE.md",
     "doc/PROVIDERS.md",
+    "doc/AGENTS.md",
     "doc/CONFORMANCE.md",
     "doc/TROUBLESHOOTING.md",
 ];
