@@ -69,16 +69,21 @@ impl Ops {
         let flags = OFlag::from_bits_truncate(flags & (keep | libc::O_EXCL));
         let base = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fresh = base | OFlag::O_CREAT | OFlag::O_EXCL;
-        let (fd, created) = match nix::fcntl::openat(&dir.file, name, fresh, Mode::from_bits_truncate(mode & 0o7777)) {
-            Ok(fd) => (fd, true),
-            Err(Errno::EEXIST) if !flags.contains(OFlag::O_EXCL) => {
-                if flags.bits() & libc::O_ACCMODE != libc::O_RDONLY {
-                    self.may_change_marker(dir.queue, &dir.path, name, caller)?;
-                }
-                let fd = nix::fcntl::openat(&dir.file, name, base, Mode::empty());
-                (fd.map_err(|errno| FsError::system("open", errno))?, false)
+        let (fd, created) = loop {
+            match nix::fcntl::openat(&dir.file, name, fresh, Mode::from_bits_truncate(mode & 0o7777)) {
+                Ok(fd) => break (fd, true),
+                Err(Errno::EEXIST) if !flags.contains(OFlag::O_EXCL) => {}
+                Err(errno) => return Err(FsError::system("create", errno)),
             }
-            Err(errno) => return Err(FsError::system("create", errno)),
+            if flags.bits() & libc::O_ACCMODE != libc::O_RDONLY {
+                self.may_change_marker(dir.queue, &dir.path, name, caller)?;
+            }
+            match nix::fcntl::openat(&dir.file, name, base, Mode::empty()) {
+                Ok(fd) => break (fd, false),
+                // Removed or moved at this moment; whoever creates makes it anew.
+                Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(FsError::system("open", errno)),
+            }
         };
         let file = File::from(fd);
         if created {

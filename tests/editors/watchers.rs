@@ -6,6 +6,8 @@ use std::{
     fs,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use crate::{
@@ -223,4 +225,51 @@ fn a_killed_or_stopped_repeater_costs_nobody_anything_but_events() {
     desk.world.run();
     desk.world.submit("after", "after\n");
     desk.world.result("done/after.md");
+}
+
+/// Who creates a file gets it, whatever others, the supervisor and the repeater do in the same directories.
+#[test]
+fn creating_never_finds_nothing_beside_a_busy_repeater() {
+    if !has(&["inotifywait"]) {
+        return;
+    }
+    let desk = Desk::new();
+    let dirs = ["drafts", "failed", "projects/web/drafts", "projects/web/failed"];
+    let _watchers: Vec<Watcher<'_>> = (dirs.iter().enumerate())
+        .map(|(n, dir)| Watcher::start(&desk, &format!("all{n}"), &format!("-m -e create -e moved_to \"$MNT/{dir}\"")))
+        .collect();
+    let slow = std::env::var("SLOW").is_ok_and(|value| value == "1");
+    let each = if slow { 25_000 } else { 500 };
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writers: Vec<_> = (dirs.iter().enumerate())
+            .map(|(n, dir)| {
+                let dir = desk.world.mount(dir);
+                scope.spawn(move || {
+                    for i in 0..each {
+                        // Now and then a name that another writer, in the other view, makes and removes too.
+                        let path =
+                            dir.join(if i % 3 == 0 { "same.md".to_owned() } else { format!("w{n}-{}.md", i % 50) });
+                        fs::write(&path, "drafted\n")
+                            .unwrap_or_else(|error| panic!("{} of {i}: {error}", path.display()));
+                        let _ = fs::remove_file(&path);
+                    }
+                })
+            })
+            .collect();
+        let submitter = scope.spawn(|| {
+            let mut n = 0;
+            while !ended.load(Ordering::SeqCst) {
+                n += 1;
+                desk.world.submit(&format!("t{n}"), "do it\n");
+                desk.world.result(&format!("done/t{n}.md"));
+            }
+            n
+        });
+        for writer in writers {
+            writer.join().expect("every file could be made");
+        }
+        ended.store(true, Ordering::SeqCst);
+        println!("{} creates beside {} tasks", each * dirs.len(), submitter.join().expect("tasks"));
+    });
 }
