@@ -292,7 +292,7 @@ fn much_is_read_and_written(world: &World) {
     world.ok("for n in $(seq 40); do head -c 1000000 /dev/zero | tr '\\0' y > $MNT/drafts/d$n.md; done; mv $MNT/drafts/d*.md $MNT/inbox/");
     fs::write(world.path("go"), "").expect("written");
     world.result("done/w.md");
-    world.ok("rm $MNT/inbox/d*.md $MNT/drafts/big");
+    world.ok("rm -f $MNT/inbox/d*.md $MNT/drafts/big");
     world.until("the daemon to be at rest", || world.inbox_is_empty());
     assert!(world.read("status").is_ok(), "the daemon answers");
 }
