@@ -22,11 +22,12 @@ test:
 agents-test:
 	scripts/setup test
 	cargo build --bins
-	tests/agents/matrix
+	cargo test --test agents-matrix
 
 lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	cargo clippy --test agents-matrix -- -D warnings
 
 # Twenty minutes of tasks, swaps and readers; fails when anything of the daemon or its tmux server grows, and prints what it measured.
 # Two minutes of the same are part of `make test`.

@@ -54,6 +54,7 @@ fn word(meaning: &Meaning) -> &'static str {
         Meaning::Waiting { what: WaitingFor::Permission } => "permission",
         Meaning::Waiting { what: WaitingFor::Question } => "question",
         Meaning::Waiting { what: WaitingFor::Dialog } => "dialog",
+        Meaning::Waiting { what: WaitingFor::Interrupted } => "interrupted",
         Meaning::TurnEnded { .. } => "turn-ended",
         Meaning::TurnFailed { failure, .. } => match failure {
             Failure::Limit(limit) => kind_word(limit.kind),

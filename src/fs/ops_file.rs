@@ -30,6 +30,7 @@ use crate::{
     },
     model::{
         command::{Refused, RefusedKind, Scope},
+        evidence::WaitingFor,
         ids::SessionName,
         session::{Activity, SessionPhase},
         writer::By,
@@ -154,13 +155,18 @@ impl Ops {
         let session = snapshot.sessions.get(name).ok_or(FsError::NoEntry)?;
         match session.phase {
             // Said at once, and to shells too, which hear no error of a close.
-            SessionPhase::Starting(_) | SessionPhase::Up(_)
-                if matches!(session.verdict.activity, Activity::Waiting(_)) =>
-            {
-                let sentence = format!("session {name} waits at a dialog; answer with keys");
-                Err(FsError::Refused(Refused::new(RefusedKind::Busy, sentence)))
-            }
-            SessionPhase::Starting(_) | SessionPhase::Up(_) => Ok(()),
+            SessionPhase::Starting(_) | SessionPhase::Up(_) => match session.verdict.activity {
+                Activity::Waiting(WaitingFor::Permission | WaitingFor::Question | WaitingFor::Dialog) => {
+                    let sentence = format!("session {name} waits at a dialog; answer with keys");
+                    Err(FsError::Refused(Refused::new(RefusedKind::Busy, sentence)))
+                }
+                Activity::Waiting(WaitingFor::Interrupted)
+                | Activity::Unknown
+                | Activity::Idle
+                | Activity::Working
+                | Activity::Stalled
+                | Activity::Limited => Ok(()),
+            },
             SessionPhase::Down | SessionPhase::Ending(_) | SessionPhase::Dead { .. } => {
                 let sentence = format!("session {name} has no agent that could take text");
                 Err(FsError::Refused(Refused::new(RefusedKind::Unavailable, sentence)))

@@ -80,6 +80,8 @@ pub enum WaitingFor {
     Question,
     /// Any other dialog: trust of a directory, login, update notice, limit menu.
     Dialog,
+    /// No dialog: its turn was stopped in the middle, its box is empty, and a person says how it goes on.
+    Interrupted,
 }
 
 impl std::fmt::Display for WaitingFor {
@@ -88,6 +90,7 @@ impl std::fmt::Display for WaitingFor {
             Self::Permission => "permission",
             Self::Question => "question",
             Self::Dialog => "dialog",
+            Self::Interrupted => "interrupted",
         })
     }
 }

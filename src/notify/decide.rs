@@ -14,6 +14,7 @@ use crate::{
     model::{
         account::{Account, Standing},
         event::Event,
+        evidence::WaitingFor,
         notice::{Notice, NoticeEvent, NoticeKind, Told},
         provider::{Provider, ProviderStanding},
         session::{Activity, Role, Session, SessionPhase},
@@ -264,12 +265,17 @@ fn credit(snapshot: &Snapshot, provider: &Provider) -> Option<Notice> {
 
 fn waiting(session: &Session) -> Option<Notice> {
     let (SessionPhase::Starting(incarnation) | SessionPhase::Up(incarnation)) = &session.phase else { return None };
-    let Activity::Waiting(_) = session.verdict.activity else { return None };
+    let Activity::Waiting(what) = session.verdict.activity else { return None };
     let name = &session.name;
     let evidence = || session.verdict.evidence.first().map(|signal| signal.text.as_str()).unwrap_or_default();
-    let said = session.verdict.asked.as_deref().unwrap_or_else(evidence);
     let task = session.task.as_ref().map(|assignment| format!("Task {}. ", assignment.task)).unwrap_or_default();
-    let text = format!("{task}{said}\nAnswer it: claude-failover attach {name}");
+    let (said, then) = match what {
+        WaitingFor::Permission | WaitingFor::Question | WaitingFor::Dialog => {
+            (session.verdict.asked.as_deref().unwrap_or_else(evidence), "Answer it")
+        }
+        WaitingFor::Interrupted => ("Its turn was interrupted.", "Say how it goes on"),
+    };
+    let text = format!("{task}{said}\n{then}: claude-failover attach {name}");
     let incident = format!("waiting {name} {}", incarnation.id);
     Some(Notice::new(NoticeKind::Waiting, incident, &format!("{name} waits for a person"), &text, session.stated.since))
 }

@@ -50,7 +50,9 @@ pub fn why(picture: &Picture, session: &Session) -> String {
     }
     if let Some(asked) = &session.verdict.asked {
         let _ = writeln!(out, "it asks: {}", words::one_line(asked));
-        let _ = writeln!(out, "answer it: claude-failover attach {}", session.name);
+    }
+    if let Activity::Waiting(what) = session.verdict.activity {
+        let _ = writeln!(out, "{}", words::answer(what, &session.name));
     }
     for signal in evidence {
         let _ = writeln!(out, "overruled: {}", words::signal(picture, signal));

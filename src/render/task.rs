@@ -177,7 +177,7 @@ fn not_yet(picture: &Picture, run: &Run) -> String {
     let asks = session.verdict.evidence.first().map(|signal| signal.text.as_str()).unwrap_or_default();
     match (&session.phase, session.verdict.activity) {
         (SessionPhase::Starting(_) | SessionPhase::Up(_), Activity::Waiting(what)) => {
-            format!(": its agent waits for an answer ({}): {asks}; answer with keys, or attach", words::kebab(&what))
+            format!(": its agent waits ({}): {asks}; {}", words::kebab(&what), words::answer(what, &session.name))
         }
         (SessionPhase::Starting(_), _) => ": its agent has not shown its prompt".to_owned(),
         (SessionPhase::Up(_), Activity::Working | Activity::Stalled) => ": its agent is at work".to_owned(),

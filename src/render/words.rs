@@ -8,7 +8,8 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 use crate::{
     model::{
         command::{RefusedKind, Verb},
-        evidence::{Failure, Meaning, Signal, UNKNOWN_DIALOG},
+        evidence::{Failure, Meaning, Signal, UNKNOWN_DIALOG, WaitingFor},
+        ids::SessionName,
         session::{Activity, Session},
         snapshot::Outcome,
     },
@@ -112,11 +113,27 @@ pub fn kebab(value: &impl serde::Serialize) -> String {
     }
 }
 
+/// What a person can do about an agent that waits for one.
+#[must_use]
+pub fn answer(what: WaitingFor, name: &SessionName) -> String {
+    match what {
+        WaitingFor::Permission | WaitingFor::Question | WaitingFor::Dialog => {
+            format!("answer it: claude-failover attach {name}")
+        }
+        WaitingFor::Interrupted => {
+            format!("say how it goes on: a text to sessions/{name}/input, or claude-failover attach {name}")
+        }
+    }
+}
+
 /// A session's `why` in one line, the cause first.
 pub fn short_why(picture: &Picture, session: &Session) -> String {
     match (&session.verdict.activity, &session.verdict.asked) {
         (Activity::Waiting(what), Some(asked)) => return format!("{what}: {}", one_line(asked)),
-        (Activity::Waiting(_), None)
+        (Activity::Waiting(WaitingFor::Interrupted), None) => {
+            return "its turn was interrupted; a text to `input` lets it go on".to_owned();
+        }
+        (Activity::Waiting(WaitingFor::Permission | WaitingFor::Question | WaitingFor::Dialog), None)
         | (
             Activity::Unknown | Activity::Idle | Activity::Working | Activity::Stalled | Activity::Limited,
             Some(_) | None,

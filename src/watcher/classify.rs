@@ -16,9 +16,9 @@
 //! | ended | the status file is busy; without one, title or screen are: Stop hooks run, or send the agent on | working |
 //! | ended, sub-agents go on | | working |
 //! | ended, commands go on in the background | at a task, for `watcher.background_for` | working |
-//! | interrupted | at a task | waiting (question) |
+//! | interrupted | at a task | waiting (interrupted) |
 //! | ended, failed, interrupted | else | idle |
-//! | a prompt taken, or work, no end | idle for 5 s by the status file; without one, for 15 s by title and screen | at a task waiting (question), else idle |
+//! | a prompt taken, or work, no end | idle for 5 s by the status file; without one, for 15 s by title and screen | at a task waiting (interrupted), else idle |
 //! | a prompt taken, or work, no end | else | working |
 //! | nothing | what status file, title, screen say | that |
 //!
@@ -109,7 +109,7 @@ pub fn classify(
         (Doing::Waits(what), _, _) => Activity::Waiting(what),
         (Doing::Works, _, _) if passed(last_change, settings.stalled_after, now) => Activity::Stalled,
         (Doing::Works, _, _) => Activity::Working,
-        (Doing::Stopped, true, _) => Activity::Waiting(WaitingFor::Question),
+        (Doing::Stopped, true, _) => Activity::Waiting(WaitingFor::Interrupted),
         // An agent may say that it is idle before its box can be typed into.
         (Doing::Rests | Doing::Stopped, _, true) => Activity::Idle,
         (Doing::Rests | Doing::Stopped, _, false) | (Doing::Unknown, _, _) => Activity::Unknown,
@@ -497,7 +497,7 @@ mod tests {
         assert_eq!(shown(failed(Failure::Server)).0, Some(Over::Server { error: "m".to_owned() }));
         assert_eq!(shown(failed(Failure::Unknown)).0, Some(Over::Failed { error: "m".to_owned() }));
         assert_eq!(shown(failed(Failure::Login)).0, None, "the task waits until somebody has logged in");
-        assert_eq!(shown(Meaning::Interrupted), (None, Activity::Waiting(WaitingFor::Question)));
+        assert_eq!(shown(Meaning::Interrupted), (None, Activity::Waiting(WaitingFor::Interrupted)));
         assert_eq!(shown(Meaning::Idle).0, Some(Over::Done { message: None, left: Vec::new() }));
     }
 
@@ -585,20 +585,20 @@ mod tests {
                 signal(Source::StatusFile, 12, Meaning::Idle),
                 signal(Source::Transcript, 12, Meaning::Interrupted)
             ]),
-            Activity::Waiting(WaitingFor::Question)
+            Activity::Waiting(WaitingFor::Interrupted)
         );
         // Taken back before the first word: nothing tells of it.
         let taken = signal(Source::Hook, 11, Meaning::PromptTaken { prompt: None });
         assert_eq!(
             activity(&[taken.clone(), signal(Source::StatusFile, 12, Meaning::Idle)]),
-            Activity::Waiting(WaitingFor::Question)
+            Activity::Waiting(WaitingFor::Interrupted)
         );
         assert_eq!(activity(&[taken, signal(Source::StatusFile, 16, Meaning::Idle)]), Activity::Working);
         // Codex: no status file, and no hook tells of the interrupt.
         let prompt = Meaning::PromptTaken { prompt: None };
         let interrupted = signal(Source::Transcript, 12, Meaning::Interrupted);
         let codex = [signal(Source::Hook, 11, prompt.clone()), interrupted.clone()];
-        assert_eq!(activity(&codex), Activity::Waiting(WaitingFor::Question));
+        assert_eq!(activity(&codex), Activity::Waiting(WaitingFor::Interrupted));
         let again = [interrupted, signal(Source::Hook, 13, prompt)];
         assert_eq!(activity(&again), Activity::Working);
     }

@@ -85,7 +85,7 @@ impl End {
             Self::Limit | Self::Login => (Activity::Limited, None),
             Self::Server => (Activity::Idle, Some(Over::Server { error: error() })),
             Self::Request | Self::Refused => (Activity::Idle, Some(Over::Failed { error: error() })),
-            Self::Interrupted => (Activity::Waiting(WaitingFor::Question), None),
+            Self::Interrupted => (Activity::Waiting(WaitingFor::Interrupted), None),
         }
     }
 }

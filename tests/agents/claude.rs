@@ -22,8 +22,7 @@ fn claude_runs_a_tool() {
 
 #[test]
 fn claude_asks_for_permission() {
-    let play = Play { args: "--permission-mode, manual", ..Play::new(ME) };
-    scenario::asks_for_permission(play, "RUN: touch OUTSIDE && sleep 3\n", "Enter");
+    scenario::asks_for_permission(ME);
 }
 
 #[test]
@@ -168,6 +167,11 @@ fn claude_s_question_waits() {
 #[test]
 fn claude_s_command_in_the_background_is_ended() {
     scenario::a_command_in_the_background_is_ended(Play::new(ME));
+}
+
+#[test]
+fn claude_s_hooks_have_the_token() {
+    scenario::its_hooks_have_the_token(ME);
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn codex_runs_a_tool() {
 
 #[test]
 fn codex_asks_for_permission() {
-    scenario::asks_for_permission(Play::new(ME), "ESCALATE\nRUN: touch OUTSIDE && sleep 3\n", "y");
+    scenario::asks_for_permission(ME);
 }
 
 #[test]
@@ -96,6 +96,11 @@ fn codex_s_question_waits() {
 #[test]
 fn codex_s_command_in_the_background_is_ended() {
     scenario::a_command_in_the_background_is_ended(Play::new(ME));
+}
+
+#[test]
+fn codex_s_hooks_have_the_token() {
+    scenario::its_hooks_have_the_token(ME);
 }
 
 #[test]

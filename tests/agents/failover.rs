@@ -51,7 +51,7 @@ impl Stage {
 }
 
 /// The tool runs under the first account, its limit comes with the tool's result, the end under the second.
-fn a_limit_in_the_middle(cli: Cli, claim: Claim) {
+pub fn a_limit_in_the_middle(cli: Cli, claim: Claim) {
     let Some(stage) = Stage::set(Play::failover(cli)) else { return };
     let go = stage.world.path("go");
     stage.world.submit("a", &format!("RUN: while ! test -e {}; do sleep 0.1; done; echo ran >> side\n", go.display()));
@@ -96,7 +96,7 @@ fn codex_stays_through_a_storm() {
     a_storm(Cli::Codex);
 }
 
-fn a_storm(cli: Cli) {
+pub fn a_storm(cli: Cli) {
     let more = "watcher: {server_pause: 500ms, server_retries: 20}";
     let env = &[("CLAUDE_CODE_MAX_RETRIES", "1")];
     let Some(stage) = Stage::set(Play { more, env, ..Play::failover(cli) }) else { return };
@@ -112,25 +112,26 @@ fn a_storm(cli: Cli) {
     assert_eq!(stage.world.word("accounts/one/state"), "active");
 }
 
-/// Codex tells of a failed request by its transcript alone: no hook runs.
-#[test]
-fn codex_moves_on_when_its_login_is_lost() {
-    let Some(stage) = Stage::set(Play::failover(Cli::Codex)) else { return };
-    stage.mock.set_for(ONE, Mode::BadKey);
+/// The first account's login is lost: its work goes on under the second, and a person is told.
+pub fn a_lost_login(cli: Cli) -> Option<Stage> {
+    let stage = Stage::set(Play::failover(cli))?;
+    stage.mock.set_for(ONE, if cli == Cli::Claude { Mode::ExpiredToken } else { Mode::BadKey });
     stage.world.submit("a", "please say hello\n");
     stage.went_on("a", "please say hello");
     assert_eq!(stage.world.word("accounts/one/state"), "broken");
     assert!(stage.world.word("health").contains("login"), "{}", stage.told());
+    Some(stage)
+}
+
+/// Codex tells of a failed request by its transcript alone: no hook runs.
+#[test]
+fn codex_moves_on_when_its_login_is_lost() {
+    a_lost_login(Cli::Codex);
 }
 
 #[test]
 fn claude_moves_on_when_its_login_is_lost() {
-    let Some(stage) = Stage::set(Play::failover(Cli::Claude)) else { return };
-    stage.mock.set_for(ONE, Mode::ExpiredToken);
-    stage.world.submit("a", "please say hello\n");
-    stage.went_on("a", "please say hello");
-    assert_eq!(stage.world.word("accounts/one/state"), "broken");
-    assert!(stage.world.word("health").contains("login"), "{}", stage.told());
+    let Some(stage) = a_lost_login(Cli::Claude) else { return };
     // Somebody logs in again.
     let credentials = stage.world.path("account-one/.credentials.json");
     fs::write(&credentials, fs::read(&credentials).expect("readable")).expect("written");

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use claude_failover::{model::seal::is_sealed, ports::INCARNATION};
+
 use crate::{
     mock_llm::{Claim, Mode},
     stage::{Cli, Play, SESSION, Stage},
@@ -34,22 +36,24 @@ pub fn answers(cli: Cli) {
         since(Some(submitted), stage.event(&["task", "working"])),
         filed.as_millis()
     );
-    assert!(
-        result
-            .starts_with("please say hello\n<!-- claude-failover:result -->\n\nMOCK-REPLY done: 16 chars received.\n"),
-        "{result}\n{}",
-        stage.told()
-    );
+    assert!(result.contains("MOCK-REPLY done: 16 chars received."), "{result}\n{}", stage.told());
     assert_eq!(stage.fact(&result, "status"), "done");
     assert_eq!(stage.fact(&result, "attempts"), "1");
     assert_eq!(stage.fact(&result, "agent"), cli.name());
+    if cli.tells_its_message() {
+        let message = "please say hello\n<!-- claude-failover:result -->\n\nMOCK-REPLY done: 16 chars received.\n";
+        assert!(result.starts_with(message), "{result}\n{}", stage.told());
+    }
     let tokens = match cli {
         Cli::Claude => "tokens:\n  input: 100\n  output: 18\n  cache_read: 3000\n  cache_write: 20\n",
-        Cli::Codex => "tokens:\n  input: 1000\n  output: 50\n  cache_read: 2000\n",
+        Cli::Codex | Cli::Gemini => "tokens:\n  input: 1000\n  output: 50\n  cache_read: 2000\n",
+        Cli::Opencode | Cli::Qwen => "",
     };
     assert!(result.contains(tokens), "{result}\n{}", stage.told());
-    let conversation = stage.fact(&result, "resume_id");
-    assert!(conversation.trim_matches('"').parse::<uuid::Uuid>().is_ok(), "{conversation}");
+    if cli != Cli::Opencode {
+        let conversation = stage.fact(&result, "resume_id");
+        assert!(conversation.trim_matches('"').parse::<uuid::Uuid>().is_ok(), "{conversation}");
+    }
     assert_eq!(stage.prompts_with("say hello"), 1);
 }
 
@@ -58,11 +62,12 @@ pub fn runs_a_tool(cli: Cli) {
     let Some(stage) = Stage::set(Play::new(cli)) else { return };
     stage.world.submit("a", "RUN: echo ran >> side\n");
     let result = stage.done("a");
-    assert!(result.contains("\nMOCK-REPLY tool finished.\n"), "{result}\n{}", stage.told());
+    assert!(result.contains("MOCK-REPLY tool finished."), "{result}\n{}", stage.told());
     // Both answers of the turn were counted.
     let input = match cli {
         Cli::Claude => "input: 200\n",
-        Cli::Codex => "input: 2000\n",
+        Cli::Codex | Cli::Gemini => "input: 2000\n",
+        Cli::Opencode | Cli::Qwen => "",
     };
     assert!(result.contains(input), "{result}\n{}", stage.told());
     assert_eq!(fs::read_to_string(stage.world.path("web/side")).expect("the side effect"), "ran\n");
@@ -70,10 +75,12 @@ pub fn runs_a_tool(cli: Cli) {
 }
 
 /// A permission prompt waits for a person, who answers through `keys`.
-pub fn asks_for_permission(play: Play<'_>, task: &str, keys: &str) {
-    let Some(stage) = Stage::set(play) else { return };
+pub fn asks_for_permission(cli: Cli) {
+    let Some(stage) = Stage::set(Play::asking(cli)) else { return };
     let outside = stage.world.path("outside");
-    stage.world.submit("a", &task.replace("OUTSIDE", &outside.display().to_string()));
+    // Codex asks for what is to run outside of its sandbox.
+    let (before, keys) = if cli == Cli::Codex { ("ESCALATE\n", "y") } else { ("", "Enter") };
+    stage.world.submit("a", &format!("{before}RUN: touch {} && sleep 3\n", outside.display()));
     stage.until("the session to wait", |s| s.word("state") == "waiting");
     let why = stage.word("why");
     assert!(why.contains("permission"), "{why}\n{}", stage.told());
@@ -84,7 +91,7 @@ pub fn asks_for_permission(play: Play<'_>, task: &str, keys: &str) {
     stage.until("the command to run", |_| outside.exists());
     stage.until("the session to be at work", |s| s.word("state") == "working");
     let result = stage.done("a");
-    assert!(result.contains("\nMOCK-REPLY tool finished.\n"), "{result}\n{}", stage.told());
+    assert!(result.contains("MOCK-REPLY tool finished."), "{result}\n{}", stage.told());
 }
 
 /// A long prompt arrives whole and is submitted.
@@ -215,6 +222,7 @@ fn own_hook(stage: &Stage, cli: Cli, event: &str, script: &str) {
             fs::write(stage.world.path("web/.claude/settings.json"), hooks.to_string()).expect("settings");
         }
         Cli::Codex => fs::write(stage.world.path("account-one/hooks.json"), hooks.to_string()).expect("hooks"),
+        Cli::Gemini | Cli::Opencode | Cli::Qwen => panic!("none of {cli:?}'s hooks is known"),
     }
     // The agent that stands there has read its settings already.
     let pid = stage.word("pid");
@@ -274,13 +282,40 @@ pub fn a_question_waits(play: Play<'_>) {
 /// A command that goes on after the turn does not hold the task; it is ended with the agent, and the result names it.
 pub fn a_command_in_the_background_is_ended(play: Play<'_>) {
     let Some(stage) = Stage::set(play) else { return };
-    stage.world.submit("a", "BACKGROUND: echo $$ > shell-pid; while true; do sleep 1; done\n");
+    let ran = stage.world.path("web/ran");
+    stage.world.submit("a", &format!("BACKGROUND: echo ran > {}; while true; do sleep 1; done\n", ran.display()));
+    // By its command line: in Codex' sandbox a shell has another pid.
+    let running = || running_with(&ran.display().to_string());
+    stage.until("it to run", |_| ran.exists() && !running().is_empty());
     let result = stage.done("a");
     assert!(result.contains("ended_with_agent:"), "{result}\n{}", stage.told());
     assert!(result.contains("\nMOCK-REPLY tool finished.\n"), "{result}\n{}", stage.told());
-    let pid = fs::read_to_string(stage.world.path("web/shell-pid")).expect("it ran");
-    let lives = || std::path::Path::new(&format!("/proc/{}", pid.trim())).exists();
-    stage.until("it to be ended", |_| !lives());
+    stage.until("it to be ended", |_| running().is_empty());
+}
+
+/// The CLI hands its incarnation's token on to its hooks: each of their lines is sealed with it, or they would count for nothing.
+pub fn its_hooks_have_the_token(cli: Cli) {
+    let Some(stage) = Stage::set(Play::new(cli)) else { return };
+    stage.world.submit("a", "SLOW: 4 and then tell\n");
+    stage.until("the turn to begin", |s| s.prompts_with("SLOW:") == 1 && s.word("state") == "working");
+    let environment = fs::read(format!("/proc/{}/environ", stage.word("pid"))).expect("the agent's environment");
+    let name = format!("{INCARNATION}=");
+    let variables = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    let token = variables.filter_map(|v| v.strip_prefix(&name).map(str::to_owned)).next().expect("a token");
+    let log = stage.world.path(&format!("state/hooks/{SESSION}.jsonl"));
+    let read = || fs::read_to_string(&log).unwrap_or_default();
+    stage.until("a hook's line of the prompt", |_| read().contains("\"UserPromptSubmit\""));
+    for line in read().lines() {
+        assert!(is_sealed(line.as_bytes(), &token), "{line}\n{}", stage.told());
+    }
+    stage.done("a");
+}
+
+/// Processes whose command line holds a text.
+fn running_with(text: &str) -> Vec<String> {
+    let processes = fs::read_dir("/proc").expect("/proc").filter_map(|entry| Some(entry.ok()?.path()));
+    let lines = processes.filter_map(|path| fs::read(path.join("cmdline")).ok());
+    lines.map(|line| String::from_utf8_lossy(&line).into_owned()).filter(|line| line.contains(text)).collect()
 }
 
 /// A text about limits, in the prompt and in a tool's output, is a text: nobody is limited and nothing swaps.

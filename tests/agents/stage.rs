@@ -5,13 +5,14 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
+    sync::Mutex,
     time::{Duration, Instant, SystemTime},
 };
 
 use crate::{
-    cli::{self, Clis, Login},
+    cli::{self, Login},
     mock_llm::{MockLlm, Request},
     world::{self, Setup, World},
 };
@@ -32,16 +33,57 @@ pub const KEY: &str = "sk-ant-dummy-dummy-dummy-dummy-0001";
 pub const ACCOUNTS: [(&str, &str); 2] = [("one", KEY), ("two", "sk-ant-dummy-dummy-dummy-dummy-0002")];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "only the matrix tries all of them")]
 pub enum Cli {
     Claude,
     Codex,
+    Gemini,
+    Opencode,
+    Qwen,
 }
+
+/// The version to run in place of the pinned one.
+pub static VERSION: Mutex<Option<String>> = Mutex::new(None);
 
 impl Cli {
     pub fn name(self) -> &'static str {
         match self {
             Self::Claude => "claude",
             Self::Codex => "codex",
+            Self::Gemini => "gemini",
+            Self::Opencode => "opencode",
+            Self::Qwen => "qwen",
+        }
+    }
+
+    fn version(self) -> String {
+        let chosen = VERSION.lock().expect("no test panics with it").clone();
+        chosen.unwrap_or_else(|| match self {
+            Self::Claude => cli::CLAUDE.to_owned(),
+            Self::Codex => cli::CODEX.to_owned(),
+            Self::Gemini | Self::Opencode | Self::Qwen => panic!("{self:?} has no pinned version"),
+        })
+    }
+
+    /// Its last message is known from its own word, not from the screen.
+    pub fn tells_its_message(self) -> bool {
+        matches!(self, Self::Claude | Self::Codex)
+    }
+
+    /// The row of `agents:`.
+    fn row(self, program: &Path, args: &str, world: &World) -> String {
+        let (name, program) = (self.name(), program.display());
+        match self {
+            Self::Claude | Self::Codex | Self::Gemini | Self::Opencode => {
+                format!("{name}: {{kind: {name}, program: {program}, args: [{args}]}}")
+            }
+            // As doc/AGENTS.md has it.
+            Self::Qwen => {
+                let doc = include_str!("../../doc/AGENTS.md");
+                let rules = doc.split("### Qwen Code\n\n```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+                fs::write(world.path("qwen.yaml"), rules.expect("the rules of Qwen Code")).expect("written");
+                format!("{name}: {{kind: gemini, rules: qwen.yaml, program: {program}, args: [{args}]}}")
+            }
         }
     }
 }
@@ -68,9 +110,22 @@ impl Play<'_> {
     pub fn new(cli: Cli) -> Self {
         let args = match cli {
             Cli::Claude => ACCEPT,
-            Cli::Codex => "",
+            Cli::Codex | Cli::Opencode => "",
+            Cli::Gemini | Cli::Qwen => "--yolo",
         };
         Self { cli, args, env: &[], subscription: false, trusted: true, accounts: 1, sessions: 1, more: "" }
+    }
+
+    /// One that asks before it runs a command.
+    pub fn asking(cli: Cli) -> Self {
+        match cli {
+            Cli::Claude => Self { args: "--permission-mode, manual", ..Self::new(cli) },
+            Cli::Codex => Self::new(cli),
+            Cli::Gemini | Cli::Qwen => Self { args: "", ..Self::new(cli) },
+            Cli::Opencode => {
+                Self { env: &[("OPENCODE_CONFIG_CONTENT", r#"{"permission": {"bash": "ask"}}"#)], ..Self::new(cli) }
+            }
+        }
     }
 
     /// Two accounts that can reach their limits.
@@ -97,7 +152,7 @@ impl Stage {
     }
 
     fn make(play: Play<'_>, dedicated: Option<&str>) -> Option<Self> {
-        let clis = cli::clis()?;
+        let program = cli::program(play.cli.name(), &play.cli.version())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let mock = runtime.block_on(MockLlm::start());
@@ -109,7 +164,7 @@ impl Stage {
             setup.more_pool =
                 format!("  dedicated: [{{name: {name}, workdir: {}, agent: {agent}}}]\n", workdir.display());
         }
-        configure(&mut setup, play, &clis, &mut world, mock.port());
+        configure(&mut setup, play, &program, &mut world, mock.port());
         let begun = Instant::now();
         world.run();
         let stage = Self { world, mock, _runtime: runtime };
@@ -208,13 +263,9 @@ fn after_tool(request: &Request) -> bool {
     text.contains("\"tool_result\"") || text.contains("_output\"")
 }
 
-fn configure(setup: &mut Setup, play: Play<'_>, clis: &Clis, world: &mut World, port: u16) {
+fn configure(setup: &mut Setup, play: Play<'_>, program: &Path, world: &mut World, port: u16) {
     let name = play.cli.name();
     let workdir = world.path(if play.trusted { "web" } else { "nothing" });
-    let program = match play.cli {
-        Cli::Claude => &clis.claude,
-        Cli::Codex => &clis.codex,
-    };
     let accounts: Vec<String> = ACCOUNTS[..play.accounts]
         .iter()
         .map(|(account, key)| {
@@ -225,6 +276,9 @@ fn configure(setup: &mut Setup, play: Play<'_>, clis: &Clis, world: &mut World, 
                 }
                 Cli::Claude => cli::claude_home(&home, &workdir, port, Login::ApiKey(key)),
                 Cli::Codex => cli::codex_home(&home, &workdir, port, key),
+                Cli::Gemini => cli::gemini_home(&home, &workdir, port, key),
+                Cli::Opencode => cli::opencode_home(&home, port, key),
+                Cli::Qwen => cli::qwen_home(&home, port, key),
             };
             env.extend(play.env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
             let env: BTreeMap<String, String> = env;
@@ -236,7 +290,7 @@ fn configure(setup: &mut Setup, play: Play<'_>, clis: &Clis, world: &mut World, 
             )
         })
         .collect();
-    setup.more_agents = format!(", {name}: {{kind: {name}, program: {}, args: [{}]}}", program.display(), play.args);
+    setup.more_agents = format!(", {}", play.cli.row(program, play.args, world));
     setup.more = format!("accounts: [{}]\n{}", accounts.join(", "), play.more);
     let home: PathBuf = world.path("home");
     setup.env = vec![("HOME".to_owned(), home.display().to_string()), ("TZ".to_owned(), "UTC".to_owned())];

@@ -74,8 +74,18 @@ fn interrupt_stops_a_turn_and_the_task_waits_for_a_person() {
     world.until_word("sessions/pool-11/state", "working");
     world.ok("echo interrupt > $MNT/sessions/pool-11/control");
     world.until_word("sessions/pool-11/state", "waiting");
-    world.ok("echo cancel > $MNT/tasks/a/control");
-    world.result("failed/a.md");
+    let why = world.read("sessions/pool-11/why").expect("why");
+    assert!(why.contains("waiting (interrupted)") && why.contains("sessions/pool-11/input"), "{why}");
+    // No dialog: a person says how it goes on.
+    world.ok("echo 'say hello' > $MNT/sessions/pool-11/input");
+    assert!(world.result("done/a.md").contains("You said: say hello"));
+
+    world.submit("b", "demo: slow=600\n");
+    world.until_word("sessions/pool-11/state", "working");
+    world.ok("echo interrupt > $MNT/sessions/pool-11/control");
+    world.until_word("sessions/pool-11/state", "waiting");
+    world.ok("echo cancel > $MNT/tasks/b/control");
+    world.result("failed/b.md");
 }
 
 #[test]

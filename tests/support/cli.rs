@@ -18,28 +18,6 @@ use serde_json::json;
 pub const CLAUDE: &str = "2.1.332";
 pub const CODEX: &str = "0.171.0";
 
-/// The two programs.
-#[derive(Debug, Clone)]
-pub struct Clis {
-    pub claude: PathBuf,
-    pub codex: PathBuf,
-}
-
-/// The version of a CLI that is tested: the pinned one, unless `make agents-test` names another.
-fn version(variable: &str, pinned: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| pinned.to_owned())
-}
-
-/// Installs the CLIs once, or says why that can't be: `None` and a printed line. With `CI=true` in the environment it
-/// panics instead, so that CI can't pass without them.
-#[must_use]
-pub fn clis() -> Option<Clis> {
-    Some(Clis {
-        claude: program("claude", &version("CLAUDE_VERSION", CLAUDE))?,
-        codex: program("codex", &version("CODEX_VERSION", CODEX))?,
-    })
-}
-
 /// The program of one version of a CLI, installed once into `target/agents/NAME-VERSION/`; else as `clis`.
 #[must_use]
 pub fn program(name: &str, version: &str) -> Option<PathBuf> {
@@ -171,4 +149,58 @@ pub fn codex_home(dir: &Path, cwd: &Path, port: u16, key: &str) -> BTreeMap<Stri
     );
     fs::write(dir.join("config.toml"), config).expect("config.toml");
     BTreeMap::from([("MOCK_KEY".to_owned(), key.to_owned())])
+}
+
+/// Makes an isolated `GEMINI_CLI_HOME` in which no first-run dialog comes up for `cwd`. Answers what the agent needs besides.
+pub fn gemini_home(dir: &Path, cwd: &Path, port: u16, key: &str) -> BTreeMap<String, String> {
+    let settings = json!({
+        "security": {"auth": {"selectedType": "gemini-api-key"}}, "ui": {"theme": "Default"},
+        "general": {"enableAutoUpdate": false}, "privacy": {"usageStatisticsEnabled": false},
+    });
+    let trusted = json!({ cwd.to_string_lossy(): "TRUST_FOLDER" });
+    fs::create_dir_all(dir.join(".gemini")).expect("a home");
+    fs::write(dir.join(".gemini/settings.json"), settings.to_string()).expect("settings.json");
+    fs::write(dir.join(".gemini/trustedFolders.json"), trusted.to_string()).expect("trustedFolders.json");
+    texts([("GOOGLE_GEMINI_BASE_URL", &format!("http://127.0.0.1:{port}")), ("GEMINI_API_KEY", key)])
+}
+
+/// A directory for opencode, which takes it by the XDG variables that come with the answer.
+pub fn opencode_home(dir: &Path, port: u16, key: &str) -> BTreeMap<String, String> {
+    let config = json!({
+        "model": "mock/mock-large", "small_model": "mock/mock-large", "autoupdate": false,
+        "provider": {"mock": {"npm": "@ai-sdk/openai-compatible", "name": "Mock",
+            "options": {"baseURL": format!("http://127.0.0.1:{port}/v1"), "apiKey": key},
+            "models": {"mock-large": {"name": "Mock Large"}}}},
+    });
+    fs::create_dir_all(dir.join("opencode")).expect("a home");
+    fs::write(dir.join("opencode/opencode.json"), config.to_string()).expect("opencode.json");
+    let dir = dir.display().to_string();
+    texts([
+        ("XDG_CONFIG_HOME", &dir),
+        ("XDG_DATA_HOME", &format!("{dir}/data")),
+        ("XDG_CACHE_HOME", &format!("{dir}/cache")),
+        ("XDG_STATE_HOME", &format!("{dir}/state")),
+        ("OPENCODE_DISABLE_AUTOUPDATE", "1"),
+        ("OPENCODE_DISABLE_MODELS_FETCH", "1"),
+    ])
+}
+
+/// A `HOME` for Qwen Code. Answers what the agent needs besides.
+pub fn qwen_home(dir: &Path, port: u16, key: &str) -> BTreeMap<String, String> {
+    let settings = json!({
+        "security": {"auth": {"selectedType": "openai"}}, "ui": {"theme": "Default"},
+        "general": {"enableAutoUpdate": false, "disableAutoUpdate": true}, "privacy": {"usageStatisticsEnabled": false},
+    });
+    fs::create_dir_all(dir.join(".qwen")).expect("a home");
+    fs::write(dir.join(".qwen/settings.json"), settings.to_string()).expect("settings.json");
+    texts([
+        ("HOME", &dir.display().to_string()),
+        ("OPENAI_BASE_URL", &format!("http://127.0.0.1:{port}/v1")),
+        ("OPENAI_API_KEY", key),
+        ("OPENAI_MODEL", "mock-large"),
+    ])
+}
+
+fn texts<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }

@@ -1,5 +1,5 @@
-//! A loopback server that speaks as much of the Anthropic Messages API and the OpenAI Responses API as Claude Code
-//! 2.1.332 and Codex 0.171.0 need. In: modes, set for everybody or for one key. Out: answers, and a log of requests in
+//! A loopback server that speaks as much of the Anthropic Messages API, the OpenAI Responses API, OpenAI's chat completions and
+//! Gemini's API as the agent CLIs of tests/agents need. In: modes, set for everybody or for one key. Out: answers, and a log of requests in
 //! memory. It listens on 127.0.0.1 only and never connects anywhere.
 //!
 //! The prompt commands the answer: `RUN: <command>` asks for one shell call (with `ESCALATE` before it, Codex asks for
@@ -23,6 +23,10 @@ use tokio::{
 
 #[path = "mock_llm/anthropic.rs"]
 mod anthropic;
+#[path = "mock_llm/chat.rs"]
+mod chat;
+#[path = "mock_llm/gemini.rs"]
+mod gemini;
 #[path = "mock_llm/http.rs"]
 mod http;
 #[path = "mock_llm/openai.rs"]
@@ -266,19 +270,50 @@ fn plan(prompt: &str, after_tool: bool, main: bool, mode: Mode) -> Plan {
     Plan { text, pieces, pause, call }
 }
 
+/// Whose model calls a path takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Api {
+    Messages,
+    Responses,
+    Chat,
+    Gemini,
+}
+
+impl Api {
+    fn of(path: &str) -> Option<Self> {
+        match path {
+            p if p.ends_with("/chat/completions") => Some(Self::Chat),
+            p if p.ends_with("/messages") => Some(Self::Messages),
+            p if p.ends_with("/responses") => Some(Self::Responses),
+            p if p.contains("/models/") && p.contains(':') => Some(Self::Gemini),
+            _ => None,
+        }
+    }
+}
+
 async fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
     let raw = http::read(&mut stream).await?;
     let path = raw.path.split('?').next().unwrap_or_default().to_owned();
     let bearer = raw.headers.get("authorization").and_then(|v| v.strip_prefix("Bearer "));
-    let key = raw.headers.get("x-api-key").map(String::as_str).or(bearer).unwrap_or_default().to_owned();
+    let own = ["x-api-key", "x-goog-api-key"].into_iter().find_map(|name| raw.headers.get(name).map(String::as_str));
+    let key = own.or(bearer).unwrap_or_default().to_owned();
     let body: Value = serde_json::from_slice(&raw.body).unwrap_or(Value::Null);
-    let model_call = raw.method == "POST" && (path.ends_with("/messages") || path.ends_with("/responses"));
-    let (prompt, after_tool) =
-        if path.ends_with("/responses") { openai::last_prompt(&body) } else { anthropic::last_prompt(&body) };
-    let main = body["tools"].as_array().is_some_and(|t| !t.is_empty());
+    let api = Api::of(&path).filter(|_| raw.method == "POST");
+    let (prompt, after_tool) = match api {
+        Some(Api::Messages) | None => anthropic::last_prompt(&body),
+        Some(Api::Responses) => openai::last_prompt(&body),
+        Some(Api::Chat) => chat::last_prompt(&body),
+        Some(Api::Gemini) => gemini::last_prompt(&body),
+    };
+    let main = match api {
+        Some(Api::Gemini) => gemini::is_main(&body),
+        Some(Api::Messages | Api::Responses | Api::Chat) | None => {
+            body["tools"].as_array().is_some_and(|tools| !tools.is_empty())
+        }
+    };
     let (mode, reset_in) = {
         let mut state = shared.state();
-        let mode = if model_call { take_mode(&mut state, &key) } else { Mode::Ok };
+        let mode = if api.is_some() { take_mode(&mut state, &key) } else { Mode::Ok };
         let prompt = prompt.clone();
         let request = Request {
             method: raw.method.clone(),
@@ -301,12 +336,17 @@ async fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
         Mode::Reset => return Ok(()),
         _ => {}
     }
+    match api {
+        Some(Api::Messages) => return anthropic::answer(client, &body, &answer, mode, reset_in).await,
+        Some(Api::Responses) => return openai::answer(client, &body, &answer, mode, reset_in).await,
+        Some(Api::Chat) => return chat::answer(client, &body, &answer, mode, reset_in).await,
+        Some(Api::Gemini) => return gemini::answer(client, &path, &body, &answer, mode).await,
+        None => {}
+    }
     match (raw.method.as_str(), path.as_str()) {
         ("POST", p) if p.ends_with("/messages/count_tokens") => {
             client.json(200, &[], &serde_json::json!({"input_tokens": 100})).await
         }
-        ("POST", p) if p.ends_with("/messages") => anthropic::answer(client, &body, &answer, mode, reset_in).await,
-        ("POST", p) if p.ends_with("/responses") => openai::answer(client, &body, &answer, mode, reset_in).await,
         (_, p) if p.ends_with("/models") => {
             client
                 .json(200, &[], &serde_json::json!({"object": "list", "data": [], "models": [], "has_more": false}))

@@ -110,9 +110,23 @@ pub struct Events(TcpStream);
 
 impl Events {
     pub async fn send(&mut self, event: &str, data: &Value) -> io::Result<()> {
-        let text = format!("event: {event}\ndata: {data}\n\n");
+        self.write(&format!("event: {event}\ndata: {data}\n\n")).await
+    }
+
+    /// An event without a name.
+    pub async fn data(&mut self, data: &Value) -> io::Result<()> {
+        self.write(&format!("data: {data}\n\n")).await
+    }
+
+    async fn write(&mut self, text: &str) -> io::Result<()> {
         self.0.write_all(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes()).await?;
         self.0.flush().await
+    }
+
+    /// The end as OpenAI's chat completions tell it.
+    pub async fn done(mut self) -> io::Result<()> {
+        self.write("data: [DONE]\n\n").await?;
+        self.end().await
     }
 
     pub async fn end(mut self) -> io::Result<()> {

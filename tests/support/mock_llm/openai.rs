@@ -42,7 +42,7 @@ fn headers(reset_in: Duration) -> Vec<Header> {
     ]
 }
 
-fn error(mode: Mode, reset_in: Duration) -> Option<(u16, Value)> {
+pub fn error(mode: Mode, reset_in: Duration) -> Option<(u16, Value)> {
     let plain =
         |message: &str, kind: &str, code: &str| json!({"message": message, "type": kind, "param": null, "code": code});
     Some(match mode {
