@@ -17,8 +17,9 @@ use serde::Deserialize;
 
 use super::rules::Pattern;
 
-/// Longest that a program may take to say its version: the first start waits for it. Claude Code and Codex take 0.1 s.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest that a program may take to say its version: the first start waits for it. Native ones take 0.1 s, those on node several
+/// seconds on a loaded machine, and one whose version is not known gets words that it may not know.
+const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// A version is one line.
 const LONGEST_ANSWER: u64 = 4096;

@@ -173,7 +173,7 @@ impl Job {
     /// Prepares a start; `health` tells what is wrong with the program's version as long as it is.
     pub(super) async fn launch(&self, request: &LaunchRequest) -> Result<LaunchPlan, AgentError> {
         let plan = self.tools.agents.launch(request).await?;
-        let (topic, problem) = (format!("agent {}", request.agent), plan.complaint.clone());
+        let (topic, problem) = (format!("version of {}", request.agent), plan.complaint.clone());
         if self.tools.live.snapshot().health.get(&topic) != problem.as_ref() {
             self.tools.live.report(vec![Event::Health { topic, problem }]).await;
         }

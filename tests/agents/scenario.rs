@@ -36,13 +36,14 @@ pub fn answers(cli: Cli) {
         since(Some(submitted), stage.event(&["task", "working"])),
         filed.as_millis()
     );
-    assert!(result.contains("MOCK-REPLY done: 16 chars received."), "{result}\n{}", stage.told());
+    // The server counts what some CLIs add to a prompt, too.
+    assert!(result.contains("MOCK-REPLY done: "), "{result}\n{}", stage.told());
     assert_eq!(stage.fact(&result, "status"), "done");
     assert_eq!(stage.fact(&result, "attempts"), "1");
     assert_eq!(stage.fact(&result, "agent"), cli.name());
     if cli.tells_its_message() {
-        let message = "please say hello\n<!-- claude-failover:result -->\n\nMOCK-REPLY done: 16 chars received.\n";
-        assert!(result.starts_with(message), "{result}\n{}", stage.told());
+        let start = "please say hello\n<!-- claude-failover:result -->\n\nMOCK-REPLY done: ";
+        assert!(result.starts_with(start), "{result}\n{}", stage.told());
     }
     let tokens = match cli {
         Cli::Claude => "tokens:\n  input: 100\n  output: 18\n  cache_read: 3000\n  cache_write: 20\n",
@@ -113,13 +114,14 @@ pub fn takes_a_long_prompt(cli: Cli) {
 /// Two tasks are two conversations, though there is one session.
 pub fn two_tasks_are_two_conversations(cli: Cli) {
     let Some(stage) = Stage::set(Play::new(cli)) else { return };
-    stage.world.submit("a", "the first task\n");
-    stage.world.submit("b", "the second one\n");
+    stage.world.submit("a", "tell of herons\n");
+    stage.world.submit("b", "tell of badgers\n");
     let (a, b) = (stage.done("a"), stage.done("b"));
-    assert!(a.contains("done: 14 chars") && b.contains("done: 14 chars"), "{a}\n{b}");
+    assert!(a.contains("MOCK-REPLY done: ") && b.contains("MOCK-REPLY done: "), "{a}\n{b}");
     assert_ne!(stage.fact(&a, "resume_id"), stage.fact(&b, "resume_id"));
-    let second = stage.main_requests().into_iter().find(|r| r.prompt.contains("the second one")).expect("its request");
-    assert!(!second.body.to_string().contains("the first task"), "the first conversation went on\n{}", stage.told());
+    let second = stage.main_requests().into_iter().find(|r| r.prompt.contains("tell of badgers")).expect("its request");
+    let body = second.body.to_string();
+    assert!(!body.contains("tell of herons"), "the first conversation went on: {body}\n{}", stage.told());
 }
 
 /// The daemon is killed in the middle of a task; the next one adopts it.

@@ -119,7 +119,7 @@ impl Play<'_> {
     /// One that asks before it runs a command.
     pub fn asking(cli: Cli) -> Self {
         match cli {
-            Cli::Claude => Self { args: "--permission-mode, manual", ..Self::new(cli) },
+            Cli::Claude => Self { args: "--permission-mode, default", ..Self::new(cli) },
             Cli::Codex => Self::new(cli),
             Cli::Gemini | Cli::Qwen => Self { args: "", ..Self::new(cli) },
             Cli::Opencode => {
@@ -195,7 +195,7 @@ impl Stage {
 
     /// How many turns a prompt with this text began.
     pub fn prompts_with(&self, text: &str) -> usize {
-        let began = |r: &Request| r.prompt.contains(text) && !after_tool(r);
+        let began = |r: &Request| r.prompt.contains(text) && !r.after_tool;
         self.main_requests().iter().filter(|request| began(request)).count()
     }
 
@@ -255,14 +255,6 @@ impl Stage {
     }
 }
 
-/// Whether a request brings a tool's result, and so continues a turn.
-fn after_tool(request: &Request) -> bool {
-    let body = &request.body;
-    let last = body["messages"].as_array().or(body["input"].as_array()).and_then(|list| list.last().cloned());
-    let text = last.unwrap_or_default().to_string();
-    text.contains("\"tool_result\"") || text.contains("_output\"")
-}
-
 fn configure(setup: &mut Setup, play: Play<'_>, program: &Path, world: &mut World, port: u16) {
     let name = play.cli.name();
     let workdir = world.path(if play.trusted { "web" } else { "nothing" });
@@ -295,6 +287,9 @@ fn configure(setup: &mut Setup, play: Play<'_>, program: &Path, world: &mut Worl
     let home: PathBuf = world.path("home");
     setup.env = vec![("HOME".to_owned(), home.display().to_string()), ("TZ".to_owned(), "UTC".to_owned())];
     world.configure(setup);
+    // It holds keys.
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(world.path("config.yaml"), private).expect("its mode");
     if play.accounts > 1 {
         let fixed = Command::new(world::program())
             .args(["check", "--fix", "--config"])

@@ -113,3 +113,18 @@ fn commands_read_the_same_state() {
     assert!(String::from_utf8_lossy(&run("sessions").stdout).contains("pool-11"));
     assert!(String::from_utf8_lossy(&run("status").stdout).contains("pool-11"));
 }
+
+/// A version with which not everything works stays in `health` while the agent runs.
+#[test]
+fn a_version_that_works_in_part_stays_in_health() {
+    let world = World::prepare(&Setup::agents(1));
+    let rules = "versions: {says: '^claude-failover (\\d+\\.\\d+\\.\\d+)', whole: 99.0.0, least: 0.1.0}\n";
+    std::fs::write(world.path("old.yaml"), rules).expect("written");
+    world.ok("sed -i 's/kind: demo/kind: demo, rules: old.yaml/' config.yaml");
+    let mut world = world;
+    world.run();
+    world.until_word("sessions/pool-11/state", "idle");
+    let health = world.read("health").expect("health");
+    assert!(health.contains("99.0.0 or newer is needed"), "{health}");
+    assert!(!world.events().contains("right again"), "{}", world.events());
+}

@@ -1,4 +1,4 @@
-//! The tables of doc/INTERFACE.md, made from the code.
+//! The tables of doc/INTERFACE.md, made from the code, and that of doc/AGENTS.md, made from what was tried.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -15,6 +15,53 @@ use nix::errno::Errno;
 use crate::{ROOT, text};
 
 const FILE: &str = "doc/INTERFACE.md";
+/// Each document with generated tables, and how many it has.
+const FILES: [(&str, usize); 2] = [(FILE, 6), ("doc/AGENTS.md", 1)];
+
+const TRIALS: [&str; 9] = [
+    "the answer is the result",
+    "a tool runs once",
+    "a permission waits for a person",
+    "100 lines arrive whole",
+    "two tasks, two conversations",
+    "a limit in the middle, two accounts",
+    "an overloaded server, no swap",
+    "a lost login, two accounts",
+    "a text about limits is a text",
+];
+
+/// tests/agents/matrix.txt, a column for each version.
+fn trials() -> String {
+    let mut columns: Vec<(String, Vec<String>)> = Vec::new();
+    for line in text("tests/agents/matrix.txt").lines().filter(|line| !line.starts_with('#')) {
+        if let Some(note) = line.strip_prefix("  ") {
+            let (number, note) = note.split_once(' ').expect("a trial and what is said of it");
+            let number: usize = number.parse().expect("a trial's number");
+            columns.last_mut().expect("a row above it").1[number - 1] = note.to_owned();
+            continue;
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let name = match words[0] {
+            "claude" => "Claude Code",
+            "codex" => "Codex",
+            "gemini" => "Gemini CLI",
+            "opencode" => "opencode",
+            "qwen" => "Qwen Code",
+            other => panic!("no CLI {other}"),
+        };
+        let outcomes = words[2..].iter().map(|word| if *word == "ok" { "yes" } else { "no" }.to_owned()).collect();
+        columns.push((format!("{name} {}", words[1]), outcomes));
+    }
+    assert!(columns.iter().all(|(_, cells)| !cells.contains(&"no".to_owned())), "a `no` without a word: {columns:?}");
+    let row = |first: &str, cells: Vec<&str>| format!("| {first} | {} |\n", cells.join(" | "));
+    let mut out = row("", columns.iter().map(|(name, _)| name.as_str()).collect());
+    out += &format!("|---|{}\n", "---|".repeat(columns.len()));
+    for (number, trial) in TRIALS.iter().enumerate() {
+        out +=
+            &row(&format!("{} {trial}", number + 1), columns.iter().map(|(_, cells)| cells[number].as_str()).collect());
+    }
+    out
+}
 
 fn tree() -> String {
     let sections: [(&str, &[Row]); 8] = [
@@ -175,7 +222,8 @@ fn renewed(found: &str) -> String {
             "errors" => errors(),
             "commands" => commands(cli::command()),
             "contract" => commands(contract::command()),
-            other => panic!("{FILE}: nothing generates {other:?}"),
+            "trials" => trials(),
+            other => panic!("nothing generates {other:?}"),
         };
         let _ = write!(out, "{before}<!-- generated: {name} -->\n{table}\n<!-- end -->");
         rest = after;
@@ -185,18 +233,20 @@ fn renewed(found: &str) -> String {
 
 #[test]
 fn the_tables_are_the_code_s() {
-    let found = text(FILE);
-    assert_eq!(found.matches("<!-- generated: ").count(), 6, "a table is missing");
-    let wanted = renewed(&found);
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(Path::new(ROOT).join(FILE), &wanted).expect("written");
-        return;
+    for (file, tables) in FILES {
+        let found = text(file);
+        assert_eq!(found.matches("<!-- generated: ").count(), tables, "a table of {file} is missing");
+        let wanted = renewed(&found);
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(Path::new(ROOT).join(file), &wanted).expect("written");
+            continue;
+        }
+        let differs = wanted.lines().zip(found.lines()).find(|(wanted, found)| wanted != found);
+        assert!(
+            wanted == found,
+            "{file} is not what the code does, first here: {differs:?}; UPDATE_DOCS=1 cargo test --test docs"
+        );
     }
-    let differs = wanted.lines().zip(found.lines()).find(|(wanted, found)| wanted != found);
-    assert!(
-        wanted == found,
-        "{FILE} is not what the code does, first here: {differs:?}; UPDATE_DOCS=1 cargo test --test docs"
-    );
 }
 
 #[test]

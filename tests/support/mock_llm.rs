@@ -89,6 +89,8 @@ pub struct Request {
     pub prompt: String,
     /// It offers tools: the conversation itself, not a title or a probe.
     pub main: bool,
+    /// It brings a tool's result, and so continues a turn.
+    pub after_tool: bool,
     pub mode: Mode,
 }
 
@@ -323,6 +325,7 @@ async fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
             key,
             prompt,
             main,
+            after_tool,
             mode,
         };
         state.requests.push(request);

@@ -190,8 +190,9 @@ pub fn link(link: &Path, homes: &[&Home]) -> Option<Fault> {
         let account = &home.account;
         let message = format!("{shown} is the home of account {account}, so it can't be turned to another account's");
         // What Claude Code keeps beside its default home belongs inside any other one.
-        let beside = if is_default(link, ".claude") {
-            format!(" && cp {shown}.json {shown}-{account}/.claude.json")
+        let answers = link.with_extension("json");
+        let beside = if is_default(link, ".claude") && answers.exists() {
+            format!(" && cp {} {shown}-{account}/.claude.json", answers.display())
         } else {
             String::new()
         };
