@@ -602,11 +602,11 @@ impl World {
             SessionEvent::Died { exit, began, .. } => {
                 if let SessionPhase::Dead { incarnation, .. } = &session.phase {
                     let lived = now.duration_since(incarnation.started);
-                    session.failures = match session.task {
-                        // How a program ends its task is the task's result.
-                        Some(_) if *began => 0,
-                        Some(_) | None if lived >= STABLE => 1,
-                        Some(_) | None => session.failures + 1,
+                    // How a program ends its task is the task's result, which may have been filed before the end is seen.
+                    session.failures = match *began {
+                        true => 0,
+                        false if lived >= STABLE => 1,
+                        false => session.failures + 1,
                     };
                     self.note(now, Kind::Session, &object, format!("its program ended: {exit}"));
                 }
@@ -828,3 +828,45 @@ pub(super) fn bound(task: &Task) -> Option<Bound> {
 
 /// Index of a status in `Snapshot::finished`.
 const _: () = assert!(Status::Done as usize == 0 && Status::Failed as usize == 1 && Status::Cancelled as usize == 2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        live::load,
+        model::{ids::AgentName, provider::Delegation, session::Incarnation, session::Then},
+        ports::{Exit, PaneId},
+    };
+
+    #[test]
+    fn a_program_that_ends_after_its_task_was_filed_is_no_failed_start() {
+        let at = Timestamp::UNIX_EPOCH;
+        let name = SessionName::parse("pool-11").expect("a name");
+        for (began, word) in [(true, "idle"), (false, "dead")] {
+            let mut world =
+                load(None, Vec::new(), Vec::new(), Delegation::default(), "id".to_owned(), at).expect("a world");
+            world.snapshot.sessions.insert(name.clone(), Arc::new(Session::new(name.clone(), Role::Pool, at)));
+            let incarnation = Incarnation {
+                id: "i".to_owned(),
+                session: name.clone(),
+                agent: AgentName::parse("sh").expect("a name"),
+                account: None,
+                workdir: "/".into(),
+                conversation: None,
+                pane: PaneId("%1".to_owned()),
+                pid: 7,
+                started: at,
+                token: String::new(),
+            };
+            for event in [
+                SessionEvent::Opened(incarnation),
+                SessionEvent::Freed,
+                SessionEvent::Died { of: "i".to_owned(), exit: Exit::Status(0), began },
+                SessionEvent::Ended { then: Then::Rest },
+            ] {
+                world.apply(&Event::Session(name.clone(), event), at).expect("taken");
+            }
+            assert_eq!(world.snapshot.sessions[&name].word(), word);
+        }
+    }
+}
