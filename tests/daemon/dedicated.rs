@@ -223,7 +223,9 @@ fn what_a_person_starts_under_another_account_after_a_swap_is_his_choice() {
     let agent = program().display().to_string();
     let two = world.path("two").display().to_string();
     types(&world, "mine", &format!("DEMO_AGENT_HOME={two} {agent} demo-agent"));
-    world.until("the agent to be found", || of(&world, "mine", "account") == "two");
+    world.until("the agent to be found", || {
+        of(&world, "mine", "account") == "two" && !of(&world, "mine", "resume-id").is_empty()
+    });
     let (id, pid) = (of(&world, "mine", "resume-id"), of(&world, "mine", "pid"));
     says(&world, "mine", &id, "hello there");
     assert_eq!(of(&world, "mine", "pid"), pid);
