@@ -16,7 +16,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, killpg};
@@ -45,9 +45,18 @@ struct Args {
     /// The session's name, copied into the log's lines
     #[arg(long, value_name = "NAME")]
     session: Option<String>,
+    /// What becomes of what the program leaves behind in the terminal's session
+    #[arg(long, value_enum, default_value_t = Background::Ends)]
+    background: Background,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Background {
+    Ends,
+    Stays,
 }
 
 /// Runs the command with the arguments after its name; the exit status is the program's (128 + n for signal n).
@@ -91,11 +100,14 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     // Named before anything is done to them: the result does not wait for their end.
     let left = left::settled();
-    end["message"] = Value::String(kept.text() + &left.told());
+    end["message"] = Value::String(kept.text() + &left.told(args.background));
     end["truncated"] = Value::Bool(kept.is_cut());
     // Without its terminal the program was ended from outside, as one that is killed: only a whole end is its own.
     log(if hung_up && !status.success() { "CommandLost" } else { "CommandEnd" }, end);
-    left::end(&signals);
+    match args.background {
+        Background::Ends => left::end(&signals),
+        Background::Stays => {}
+    }
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
 }

@@ -22,7 +22,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
-use crate::{model::seal::seal, ports::INCARNATION};
+use crate::{
+    model::seal::seal,
+    peek::{self, Part},
+    ports::INCARNATION,
+};
 
 /// The command ends after this time at the latest, also when a file system hangs. Agents wait for their hooks.
 pub const LIMIT: Duration = Duration::from_millis(950);
@@ -130,11 +134,10 @@ pub fn append(log: &Path, session: Option<&str>, event: &str, data: &Value) -> i
 fn token() -> Option<String> {
     let own = std::env::var(INCARNATION).ok().filter(|token| !token.is_empty());
     own.or_else(|| {
-        let mut pid = nix::unistd::getppid().as_raw();
+        let mut pid = nix::unistd::getppid().as_raw().cast_unsigned();
         for _ in 0..ANCESTORS {
-            let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-            let mut entries = environment.split(|byte| *byte == 0);
-            let found = entries.find_map(|entry| entry.strip_prefix(INCARNATION.as_bytes())?.strip_prefix(b"="));
+            let environment = peek::one(pid, Part::Environment).ok()?;
+            let found = peek::variable(&environment, INCARNATION);
             if let Some(token) = found.filter(|token| !token.is_empty()) {
                 return String::from_utf8(token.to_vec()).ok();
             }

@@ -19,6 +19,7 @@ pub mod janitor;
 pub mod live;
 pub mod model;
 pub mod notify;
+pub mod peek;
 pub mod ports;
 pub mod queue;
 pub mod quota;

@@ -86,6 +86,16 @@ pub enum Exit {
     Unknown,
 }
 
+impl Background {
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ends => "ends",
+            Self::Stays => "stays",
+        }
+    }
+}
+
 impl std::fmt::Display for Exit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -108,6 +118,15 @@ pub struct Launch {
     pub workdir: PathBuf,
     /// Keep the dead pane and its last screen (pool sessions); else the session goes with its program (dedicated ones).
     pub keep_dead: bool,
+}
+
+/// What becomes of what a program has started in the background when it is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Background {
+    /// It ends with the program: its whole process tree, and its terminal's session.
+    Ends,
+    /// It runs on: what has a process group of its own. The program's own group is the program.
+    Stays,
 }
 
 /// How to read a pane.
@@ -187,13 +206,13 @@ pub trait Terminal: Send + Sync {
     /// From now on the pane outlives its program, so that the next one can take its place before people's eyes.
     async fn keep(&self, pane: &PaneId) -> Result<(), TerminalError>;
 
-    /// Ends the program in the pane with its whole process tree: TERM, after `grace` KILL, and waits until it is gone.
-    /// A pane that is dead or missing is success.
-    async fn terminate(&self, pane: &PaneId, grace: Duration) -> Result<(), TerminalError>;
+    /// Ends the program in the pane with what is of it: TERM, after `grace` KILL, and waits until it is gone. A pane that is
+    /// dead or missing is success.
+    async fn terminate(&self, pane: &PaneId, grace: Duration, background: Background) -> Result<(), TerminalError>;
 
-    /// Ends what a program left in its terminal's session, and below that, once its pane is dead or gone. Answers by name what
-    /// has detached itself from the session: that lives on. A program that lives in its pane is left alone.
-    async fn end_left(&self, of: &Incarnation, grace: Duration) -> Result<Vec<String>, TerminalError>;
+    /// Ends what a program left in its terminal's session, and below that, once its pane is dead or gone. What has detached
+    /// itself from the session lives on. A program that lives in its pane is left alone.
+    async fn end_left(&self, of: &Incarnation, grace: Duration, background: Background) -> Result<(), TerminalError>;
 
     /// Removes a session whose program has ended. A missing session is success.
     async fn close(&self, session: &SessionName) -> Result<(), TerminalError>;
@@ -237,6 +256,8 @@ pub struct LaunchRequest {
 pub struct LaunchTask {
     pub run: RunId,
     pub text: String,
+    /// Of what the program leaves behind.
+    pub background: Background,
 }
 
 /// What to start, as `Agents` answers it.

@@ -10,7 +10,7 @@ use claude_failover::{
         limit::{Limit, LimitKind},
         session::Incarnation,
     },
-    ports::{Agents, Cursor, LaunchPlan, LaunchRequest, LaunchTask, PaneId, PromptBy},
+    ports::{Agents, Background, Cursor, LaunchPlan, LaunchRequest, LaunchTask, PaneId, PromptBy},
 };
 use serde_json::{Value, json};
 
@@ -77,7 +77,11 @@ impl World {
             resume: resume.map(str::to_owned),
             prompt: None,
             own_args: true,
-            task: Some(LaunchTask { run: RunId("r1".to_owned()), text: "the task\n".to_owned() }),
+            task: Some(LaunchTask {
+                run: RunId("r1".to_owned()),
+                text: "the task\n".to_owned(),
+                background: Background::Ends,
+            }),
         };
         self.book.launch(&request).await.expect("a plan")
     }

@@ -21,7 +21,7 @@ use crate::{
         version::{Age, Known, Version},
     },
     model::ids::SessionName,
-    ports::{INCARNATION, Launch, LaunchPlan, LaunchRequest, PASSED_ON},
+    ports::{Background, INCARNATION, Launch, LaunchPlan, LaunchRequest, PASSED_ON},
 };
 
 /// Seconds of a hook in Codex when its entry names none; part of the hash that Codex keeps for a trusted hook.
@@ -80,6 +80,7 @@ pub(super) fn plan(
         ("settings", settings.to_string_lossy().into_owned()),
         ("hook_log", log.to_string_lossy().into_owned()),
         ("task", task.to_string_lossy().into_owned()),
+        ("background", request.task.as_ref().map_or(Background::Ends, |task| task.background).word().to_owned()),
         ("workdir", request.workdir.to_string_lossy().into_owned()),
         ("home", agent.home(options, account).to_string_lossy().into_owned()),
     ]);

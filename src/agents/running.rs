@@ -5,14 +5,16 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
-use nix::unistd::Uid;
-
 use super::{Agent, AgentBookOptions, launch, status, transcript};
-use crate::{model::ids::AccountName, ports::Found};
+use crate::{
+    model::ids::AccountName,
+    peek::{self, Part},
+    ports::Found,
+};
 
 /// Programs that run an agent's script: the agent's name is their first argument that is no option.
 const INTERPRETERS: [&str; 3] = ["node", "bun", "deno"];
@@ -96,11 +98,10 @@ struct Process {
 
 impl Process {
     fn read(pid: u32) -> Option<Self> {
-        let own = fs::metadata(format!("/proc/{pid}")).is_ok_and(|facts| facts.uid() == Uid::effective().as_raw());
-        let stat = Stat::read(pid).filter(|_| own)?;
+        let stat = Stat::read(pid)?;
+        let argv = peek::one(pid, Part::CommandLine).ok()?;
         let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
         let exe = exe.and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
-        let argv = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let words = argv.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
         Some(Self { pid, stat, exe, argv: words.collect() })
     }
@@ -134,11 +135,10 @@ impl Process {
     /// The home that the process was started with; an empty variable is none.
     fn home(&self, options: &AgentBookOptions, agent: &Agent) -> Option<PathBuf> {
         let rule = agent.rules.home.as_ref()?;
-        let environment = fs::read(format!("/proc/{}/environ", self.pid)).ok()?;
+        let environment = peek::one(self.pid, Part::Environment).ok()?;
         let value = |name: &str| {
-            let of_name = |entry: &'_ [u8]| Some(entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?.to_owned());
-            let found = environment.split(|byte| *byte == 0).find_map(of_name).filter(|value| !value.is_empty())?;
-            Some(PathBuf::from(std::ffi::OsStr::from_bytes(&found)))
+            let found = peek::variable(&environment, name).filter(|value| !value.is_empty())?;
+            Some(PathBuf::from(std::ffi::OsStr::from_bytes(found)))
         };
         let below = || value("HOME").or_else(|| options.base_env.get("HOME").map(PathBuf::from));
         value(&rule.env).or_else(|| Some(below()?.join(&rule.default)))

@@ -19,12 +19,13 @@ use nix::{
     unistd::{Pid, getsid},
 };
 
+use super::Background;
+use crate::peek;
+
 /// How long what is left may take to act on TERM.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a child may take from its fork to its setsid(2), on a busy machine.
 const DETACHES_WITHIN: Duration = Duration::from_millis(250);
-/// The most of a command line that is told.
-const SHOWN: usize = 80;
 
 /// From now on orphans below this process become its children.
 pub(super) fn adopt() -> io::Result<()> {
@@ -44,19 +45,22 @@ pub(super) fn reap(program: Pid) {
 /// What is left, as it is told.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Left {
-    ended: Vec<String>,
+    stayed: Vec<String>,
     detached: Vec<String>,
 }
 
 impl Left {
     /// Lines for the end of the result; nothing where nothing is left.
-    pub(super) fn told(&self) -> String {
+    pub(super) fn told(&self, background: Background) -> String {
         let line = |what: &str, names: &[String]| match names {
             [] => String::new(),
             names => format!("\n[{what}: {}]\n", names.join(", ")),
         };
-        line("Ended with the command, which left it in the background", &self.ended)
-            + &line("Still running, because it detached itself", &self.detached)
+        let stayed = match background {
+            Background::Ends => "Ended with the command, which left it in the background",
+            Background::Stays => "Still running in the background, where the command left it",
+        };
+        line(stayed, &self.stayed) + &line("Still running, because it detached itself", &self.detached)
     }
 }
 
@@ -64,7 +68,7 @@ impl Left {
 /// moment for it: `setsid -f` and its like return before their child has left.
 pub(super) fn settled() -> Left {
     let first = look();
-    if first.ended.is_empty() {
+    if first.stayed.is_empty() {
         return first;
     }
     std::thread::sleep(DETACHES_WITHIN);
@@ -76,8 +80,8 @@ fn look() -> Left {
     let mut level = children(std::process::id());
     while !level.is_empty() {
         for pid in &level {
-            let Some(name) = name(*pid) else { continue };
-            let list = if stayed(*pid) { &mut left.ended } else { &mut left.detached };
+            let Some(name) = peek::told(*pid) else { continue };
+            let list = if stayed(*pid) { &mut left.stayed } else { &mut left.detached };
             list.push(format!("{name} (pid {pid})"));
         }
         level = level.into_iter().flat_map(children).collect();
@@ -129,23 +133,19 @@ fn children(pid: u32) -> Vec<u32> {
     text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-/// Its command line; `None` for one that has ended.
-fn name(pid: u32) -> Option<String> {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty())?;
-    let words = String::from_utf8_lossy(&line).replace('\0', " ");
-    let shown: String = words.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN).collect();
-    Some(shown)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_left_is_told_in_a_line_each() {
-        assert_eq!(Left::default().told(), "");
-        let left = Left { ended: vec!["a (pid 1)".into(), "b (pid 2)".into()], detached: vec!["c (pid 3)".into()] };
-        let told = left.told();
+        assert_eq!(Left::default().told(Background::Ends), "");
+        let left = Left { stayed: vec!["a (pid 1)".into(), "b (pid 2)".into()], detached: vec!["c (pid 3)".into()] };
+        let told = left.told(Background::Ends);
         assert!(told.contains("background: a (pid 1), b (pid 2)]\n") && told.contains("detached itself: c (pid 3)]\n"));
+        assert!(
+            left.told(Background::Stays)
+                .contains("Still running in the background, where the command left it: a (pid 1)")
+        );
     }
 }

@@ -246,6 +246,8 @@ section! {
         silent_after: Duration = seconds(120);
         /// How long a task waits for a command that its last turn left in the background; then that is ended with the agent.
         background_for: Duration = seconds(0);
+        /// Such a command runs on when its agent is ended, and stands in `leftovers`.
+        leave_background: bool = false;
         /// How often an attempt goes on after its provider's server failed, before it counts as failed.
         server_retries: u32 = 5;
         /// The first pause before it goes on; it doubles with each.

@@ -2,6 +2,7 @@
 
 mod backend;
 pub mod demo;
+mod leftovers;
 pub mod main;
 pub mod run;
 pub mod services;

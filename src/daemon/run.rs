@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     backend::{DaemonBackend, Processes},
+    leftovers,
     services::{Ports, Services},
     setup,
 };
@@ -80,6 +81,7 @@ pub async fn run(config: Config, place: &Place, ready: impl FnOnce(&Daemon)) -> 
     ready(&daemon);
     // Beside everything else: a look may wait for disks.
     let mut looks = Box::pin(daemon.keep_looking());
+    let mut leftovers = Box::pin(daemon.keep_leftovers());
     let ended = loop {
         tokio::select! {
             _ = terminate.recv() => break Ok(()),
@@ -91,12 +93,13 @@ pub async fn run(config: Config, place: &Place, ready: impl FnOnce(&Daemon)) -> 
             () = daemon.carry_out() => {}
             () = daemon.wake_readers() => {}
             () = &mut looks => {}
+            () = &mut leftovers => {}
             () = daemon.services.failed() => {
                 break Err(Fatal("a service of the daemon ended by itself; the log tells why".to_owned()));
             }
         }
     };
-    drop(looks);
+    drop((looks, leftovers));
     daemon.stop().await?;
     ended
 }
@@ -111,6 +114,7 @@ pub struct Daemon {
     queue: Arc<DiskQueue>,
     homes: AccountHomes,
     tmux: Arc<Tmux>,
+    clock: Arc<dyn Clock>,
     _lock: Lock,
 }
 
@@ -146,7 +150,7 @@ impl Daemon {
         let queue = Arc::new(queue);
         let (config, receiver) = watch::channel(Arc::new(config));
         let ports = Ports {
-            clock,
+            clock: clock.clone(),
             terminal: tmux.clone(),
             agents: Arc::new(AgentBook::new(book).map_err(fatal)?),
             queue: queue.clone(),
@@ -157,8 +161,18 @@ impl Daemon {
             new_id: Arc::new(|| uuid::Uuid::new_v4().to_string()),
         };
         let services = Services::start(&ports, &receiver, world).await;
-        let mut daemon =
-            Self { services, config, place: place.clone(), mounted: None, http: None, queue, homes, tmux, _lock: lock };
+        let mut daemon = Self {
+            services,
+            config,
+            place: place.clone(),
+            mounted: None,
+            http: None,
+            queue,
+            homes,
+            tmux,
+            clock,
+            _lock: lock,
+        };
         daemon.note("started".to_owned()).await;
         if let Some(complaint) = complaint {
             daemon.problem("earlier state", complaint).await;
@@ -226,6 +240,12 @@ impl Daemon {
 
     async fn problem(&self, topic: &str, text: String) {
         self.services.live.report(vec![Event::Health { topic: topic.to_owned(), problem: Some(text) }]).await;
+    }
+
+    /// Looks for what agents left running, for ever. May be dropped at any time.
+    async fn keep_leftovers(&self) {
+        let (live, mountpoint) = (self.services.live.clone(), self.place.mountpoint.clone());
+        leftovers::keep(live, self.tmux.clone(), self.clock.clone(), mountpoint).await;
     }
 
     /// Looks at what others may have changed, for ever. Never ends; may be dropped at any time.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{ids::SessionName, session::Incarnation},
-    ports::{Capture, Exit, Key, Launch, Pane, PaneId, Terminal, TerminalError, TerminalHint},
+    ports::{Background, Capture, Exit, Key, Launch, Pane, PaneId, Terminal, TerminalError, TerminalHint},
 };
 
 /// How often `terminate` looks whether the program is gone.
@@ -240,7 +240,7 @@ impl Terminal for FakeWorld {
         .await
     }
 
-    async fn terminate(&self, pane: &PaneId, grace: Duration) -> Result<(), TerminalError> {
+    async fn terminate(&self, pane: &PaneId, grace: Duration, _: Background) -> Result<(), TerminalError> {
         let told = self
             .effect(
                 || format!("TERM to {}", pane.0),
@@ -266,7 +266,7 @@ impl Terminal for FakeWorld {
         Ok(())
     }
 
-    async fn end_left(&self, of: &Incarnation, _: Duration) -> Result<Vec<String>, TerminalError> {
+    async fn end_left(&self, of: &Incarnation, _: Duration, _: Background) -> Result<(), TerminalError> {
         self.effect(
             || format!("end what is left of {}", of.id),
             |inner| {
@@ -274,7 +274,7 @@ impl Terminal for FakeWorld {
                 if !inner.panes.values().any(|pane| pane.pid == of.pid) {
                     inner.end_program(of.pid, Exit::Signal(9));
                 }
-                Ok(Vec::new())
+                Ok(())
             },
         )
         .await

@@ -106,6 +106,12 @@ pub const ROOT_ROWS: &[Row] = &[
     row("status", 0o444, "accounts, sessions and queues for people, one screen", What::Root(status::status)),
     row("status.json", 0o444, "the same for programs, versioned", What::Root(status_json::status_json)),
     row("health", 0o444, "`ok`, or `degraded` and one reason a line", What::Root(root::health)),
+    row(
+        "leftovers",
+        0o444,
+        "what agents left running, a process a line; empty when nothing",
+        What::Root(root::leftovers),
+    ),
     row("events", 0o400, "what happened, JSON lines; grows, never blocks", What::Log),
     row("metrics", 0o444, "Prometheus text", What::Root(metrics::metrics)),
     row("config.yaml", 0o400, "effective configuration, secrets masked", What::Config),

@@ -58,6 +58,8 @@ struct State {
     submitted: Vec<(Option<TaskKey>, Vec<Timestamp>)>,
     #[serde(default)]
     notices: Vec<Told>,
+    #[serde(default)]
+    starts: Vec<(String, TaskKey)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -224,6 +226,7 @@ pub(super) fn render(world: &World, clock: Option<Saved>) -> Vec<u8> {
         overrides: world.overrides.iter().map(|(key, said)| (key.clone(), said.clone())).collect(),
         submitted: world.submitted.iter().map(|(root, times)| (root.clone(), times.clone())).collect(),
         notices: world.snapshot.notices.values().map(|told| (**told).clone()).collect(),
+        starts: world.snapshot.starts.iter().map(|(token, task)| (token.clone(), task.clone())).collect(),
     };
     // These types always serialise: every map key is a string.
     serde_json::to_vec_pretty(&state).unwrap_or_default()
@@ -326,6 +329,7 @@ pub fn load(
     world.request_seq = state.request_seq;
     world.overrides = state.overrides.into_iter().collect();
     world.submitted = state.submitted.into_iter().collect();
+    world.snapshot.starts = state.starts.into_iter().collect();
     world.snapshot.notices =
         state.notices.into_iter().map(|told| (told.notice.incident.clone(), Arc::new(told))).collect();
     if let Some(partial) = &state.swaps.partial {

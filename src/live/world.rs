@@ -9,6 +9,7 @@ use crate::model::{
     command::{Refused, Scope, Writer},
     event::{Event, Ignored, Kind, LogLine},
     ids::{AccountName, ProjectName, ProviderName, SessionName, TaskKey},
+    leftover::Leftover,
     notice::{NoticeEvent, Told},
     provider::{JobStop, Wish},
     rights::Bound,
@@ -193,6 +194,10 @@ impl World {
                 self.snapshot.memory = *memory;
                 Ok(())
             }
+            Event::Leftovers { found, over } => {
+                self.leftovers(found, over, now);
+                Ok(())
+            }
             Event::RequestDone { id, result } => {
                 if let Some(action) = self.snapshot.requests.remove(id)
                     && let Err(refused) = result
@@ -220,6 +225,24 @@ impl World {
         } else if before != *files {
             self.snapshot.ignored.insert(project.clone(), files.clone());
         }
+    }
+
+    /// Each process is told once; those that a daemon finds at its start were told by the last one.
+    fn leftovers(&mut self, found: &Arc<Vec<Leftover>>, over: &[String], now: Timestamp) {
+        if let Some(before) = self.snapshot.leftovers.clone() {
+            let known = |one: &Leftover| before.iter().any(|other| (other.pid, other.start) == (one.pid, one.start));
+            for one in found.iter().filter(|one| !known(one)) {
+                let task = self.snapshot.starts.get(&one.token);
+                let of_task = task.map(|task| format!(", of task {task}")).unwrap_or_default();
+                let text =
+                    format!("its agent is gone; what it left still runs: {} (pid {}{of_task})", one.command, one.pid);
+                self.note(now, Kind::Session, &format!("session {}", one.session), text);
+            }
+        }
+        for token in over {
+            self.unsaved |= self.snapshot.starts.remove(token).is_some();
+        }
+        self.snapshot.leftovers = Some(found.clone());
     }
 
     fn notice(&mut self, event: &NoticeEvent) {
@@ -561,6 +584,8 @@ impl World {
         let object = format!("session {name}");
 
         if let Some(phase) = next {
+            // The agent may go before its task is over, and go on with it in another start.
+            self.remember_start(&session);
             self.unsaved = true;
             session.since = now;
             session.phase = phase;
@@ -646,6 +671,7 @@ impl World {
                 ) {
                     session.failures = 0;
                 }
+                self.remember_start(&session);
                 session.task = None;
                 session.resume = None;
                 session.spent = true;
@@ -689,6 +715,17 @@ impl World {
         }
         self.snapshot.sessions.insert(name.clone(), Arc::new(session));
         Ok(())
+    }
+
+    /// Takes down which task the session's agent has, for what it may leave.
+    fn remember_start(&mut self, session: &Session) {
+        let incarnation = session.phase.incarnation().filter(|incarnation| !incarnation.token.is_empty());
+        if let Some((incarnation, assigned)) = incarnation.zip(session.task.as_ref())
+            && self.snapshot.starts.get(&incarnation.token) != Some(&assigned.task)
+        {
+            self.snapshot.starts.insert(incarnation.token.clone(), assigned.task.clone());
+            self.unsaved = true;
+        }
     }
 
     fn observed(&mut self, session: &mut Session, verdict: &Verdict, conversation: Option<&String>, now: Timestamp) {

@@ -9,6 +9,7 @@ use crate::model::{
     account::AccountEvent,
     command::{Refused, Writer},
     ids::{AccountName, ProjectName, ProviderName, SessionName, TaskKey},
+    leftover::Leftover,
     notice::NoticeEvent,
     provider::ProviderEvent,
     rights::Rights,
@@ -58,6 +59,11 @@ pub enum Event {
     Notice(NoticeEvent),
     /// How much memory is in use.
     Memory(Memory),
+    /// What agents that are gone left running; of the starts in `over` nothing runs any more.
+    Leftovers {
+        found: Arc<Vec<Leftover>>,
+        over: Vec<String>,
+    },
     /// A request was carried out or refused.
     RequestDone {
         id: u64,

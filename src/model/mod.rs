@@ -3,9 +3,11 @@
 
 pub mod account;
 pub mod command;
+pub mod command_line;
 pub mod event;
 pub mod evidence;
 pub mod ids;
+pub mod leftover;
 pub mod letters;
 pub mod limit;
 pub mod marker;

@@ -47,6 +47,8 @@ struct Footer<'a> {
     resume_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ended_with_agent: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_running: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
 }
@@ -73,6 +75,7 @@ pub fn render(task: &[u8], work: Option<&Work>, ending: &Ending, timeline: &Time
     }
     let job_id = job.and_then(|job| job.id.as_deref()).map(clean);
     let (resume_id, error) = (ending.resume_id.as_deref().map(clean), ending.error.as_deref().map(clean));
+    let cleaned = |commands: &[String]| commands.iter().map(|command| clean(command)).collect();
     let footer = Footer {
         status: ending.status.word(),
         run: work.map(Work::id),
@@ -89,7 +92,8 @@ pub fn render(task: &[u8], work: Option<&Work>, ending: &Ending, timeline: &Time
         tokens: ending.tokens,
         cost_usd: ending.cost_usd,
         resume_id: resume_id.as_deref(),
-        ended_with_agent: ending.ended_with_agent.iter().map(|command| clean(command)).collect(),
+        ended_with_agent: cleaned(&ending.ended_with_agent),
+        left_running: cleaned(&ending.left_running),
         error: error.as_deref(),
     };
     // A struct of words and numbers always serialises.
@@ -214,6 +218,7 @@ mod tests {
             cost_usd: None,
             resume_id: None,
             ended_with_agent: Vec::new(),
+            left_running: Vec::new(),
             at: "2026-01-01T00:01:00Z".parse().expect("time"),
         }
     }

@@ -11,6 +11,7 @@ use crate::model::{
     command::{Action, RefusedKind, Writer},
     event::{Counts, Ignored, LogLine},
     ids::{AccountName, AgentName, ProjectName, SessionName, TaskId, TaskKey},
+    leftover::Leftover,
     notice::Told,
     provider::Delegation,
     rights::Rights,
@@ -67,6 +68,10 @@ pub struct Snapshot {
     /// Results so far, since the daemon started: done, failed, cancelled.
     pub finished: [u64; 3],
     pub memory: Memory,
+    /// What agents that are gone left running, oldest first; `None` before the first look.
+    pub leftovers: Option<Arc<Vec<Leftover>>>,
+    /// Which task a start of an agent had, by its token; as long as anything of it may run.
+    pub starts: imbl::OrdMap<String, TaskKey>,
 }
 
 /// What is in use, in whole MiB: it is looked at again and again, and told when it differs.
@@ -159,6 +164,8 @@ impl Snapshot {
             recent: imbl::Vector::new(),
             finished: [0; 3],
             memory: Memory::default(),
+            leftovers: None,
+            starts: imbl::OrdMap::new(),
         }
     }
 

@@ -391,6 +391,9 @@ pub struct Ending {
     /// Commands that the last turn left running and that were ended with the agent.
     #[serde(default)]
     pub ended_with_agent: Vec<String>,
+    /// The same where they run on.
+    #[serde(default)]
+    pub left_running: Vec<String>,
     pub at: Timestamp,
 }
 
@@ -407,6 +410,7 @@ impl Ending {
             cost_usd: None,
             resume_id: None,
             ended_with_agent: Vec::new(),
+            left_running: Vec::new(),
             at,
         }
     }

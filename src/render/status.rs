@@ -42,6 +42,10 @@ pub fn status(picture: &Picture) -> String {
     for (topic, problem) in &snapshot.health {
         let _ = writeln!(out, "  {}", line(&format!("{topic}: {problem}")));
     }
+    let left = snapshot.leftovers.as_ref().map_or(0, |found| found.len());
+    if left > 0 {
+        let _ = writeln!(out, "  LEFT RUNNING {left} by agents that are gone: see the mount's leftovers");
+    }
     for text in swap::lines(picture) {
         let _ = writeln!(out, "  {}", line(&text));
     }

@@ -18,7 +18,10 @@ use crate::{
         task::{Delivery, Ending, Run, Stop, TaskEvent},
         task_file::{Reading, clean, read},
     },
-    ports::{AgentError, Key, Launch, LaunchPlan, LaunchRequest, LaunchTask, PaneId, Sidecar, TerminalError, Workdir},
+    ports::{
+        AgentError, Background, Key, Launch, LaunchPlan, LaunchRequest, LaunchTask, PaneId, Sidecar, TerminalError,
+        Workdir,
+    },
 };
 
 /// One session's job.
@@ -91,7 +94,8 @@ impl Job {
         }
         let task = match run {
             Some(run) => {
-                let task = LaunchTask { run: run.id.clone(), text: self.prompt(run).await? };
+                let background = self.tools.background();
+                let task = LaunchTask { run: run.id.clone(), text: self.prompt(run).await?, background };
                 // From here on the program may have the task.
                 let begun = self.task_event(TaskEvent::TypingBegun { run: run.id.clone() });
                 self.propose(begun.into_iter().collect()).await?;
@@ -196,7 +200,7 @@ impl Job {
             .find(|pane| pane.session == self.session.name && pane.exit.is_none() && pane.incarnation.is_some());
         let Some(stray) = stray else { return Ok(()) };
         let grace = self.tools.config.borrow().lifecycle.stop_grace;
-        self.tools.terminal.terminate(&stray.id, grace).await.map_err(|e| e.to_string())
+        self.tools.terminal.terminate(&stray.id, grace, Background::Ends).await.map_err(|e| e.to_string())
     }
 
     async fn open_dedicated(&self) -> Result<(), String> {
@@ -351,7 +355,7 @@ impl Job {
                 // Its pane would go with its program, and whoever looks at it with it.
                 self.tools.terminal.keep(&pane).await.map_err(|e| e.to_string())?;
             }
-            self.tools.terminal.terminate(&pane, grace).await.map_err(|e| e.to_string())?;
+            self.tools.terminal.terminate(&pane, grace, self.background()).await.map_err(|e| e.to_string())?;
         }
         self.clear(then).await
     }
@@ -368,17 +372,19 @@ impl Job {
         self.tell(SessionEvent::Ended { then }).await
     }
 
-    /// What has detached itself is told, and lives on.
     async fn end_left(&self, incarnation: &Incarnation) -> Result<(), String> {
         let grace = self.tools.config.borrow().lifecycle.stop_grace;
-        let detached = self.tools.terminal.end_left(incarnation, grace).await.map_err(|e| e.to_string())?;
-        if detached.is_empty() {
-            return Ok(());
+        let ended = self.tools.terminal.end_left(incarnation, grace, self.background()).await;
+        ended.map_err(|e| e.to_string())
+    }
+
+    /// What a finished task has left running may stay, if the configuration says so. Of an unfinished one everything ends: it is
+    /// cancelled, out of time, or begins again. In a person's session the program is below a shell of his.
+    fn background(&self) -> Background {
+        match (self.session.role, &self.session.task) {
+            (Role::Pool, None) => self.tools.background(),
+            (Role::Pool, Some(_)) | (Role::Dedicated, _) => Background::Ends,
         }
-        let text = format!("its program is gone; what detached itself from it still runs: {}", detached.join(", "));
-        let object = format!("session {}", self.session.name);
-        let kind = crate::model::event::Kind::Session;
-        self.propose(vec![Event::Note { kind, object, text, writer: None }]).await
     }
 
     /// Removes the marker, then tells the owner: whoever claims next starts from a clean name.

@@ -31,7 +31,7 @@ use crate::{
         session::{Role, Session},
         snapshot::Snapshot,
     },
-    ports::{Agents, Clock, PromptBy, QueueStore, StateStore, Terminal},
+    ports::{Agents, Background, Clock, PromptBy, QueueStore, StateStore, Terminal},
 };
 
 /// Pause of a session after a step that failed.
@@ -48,6 +48,13 @@ pub struct Tools {
     pub clock: Arc<dyn Clock>,
     pub config: watch::Receiver<Arc<Config>>,
     pub new_id: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl Tools {
+    /// `watcher.leave_background`.
+    fn background(&self) -> Background {
+        if self.config.borrow().watcher.leave_background { Background::Stays } else { Background::Ends }
+    }
 }
 
 pub struct Sessions {
@@ -83,7 +90,7 @@ impl Sessions {
             if session.role == Role::Pool && !known {
                 tracing::info!(session = %pane.session, "ending a program that was started and never told of");
                 let grace = self.tools.config.borrow().lifecycle.stop_grace;
-                if let Err(error) = self.tools.terminal.terminate(&pane.id, grace).await {
+                if let Err(error) = self.tools.terminal.terminate(&pane.id, grace, Background::Ends).await {
                     tracing::warn!(session = %pane.session, %error, "could not be ended");
                 }
             }

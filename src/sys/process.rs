@@ -16,6 +16,7 @@ use tokio::{
 
 use super::shared::Shared;
 
+pub mod left;
 pub mod lineage;
 pub mod tree;
 

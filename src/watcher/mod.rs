@@ -473,11 +473,13 @@ impl Watcher {
     ) -> Vec<Event> {
         let Some(assignment) = &session.task else { return Vec::new() };
         let now = self.clock.now();
-        let mut ended_with_agent = Vec::new();
+        let (mut ended_with_agent, mut left_running) = (Vec::new(), Vec::new());
+        let leaves = self.config.borrow().watcher.leave_background;
         let (status, message, error, screen) = match over {
             Over::Done { message, left } => {
                 let named = |command: String| if command.is_empty() { UNNAMED.to_owned() } else { command };
-                ended_with_agent = left.into_iter().map(named).collect();
+                let list = if leaves { &mut left_running } else { &mut ended_with_agent };
+                list.extend(left.into_iter().map(named));
                 let screen = message.is_none().then_some(screen);
                 (Status::Done, message, None, screen)
             }
@@ -499,6 +501,7 @@ impl Watcher {
             cost_usd: None,
             resume_id: incarnation.conversation.clone(),
             ended_with_agent,
+            left_running,
             at: told,
         };
         vec![Event::Task(assignment.task.clone(), TaskEvent::Ended { run: run.id.clone(), ending, told: Some(told) })]

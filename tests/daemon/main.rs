@@ -23,6 +23,7 @@ mod git;
 mod hazards;
 mod homes;
 mod janitor;
+mod leftovers;
 mod mountpoint;
 mod moves;
 mod notices;

@@ -77,6 +77,12 @@ fn values_are_one_line_each() {
     assert_eq!(read("accounts/compte1/sessions"), "ccl-1-web\nccl-auto-11\n");
     assert!(read("health").starts_with("degraded\ntmux: "));
     assert_eq!(read("events"), "{\"seq\":1}\n");
+    let left = read("leftovers");
+    let words: Vec<Vec<&str>> = left.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(words[0], ["PID", "SINCE", "SESSION", "TASK", "COMMAND"]);
+    assert_eq!(words[1][..4], ["4711", "2026-09-21T14:13:23Z", "ccl-auto-11", "old"], "{left}");
+    assert_eq!(words[2][2..], ["ccl-auto-11", "-", "npm", "run", "dev"], "{left}");
+    assert!(words.len() == 3 && !left.contains("secret"), "{left}");
     assert!(read("tasks/bad/why").contains("2:3:"));
     assert!(read("sessions/ccl-auto-11/why").contains("from the screen, rule permission-box"));
     let status: serde_json::Value = serde_json::from_str(&read("status.json")).expect("JSON");

@@ -9,6 +9,7 @@ use claude_failover::{
         event::{Counts, Kind, LogLine},
         evidence::{Failure, Meaning, Signal, Source, WaitingFor},
         ids::{AccountName, AgentName, ProjectName, ProviderName, RunId, SessionName, TaskKey},
+        leftover::Leftover,
         limit::{Limit, LimitKind, Usage, Window},
         provider::{Counters, Delegation, Job, JobStop, Provider, ProviderStanding},
         session::{Activity, Assignment, Incarnation, Resume, Role, Screens, Session, SessionPhase, Verdict},
@@ -316,7 +317,18 @@ pub fn picture(dir: &Path) -> Snapshot {
         text: hostile(),
         result: Err((RefusedKind::Busy, hostile())),
     };
+    let left = Leftover {
+        pid: 4711,
+        start: 1,
+        since: at(3),
+        session: session_name("ccl-auto-11"),
+        token: "a secret".to_owned(),
+        command: hostile(),
+    };
+    let unknown = Leftover { pid: 4712, token: "another".to_owned(), command: "npm run dev".to_owned(), ..left.clone() };
     Snapshot {
+        leftovers: Some(Arc::new(vec![left, unknown])),
+        starts: [("a secret".to_owned(), key("web:old"))].into_iter().collect(),
         pool_agent: AgentName::parse("claude").ok(),
         rights: Arc::default(),
         swaps: Arc::new(swaps()),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use claude_failover::ports::{Exit, Launch, Terminal, TerminalHint};
+use claude_failover::ports::{Background, Exit, Launch, Terminal, TerminalHint};
 
 use crate::world::{World, alive, eventually, file, pane, session, sh};
 
@@ -35,13 +35,13 @@ async fn the_whole_tree_ends_and_neighbours_live() {
     let mut outside = std::process::Command::new("sleep").arg("1000").spawn().expect("a stranger");
     let tree = pids(&out, 4).await;
     assert!(tree.iter().all(|pid| alive(*pid)));
-    tmux.terminate(&opened.id, GRACE).await.expect("ending");
+    tmux.terminate(&opened.id, GRACE, Background::Ends).await.expect("ending");
     assert_eq!(tree.iter().filter(|pid| alive(**pid)).count(), 0);
     assert_eq!(pane(&tmux, "a").await.expect("the pane stays").exit, Some(Exit::Signal(9)));
     assert!(alive(neighbour.pid) && outside.try_wait().expect("the stranger").is_none());
     outside.kill().expect("ending the stranger");
     outside.wait().expect("the stranger");
-    tmux.terminate(&opened.id, GRACE).await.expect("a dead pane is success");
+    tmux.terminate(&opened.id, GRACE, Background::Ends).await.expect("a dead pane is success");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -56,7 +56,7 @@ async fn who_heeds_term_is_not_killed_and_not_waited_for() {
     let opened = tmux.open(&sh("a", &script)).await.expect("opening");
     file(&out.with_extension("ready")).await;
     let begun = Instant::now();
-    tmux.terminate(&opened.id, Duration::from_secs(30)).await.expect("ending");
+    tmux.terminate(&opened.id, Duration::from_secs(30), Background::Ends).await.expect("ending");
     assert!(begun.elapsed() < Duration::from_secs(10));
     assert_eq!(file(&out).await, "bye\n");
     assert_eq!(pane(&tmux, "a").await.expect("the pane").exit, Some(Exit::Status(7)));
@@ -75,8 +75,31 @@ async fn what_a_dead_program_left_behind_ends_too() {
     let left = pids(&out, 1).await;
     eventually("the program ended", || async { pane(&tmux, "a").await.filter(|p| p.exit.is_some()) }).await;
     assert!(alive(left[0]));
-    tmux.terminate(&opened.id, GRACE).await.expect("ending");
+    tmux.terminate(&opened.id, GRACE, Background::Ends).await.expect("ending");
     assert!(!alive(left[0]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_in_the_background_stays_when_it_may() {
+    let world = World::new();
+    let tmux = world.connect().await;
+    let out = world.path("pids");
+    let script = format!(
+        "sleep 1000 & echo $! >> {0}; set -m; sleep 1000 & echo $! >> {0}; setsid sleep 1000 & echo $! >> {0}; wait",
+        out.display()
+    );
+    let opened = tmux.open(&sh("a", &script)).await.expect("opening");
+    let left = pids(&out, 3).await;
+    tmux.terminate(&opened.id, GRACE, Background::Stays).await.expect("ending");
+    assert!(pane(&tmux, "a").await.expect("the pane").exit.is_some());
+    let alive: Vec<bool> = left.iter().map(|pid| alive(*pid)).collect();
+    assert_eq!(alive, [false, true, true], "what shares the program's own process group is the program");
+    let again = tmux.open(&sh("a", "exec sleep 1000")).await.expect("its pane is free");
+    tmux.terminate(&again.id, GRACE, Background::Ends).await.expect("ending");
+    for pid in &left[1..] {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGKILL)
+            .expect("it lives on");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,7 +135,7 @@ async fn a_person_s_pane_is_kept_for_the_next_program_and_goes_with_it() {
     world.says(&["resize-window", "-t", "=mine:", "-x", "77", "-y", "22"]);
 
     tmux.keep(&first.id).await.expect("keeping");
-    tmux.terminate(&first.id, GRACE).await.expect("ending");
+    tmux.terminate(&first.id, GRACE, Background::Ends).await.expect("ending");
     let dead = attached().await.expect("the pane and the client stay");
     assert!(dead.exit.is_some() && dead.id == first.id);
     let second = tmux.open(&of_person("i2")).await.expect("opening in place");
@@ -121,7 +144,7 @@ async fn a_person_s_pane_is_kept_for_the_next_program_and_goes_with_it() {
     assert_eq!(world.says(&["display-message", "-p", "-t", "=mine:", "#{window_width}x#{window_height}"]), "77x22");
 
     // From now on the session goes with its program again.
-    tmux.terminate(&second.id, GRACE).await.expect("ending");
+    tmux.terminate(&second.id, GRACE, Background::Ends).await.expect("ending");
     eventually("the session is gone", || async { pane(&tmux, "mine").await.is_none().then_some(()) }).await;
     client.kill().expect("ending the client");
     client.wait().expect("the client");

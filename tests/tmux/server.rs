@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use claude_failover::{
-    ports::{Capture, Key, Terminal, TerminalError, TerminalHint},
+    ports::{Background, Capture, Key, Terminal, TerminalError, TerminalHint},
     sys::tmux::{KEEPER, Tmux, TmuxOptions},
 };
 use nix::{
@@ -75,7 +75,7 @@ async fn comes_back_empty(how: Signal) {
     let panes = eventually("connected again", || async { tmux.panes().await.ok() }).await;
     assert_eq!(panes, []);
     assert_ne!(tmux.server_pid(), Some(server));
-    tmux.terminate(&opened.id, Duration::ZERO).await.expect("a missing pane is success");
+    tmux.terminate(&opened.id, Duration::ZERO, Background::Ends).await.expect("a missing pane is success");
     tmux.open(&sh("a", "exec sleep 1000")).await.expect("opening again");
 }
 
@@ -211,7 +211,7 @@ async fn a_pane_of_a_lost_server_is_no_pane_of_the_next() {
     assert!(matches!(keyed, Err(TerminalError::Gone { .. })), "{keyed:?}");
     let both = tmux.capture(&[before.id.clone(), other.id.clone()], Capture::Plain).await.expect("capturing");
     assert!(matches!(both.as_slice(), [Err(TerminalError::Gone { .. }), Ok(_)]), "{both:?}");
-    tmux.terminate(&before.id, Duration::ZERO).await.expect("a missing pane is success");
+    tmux.terminate(&before.id, Duration::ZERO, Background::Ends).await.expect("a missing pane is success");
     assert!(alive(other.pid));
     tmux.paste(&other.id, "for b\n").await.expect("pasting");
     eventually("the paste", || async { screen(&tmux, &other.id).await.contains("for b").then_some(()) }).await;

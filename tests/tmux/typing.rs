@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claude_failover::ports::{Key, PaneId, Terminal, TerminalError};
+use claude_failover::ports::{Background, Key, PaneId, Terminal, TerminalError};
 
 use crate::{
     helpers::reader,
@@ -85,7 +85,7 @@ async fn pastes_into_nothing_say_so() {
         assert!(matches!(pasted, Err(TerminalError::Gone { .. })), "{id}: {pasted:?}");
         let keyed = tmux.keys(&pane, &[Key("Enter".into())]).await;
         assert!(matches!(keyed, Err(TerminalError::Gone { .. })), "{id}: {keyed:?}");
-        tmux.terminate(&pane, Duration::ZERO)
+        tmux.terminate(&pane, Duration::ZERO, Background::Ends)
             .await
             .unwrap_or_else(|e| assert!(matches!(e, TerminalError::Gone { .. })));
     }

@@ -2,12 +2,15 @@
 //! In: the number that the kernel gives of a caller (a thread's, maybe). Out: the line, told apart from processes that took
 //! over a number meanwhile. Decides nothing: `model::writer` does.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::ffi::OsStrExt as _, path::Path};
 
 use super::{Stat, thread_group};
-use crate::model::{
-    ids::SessionName,
-    writer::{Ancestor, Lineage, Unit},
+use crate::{
+    model::{
+        ids::SessionName,
+        writer::{Ancestor, Lineage, Unit},
+    },
+    peek::{self, Part, Silent},
 };
 
 /// Deeper than any sane process tree.
@@ -22,19 +25,36 @@ pub fn read(pid: u32, mountpoint: &Path) -> Lineage {
     let mut last = Lineage { line: Vec::new(), whole: false, unit: None };
     // Zero is a process that this one can't see.
     let Some(pid) = (pid != 0).then(|| thread_group(pid)).flatten() else { return last };
+    let mut starts = Vec::new();
     for _ in 0..TRIES {
-        last.line = Vec::new();
-        last.whole = follow(pid, mountpoint, &mut last.line);
+        (last.line, starts) = (Vec::new(), Vec::new());
+        last.whole = follow(pid, &mut last.line, &mut starts);
         if last.whole {
             break;
         }
     }
+    mark(&mut last, &starts, mountpoint);
     last.unit = unit_of(pid);
     last
 }
 
+/// Whose variables the processes of a line have. One that does not answer may have anybody's: then the line is not whole.
+fn mark(lineage: &mut Lineage, starts: &[u64], mountpoint: &Path) {
+    let pids: Vec<u32> = lineage.line.iter().map(|step| step.pid).collect();
+    let environments = peek::all(&pids, Part::Environment);
+    for ((step, start), environment) in lineage.line.iter_mut().zip(starts).zip(environments) {
+        match environment {
+            Ok(environment) if Stat::read(step.pid).is_some_and(|now| now.start == *start) => {
+                step.marked = marked(&environment, mountpoint);
+            }
+            Ok(_) | Err(Silent::NotOurs) => {}
+            Err(Silent::Late) => lineage.whole = false,
+        }
+    }
+}
+
 /// Answers whether the line was followed to its end.
-fn follow(pid: u32, mountpoint: &Path, line: &mut Vec<Ancestor>) -> bool {
+fn follow(pid: u32, line: &mut Vec<Ancestor>, starts: &mut Vec<u64>) -> bool {
     let mut next = pid;
     let mut younger: Option<Stat> = None;
     while line.len() < DEEPEST {
@@ -49,12 +69,8 @@ fn follow(pid: u32, mountpoint: &Path, line: &mut Vec<Ancestor>) -> bool {
         {
             return false;
         }
-        line.push(Ancestor {
-            pid: stat.pid,
-            program: program_of(stat.pid),
-            terminal: stat.terminal,
-            marked: marked(stat.pid, mountpoint),
-        });
+        line.push(Ancestor { pid: stat.pid, program: program_of(stat.pid), terminal: stat.terminal, marked: None });
+        starts.push(stat.start);
         if stat.pid <= 1 || stat.parent == 0 {
             return true;
         }
@@ -76,19 +92,11 @@ fn program_of(pid: u32) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
 }
 
-/// The session that the process's variables name. A process can change them: what they don't say shows nothing.
-fn marked(pid: u32, mountpoint: &Path) -> Option<SessionName> {
-    use std::os::unix::ffi::OsStrExt;
-    let variables = fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let value = |name: &[u8]| {
-        let of = |word: &[u8]| word.strip_prefix(name)?.strip_prefix(b"=").map(<[u8]>::to_vec);
-        variables.split(|byte| *byte == 0).find_map(of)
-    };
-    let session = value(b"CLAUDE_FAILOVER_SESSION")?;
-    let mount = value(b"CLAUDE_FAILOVER_MOUNT")?;
-    (mount == mountpoint.as_os_str().as_bytes())
-        .then(|| SessionName::parse(std::str::from_utf8(&session).ok()?).ok())
-        .flatten()
+/// The session of this daemon that a process's variables name. A process can change them: what they don't say shows nothing.
+pub(super) fn marked(environment: &[u8], mountpoint: &Path) -> Option<SessionName> {
+    let session = peek::variable(environment, "CLAUDE_FAILOVER_SESSION")?;
+    let ours = peek::variable(environment, "CLAUDE_FAILOVER_MOUNT")? == mountpoint.as_os_str().as_bytes();
+    SessionName::parse(std::str::from_utf8(session).ok()?).ok().filter(|_| ours)
 }
 
 /// The systemd unit in whose control group a process is; `None` where there is no systemd.

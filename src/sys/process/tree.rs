@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use tokio::{task::spawn_blocking, time::Instant};
 
 use super::{Pidfd, Stat};
+use crate::ports::Background;
 
 /// The tree of a program that leads a terminal's session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,14 +67,15 @@ pub fn tree(all: &[Stat], root: Root, known: &HashMap<u32, u64>, proof: impl Fn(
 /// How long KILL may take before the process counts as stuck in the kernel.
 const KILL_WITHIN: Duration = Duration::from_secs(5);
 
-/// Ends a tree: TERM to every member, KILL to those left after `grace`, and waits until none is left. Processes that
-/// the tree starts meanwhile are ended too.
+/// Ends a tree, or of it the root's own process group: TERM to every member, KILL to those left after `grace`, and waits until
+/// none is left. Processes that the tree starts meanwhile are ended too.
 ///
 /// # Errors
 /// The pids that outlive KILL.
 pub async fn end_tree(
     root: Root,
     grace: Duration,
+    background: Background,
     proof: impl Fn(u32) -> bool + Clone + Send + 'static,
 ) -> Result<(), Vec<u32>> {
     let kill_at = Instant::now() + grace;
@@ -86,7 +88,7 @@ pub async fn end_tree(
         let Ok(all) = Stat::every().await else { return Err(vec![root.pid]) };
         let asks_for_proof =
             all.iter().any(|s| s.session == root.pid && (s.pid != root.pid || s.parent != root.parent));
-        let members = if asks_for_proof {
+        let mut members = if asks_for_proof {
             let (earlier, proof) = (known.clone(), proof.clone());
             let Ok(members) = spawn_blocking(move || tree(&all, root, &earlier, proof)).await else {
                 return Err(vec![root.pid]);
@@ -95,6 +97,9 @@ pub async fn end_tree(
         } else {
             tree(&all, root, &known, |_| false)
         };
+        if background == Background::Stays {
+            members.retain(|stat| stat.group == root.pid);
+        }
         held.retain(|_, fd| !fd.has_ended());
         if members.is_empty() && held.is_empty() {
             return Ok(());

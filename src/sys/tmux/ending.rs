@@ -2,13 +2,10 @@
 //! In: a pane or a session. Out: its program's whole process tree is gone; the session is gone. No way of tmux's own ends
 //! a program that ignores the hang-up, so the processes are ended first and tmux only told to look.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
     Tmux,
@@ -20,41 +17,27 @@ use super::{
 };
 use crate::{
     model::{ids::SessionName, session::Incarnation},
-    ports::{INCARNATION, PaneId, TerminalError},
-    sys::process::{
-        Stat,
-        tree::{Root, end_tree},
-    },
+    peek::{self, Part},
+    ports::{Background, INCARNATION, PaneId, TerminalError},
+    sys::process::tree::{Root, end_tree},
 };
 
-/// How long it may take to find what has detached itself. It is only named, so an end doesn't wait longer for it.
-const NAMED_WITHIN: Duration = Duration::from_secs(2);
 /// How long tmux may take to show a pane dead whose program has ended.
 const SHOWN_WITHIN: Duration = Duration::from_secs(3);
 
-/// The processes below this one.
-fn below(all: &[Stat], root: u32) -> Vec<Stat> {
-    let mut parents: HashSet<u32> = HashSet::from([root]);
-    let mut found: Vec<Stat> = Vec::new();
-    loop {
-        let more: Vec<Stat> =
-            all.iter().filter(|stat| parents.contains(&stat.parent) && !parents.contains(&stat.pid)).copied().collect();
-        if more.is_empty() {
-            return found;
-        }
-        parents.extend(more.iter().map(|stat| stat.pid));
-        found.extend(more);
-    }
-}
-
 impl Tmux {
-    pub(super) async fn end_program(&self, pane: &PaneId, grace: Duration) -> Result<(), TerminalError> {
+    pub(super) async fn end_program(
+        &self,
+        pane: &PaneId,
+        grace: Duration,
+        background: Background,
+    ) -> Result<(), TerminalError> {
         let what = format!("ending the program in pane {}", pane.0);
         let Some(row) = self.row_of(|row| row.target.id() == *pane).await? else { return Ok(()) };
         let server = self.server().ok_or_else(|| self.down(&what))?;
         let root = Root { pid: row.pid, parent: row.target.server };
         let target = row.target.clone();
-        if let Err(left) = end_tree(root, grace, move |pid| started_in(pid, &target)).await {
+        if let Err(left) = end_tree(root, grace, background, move |pid| started_in(pid, &target)).await {
             return Err(refused(&what, format!("processes {left:?} outlive KILL (stuck in the kernel?)")));
         }
         let until = Instant::now() + SHOWN_WITHIN;
@@ -71,32 +54,28 @@ impl Tmux {
         Ok(())
     }
 
-    /// Ends what is left of a program whose pane is dead or gone, and names what detached itself.
-    pub(super) async fn end_leftovers(&self, of: &Incarnation, grace: Duration) -> Result<Vec<String>, TerminalError> {
+    /// Ends what is left of a program whose pane is dead or gone.
+    pub(super) async fn end_leftovers(
+        &self,
+        of: &Incarnation,
+        grace: Duration,
+        background: Background,
+    ) -> Result<(), TerminalError> {
         let what = format!("ending what the program in pane {} left", of.pane.0);
-        let Some(target) = Target::parse(&of.pane) else { return Ok(Vec::new()) };
+        let Some(target) = Target::parse(&of.pane) else { return Ok(()) };
         // A pane of another server is gone, without a question.
         if self.server_pid() == Some(target.server)
             && self.row_of(|row| row.target == target && row.pid == of.pid && !row.dead).await?.is_some()
         {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let root = Root { pid: of.pid, parent: target.server };
         let (token, of_pane) = (of.token.clone(), target.clone());
         let proof = move |pid| if token.is_empty() { started_in(pid, &of_pane) } else { has_token(pid, &token) };
-        if let Err(left) = end_tree(root, grace, proof).await {
+        if let Err(left) = end_tree(root, grace, background, proof).await {
             return Err(refused(&what, format!("processes {left:?} outlive KILL (stuck in the kernel?)")));
         }
-        let Ok(all) = Stat::every().await else { return Ok(Vec::new()) };
-        let (token, server) = (of.token.clone(), target.server);
-        let detached = spawn_blocking(move || {
-            // Orphans stay below the server, which is their reaper. Nobody else's processes are looked at: reading the variables
-            // of one that waits for a dead disk (a page of a hung mount) waits with it.
-            let below = below(&all, server);
-            let ours = below.iter().filter(|stat| !stat.zombie && !token.is_empty());
-            ours.filter(|stat| has_token(stat.pid, &token)).map(|stat| told(stat.pid)).collect()
-        });
-        Ok(tokio::time::timeout(NAMED_WITHIN, detached).await.ok().and_then(Result::ok).unwrap_or_default())
+        Ok(())
     }
 
     pub(super) async fn keep_dead(&self, pane: &PaneId) -> Result<(), TerminalError> {
@@ -144,26 +123,17 @@ impl Tmux {
 
 /// Whether a process was started by an incarnation, as its first environment tells.
 fn has_token(pid: u32, token: &str) -> bool {
-    let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { return false };
-    let entry = format!("{INCARNATION}={token}");
-    environment.split(|&b| b == 0).any(|one| one == entry.as_bytes())
-}
-
-/// A process as it is told to people.
-fn told(pid: u32) -> String {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words = String::from_utf8_lossy(&line).replace(|c: char| c.is_control(), " ");
-    format!("{} (pid {pid})", words.trim().chars().take(80).collect::<String>())
+    let environment = peek::one(pid, Part::Environment);
+    environment.is_ok_and(|environment| peek::variable(&environment, INCARNATION) == Some(token.as_bytes()))
 }
 
 /// Whether a process was started in this pane of this server, as its first environment tells.
 fn started_in(pid: u32, target: &Target) -> bool {
-    let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { return false };
-    let value = |name: &[u8]| environment.split(|&b| b == 0).find_map(|entry| entry.strip_prefix(name));
+    let Ok(environment) = peek::one(pid, Part::Environment) else { return false };
     // `TMUX` is `<socket>,<server's pid>,<session>`.
-    let of_server = value(b"TMUX=").and_then(|tmux| {
+    let of_server = peek::variable(&environment, "TMUX").and_then(|tmux| {
         let mut from_end = std::str::from_utf8(tmux).ok()?.rsplit(',').skip(1);
         from_end.next()?.parse::<u32>().ok()
     });
-    value(b"TMUX_PANE=") == Some(target.pane.as_bytes()) && of_server == Some(target.server)
+    peek::variable(&environment, "TMUX_PANE") == Some(target.pane.as_bytes()) && of_server == Some(target.server)
 }

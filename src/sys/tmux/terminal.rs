@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     model::{ids::SessionName, session::Incarnation},
-    ports::{Capture, Exit, Key, Launch, Pane, PaneId, Terminal, TerminalError, TerminalHint},
+    ports::{Background, Capture, Exit, Key, Launch, Pane, PaneId, Terminal, TerminalError, TerminalHint},
 };
 
 /// How often tmux is reminded of a death that it hasn't told in full, and the first pause, which doubles: most are told at once.
@@ -61,14 +61,14 @@ impl Terminal for Tmux {
         self.send_keys(pane, keys).await
     }
 
-    async fn terminate(&self, pane: &PaneId, grace: Duration) -> Result<(), TerminalError> {
-        let ended = self.end_program(pane, grace).await;
+    async fn terminate(&self, pane: &PaneId, grace: Duration, background: Background) -> Result<(), TerminalError> {
+        let ended = self.end_program(pane, grace, background).await;
         self.remembered.forget();
         ended
     }
 
-    async fn end_left(&self, of: &Incarnation, grace: Duration) -> Result<Vec<String>, TerminalError> {
-        self.end_leftovers(of, grace).await
+    async fn end_left(&self, of: &Incarnation, grace: Duration, background: Background) -> Result<(), TerminalError> {
+        self.end_leftovers(of, grace, background).await
     }
 
     async fn close(&self, session: &SessionName) -> Result<(), TerminalError> {
