@@ -325,7 +325,8 @@ pub fn picture(dir: &Path) -> Snapshot {
         token: "a secret".to_owned(),
         command: hostile(),
     };
-    let unknown = Leftover { pid: 4712, token: "another".to_owned(), command: "npm run dev".to_owned(), ..left.clone() };
+    let unknown =
+        Leftover { pid: 4712, token: "another".to_owned(), command: "npm run dev".to_owned(), ..left.clone() };
     Snapshot {
         leftovers: Some(Arc::new(vec![left, unknown])),
         starts: [("a secret".to_owned(), key("web:old"))].into_iter().collect(),
