@@ -247,8 +247,9 @@ async fn codex_and_commands_start_in_their_own_ways() {
     let task = plan.launch.argv[3].clone();
     let log = world.log().to_string_lossy().into_owned();
     // The operator's program is passed on as it is: no placeholder of ours is filled in it.
-    let want = ["/opt/claude failover", "command-agent", "--task", &task, "--log", &log, "--", "cat", "{exe}"];
-    assert_eq!(plan.launch.argv, want);
+    let ours = ["/opt/claude failover", "command-agent", "--task", &task, "--log", &log, "--background", "ends"];
+    assert_eq!(plan.launch.argv[..8], ours);
+    assert_eq!(plan.launch.argv[8..], ["--", "cat", "{exe}"]);
     assert_eq!((fs::read_to_string(&task).expect("the task").as_str(), mode(Path::new(&task))), ("the task\n", 0o600));
     assert_eq!(world.book.prompt_by(&AgentName::parse("command").expect("a name")), PromptBy::Stdin);
 }
