@@ -85,7 +85,8 @@ async fn what_runs_in_the_background_stays_when_it_may() {
     let tmux = world.connect().await;
     let out = world.path("pids");
     let script = format!(
-        "sleep 1000 & echo $! >> {0}; set -m; sleep 1000 & echo $! >> {0}; setsid sleep 1000 & echo $! >> {0}; wait",
+        "sleep 1000 & echo $! >> {0}; setsid sh -c 'echo $$ >> {0}; exec sleep 1000' & \
+         while [ $(wc -l < {0}) != 2 ]; do sleep 0.01; done; set -m; sleep 1000 & echo $! >> {0}; wait",
         out.display()
     );
     let opened = tmux.open(&sh("a", &script)).await.expect("opening");
