@@ -1,6 +1,6 @@
 # Every target does its own set-up: scripts/setup installs what is missing, cargo fetches the crates.
 
-.PHONY: demo test agents-test soak lint doc bench conformance build
+.PHONY: demo test user-test agents-test soak lint doc bench conformance build
 .DEFAULT_GOAL := build
 
 build:
@@ -17,6 +17,12 @@ test:
 	cargo build --bins --examples
 	cargo test --all-targets --no-fail-fast
 	cargo test --doc
+
+# The daemon's tests as a user without rights (from root, who can make one): what needs root says that it is skipped.
+user-test:
+	scripts/setup test
+	cargo build --bins
+	tests/as-user "$$(cargo test --test daemon --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\)).*/\1/p')" --test-threads=4
 
 # Older versions of the agent CLIs against a loopback server: nine trials each, some of which are expected to fail (doc/AGENTS.md).
 agents-test:

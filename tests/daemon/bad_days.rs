@@ -8,7 +8,7 @@ use nix::mount::MsFlags;
 use crate::{
     disks::{mount_tmpfs, own_namespace, remount},
     tracer::{CAN_CHANGE_CALLS, Fault, Tracer},
-    world::{Setup, World},
+    world::{Setup, World, is_root},
 };
 
 /// A daemon with the first project or its state on a small disk, and an agent at work on task `w`.
@@ -117,6 +117,9 @@ fn break_disk(world: &World, dirs: &[&str], errno: i32) -> Tracer {
 
 #[test]
 fn a_queue_whose_quota_is_used_up() {
+    if !is_root() {
+        return;
+    }
     if !CAN_CHANGE_CALLS {
         return;
     }
@@ -131,6 +134,9 @@ fn a_queue_whose_quota_is_used_up() {
 
 #[test]
 fn a_state_directory_that_can_only_be_read() {
+    if !is_root() {
+        return;
+    }
     if !CAN_CHANGE_CALLS {
         return;
     }
@@ -150,6 +156,9 @@ fn a_state_directory_that_can_only_be_read() {
 
 #[test]
 fn disks_that_answer_nothing_but_errors() {
+    if !is_root() {
+        return;
+    }
     if !CAN_CHANGE_CALLS {
         return;
     }
@@ -198,6 +207,9 @@ fn a_file_that_may_not_grow() {
 
 #[test]
 fn no_more_descriptors() {
+    if !is_root() {
+        return;
+    }
     let world = World::start(&Setup::agents(2));
     begin(&world);
     let before = limit(&world, libc::RLIMIT_NOFILE, None);

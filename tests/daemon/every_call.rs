@@ -6,7 +6,7 @@ use std::fs;
 
 use crate::{
     tracer::{CAN_CHANGE_CALLS, Fault, Tracer, Watched},
-    world::{Setup, World},
+    world::{Setup, World, is_root},
 };
 
 /// How many of the calls are tried by default.
@@ -158,16 +158,25 @@ impl Stage {
 
 #[test]
 fn kill_9_at_every_call_of_a_task_s_way_in() {
+    if !is_root() {
+        return;
+    }
     Stage::new().at_every_call(Stage::way_in, Fault::Kill);
 }
 
 #[test]
 fn kill_9_at_every_call_of_a_task_s_way_out() {
+    if !is_root() {
+        return;
+    }
     Stage::new().at_every_call(Stage::way_out, Fault::Kill);
 }
 
 #[test]
 fn an_error_at_every_call_of_a_task_s_way_is_overcome() {
+    if !is_root() {
+        return;
+    }
     if CAN_CHANGE_CALLS {
         let mut stage = Stage::new();
         stage.at_every_call(Stage::way_in, Fault::Error(libc::EIO));
@@ -178,6 +187,9 @@ fn an_error_at_every_call_of_a_task_s_way_is_overcome() {
 
 #[test]
 fn a_short_write_is_gone_on_with() {
+    if !is_root() {
+        return;
+    }
     if CAN_CHANGE_CALLS {
         let mut stage = Stage::new();
         stage.at_every_call(Stage::way_in, Fault::Short);

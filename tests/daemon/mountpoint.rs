@@ -3,10 +3,13 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
-use crate::world::{Setup, World, detach};
+use crate::world::{Setup, World, detach, is_root};
 
 #[test]
 fn what_lies_in_the_mountpoint_at_a_start_is_put_aside_and_told() {
+    if !is_root() {
+        return;
+    }
     let mut world = World::start(&Setup::agents(1));
     for round in 0..2 {
         if round == 0 {
@@ -42,6 +45,9 @@ fn what_lies_in_the_mountpoint_at_a_start_is_put_aside_and_told() {
 
 #[test]
 fn the_mount_taken_away_by_somebody_else_is_a_warning_and_work_goes_on() {
+    if !is_root() {
+        return;
+    }
     let world = World::start(&Setup::agents(1));
     world.until_word("sessions/pool-11/state", "idle");
     detach(&world.path("mnt"));

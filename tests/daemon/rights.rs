@@ -6,7 +6,7 @@ use std::{
     process::Output,
 };
 
-use crate::world::{Setup, World};
+use crate::world::{Setup, World, is_root};
 
 /// A mount shared with everybody, its directories open to them, and a way to be somebody else.
 fn shared(group: &str) -> World {
@@ -28,6 +28,9 @@ fn nobody(world: &World, group: &str, script: &str) -> Output {
 
 #[test]
 fn a_shared_mount_takes_tasks_of_others_and_verbs_of_the_group_only() {
+    if !is_root() {
+        return;
+    }
     let world = shared("daemon");
     let gid = nix::unistd::Group::from_name("daemon").expect("groups").expect("a group").gid;
     let stranger = "--clear-groups";
@@ -75,6 +78,9 @@ fn a_shared_mount_takes_tasks_of_others_and_verbs_of_the_group_only() {
 
 #[test]
 fn set_user_id_bits_mean_nothing() {
+    if !is_root() {
+        return;
+    }
     let world = shared("daemon");
     world.ok("cp $(command -v id) $MNT/drafts/id && chmod 6755 $MNT/drafts/id");
     assert_eq!(fs::metadata(world.queue("drafts/id")).expect("facts").mode() & 0o7777, 0o6755, "kept as on any disk");
@@ -89,6 +95,9 @@ fn set_user_id_bits_mean_nothing() {
 
 #[test]
 fn what_is_no_file_is_never_a_task_and_never_followed() {
+    if !is_root() {
+        return;
+    }
     let world = World::start(&Setup::agents(1));
     world.ok("echo 'a secret' > secret; chmod 600 secret");
     world.ok("cd $MNT/inbox && ln -s ../../../secret link.md && ln -s /etc/passwd far.md && mkfifo pipe.md && mkdir dir.md && mknod null.md c 1 3 && ln -s none dangling.md");
@@ -154,6 +163,9 @@ fn no_foreign_text_steers_a_terminal() {
 
 #[test]
 fn a_state_directory_that_others_could_change_stops_the_start() {
+    if !is_root() {
+        return;
+    }
     let world = World::prepare(&Setup::agents(1));
     let daemon = format!(
         "HOME=$PWD/home STATE_DIRECTORY=$PWD/state timeout 20 {} run --foreground --config config.yaml 2>&1",
@@ -176,6 +188,9 @@ fn a_state_directory_that_others_could_change_stops_the_start() {
 
 #[test]
 fn the_control_group_s_word_is_not_the_owner_s() {
+    if !is_root() {
+        return;
+    }
     let world = shared("daemon");
     let gid = nix::unistd::Group::from_name("daemon").expect("groups").expect("a group").gid;
     let member = |script: &str| nobody(&world, &format!("--groups {gid}"), script).status.success();

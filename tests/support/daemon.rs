@@ -72,6 +72,15 @@ pub fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_claude-failover"))
 }
 
+/// Whether the test may trace the daemon, become somebody else or take a mount away.
+pub fn is_root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        println!("skipped: it needs root");
+    }
+    root
+}
+
 impl World {
     pub fn start(setup: &Setup) -> Self {
         let mut world = Self::prepare(setup);
