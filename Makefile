@@ -11,6 +11,9 @@ build:
 demo: build
 	target/release/claude-failover demo
 
+# Most tests wait most of the time: more of them at once than there are processors.
+export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 2 )))
+
 # Every test. The program is built first because the tests start it.
 test:
 	scripts/setup test
@@ -22,7 +25,7 @@ test:
 user-test:
 	scripts/setup test
 	cargo build --bins
-	tests/as-user "$$(cargo test --test daemon --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\)).*/\1/p')" --test-threads=4
+	tests/as-user "$$(cargo test --test daemon --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\)).*/\1/p')"
 
 # Older versions of the agent CLIs against a loopback server: nine trials each, some of which are expected to fail (doc/AGENTS.md).
 agents-test:

@@ -7,7 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::Mutex,
+    sync::{Condvar, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -138,6 +138,30 @@ pub struct Stage {
     pub world: World,
     pub mock: MockLlm,
     _runtime: tokio::runtime::Runtime,
+    /// Last: it goes when everything else is gone.
+    _turn: Turn,
+}
+
+/// One of as many stages at a time as there are processors: a real CLI needs one to itself, or its own timeouts strike.
+struct Turn;
+
+static TURNS: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+impl Turn {
+    fn wait() -> Self {
+        let most = std::thread::available_parallelism().map_or(1, usize::from);
+        let taken = TURNS.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = TURNS.1.wait_while(taken, |taken| *taken >= most).unwrap_or_else(PoisonError::into_inner);
+        *taken += 1;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TURNS.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        TURNS.1.notify_one();
+    }
 }
 
 impl Stage {
@@ -153,6 +177,7 @@ impl Stage {
 
     fn make(play: Play<'_>, dedicated: Option<&str>) -> Option<Self> {
         let program = cli::program(play.cli.name(), &play.cli.version())?;
+        let turn = Turn::wait();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let mock = runtime.block_on(MockLlm::start());
@@ -167,7 +192,7 @@ impl Stage {
         configure(&mut setup, play, &program, &mut world, mock.port());
         let begun = Instant::now();
         world.run();
-        let stage = Self { world, mock, _runtime: runtime };
+        let stage = Self { world, mock, _runtime: runtime, _turn: turn };
         stage.until("the agent to be up", |s| ["idle", "waiting"].contains(&s.word("state").as_str()));
         assert!(!play.trusted || stage.word("state") == "idle", "{}", stage.told());
         println!("{}: {} ms from the daemon's start to the prompt", play.cli.name(), begun.elapsed().as_millis());
