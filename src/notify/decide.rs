@@ -80,6 +80,11 @@ pub fn decide(
     let channels = settings.channels();
     let mut tell = |mut notice: Notice| {
         let news = now.duration_since(notice.at) < NEWS_FOR;
+        // Its time tells a notice from the incident's others, and over a start of the machine time may stand still.
+        if let Some(before) = snapshot.notices.get(&notice.incident) {
+            let next = before.notice.at.saturating_add(SignedDuration::from_nanos(1)).unwrap_or(before.notice.at);
+            notice.at = notice.at.max(next);
+        }
         let mut to = if news && settings.events.contains(&notice.kind) { channels.clone() } else { Vec::new() };
         if !to.is_empty() {
             match pace.take(notice.kind, settings.per_hour, now) {
@@ -110,7 +115,7 @@ pub fn decide(
             at: told.notice.at,
             channel: *channel,
         }));
-        if stands.contains_key(incident) || (filling && told.notice.at < snapshot.since) {
+        if stands.contains_key(incident) || (filling && told.notice.at <= snapshot.since) {
             continue;
         }
         if !told.notice.over && told.notice.kind.tells_end() {

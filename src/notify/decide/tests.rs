@@ -311,6 +311,24 @@ fn a_restart_tells_nothing_again_and_forgets_nothing_while_it_looks() {
     assert_eq!(world.kinds(201), ["degraded"], "its end");
 }
 
+/// A machine that was started anew goes on from the time of the last save.
+#[test]
+fn while_time_stands_still_nothing_is_over_and_no_two_notices_have_one_time() {
+    let mut world = World::new();
+    world.snapshot.health.insert("tmux".to_owned(), "gone".to_owned());
+    assert_eq!(world.look(100).len(), 1);
+    world.snapshot.since = at(100);
+    world.snapshot.health.clear();
+    assert_eq!(world.look(100), [], "an earlier daemon's; the picture fills");
+    let over = world.look(170);
+    world.snapshot.since = at(170);
+    world.snapshot.health.insert("tmux".to_owned(), "gone".to_owned());
+    let again = world.look(170);
+    let told: Vec<bool> = over.iter().chain(&again).map(|notice| notice.over).collect();
+    assert_eq!(told, [true, false]);
+    assert!(again[0].at > over[0].at, "{} {}", again[0].at, over[0].at);
+}
+
 #[test]
 fn what_is_not_wanted_or_old_is_remembered_and_not_sent() {
     let mut world = World::new();
