@@ -32,7 +32,12 @@ impl Queue {
         };
         let text = self.text_of(task, work.as_ref()).await?;
         let filed = text.as_deref().map(identity).unwrap_or_default();
-        if let Some(text) = text {
+        // What a daemon filed that ended before it could say so stays as it is: by a clock that was set since it would read otherwise.
+        let done = match work {
+            Some(work) => self.is_filed(key, work.id()).await,
+            None => false,
+        };
+        if let Some(text) = text.filter(|_| !done) {
             self.store
                 .file(
                     &key.project,

@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use claude_failover::{
     config::Config,
-    fake::{Beat, FakeWorld, Inner, Script},
+    fake::{Beat, Crash, FakeWorld, Inner, Script},
     live::Live,
     model::{
         evidence::Failure,
         limit::{Limit, LimitKind},
         snapshot::Snapshot,
+        task::Phase,
     },
     ports::QueueDir,
 };
@@ -43,14 +44,13 @@ impl Scene {
         self.world.with(|inner| inner.put(&project(), QueueDir::Inbox, name, text.as_bytes()));
     }
 
-    /// One daemon, which ends as if killed when `until` holds.
+    /// One daemon, which ends as if killed when `until` holds, or at a crash that was planned.
     fn daemon(&self, until: impl Fn(&mut Inner, &Snapshot) -> bool) {
         self.daemon_doing(|_| {}, until);
     }
 
     fn daemon_doing(&self, act: impl Fn(&Live), until: impl Fn(&mut Inner, &Snapshot) -> bool) {
-        runtime().block_on(async {
-            self.world.attach(Duration::ZERO);
+        let life = async {
             let services = start(&self.world, &self.config).await;
             act(&services.live);
             for _ in 0..20_000 {
@@ -62,6 +62,14 @@ impl Scene {
             }
             let told: Vec<String> = services.live.snapshot().recent.iter().map(|line| line.text.clone()).collect();
             panic!("it never came to it:\n{}", told.join("\n"));
+        };
+        runtime().block_on(async {
+            self.world.attach(Duration::ZERO);
+            tokio::select! {
+                biased;
+                () = self.world.crashed() => {}
+                () = life => {}
+            }
         });
         self.world.detach();
         let (violations, trace) = self.world.with(|inner| (inner.violations.clone(), inner.trace.join("\n")));
@@ -285,4 +293,45 @@ fn a_claim_that_was_left_behind_is_cleared_wherever_the_task_goes_next() {
         is_done(inner, "a.md") && is_done(inner, "b.md")
     });
     scene.world.with(|inner| assert_eq!((inner.orders.len(), inner.receptions.len()), (1, 1)));
+}
+
+/// The clock showed the time of the limit once before, while the agent stood idle.
+#[test]
+fn what_is_told_after_the_clock_was_set_back_is_of_now() {
+    let scene = Scene::new(1, false, &[works(&[Beat::Work(SECOND * 3)])]);
+    let step = std::cell::Cell::new(0);
+    scene.daemon(|inner, snapshot| {
+        match (step.get(), inner.now / 1_000_000_000) {
+            (0, 7..) => inner.set_clock(45),
+            (1, 58..) => {
+                inner.set_clock(0);
+                limit_work(inner, true);
+                inner.put(&project(), QueueDir::Inbox, "a.md", b"Please do it.\n");
+            }
+            _ => return snapshot.account(&account("work")).is_some_and(|account| account.is_out()),
+        }
+        step.set(step.get() + 1);
+        false
+    });
+}
+
+/// A result that had been filed was filed once more beside itself: by the clock of now it read otherwise.
+#[test]
+fn a_crash_anywhere_before_the_clock_is_set_gives_one_result() {
+    for (at, applied) in (1..).flat_map(|at| [(at, false), (at, true)]) {
+        let scene = Scene::new(1, false, &[works(&[Beat::Work(SECOND)])]);
+        scene.put("a.md", "---\nretries: 9\n---\nPlease do it.\n");
+        scene.world.with(|inner| inner.crash = Some(Crash { at, applied }));
+        scene.daemon(|inner, _| is_done(inner, "a.md"));
+        if scene.world.with(|inner| inner.crash.take().is_some()) {
+            assert!(at > 20, "only {at} effects");
+            return;
+        }
+        scene.world.with(|inner| inner.set_clock(45));
+        scene.daemon(|inner, snapshot| {
+            is_done(inner, "a.md") && snapshot.tasks.values().all(|task| matches!(task.phase, Phase::Finished(_)))
+        });
+        let results = scene.world.with(|inner| inner.holding("Please do it."));
+        assert_eq!(results, ["web/done/a.md"], "crash at effect {at}, applied: {applied}");
+    }
 }
