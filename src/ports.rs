@@ -290,6 +290,8 @@ pub struct Cursor {
     pub transcript_path: Option<PathBuf>,
     /// When the last thing happened that each source told of.
     pub heard: BTreeMap<Source, Timestamp>,
+    /// When everything that was told by then had been read.
+    pub read: Option<Timestamp>,
 }
 
 #[derive(Debug, thiserror::Error)]

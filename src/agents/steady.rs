@@ -1,6 +1,7 @@
 //! Agents' words in steady time.
 //! In: what an agent's files and screens say, in the wall's time of that moment. Out: the same in steady time (`model::steady`).
-//! The order within one source is that of its file, whatever the clock did meanwhile.
+//! The order within one source is that of its file, whatever the clock did meanwhile, and what is new at a look was told after
+//! the look before.
 
 use std::sync::Arc;
 
@@ -49,11 +50,13 @@ fn told(meaning: &mut Meaning, timeline: &Timeline, now: Timestamp) {
 #[async_trait]
 impl Agents for SteadyAgents {
     async fn signals(&self, incarnation: &Incarnation, cursor: &mut Cursor) -> Vec<Signal> {
+        let begun = self.clock.now();
+        let before = cursor.read.replace(begun).unwrap_or(incarnation.started);
         let mut signals = self.agents.signals(incarnation, cursor).await;
         let (timeline, now) = (self.clock.timeline(), self.clock.now());
         for signal in &mut signals {
-            let after = cursor.heard.entry(signal.source).or_insert(incarnation.started);
-            signal.at = timeline.heard(signal.at, *after, now);
+            let after = cursor.heard.entry(signal.source).or_insert(before);
+            signal.at = timeline.heard(signal.at, before.max(*after), now);
             *after = signal.at.max(*after);
             told(&mut signal.meaning, &timeline, now);
         }

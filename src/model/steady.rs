@@ -113,7 +113,8 @@ impl Timeline {
             jumps.filter(|(before, next)| over(before, next)).map(|(_, next)| next.from).next_back()
         };
         let follows = |at: &Timestamp| add(*at, DISORDER) >= after;
-        let next = shown.clone().find(follows).or_else(|| left_out().filter(follows));
+        let in_order = shown.clone().find(|at| *at >= after);
+        let next = in_order.or_else(|| shown.clone().find(follows)).or_else(|| left_out().filter(follows));
         next.or_else(|| shown.last()).or_else(left_out).unwrap_or_else(|| self.steady(told).min(now))
     }
 }
@@ -261,6 +262,16 @@ mod tests {
         assert_eq!(timeline.heard(at(50), at(100), now), at(50 + DAY));
         assert_eq!(timeline.heard(at(50), now, now), at(50 + DAY), "the latest");
         assert_eq!(timeline.heard(at(3 * DAY), at(0), now), now, "nobody tells of what is to come");
+    }
+
+    #[test]
+    fn what_keeps_the_order_comes_before_what_may_be_out_of_order() {
+        let mut steady = Steady::begin(None, &reading("a", 0, 0, 0));
+        steady.now(&reading("a", 100, 0, -1));
+        let timeline = steady.timeline();
+        assert_eq!(timeline.heard(at(99), at(98), at(110)), at(99), "shown before the clock was set back");
+        assert_eq!(timeline.heard(at(99), at(100), at(110)), at(100));
+        assert_eq!(timeline.heard(at(98), at(99), at(110)), at(98), "out of order");
     }
 
     #[test]
