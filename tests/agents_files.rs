@@ -548,6 +548,35 @@ async fn every_wording_of_a_limit_has_its_kind() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Older versions give the server's errors no name: the status stands in the words.
+#[tokio::test]
+async fn an_error_of_the_server_is_known_by_its_words() {
+    let world = World::new();
+    let path = world.dir.path().join(format!("a/projects/-srv-web/{CONVERSATION}.jsonl"));
+    let mut cursor = Cursor::default();
+    for (words, server) in [
+        (r#"API Error: 529 {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#, true),
+        ("API Error: Repeated 529 Overloaded errors", true),
+        ("API Error: Connection error.", true),
+        (r#"API Error: 400 {"type":"error","error":{"message":"5 tools are too many"}}"#, false),
+    ] {
+        let failure = if server { Failure::Server } else { Failure::Unknown };
+        let want = [Meaning::TurnFailed { failure, message: words.to_owned() }];
+        world.hook(
+            "2026-11-21T05:00:06Z",
+            "StopFailure",
+            &json!({"error": "unknown", "last_assistant_message": words}),
+        );
+        assert_eq!(meanings(world.signals("claude", &mut cursor).await), want);
+        let record = json!({
+            "type": "assistant", "timestamp": "2026-11-21T05:00:05Z", "isApiErrorMessage": true, "error": "unknown",
+            "message": {"content": [{"type": "text", "text": words}]},
+        });
+        append(&path, &format!("{record}\n"));
+        assert_eq!(meanings(world.signals("claude", &mut cursor).await), want);
+    }
+}
+
 /// What the server said of the account decides, whatever the words: they change from version to version.
 #[tokio::test]
 async fn an_account_s_facts_decide_before_its_words() {

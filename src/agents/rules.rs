@@ -301,6 +301,9 @@ pub struct InputBox {
     /// The agent's own texts in an empty box.
     pub ghosts: Vec<Pattern>,
     pub pasted: Pattern,
+    /// A line below its text which says that a shell runs what is typed: then there is no box for a prompt.
+    #[serde(default)]
+    pub shell: Option<Pattern>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

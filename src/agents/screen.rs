@@ -222,7 +222,10 @@ fn cut(rules: &ScreenRules, plain: &str) -> Regions {
         BoxShape::BelowLine => below_line(rule, lines),
         BoxShape::BesideBar => beside_bar(rule, lines),
     };
-    match found {
+    let runs = |(_, last): &(usize, usize)| {
+        rule.shell.as_ref().is_some_and(|shell| lines[*last..].iter().any(|line| shell.0.is_match(line)))
+    };
+    match found.filter(|found| !runs(found)) {
         Some((first, last)) => {
             let (above, below) = match rule.shape {
                 BoxShape::BetweenLines => (first - 1, last + 1),

@@ -8,6 +8,10 @@ use unicode_width::UnicodeWidthChar;
 
 /// Letters from the end that are compared: a box may show only the last part of a long text.
 const TAIL: usize = 40;
+/// Letters from the beginning that are looked for, in a box that has not scrolled.
+const HEAD: usize = 12;
+/// From so many lines on a box may have scrolled.
+const SCROLLS: usize = 3;
 
 /// The characters that count, decomposed, without marks, blanks and whatever has no width of its own. A text of which
 /// nothing is left, as one of symbols only, keeps its symbols.
@@ -20,12 +24,16 @@ pub fn letters(text: &str) -> String {
     if sure.is_empty() { all } else { sure }
 }
 
-/// Whether a box that may show only part of a text, wrapped, shows the end of it.
+/// Whether a box that may show only part of a long text, wrapped, shows the end of it; a box of few lines shows the beginning, too:
+/// a program that was not listening yet may have lost that.
 #[must_use]
 pub fn shows(shown: &str, text: &str) -> bool {
     let text: Vec<char> = letters(text).chars().collect();
+    let head: String = text.iter().take(HEAD).collect();
     let tail: String = text.iter().skip(text.len().saturating_sub(TAIL)).collect();
-    !tail.is_empty() && letters(shown).ends_with(&tail)
+    let scrolled = shown.trim_end().lines().count() >= SCROLLS;
+    let shown = letters(shown);
+    !tail.is_empty() && shown.ends_with(&tail) && (scrolled || shown.contains(&head))
 }
 
 /// Whether both are the same text.
@@ -54,6 +62,10 @@ mod tests {
         assert!(shows("do the\nthing now", "do the thing now"));
         assert!(shows("…ing\n  now please", "now please"));
         assert!(!shows("do the thi", "do the thing now"));
+        let long = "RUN: while ! test -e /tmp/go; do sleep 0.1; done; echo it ran >> side";
+        assert!(shows(long, long));
+        assert!(!shows("test -e /tmp/go; do sleep 0.1; done; echo it ran >> side", long), "its beginning was lost");
+        assert!(shows("test -e /tmp/go;\n do sleep 0.1;\n done; echo it ran >> side", long), "it has scrolled");
         assert!(!shows("", "x"));
         assert!(!shows("x", ""));
     }

@@ -615,6 +615,7 @@ fn differs(told: &Verdict, new: &Verdict) -> bool {
         verdict.evidence.iter().map(|s| (s.source, s.rule.clone(), s.meaning.clone())).collect()
     };
     told.activity != new.activity
+        || told.asked != new.asked
         || key(told) != key(new)
         || new.last_change.duration_since(told.last_change) >= COLOUR_EVERY
 }

@@ -103,8 +103,14 @@ pub fn a_storm(cli: Cli) {
     let Some(stage) = Stage::set(Play { more, env, ..Play::failover(cli) }) else { return };
     stage.mock.set(Mode::Overloaded);
     stage.world.submit("a", "please say hello\n");
-    stage.until("a pause", |s| s.world.word("tasks/a/why").contains("goes on"));
-    stage.until("another failure", |s| s.world.events().matches("is ended to go on").count() >= 2);
+    match cli {
+        Cli::Claude | Cli::Codex => {
+            stage.until("a pause", |s| s.world.word("tasks/a/why").contains("goes on"));
+            stage.until("another failure", |s| s.world.events().matches("is ended to go on").count() >= 2);
+        }
+        // They try again themselves, for minutes.
+        Cli::Gemini | Cli::Opencode | Cli::Qwen => stage.until("a few failures", |s| s.mock.requests().len() >= 3),
+    }
     stage.mock.set(Mode::Ok);
     let result = stage.done("a");
     assert_eq!(stage.fact(&result, "attempts"), "1", "{result}");
@@ -115,7 +121,8 @@ pub fn a_storm(cli: Cli) {
 
 /// The first account's login is lost: its work goes on under the second, and a person is told.
 pub fn a_lost_login(cli: Cli) -> Option<Stage> {
-    let stage = Stage::set(Play::failover(cli))?;
+    // Older versions of Claude Code try a refused login ten times.
+    let stage = Stage::set(Play { env: &[("CLAUDE_CODE_MAX_RETRIES", "1")], ..Play::failover(cli) })?;
     stage.mock.set_for(ONE, if cli == Cli::Claude { Mode::ExpiredToken } else { Mode::BadKey });
     stage.world.submit("a", "please say hello\n");
     stage.went_on("a", "please say hello");
