@@ -477,9 +477,16 @@ impl Watcher {
         let leaves = self.config.borrow().watcher.leave_background;
         let (status, message, error, screen) = match over {
             Over::Done { message, left } => {
-                let named = |command: String| if command.is_empty() { UNNAMED.to_owned() } else { command };
-                let list = if leaves { &mut left_running } else { &mut ended_with_agent };
-                list.extend(left.into_iter().map(named));
+                for command in left {
+                    // Of what has no name its agent holds the terminal (Codex), so it ends with that.
+                    if command.is_empty() {
+                        ended_with_agent.push(UNNAMED.to_owned());
+                    } else if leaves {
+                        left_running.push(command);
+                    } else {
+                        ended_with_agent.push(command);
+                    }
+                }
                 let screen = message.is_none().then_some(screen);
                 (Status::Done, message, None, screen)
             }

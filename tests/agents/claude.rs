@@ -170,6 +170,11 @@ fn claude_s_command_in_the_background_is_ended() {
 }
 
 #[test]
+fn claude_s_command_in_the_background_stays_when_it_may() {
+    scenario::a_command_in_the_background_stays(ME);
+}
+
+#[test]
 fn claude_s_hooks_have_the_token() {
     scenario::its_hooks_have_the_token(ME);
 }

@@ -67,8 +67,8 @@ pub fn tree(all: &[Stat], root: Root, known: &HashMap<u32, u64>, proof: impl Fn(
 /// How long KILL may take before the process counts as stuck in the kernel.
 const KILL_WITHIN: Duration = Duration::from_secs(5);
 
-/// Ends a tree, or of it the root's own process group: TERM to every member, KILL to those left after `grace`, and waits until
-/// none is left. Processes that the tree starts meanwhile are ended too.
+/// Ends a tree: TERM to every member, KILL to those left after `grace`, and waits until none is left. Processes that the tree
+/// starts meanwhile are ended too. Where the background stays, only the root's own process group is ended, by KILL at once.
 ///
 /// # Errors
 /// The pids that outlive KILL.
@@ -78,6 +78,8 @@ pub async fn end_tree(
     background: Background,
     proof: impl Fn(u32) -> bool + Clone + Send + 'static,
 ) -> Result<(), Vec<u32>> {
+    // Asked to end, an agent would end its commands first (Claude Code 2.1.332 does).
+    let grace = if background == Background::Stays { Duration::ZERO } else { grace };
     let kill_at = Instant::now() + grace;
     let mut known: HashMap<u32, u64> = HashMap::new();
     let mut held: HashMap<u32, Pidfd> = HashMap::new();
