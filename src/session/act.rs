@@ -133,13 +133,19 @@ impl Job {
                     pid: pane.pid,
                     started: self.tools.clock.now(),
                 };
-                let of = incarnation.id.clone();
+                let (of, pane) = (incarnation.id.clone(), incarnation.pane.clone());
                 let mut events = vec![Event::Session(name.clone(), SessionEvent::Opened(incarnation))];
                 if let Some(run) = run {
                     events.push(Event::Session(name.clone(), SessionEvent::Ready { of }));
                     events.extend(self.task_event(TaskEvent::Taken { run: run.id.clone() }));
                 }
-                self.propose(events).await
+                let told = self.propose(events).await;
+                if told.is_err() {
+                    // A program that the owner does not know would go on under whatever account it has.
+                    let grace = self.tools.config.borrow().lifecycle.stop_grace;
+                    let _ = self.tools.terminal.terminate(&pane, grace, self.background()).await;
+                }
+                told
             }
             Err(error) => {
                 let why = error.to_string();
