@@ -150,7 +150,8 @@ fn claude_moves_on_when_its_login_is_lost() {
 #[test]
 fn claude_waits_for_the_first_reset() {
     let Some(mut stage) = Stage::set(Play::failover(Cli::Claude)) else { return };
-    stage.mock.set_reset_in(Duration::from_secs(30));
+    // Long enough for the second one to reach its limit before the first one's is over, on a loaded machine, too.
+    stage.mock.set_reset_in(Duration::from_secs(60));
     stage.mock.set(Mode::Limit(Claim::FiveHour));
     stage.world.submit("a", "please say hello\n");
     stage.until("both to be out", |s| {
