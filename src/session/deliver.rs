@@ -30,6 +30,9 @@ const TAKE_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long a person may leave text in a pool session's input box before the session is recycled.
 const BOX_FREE_WITHIN: Duration = Duration::from_secs(30);
+/// How long an agent that doesn't tell of its prompts has to be up before it is typed to: Gemini CLI 0.61.0 draws its box before it
+/// listens for pastes, and takes what comes then for single keys.
+const LISTENS_AFTER: Duration = Duration::from_secs(1);
 /// A dead program's last words in its hook log and transcript are there by then.
 const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
 /// How many characters of a box or a dialog are quoted.
@@ -82,6 +85,10 @@ impl Job {
     /// Waits until the input box is there and empty: a person may be typing, and two texts in one box are neither's; a dialog
     /// would take the text for an answer. Says meanwhile what is waited for. `None`: not this time.
     async fn wait_for_box(&self, incarnation: &Incarnation, run: &Run) -> Result<Option<Free>, String> {
+        if !self.tools.agents.tells_prompts(&incarnation.agent) {
+            let up = Duration::try_from(self.tools.clock.now().duration_since(self.session.since)).unwrap_or_default();
+            tokio::time::sleep(LISTENS_AFTER.saturating_sub(up)).await;
+        }
         let deadline = tokio::time::Instant::now() + BOX_FREE_WITHIN;
         let mut told = String::new();
         loop {
