@@ -65,9 +65,10 @@ impl Cli {
         })
     }
 
-    /// Its last message is known from its own word, not from the screen.
+    /// Its last message is known from its own word, not from the screen. Claude Code 2.0.76 has it in no hook, and not always in a
+    /// record that says that it is the last one.
     pub fn tells_its_message(self) -> bool {
-        matches!(self, Self::Claude | Self::Codex)
+        matches!(self, Self::Claude | Self::Codex) && self.version() != "2.0.76"
     }
 
     /// The row of `agents:`.
