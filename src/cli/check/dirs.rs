@@ -218,7 +218,12 @@ pub fn mountpoint(scene: &Scene<'_>, report: &mut Report) {
     let mounted = mountinfo::read().unwrap_or_default();
     if let Some(there) = mountinfo::at(&mounted, &resolved) {
         let mount = Mount::new(point.to_owned(), scene.env);
-        let look = |dir: &Path| std::fs::metadata(dir).map_err(|error| error.raw_os_error().map(Errno::from_raw));
+        // The kernel remembers the root's facts for a moment, also those of a daemon that was just killed; statfs(2) asks it,
+        // but tells other users nothing, where stat(2) refuses them.
+        let look = |dir: &Path| {
+            std::fs::metadata(dir).map_err(|error| error.raw_os_error().map(Errno::from_raw))?;
+            nix::sys::statvfs::statvfs(dir).map_err(Some)
+        };
         let answers = match mount.look(ANSWERS_WITHIN, look) {
             Ok(answers) => answers,
             Err(stopped) if there.is_ours() => {
