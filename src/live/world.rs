@@ -645,8 +645,8 @@ impl World {
                 session.verdict = Verdict::unknown(now);
                 if !matches!(known.phase, SessionPhase::Ending(_)) {
                     session.gone = Some(Gone::Lost { at: now });
-                    let text =
-                        "its pane is gone: closed by somebody, or tmux ended; what is left of its program is ended";
+                    let text = "its pane is gone: closed or given another program by somebody, or tmux ended; what is left of \
+                                its program is ended";
                     self.note(now, Kind::Problem, &object, text.to_owned());
                 }
             }

@@ -301,8 +301,10 @@ fn with_run(
         (SessionPhase::Down, Delivery::Begun | Delivery::Taken { .. }) => {
             let error = match &session.gone {
                 Some(Gone::Lost { .. }) => {
-                    let how =
-                        format!("{} lost its pane in the middle of the task: it was closed, or tmux ended", run.agent);
+                    let how = format!(
+                        "{} lost its pane in the middle of the task: closed, given another program, or tmux ended",
+                        run.agent
+                    );
                     return again_or_failed(session, run, how, now);
                 }
                 Some(Gone::Ended { why, .. }) => why.clone(),

@@ -597,9 +597,11 @@ fn at_rest(session: &Session) -> bool {
         && session.verdict.activity == Activity::Idle
 }
 
+/// Whether a pane still holds this program. One in which somebody started another (`respawn-pane`) keeps our mark.
 fn is_of(session: &Session, incarnation: &Incarnation, pane: &Pane) -> bool {
-    pane.id == incarnation.pane
-        && (session.role == Role::Dedicated || pane.incarnation.as_deref() == Some(incarnation.id.as_str()))
+    let ours = || pane.incarnation.as_deref() == Some(incarnation.id.as_str());
+    let same = || pane.exit.is_some() || pane.pid == incarnation.pid;
+    pane.id == incarnation.pane && (session.role == Role::Dedicated || (ours() && same()))
 }
 
 fn run_of<'a>(snapshot: &'a Snapshot, session: &Session) -> Option<&'a Run> {

@@ -40,7 +40,11 @@ fn a_lost_pane_leaves_nothing_behind_and_speaks_for_no_later_task() {
 #[test]
 fn a_killed_pane_and_a_killed_agent_are_tried_again_alike() {
     let world = shell(1);
-    for (name, kill) in [("pane", "tmux -S tmux.sock kill-pane -t =pool-11:"), ("agent", "kill -9 $(cat sid)")] {
+    for (name, kill) in [
+        ("pane", "tmux -S tmux.sock kill-pane -t =pool-11:"),
+        ("agent", "kill -9 $(cat sid)"),
+        ("respawn", "tmux -S tmux.sock respawn-pane -k -t =pool-11: sleep 2"),
+    ] {
         world.ok("rm -f ran sid");
         world.submit(name, "echo x >> ../ran; read -r _ _ _ _ _ sid _ < /proc/$$/stat; echo $sid > ../sid\n[ $(wc -l < ../ran) = 2 ] || sleep 300\n");
         world.until("it to run", || fs::read_to_string(world.path("sid")).is_ok_and(|sid| !sid.trim().is_empty()));
