@@ -91,7 +91,8 @@ impl Mount {
 
     fn stopped(&self, within: Duration) -> String {
         let at = self.dir.display();
-        let within = humantime::format_duration(within);
+        // A rest of a patience has odd nanoseconds.
+        let within = format!("{:.1} s", within.as_secs_f64());
         match self.daemon() {
             Some(pid) => format!(
                 "the daemon (pid {pid}) does not answer at {at} within {within}.\n  If it was stopped: kill -CONT {pid}. If it hangs: kill -9 {pid}, then `claude-failover run`; agents and tasks stay."

@@ -37,6 +37,15 @@ pub enum Target {
     Provider(ProviderName),
 }
 
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Session { session, agent, .. } => write!(f, "{agent} in session {session}"),
+            Self::Provider(provider) => write!(f, "provider {provider}"),
+        }
+    }
+}
+
 /// What a task needs of a session.
 struct Need {
     agent: AgentName,

@@ -113,7 +113,7 @@ impl Dispatcher {
     }
 
     async fn not_claimed(&mut self, choice: &Choice, reason: &NoClaim) {
-        tracing::info!(task = %choice.task, to = ?choice.to, %reason, "not claimed");
+        tracing::info!(task = %choice.task, to = %choice.to, %reason, "not claimed");
         match reason {
             // The picture was a moment old.
             NoClaim::Moved | NoClaim::Refused(_) => return tokio::time::sleep(STALE_PICTURE).await,

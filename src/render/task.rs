@@ -39,7 +39,7 @@ pub fn why(picture: &Picture, task: &Task) -> String {
         Phase::Rejected(problem) => {
             let _ = writeln!(out, "{problem}");
         }
-        Phase::Working(run) => working(picture, run, &mut out),
+        Phase::Working(run) => working(picture, task, run, &mut out),
         Phase::Delegated(job) => {
             delegated(picture, job, &mut out);
             out.push_str(&routed(picture, task));
@@ -148,9 +148,14 @@ fn waits_for(picture: &Picture, task: &Task) -> String {
     }
 }
 
-fn working(picture: &Picture, run: &Run, out: &mut String) {
+fn working(picture: &Picture, task: &Task, run: &Run, out: &mut String) {
     let how_far = match &run.delivery {
-        Delivery::NotBegun => format!("its prompt is not typed yet{}", not_yet(picture, run)),
+        Delivery::NotBegun => match (not_yet(picture, run), &task.note) {
+            (Some(cause), _) => format!("its prompt is not typed yet: {cause}"),
+            // What a try to type it met.
+            (None, Some(note)) => format!("its prompt is not typed yet: {note}"),
+            (None, None) => "its prompt is not typed yet".to_owned(),
+        },
         Delivery::Begun => "its prompt is being handed over".to_owned(),
         Delivery::Taken { at } => format!("the agent took its prompt {} ago", words::age(picture, *at)),
     };
@@ -172,19 +177,20 @@ fn working(picture: &Picture, run: &Run, out: &mut String) {
 }
 
 /// What stands in the way of typing, where the session tells.
-fn not_yet(picture: &Picture, run: &Run) -> String {
-    let Some(session) = picture.snapshot.sessions.get(&run.session) else { return String::new() };
+fn not_yet(picture: &Picture, run: &Run) -> Option<String> {
+    let session = picture.snapshot.sessions.get(&run.session)?;
     let asks = session.verdict.evidence.first().map(|signal| signal.text.as_str()).unwrap_or_default();
-    match (&session.phase, session.verdict.activity) {
+    let cause = match (&session.phase, session.verdict.activity) {
         (SessionPhase::Starting(_) | SessionPhase::Up(_), Activity::Waiting(what)) => {
-            format!(": its agent waits ({}): {asks}; {}", words::kebab(&what), words::answer(what, &session.name))
+            format!("its agent waits ({}): {asks}; {}", words::kebab(&what), words::answer(what, &session.name))
         }
-        (SessionPhase::Starting(_), _) => ": its agent has not shown its prompt".to_owned(),
-        (SessionPhase::Up(_), Activity::Working | Activity::Stalled) => ": its agent is at work".to_owned(),
-        (SessionPhase::Up(_), Activity::Limited) => ": its agent is stopped by its account".to_owned(),
+        (SessionPhase::Starting(_), _) => "its agent has not shown its prompt".to_owned(),
+        (SessionPhase::Up(_), Activity::Working | Activity::Stalled) => "its agent is at work".to_owned(),
+        (SessionPhase::Up(_), Activity::Limited) => "its agent is stopped by its account".to_owned(),
         (SessionPhase::Up(_), Activity::Unknown | Activity::Idle)
-        | (SessionPhase::Down | SessionPhase::Ending(_) | SessionPhase::Dead { .. }, _) => String::new(),
-    }
+        | (SessionPhase::Down | SessionPhase::Ending(_) | SessionPhase::Dead { .. }, _) => return None,
+    };
+    Some(cause)
 }
 
 fn ended(picture: &Picture, ending: &Ending, out: &mut String) {

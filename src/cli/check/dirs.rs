@@ -227,7 +227,9 @@ pub fn mountpoint(scene: &Scene<'_>, report: &mut Report) {
         let answers = match mount.look(ANSWERS_WITHIN, look) {
             Ok(answers) => answers,
             Err(stopped) if there.is_ours() => {
-                report.problem(key, stopped.to_string(), "see above");
+                let told = stopped.to_string();
+                let (what, remedy) = told.split_once("\n  ").unwrap_or((&told, "see what it waits for"));
+                report.problem(key, what.to_owned(), remedy);
                 return;
             }
             Err(_) => Err(None),
