@@ -1,11 +1,19 @@
 //! Where a project's queue stands: `.agent-queue`, what that links to, or `.agent-queue.real` when it links into the mount.
-//! In: a project's directory, and how to know the mount. Out: the queue's own directory. Reads links and changes nothing;
-//! never looks at anything below the mount.
+//! In: a project's directory, and how to know the mount. Out: the queue's own directory, and what is missing of it made.
+//! Never looks at anything below the mount.
 
 use std::{
     ffi::OsString,
-    io,
+    fs::File,
+    io::{self, Write as _},
+    os::fd::AsFd,
     path::{Component, Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, openat},
+    sys::stat::{Mode, mkdirat},
 };
 
 /// Name of a project's queue directory.
@@ -13,9 +21,54 @@ pub const QUEUE: &str = ".agent-queue";
 /// The queue's own directory in a project whose `QUEUE` is a link into the mount.
 pub const QUEUE_BEHIND: &str = ".agent-queue.real";
 
+/// The directories that every queue has (INTERFACE 1).
+pub const DIRS: [&str; 4] = ["inbox", "drafts", "done", "failed"];
+
 /// The file in a queue that keeps it out of the repository around it, and what it says.
 pub const IGNORE: &str = ".gitignore";
 pub const IGNORE_ALL: &[u8] = b"*\n";
+
+/// Makes what is missing of a queue's four directories; answers how many were missing.
+///
+/// # Errors
+/// When one can't be made.
+pub fn make_dirs(queue: impl AsFd) -> io::Result<usize> {
+    let mut made = 0;
+    for dir in DIRS {
+        match mkdirat(&queue, dir, Mode::from_bits_truncate(0o777)) {
+            Ok(()) => made += 1,
+            Err(Errno::EEXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(made)
+}
+
+/// Makes again what was taken away of a queue that is in use. One that lost all its directories is a new one, and git is to
+/// leave it alone; in one that lost a few, `.gitignore` is as the person wants it.
+///
+/// # Errors
+/// When something can't be made.
+pub fn heal(queue: impl AsFd) -> io::Result<bool> {
+    let made = make_dirs(&queue)?;
+    if made == DIRS.len() {
+        ignore(&queue)?;
+    }
+    Ok(made > 0)
+}
+
+/// Has git leave the queue alone. What a person wrote there stays.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn ignore(queue: impl AsFd) -> io::Result<()> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    match openat(queue, IGNORE, flags, Mode::from_bits_truncate(0o644)) {
+        Ok(file) => File::from(file).write_all(IGNORE_ALL),
+        Err(Errno::EEXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
 
 /// As many links in one path as the kernel follows (path_resolution(7)).
 const LINKS_MAX: usize = 40;

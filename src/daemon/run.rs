@@ -254,7 +254,10 @@ impl Daemon {
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut served = true;
         loop {
-            looks.tick().await;
+            tokio::select! {
+                _ = looks.tick() => {}
+                () = self.queue.healed() => {}
+            }
             self.look_at_mount(&mut served).await;
             self.look_at_queues().await;
             self.look_at_homes().await;
@@ -285,9 +288,8 @@ impl Daemon {
         for project in projects {
             let shown = match self.queue.identity(&project).await {
                 Ok(now) => mounted.shows(&project, now),
-                // Nobody knows; that the disk doesn't answer is told by who looks for tasks.
-                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => continue,
-                Err(_) => false,
+                // Gone, and made again at once; or nobody knows. Who looks for tasks tells what stays so.
+                Err(_) => continue,
             };
             let problem = (!shown).then(|| {
                 format!(

@@ -257,14 +257,29 @@ impl Ops {
         if !is_component(name) {
             return Err(FsError::Invalid);
         }
-        let meta = Facts::at(&dir.file, name)?;
+        let meta = match Facts::at(&dir.file, name) {
+            Err(FsError::NoEntry)
+                if dir.path.as_os_str().is_empty()
+                    && QUEUE_DIRS.iter().any(|fixed| name == *fixed)
+                    && self.queues.get(dir.queue).is_some_and(Queue::heal) =>
+            {
+                Facts::at(&dir.file, name)?
+            }
+            other => other?,
+        };
         let place = Where::Child { parent: dir.number, name: name.to_owned() };
         Ok(self.remember_real(dir.view, &meta, place))
     }
 
     fn remember_base(&self, view: View, queue: usize, path: &Path) -> Result<Attr, FsError> {
         let of = self.queues.get(queue).ok_or(FsError::NoEntry)?;
-        let file = of.open_at(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        let open = || of.open_at(path, OFlag::O_PATH | OFlag::O_DIRECTORY);
+        let is_gone = |file: &File| Facts::of(file).is_ok_and(|facts| facts.links() == 0);
+        let file = match open() {
+            Ok(file) if is_gone(&file) && of.heal() => open()?,
+            Err(FsError::NoEntry) if of.heal() => open()?,
+            other => other?,
+        };
         Ok(self.remember_real(view, &Facts::of(&file)?, Where::Base { queue, path: path.to_owned() }))
     }
 

@@ -18,10 +18,11 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2},
-    sys::stat::{Mode, mkdirat},
+    sys::stat::Mode,
 };
 
 use crate::{
+    config::queue,
     fs::{
         error::FsError,
         mount_table::{Entry, places_of},
@@ -31,9 +32,8 @@ use crate::{
     model::ids::ProjectName,
 };
 
-/// The directories that every queue has (INTERFACE 1). They stand at the root for the first project, can't be removed
-/// through the mount, and what happens in them is durable.
-pub const QUEUE_DIRS: [&str; 4] = ["inbox", "drafts", "done", "failed"];
+/// They stand at the root for the first project, can't be removed through the mount, and what happens in them is durable.
+pub use crate::config::queue::DIRS as QUEUE_DIRS;
 
 /// Longest path that the kernel takes at once, with its NUL (linux/limits.h).
 const PATH_MAX: usize = libc::PATH_MAX as usize;
@@ -171,12 +171,7 @@ impl Queue {
         let path = path.canonicalize()?;
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = nix::fcntl::openat(AT_FDCWD, &path, flags, Mode::empty())?;
-        for dir in QUEUE_DIRS {
-            match mkdirat(&root, dir, Mode::from_bits_truncate(0o755)) {
-                Ok(()) | Err(Errno::EEXIST) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
+        queue::make_dirs(&root)?;
         let device = nix::sys::stat::fstat(&root)?.st_dev;
         Ok(Self { project, path, device, root: RwLock::new(Arc::new(root)) })
     }
@@ -211,6 +206,13 @@ impl Queue {
         let root = Arc::new(OwnedFd::from(root));
         *self.root.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&root);
         Ok(root)
+    }
+
+    /// Makes again what is missing of the queue: somebody looks for it. Answers whether it is there then.
+    pub fn heal(&self) -> bool {
+        let lost = nix::sys::stat::fstat(self.root()).is_ok_and(|facts| facts.st_nlink == 0);
+        let root = if lost && std::fs::create_dir(&self.path).is_ok() { self.find_again().ok() } else { None };
+        queue::heal(root.unwrap_or_else(|| self.root())).is_ok()
     }
 
     /// Device and inode of the directory that is shown.

@@ -23,7 +23,7 @@ use nix::{
     errno::Errno,
     fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2},
     libc,
-    sys::stat::{FileStat, Mode, SFlag, mkdirat},
+    sys::stat::{FileStat, Mode, SFlag},
     unistd::{fsync, linkat},
 };
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -35,10 +35,10 @@ use super::{
     locks,
     names::{CLAIMS, SIDECARS, claim_of, ignored, lock_of, sidecar_of},
     queue_root::{Root, Roots},
-    watch::Watch,
+    watch::{Watch, Watched},
 };
 use crate::{
-    config::queue::{IGNORE, IGNORE_ALL, covered, is_in_repository},
+    config::queue::{self, covered, is_in_repository},
     model::{
         event::Counts,
         ids::{ProjectName, TaskId},
@@ -60,6 +60,7 @@ pub struct DiskQueue {
     counted: Mutex<HashMap<(ProjectName, QueueDir), Counted>>,
     /// Projects with looks at their disk that are overdue, and how many.
     overdue: Arc<Mutex<HashMap<ProjectName, usize>>>,
+    healed: tokio::sync::Notify,
     /// Hears of every change made here.
     listener: OnceLock<Listener>,
 }
@@ -84,6 +85,7 @@ impl DiskQueue {
             repositories,
             counted: Mutex::default(),
             overdue: Arc::default(),
+            healed: tokio::sync::Notify::new(),
             listener: OnceLock::new(),
         })
     }
@@ -157,14 +159,26 @@ impl DiskQueue {
         .await
     }
 
-    /// Watches the inbox that the project has at this moment.
+    /// Something of a queue was made again: what was said of it may not be true any more.
+    pub async fn healed(&self) {
+        self.healed.notified().await;
+    }
+
+    /// Makes again what was taken away of the project's queue, and watches the directories that it has at this moment.
     async fn watch(&self, project: &ProjectName) -> io::Result<()> {
-        let inbox = |queue: &Queue| {
-            let facts = nix::sys::stat::fstat(queue.dir(QueueDir::Inbox)?)?;
-            Ok((queue.root.path.join(QueueDir::Inbox.name()), facts.st_ino))
+        let look = |queue: &Queue| {
+            // Where that is not possible the inbox may still be there.
+            let healed = queue::heal(&queue.root.fd).unwrap_or(false);
+            let root = nix::sys::stat::fstat(&queue.root.fd)?;
+            let inbox = nix::sys::stat::fstat(queue.dir(QueueDir::Inbox)?)?;
+            Ok((healed, (queue.root.path.clone(), root.st_ino), inbox.st_ino))
         };
-        let (inbox, inode) = self.look(project, inbox).await?;
-        self.watch.add(project, inbox, inode);
+        let (healed, (root, root_inode), inode) = self.look(project, look).await?;
+        self.watch.add(project, root.join(QueueDir::Inbox.name()), inode, Watched::Inbox);
+        self.watch.add(project, root, root_inode, Watched::Queue);
+        if healed {
+            self.healed.notify_one();
+        }
         Ok(())
     }
 
@@ -232,14 +246,23 @@ impl Queue {
         self.roots.open_dir(&self.root, dir.name())
     }
 
-    fn prepare(&self) -> io::Result<()> {
-        for dir in QueueDir::ALL {
-            match mkdirat(&self.root.fd, dir.name(), Mode::from_bits_truncate(0o777)) {
-                // A queue that is made is kept out of the repository around it.
-                Ok(()) => self.ignore()?,
-                Err(nix::errno::Errno::EEXIST) => {}
-                Err(error) => return Err(error.into()),
+    /// The directory to put something into; made again when somebody removed it.
+    fn dir_to_fill(&self, dir: QueueDir) -> io::Result<OwnedFd> {
+        match self.dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                queue::heal(&self.root.fd)?;
+                self.dir(dir)
             }
+            other => other,
+        }
+    }
+
+    fn prepare(&self) -> io::Result<()> {
+        // A queue that is made is kept out of the repository around it.
+        if queue::make_dirs(&self.root.fd)? > 0 {
+            queue::ignore(&self.root.fd)?;
+        }
+        for dir in QueueDir::ALL {
             let open = self.dir(dir)?;
             // Another process may be at work here: `ccl-delegate`, a daemon with another state directory.
             for left in names(&open)?.iter().filter(|name| dirs::is_leftover(name)) {
@@ -247,15 +270,6 @@ impl Queue {
             }
         }
         Ok(fsync(dirs::open_dir_at(&self.root.fd, ".")?)?)
-    }
-
-    /// Has git leave the queue alone. What a person wrote there stays.
-    fn ignore(&self) -> io::Result<()> {
-        let root = dirs::open_dir_at(&self.root.fd, ".")?;
-        match write_whole(root, IGNORE, IGNORE_ALL, Over::Never) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
     }
 
     fn entries(&self, dir: QueueDir) -> io::Result<Vec<Entry>> {
@@ -408,7 +422,7 @@ impl Queue {
     }
 
     fn file(&self, dir: QueueDir, id: &TaskId, text: &[u8]) -> io::Result<()> {
-        let open = self.dir(dir)?;
+        let open = self.dir_to_fill(dir)?;
         let name = id.file_name();
         if let Ok(mut known) = open_file(&open, &name) {
             let mut bytes = Vec::new();
@@ -429,7 +443,7 @@ impl Queue {
     }
 
     fn shift(&self, from: QueueDir, to: QueueDir, id: &TaskId) -> io::Result<()> {
-        let (from, to) = (self.dir(from)?, self.dir(to)?);
+        let (from, to) = (self.dir(from)?, self.dir_to_fill(to)?);
         let name = id.file_name();
         rename_new(&from, &name, &to, &name)?;
         fsync(&to)?;
@@ -502,6 +516,7 @@ impl QueueStore for DiskQueue {
         let made = spawn_blocking(move || std::fs::create_dir(made)).await.map_err(io::Error::other)?;
         made.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })?;
         self.look(project, Queue::prepare).await?;
+        self.healed.notify_one();
         self.watch(project).await
     }
 

@@ -1,4 +1,4 @@
-//! inotify on the inboxes, as hints.
+//! inotify on the inboxes, and on the queues for a directory that is taken away, as hints.
 //! In: directories. Out: names that may have changed. A lost or overflowed event becomes "look at everything"; the scan is the
 //! truth.
 
@@ -6,29 +6,65 @@ use std::{
     collections::HashMap,
     io,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use notify::{
     EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
-    event::{AccessKind, AccessMode},
+    event::{AccessKind, AccessMode, ModifyKind},
 };
 use tokio::sync::mpsc;
 
 use super::names::task_of;
-use crate::model::ids::{ProjectName, TaskId};
+use crate::{
+    config::queue::DIRS,
+    model::ids::{ProjectName, TaskId},
+};
 
 /// Hints that may wait; one more, and everything is looked at.
 const WAITING: usize = 4096;
 
+/// How long a queue that loses a directory is left alone: `rm -rf` and `git clean` take one after the other, and a directory that
+/// is made again meanwhile would be in their way.
+const TAKEN_AWAY: Duration = Duration::from_millis(200);
+
 type Hint = Option<(ProjectName, TaskId)>;
+
+/// What a directory is watched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watched {
+    /// Names in it that may be tasks.
+    Inbox,
+    /// Its four directories.
+    Queue,
+}
+
+/// A watched directory.
+struct Dir {
+    project: ProjectName,
+    inode: u64,
+    what: Watched,
+}
+
+type Dirs = Arc<Mutex<HashMap<PathBuf, Dir>>>;
+
+/// What an event tells.
+#[derive(Debug, PartialEq, Eq)]
+enum News {
+    Hint(Hint),
+    /// A directory of a queue went or came.
+    Directory,
+}
 
 pub struct Watch {
     watcher: Mutex<RecommendedWatcher>,
     hints: tokio::sync::Mutex<mpsc::Receiver<Hint>>,
     overflow: Arc<tokio::sync::Notify>,
-    /// Inbox paths, the projects they belong to, and the inode that is watched.
-    inboxes: Arc<Mutex<HashMap<PathBuf, (ProjectName, u64)>>>,
+    dirs: Dirs,
 }
 
 impl Watch {
@@ -37,34 +73,39 @@ impl Watch {
     pub fn new() -> io::Result<Self> {
         let (sender, hints) = mpsc::channel(WAITING);
         let overflow = Arc::new(tokio::sync::Notify::new());
-        let inboxes: Arc<Mutex<HashMap<PathBuf, (ProjectName, u64)>>> = Arc::default();
-        let (overflowed, known) = (overflow.clone(), inboxes.clone());
+        let dirs = Dirs::default();
+        let (overflowed, known, waits) = (overflow.clone(), dirs.clone(), Arc::new(AtomicBool::new(false)));
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            for hint in hints_of(event, &known) {
-                if sender.try_send(hint).is_err() {
-                    overflowed.notify_one();
+            for news in news_of(event, &known) {
+                match news {
+                    News::Hint(hint) => {
+                        if sender.try_send(hint).is_err() {
+                            overflowed.notify_one();
+                        }
+                    }
+                    News::Directory => later(&overflowed, &waits),
                 }
             }
         })
         .map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Self { watcher: Mutex::new(watcher), hints: tokio::sync::Mutex::new(hints), overflow, inboxes })
+        Ok(Self { watcher: Mutex::new(watcher), hints: tokio::sync::Mutex::new(hints), overflow, dirs })
     }
 
-    /// Watches a queue's inbox, again when the directory was replaced. A queue that can't be watched is scanned all the same.
-    pub fn add(&self, project: &ProjectName, inbox: PathBuf, inode: u64) {
+    /// Watches a queue or its inbox, again when the directory was replaced. What can't be watched is scanned all the same.
+    pub fn add(&self, project: &ProjectName, path: PathBuf, inode: u64, what: Watched) {
         let Ok(mut watcher) = self.watcher.lock() else { return };
         // notify's thread answers `watch` only after the callback has returned, and the callback takes the other lock: it must
         // not be held while the watcher is asked.
-        let Ok(mut inboxes) = self.inboxes.lock() else { return };
+        let Ok(mut dirs) = self.dirs.lock() else { return };
         // By whatever path it is known: while the mount stands over the queue that is another one.
-        if inboxes.values().any(|(of, known)| of == project && *known == inode) {
+        if dirs.values().any(|dir| dir.project == *project && dir.what == what && dir.inode == inode) {
             return;
         }
-        inboxes.insert(inbox.clone(), (project.clone(), inode));
-        drop(inboxes);
-        let _ = watcher.unwatch(&inbox);
-        if let Err(error) = watcher.watch(&inbox, RecursiveMode::NonRecursive) {
-            tracing::warn!(path = %inbox.display(), %error, "no inotify watch; changes there are seen by the scan only");
+        dirs.insert(path.clone(), Dir { project: project.clone(), inode, what });
+        drop(dirs);
+        let _ = watcher.unwatch(&path);
+        if let Err(error) = watcher.watch(&path, RecursiveMode::NonRecursive) {
+            tracing::warn!(path = %path.display(), %error, "no inotify watch; changes there are seen by the scan only");
         }
     }
 
@@ -81,32 +122,49 @@ impl Watch {
     }
 }
 
-fn hints_of(event: notify::Result<notify::Event>, inboxes: &Mutex<HashMap<PathBuf, (ProjectName, u64)>>) -> Vec<Hint> {
-    let Ok(event) = event else { return vec![None] };
+/// Has everything looked at in a moment.
+fn later(overflow: &Arc<tokio::sync::Notify>, waits: &Arc<AtomicBool>) {
+    if waits.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let (overflow, waits) = (overflow.clone(), waits.clone());
+    std::thread::spawn(move || {
+        std::thread::sleep(TAKEN_AWAY);
+        waits.store(false, Ordering::Release);
+        overflow.notify_one();
+    });
+}
+
+fn news_of(event: notify::Result<notify::Event>, dirs: &Dirs) -> Vec<News> {
+    let Ok(event) = event else { return vec![News::Hint(None)] };
     if event.need_rescan() {
-        return vec![None];
+        return vec![News::Hint(None)];
     }
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => {}
         EventKind::Access(_) => return Vec::new(),
         EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => {}
     }
-    let Ok(mut inboxes) = inboxes.lock() else { return vec![None] };
+    let Ok(mut dirs) = dirs.lock() else { return vec![News::Hint(None)] };
+    let comes_or_goes = match event.kind {
+        EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => true,
+        EventKind::Any | EventKind::Access(_) | EventKind::Modify(_) | EventKind::Other => false,
+    };
+    let news = |path: &PathBuf| -> Option<News> {
+        if dirs.contains_key(path) {
+            return comes_or_goes.then_some(News::Directory);
+        }
+        let dir = dirs.get(path.parent()?)?;
+        let name = path.file_name()?.to_str()?;
+        match dir.what {
+            Watched::Inbox => Some(News::Hint(Some((dir.project.clone(), task_of(name)?)))),
+            Watched::Queue => (comes_or_goes && DIRS.contains(&name)).then_some(News::Directory),
+        }
+    };
+    let news = event.paths.iter().filter_map(news).collect();
     // The kernel's watch goes with its directory. The next one may have the same inode number, so the entry goes too.
     if matches!(event.kind, EventKind::Remove(_)) {
-        let before = inboxes.len();
-        inboxes.retain(|inbox, _| !event.paths.contains(inbox));
-        if inboxes.len() < before {
-            return vec![None];
-        }
+        dirs.retain(|path, _| !event.paths.contains(path));
     }
-    let hint = |path: &PathBuf| -> Option<Hint> {
-        if inboxes.contains_key(path) {
-            // The inbox itself: renamed, replaced.
-            return Some(None);
-        }
-        let (project, _) = inboxes.get(path.parent()?)?;
-        Some(Some((project.clone(), task_of(path.file_name()?.to_str()?)?)))
-    };
-    event.paths.iter().filter_map(hint).collect()
+    news
 }

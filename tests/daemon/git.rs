@@ -152,3 +152,49 @@ fn a_queue_that_was_taken_away_is_made_again_and_served_at_once() {
     }
     assert_eq!(ran(&world), 4);
 }
+
+#[test]
+fn each_directory_of_a_queue_that_is_taken_away_is_made_again_at_once() {
+    // Far between looks: what is made again is so because its end was noticed.
+    let mut world = World::prepare(&Setup::agents(1).more("lifecycle: {reconcile: 1h}"));
+    world.ok("git init -q web");
+    world.run();
+    for gone in ["inbox", "drafts", "done", "failed", ""] {
+        let _ = world.ok(&format!("rm -rf web/.agent-queue/{gone}"));
+        world.until("it to be made again", || {
+            ["inbox", "drafts", "done", "failed"].iter().all(|dir| world.queue(dir).is_dir())
+        });
+        assert_eq!(fs::read_to_string(world.queue(".gitignore")).expect("there"), "*\n");
+        world.ok("ls $MNT/drafts $MNT/done $MNT/failed $MNT/projects/web/inbox $MNT/projects/web/failed");
+        // Written through the mount, the watch on the new inbox tells of it, and its result is filed.
+        world.ok(&format!("echo x > $MNT/drafts/t{gone}.md; mv $MNT/drafts/t{gone}.md $MNT/inbox/"));
+        world.result(&format!("done/t{gone}.md"));
+        fs::write(world.queue(&format!("inbox/d{gone}.md")), "x\n").expect("written");
+        world.result(&format!("done/d{gone}.md"));
+        world.until("health", || {
+            !["restart", "git", "can't be read"].iter().any(|word| world.word("health").contains(word))
+        });
+    }
+}
+
+#[test]
+fn a_look_through_the_mount_finds_what_was_taken_away_a_moment_ago() {
+    let world = repository(false);
+    for gone in ["inbox", "drafts", "done", "failed", ""] {
+        world.ok(&format!(
+            "rm -rf web/.agent-queue/{gone}; echo x > $MNT/drafts/m{gone}.md && mv $MNT/drafts/m{gone}.md $MNT/inbox/"
+        ));
+        world.result(&format!("done/m{gone}.md"));
+        assert_eq!(fs::read_to_string(world.queue(".gitignore")).expect("there"), "*\n");
+    }
+}
+
+#[test]
+fn a_result_makes_the_directory_that_it_is_filed_into() {
+    let world = repository(false);
+    world.submit("good", "```sh\nrmdir .agent-queue/done .agent-queue/failed\n```\n");
+    world.result("done/good.md");
+    world.submit("bad", "---\nretries: 0\n---\n```sh\nrm -rf .agent-queue/failed\n```\ndemo: crash\n");
+    world.result("failed/bad.md");
+    world.until("health", || !world.word("health").contains("can't be written"));
+}
