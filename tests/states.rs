@@ -411,7 +411,7 @@ fn the_document_is_what_the_machines_do() {
          The words in `tasks/<id>/state`: `queued held working delegated done failed rejected cancelled`. *Filing* shows as `working`\n\
          until the result is on disk. *Held* stands for a hold that ends by itself, *doubtful* for one that a person ends (git tracks the\n\
          file, its run is filed, a script claims it in place). What people said stays with the name: where the table says `queued`, a task\n\
-         that a person holds becomes *held by verb*, and a text kept while another was worked on *held, changed*; `release` ends both.\n\n{}\n\n\
+         that a person holds becomes *held by verb*, and a text kept while another was worked on *held, changed*; each `release` ends one.\n\n{}\n\n\
          *Nothing typed*, *typing* and *taken* tell a restarted daemon what may have happened: a claim of which nothing was typed goes\n\
          back to the queue, one that was taken goes on with its agent, and one whose agent is lost\n\
          is tried again, as one whose agent died.\n\

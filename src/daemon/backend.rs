@@ -29,10 +29,11 @@ use crate::{
         session::Role,
         snapshot::Snapshot,
         task::{Phase, Task, TaskEvent},
-        writer::{By, Known, place},
+        writer::{By, Known, Servers, place},
     },
     sys::{
-        process::{self, lineage},
+        clock::boot,
+        process::{self, Stat, lineage, servers::Watch},
         tmux::Tmux,
     },
 };
@@ -120,13 +121,26 @@ pub struct Processes {
     pub mountpoint: PathBuf,
     pub unit: Option<String>,
     pub leads_unit: bool,
+    pub watch: Arc<Watch>,
 }
 
 impl Processes {
     #[must_use]
-    pub fn new(tmux: Arc<Tmux>, server_is_ours: bool, mountpoint: PathBuf) -> Self {
+    pub fn new(tmux: Arc<Tmux>, server_is_ours: bool, mountpoint: PathBuf, saved: Option<&Servers>) -> Self {
         let unit = lineage::unit_of(std::process::id()).map(|unit| unit.name);
-        Self { tmux, server_is_ours, mountpoint, unit, leads_unit: lineage::leads_unit() }
+        let watch = Arc::new(Watch::begin(saved, &boot()));
+        Self { tmux, server_is_ours, mountpoint, unit, leads_unit: lineage::leads_unit(), watch }
+    }
+
+    /// Looks who stands outside of our server; answers what is new to be saved.
+    pub fn look(&self, all: &[Stat], snapshot: &Snapshot) -> Option<Event> {
+        if !self.server_is_ours {
+            return None;
+        }
+        self.watch.look(self.tmux.server_pid(), all);
+        let servers = self.watch.servers();
+        (servers.last.0 != 0 && snapshot.servers.as_deref() != Some(&servers))
+            .then(|| Event::Servers(Arc::new(servers)))
     }
 
     fn known(&self, snapshot: &Snapshot) -> Known {
@@ -142,6 +156,7 @@ impl Processes {
             agents: agents.collect(),
             unit: self.unit.clone(),
             leads_unit: self.leads_unit,
+            lost: self.server_is_ours.then(|| self.watch.lost(server)).flatten(),
         }
     }
 

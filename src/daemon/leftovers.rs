@@ -4,7 +4,6 @@
 
 use std::{
     future::{Future as _, pending, poll_fn},
-    path::PathBuf,
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -12,6 +11,7 @@ use std::{
 
 use tokio::task::spawn_blocking;
 
+use super::backend::Processes;
 use crate::{
     live::Live,
     model::{
@@ -19,10 +19,7 @@ use crate::{
         leftover::{Leftover, forgotten, living},
     },
     ports::Clock,
-    sys::{
-        process::{Pidfd, Stat, left::Left},
-        tmux::Tmux,
-    },
+    sys::process::{Pidfd, Stat, left::Left},
 };
 
 /// How often it is looked when no agent has ended and nothing that was told: what is left may start another and end.
@@ -33,15 +30,18 @@ const SETTLES: Duration = Duration::from_secs(1);
 const WAITED_FOR: usize = 256;
 
 /// Looks for ever. Never ends; may be dropped at any time.
-pub(super) async fn keep(live: Live, tmux: Arc<Tmux>, clock: Arc<dyn Clock>, mountpoint: PathBuf) {
+pub(super) async fn keep(live: Live, processes: Processes, clock: Arc<dyn Clock>) {
     let mut snapshots = live.watch();
-    let mut left = Left::new(mountpoint);
+    let mut left = Left::new(processes.mountpoint.clone());
     loop {
         let snapshot = snapshots.borrow_and_update().clone();
         let mut there = living(&snapshot);
         // Without an answer the daemon is going down.
         let Ok(all) = Stat::every().await else { return pending().await };
-        let (server, living_now, looked_by) = (tmux.server_pid(), there.clone(), clock.clone());
+        if let Some(servers) = processes.look(&all, &snapshot) {
+            live.report(vec![servers]).await;
+        }
+        let (server, living_now, looked_by) = (processes.tmux.server_pid(), there.clone(), clock.clone());
         let looked = spawn_blocking(move || {
             let found = left.among(&all, server, &living_now, looked_by.as_ref());
             (left, found)

@@ -115,6 +115,7 @@ pub struct Daemon {
     homes: AccountHomes,
     tmux: Arc<Tmux>,
     clock: Arc<dyn Clock>,
+    processes: Processes,
     _lock: Lock,
 }
 
@@ -161,6 +162,8 @@ impl Daemon {
             new_id: Arc::new(|| uuid::Uuid::new_v4().to_string()),
         };
         let services = Services::start(&ports, &receiver, world).await;
+        let saved = services.live.snapshot().servers.clone();
+        let processes = Processes::new(tmux.clone(), server_is_ours, place.mountpoint.clone(), saved.as_deref());
         let mut daemon = Self {
             services,
             config,
@@ -170,6 +173,7 @@ impl Daemon {
             queue,
             homes,
             tmux,
+            processes,
             clock,
             _lock: lock,
         };
@@ -177,8 +181,7 @@ impl Daemon {
         if let Some(complaint) = complaint {
             daemon.problem("earlier state", complaint).await;
         }
-        let processes = Processes::new(daemon.tmux.clone(), server_is_ours, daemon.place.mountpoint.clone());
-        let backend = DaemonBackend::new(daemon.services.live.clone(), receiver, processes);
+        let backend = DaemonBackend::new(daemon.services.live.clone(), receiver, daemon.processes.clone());
         if let Err(error) = daemon.mount(&state, backend.clone()).await {
             daemon.stop().await?;
             return Err(error);
@@ -244,8 +247,7 @@ impl Daemon {
 
     /// Looks for what agents left running, for ever. May be dropped at any time.
     async fn keep_leftovers(&self) {
-        let (live, mountpoint) = (self.services.live.clone(), self.place.mountpoint.clone());
-        leftovers::keep(live, self.tmux.clone(), self.clock.clone(), mountpoint).await;
+        leftovers::keep(self.services.live.clone(), self.processes.clone(), self.clock.clone()).await;
     }
 
     /// Looks at what others may have changed, for ever. Never ends; may be dropped at any time.

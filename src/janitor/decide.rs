@@ -290,6 +290,8 @@ mod tests {
             attempts: 0,
             origin: crate::model::task::Origin::default(),
             note: None,
+            doubt: None,
+            also: Vec::new(),
             wish: None,
             refused_by: Vec::new(),
         };

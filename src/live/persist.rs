@@ -18,6 +18,7 @@ use crate::model::{
     steady::Saved,
     swap::{self, SwapRefusal, Swaps},
     task::{Ending, Filing, Origin, Phase, Run, Task, TaskSpec, TextFacts, Work},
+    writer::Servers,
 };
 
 /// How long an end that was begun in a person's session is finished by a later daemon without another look.
@@ -60,6 +61,8 @@ struct State {
     notices: Vec<Told>,
     #[serde(default)]
     starts: Vec<(String, TaskKey)>,
+    #[serde(default)]
+    servers: Option<Arc<Servers>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -227,6 +230,7 @@ pub(super) fn render(world: &World, clock: Option<Saved>) -> Vec<u8> {
         submitted: world.submitted.iter().map(|(root, times)| (root.clone(), times.clone())).collect(),
         notices: world.snapshot.notices.values().map(|told| (**told).clone()).collect(),
         starts: world.snapshot.starts.iter().map(|(token, task)| (token.clone(), task.clone())).collect(),
+        servers: world.snapshot.servers.clone(),
     };
     // These types always serialise: every map key is a string.
     serde_json::to_vec_pretty(&state).unwrap_or_default()
@@ -330,6 +334,7 @@ pub fn load(
     world.overrides = state.overrides.into_iter().collect();
     world.submitted = state.submitted.into_iter().collect();
     world.snapshot.starts = state.starts.into_iter().collect();
+    world.snapshot.servers = state.servers;
     world.snapshot.notices =
         state.notices.into_iter().map(|told| (told.notice.incident.clone(), Arc::new(told))).collect();
     if let Some(partial) = &state.swaps.partial {
@@ -412,5 +417,7 @@ fn restored(key: &TaskKey, text: Option<TextFacts>, since: Timestamp, phase: Pha
         wish: None,
         refused_by: Vec::new(),
         note: None,
+        doubt: None,
+        also: Vec::new(),
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::world::{World, bound};
+use super::world::World;
 use crate::model::{
     event::Kind,
     ids::TaskKey,
@@ -51,14 +51,21 @@ impl World {
 
     /// Holds a task that may not run as it is, and lets go one that was held for that and may run now.
     pub(super) fn judge(&mut self, task: &mut Task, now: Timestamp) {
+        task.also = Vec::new();
         let judged = match &task.phase {
             Phase::Queued => true,
+            Phase::Held(hold) if hold.awaits_release() => {
+                let objection = task.bound().and_then(|text| self.objection(task, &text, now));
+                let reasons = self.said_against(task).into_iter().chain(objection);
+                task.also = reasons.filter(|reason| reason != hold).collect();
+                false
+            }
             Phase::Held(hold) => hold.needs_person(),
             Phase::Rejected(_) | Phase::Working(_) | Phase::Delegated(_) | Phase::Filing(_) | Phase::Finished(_) => {
                 false
             }
         };
-        let Some(text) = bound(task).filter(|_| judged) else { return };
+        let Some(text) = task.bound().filter(|_| judged) else { return };
         let phase = self.against(task, &text, now).map_or(Phase::Queued, Phase::Held);
         if task.phase == phase {
             return;
@@ -75,32 +82,81 @@ impl World {
         self.note(now, Kind::Task, &format!("task {}", task.key), told);
     }
 
-    /// Why it may not run; counts it, when it may, with what its root has submitted.
-    pub(super) fn against(&mut self, task: &mut Task, text: &Bound, now: Timestamp) -> Option<Hold> {
+    /// Lets go the one reason that the task's state tells, for this text. What else holds it stays, and is told next: nobody
+    /// lets go what he wasn't told.
+    pub(super) fn release(&mut self, task: &Task) {
+        let Phase::Held(hold) = &task.phase else { return };
+        let said = self.overrides.entry(task.key.clone()).or_default();
+        match hold {
+            Hold::ByVerb => said.held = false,
+            Hold::ChangedWhileWorking => said.kept = None,
+            Hold::Tracked(_) | Hold::RanBefore(_) | Hold::InPlace(_) => {
+                said.vouched = task.text.as_ref().map(|text| text.sha256.clone());
+                // It says of the same text that it is there unasked.
+                said.kept = None;
+            }
+            Hold::NotPermitted(..) | Hold::Braked(_) => said.released = task.bound(),
+            Hold::Settling
+            | Hold::Writing
+            | Hold::EditorLock(_)
+            | Hold::Empty
+            | Hold::OpenFrontmatter
+            | Hold::Missing
+            | Hold::OutsideClaim(_)
+            | Hold::DependsOn
+            | Hold::GitAtWork
+            | Hold::Closed(_)
+            | Hold::Unreadable(_) => {}
+        }
+        self.touch();
+    }
+
+    /// What a person or the queue has against this text, beside whose right it is; what is let go first comes first.
+    pub(super) fn said_against(&self, task: &Task) -> Vec<Hold> {
+        let said = self.overrides.get(&task.key).cloned().unwrap_or_default();
+        let sha256 = task.text.as_ref().map(|text| text.sha256.clone());
+        let is_kept = said.kept.is_some() && said.kept == sha256;
+        let doubt = task.doubt.clone().filter(|_| said.vouched.is_none() || said.vouched != sha256);
+        let by_verb = said.held.then_some(Hold::ByVerb);
+        by_verb.into_iter().chain(doubt).chain(is_kept.then_some(Hold::ChangedWhileWorking)).collect()
+    }
+
+    /// Why this text may not do what it asks for.
+    fn objection(&self, task: &Task, text: &Bound, now: Timestamp) -> Option<Hold> {
         let released = self.overrides.get(&task.key).is_some_and(|said| said.released.as_ref() == Some(text));
         let by = if released { By::Person } else { task.origin.by(text) };
-        let rights = self.snapshot.rights.clone();
-        if let Some(hold) = rights.against(text.agent.as_ref(), by) {
+        let rights = &self.snapshot.rights;
+        let brake = || {
+            let braked = !released && !task.origin.counted;
+            rights.brake(&task.origin, self.lately(task, now).len()).filter(|_| braked)
+        };
+        rights.against(text.agent.as_ref(), by).or_else(brake)
+    }
+
+    /// When its root and what came of it submitted tasks, within the last hour.
+    fn lately(&self, task: &Task, now: Timestamp) -> Vec<Timestamp> {
+        let times = self.submitted.get(&task.origin.root).into_iter().flatten().copied();
+        times.filter(|at| now.duration_since(*at).abs() < HOUR).collect()
+    }
+
+    /// Why it may not run; counts it, when it may, with what its root has submitted.
+    pub(super) fn against(&mut self, task: &mut Task, text: &Bound, now: Timestamp) -> Option<Hold> {
+        if let Some(hold) = self.objection(task, text, now) {
             return Some(hold);
         }
         if task.origin.depth == 0 || task.origin.counted {
             return None;
         }
-        let root = task.origin.root.clone();
-        let lately = |at: &Timestamp| now.duration_since(*at).abs() < HOUR;
-        let mut times = self.submitted.get(&root).cloned().unwrap_or_default();
-        times.retain(lately);
-        if !released && let Some(hold) = rights.brake(&task.origin, times.len()) {
-            return Some(hold);
-        }
+        let mut times = self.lately(task, now);
         times.push(now);
+        let lately = |at: &Timestamp| now.duration_since(*at).abs() < HOUR;
         self.submitted = self
             .submitted
             .iter()
             .filter(|(_, times)| times.last().is_some_and(lately))
             .map(|(root, times)| (root.clone(), times.clone()))
             .collect();
-        self.submitted.insert(root, times);
+        self.submitted.insert(task.origin.root.clone(), times);
         task.origin.counted = true;
         self.keep_origin(task);
         None

@@ -198,6 +198,14 @@ impl World {
                 self.leftovers(found, over, now);
                 Ok(())
             }
+            Event::Servers(servers) => {
+                let known = self.snapshot.servers.replace(servers.clone());
+                self.unsaved |= known.as_ref() != Some(servers);
+                if servers.lost && !known.is_some_and(|known| known.lost && known.boot == servers.boot) {
+                    self.note(now, Kind::Daemon, "daemon", LOST.to_owned());
+                }
+                Ok(())
+            }
             Event::RequestDone { id, result } => {
                 if let Some(action) = self.snapshot.requests.remove(id)
                     && let Err(refused) = result
@@ -356,6 +364,7 @@ impl World {
             {
                 task.text = Some(text.clone());
                 task.spec = spec.clone();
+                task.doubt = if let TaskEvent::Doubtful { why, .. } = event { Some(why.clone()) } else { None };
                 let known = self.overrides.get(&task.key);
                 task.priority = known.and_then(|o| o.priority).unwrap_or(spec.priority);
                 // Another text is another task, with all its attempts.
@@ -419,6 +428,7 @@ impl World {
                 task.text = Some(text.clone());
                 task.attempts = 0;
                 task.note = None;
+                task.doubt = None;
             }
             // What the file holds was not known to be read: whatever it holds is what was cancelled.
             TaskEvent::Cancel if !matches!(task.phase, Phase::Working(_) | Phase::Delegated(_)) => task.text = None,
@@ -435,16 +445,13 @@ impl World {
                 self.overrides.entry(task.key.clone()).or_default().priority = Some(*n);
                 self.unsaved = true;
             }
-            TaskEvent::Hold | TaskEvent::Release => {
+            TaskEvent::Hold => {
                 let said = self.overrides.entry(task.key.clone()).or_default();
-                said.held = *event == TaskEvent::Hold;
-                said.kept = None;
-                if *event == TaskEvent::Release {
-                    said.vouched = task.text.as_ref().map(|text| text.sha256.clone());
-                }
-                said.released = bound(task).filter(|_| *event == TaskEvent::Release);
+                said.held = true;
+                said.released = None;
                 self.unsaved = true;
             }
+            TaskEvent::Release => self.release(task),
             // What was said of its file is over with its run.
             TaskEvent::Ended { .. }
                 if task.note.as_deref().is_some_and(|note| [FILE_GONE, FILE_CHANGED].contains(&note)) =>
@@ -465,18 +472,17 @@ impl World {
     }
 
     fn task_moved(&mut self, task: &mut Task, mut phase: Phase, event: &TaskEvent, now: Timestamp) {
-        if matches!(phase, Phase::Queued) && !matches!(event, TaskEvent::Release) {
-            let said = self.overrides.get(&task.key).cloned().unwrap_or_default();
-            if said.held {
-                phase = Phase::Held(task::Hold::ByVerb);
-            } else if said.kept.is_some() && said.kept == task.text.as_ref().map(|text| text.sha256.clone()) {
-                phase = Phase::Held(task::Hold::ChangedWhileWorking);
+        let may_run = match &phase {
+            Phase::Queued => true,
+            Phase::Held(hold) => task.doubt.as_ref() == Some(hold),
+            Phase::Rejected(_) | Phase::Working(_) | Phase::Delegated(_) | Phase::Filing(_) | Phase::Finished(_) => {
+                false
             }
-        }
-        if phase == Phase::Queued
-            && let Some(hold) = bound(task).and_then(|text| self.against(task, &text, now))
-        {
-            phase = Phase::Held(hold);
+        };
+        if may_run {
+            let said = self.said_against(task).into_iter().next();
+            let hold = said.or_else(|| task.bound().and_then(|text| self.against(task, &text, now)));
+            phase = hold.map_or(Phase::Queued, Phase::Held);
         }
         if let TaskEvent::Unclaimed { .. } = event
             && let Phase::Working(run) = &task.phase
@@ -779,6 +785,8 @@ impl World {
             wish: None,
             refused_by: Vec::new(),
             note: None,
+            doubt: None,
+            also: Vec::new(),
         }
     }
 
@@ -841,6 +849,10 @@ impl World {
 const FILE_GONE: &str = "its file is gone from the inbox; the work goes on and its result will be filed";
 const FILE_CHANGED: &str = "its file has changed since it was claimed; the earlier text is being worked on";
 
+/// What follows from the end of a tmux server of ours.
+const LOST: &str = "the tmux server has ended, and what agents detached may run on outside of the next one: until the machine starts \
+     again, a writer that began after it and can't be told from that counts as unknown";
+
 /// Failed starts in a row from which on a session is a problem for `health`.
 const FAILURES_TOLD: u32 = 3;
 
@@ -857,11 +869,6 @@ pub(super) fn failing(session: &Session) -> Option<String> {
 
 /// A program that lived this long was no failed start.
 const STABLE: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
-
-/// What makes this task the one that a person let go.
-pub(super) fn bound(task: &Task) -> Option<Bound> {
-    Some(Bound { identity: task.text.as_ref()?.identity.clone(), agent: task.spec.agent.clone() })
-}
 
 /// Index of a status in `Snapshot::finished`.
 const _: () = assert!(Status::Done as usize == 0 && Status::Failed as usize == 1 && Status::Cancelled as usize == 2);
@@ -905,5 +912,31 @@ mod tests {
             }
             assert_eq!(world.snapshot.sessions[&name].word(), word);
         }
+    }
+
+    #[test]
+    fn a_doubt_that_came_while_a_person_held_it_stays_when_he_lets_it_go() {
+        let at = Timestamp::UNIX_EPOCH;
+        let mut world =
+            load(None, Vec::new(), Vec::new(), Delegation::default(), "id".to_owned(), at).expect("a world");
+        let key = TaskKey::parse("web:a").expect("a key");
+        let text = TextFacts { sha256: "1".to_owned(), identity: "1".to_owned(), bytes: 1, modified: at };
+        let spec = Arc::new(TaskSpec::default());
+        let doubt = task::Hold::Tracked("a.md".to_owned());
+        let seen = TaskEvent::Seen { text: text.clone(), spec: spec.clone() };
+        let doubtful = TaskEvent::Doubtful { text, spec, why: doubt.clone() };
+        let mut phase_after = |event: &TaskEvent| {
+            world.apply(&Event::Task(key.clone(), event.clone()), at).expect("taken");
+            let task = &world.snapshot.tasks[&key];
+            (task.phase.clone(), task.also.clone())
+        };
+        let held = |hold: &task::Hold| Phase::Held(hold.clone());
+        phase_after(&seen);
+        assert_eq!(phase_after(&TaskEvent::Hold), (held(&task::Hold::ByVerb), vec![]));
+        assert_eq!(phase_after(&doubtful), (held(&task::Hold::ByVerb), vec![doubt.clone()]));
+        assert_eq!(phase_after(&TaskEvent::Release), (held(&doubt), vec![]));
+        assert_eq!(phase_after(&doubtful).0, held(&doubt));
+        assert_eq!(phase_after(&TaskEvent::Release).0, Phase::Queued);
+        assert_eq!(phase_after(&doubtful).0, Phase::Queued, "it was told and let go");
     }
 }

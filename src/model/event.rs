@@ -17,6 +17,7 @@ use crate::model::{
     snapshot::Memory,
     swap::SwapEvent,
     task::{Origin, TaskEvent},
+    writer::Servers,
 };
 
 /// Everything that happens, as services propose it.
@@ -64,6 +65,8 @@ pub enum Event {
         found: Arc<Vec<Leftover>>,
         over: Vec<String>,
     },
+    /// Another tmux server was met, or one has ended.
+    Servers(Arc<Servers>),
     /// A request was carried out or refused.
     RequestDone {
         id: u64,

@@ -356,6 +356,8 @@ mod tests {
             wish: None,
             refused_by: Vec::new(),
             note: None,
+            doubt: None,
+            also: Vec::new(),
         };
         let [a, b, c] = ["a", "b", "c"].map(|name| ProviderName::parse(name).expect("a name"));
         let free = BTreeMap::new();

@@ -19,6 +19,7 @@ use crate::model::{
     steady::Timeline,
     swap::Swaps,
     task::{Phase, Task},
+    writer::Servers,
 };
 
 /// Lines of `events` kept in memory for `tasks/<id>/events`.
@@ -72,6 +73,8 @@ pub struct Snapshot {
     pub leftovers: Option<Arc<Vec<Leftover>>>,
     /// Which task a start of an agent had, by its token; as long as anything of it may run.
     pub starts: imbl::OrdMap<String, TaskKey>,
+    /// Our tmux servers so far; `None` before one was met.
+    pub servers: Option<Arc<Servers>>,
 }
 
 /// What is in use, in whole MiB: it is looked at again and again, and told when it differs.
@@ -166,6 +169,7 @@ impl Snapshot {
             memory: Memory::default(),
             leftovers: None,
             starts: imbl::OrdMap::new(),
+            servers: None,
         }
     }
 

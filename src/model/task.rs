@@ -39,9 +39,19 @@ pub struct Task {
     pub refused_by: Vec<ProviderName>,
     /// What else a person should know; a line of `why`.
     pub note: Option<String>,
+    /// What is odd about this text, also while something else holds it.
+    pub doubt: Option<Hold>,
+    /// What holds it beside what `phase` says; stays when that is let go.
+    pub also: Vec<Hold>,
 }
 
 impl Task {
+    /// What a permission for it is for.
+    #[must_use]
+    pub fn bound(&self) -> Option<Bound> {
+        Some(Bound { identity: self.text.as_ref()?.identity.clone(), agent: self.spec.agent.clone() })
+    }
+
     /// Whether it stands in `delegated/`: it is at a provider, or a person has sent it to one, and not taken it back.
     #[must_use]
     pub fn is_delegated(&self) -> bool {
@@ -147,6 +157,18 @@ pub enum Phase {
     Filing(Filing),
     /// Its result is on disk.
     Finished(Finished),
+}
+
+impl Phase {
+    /// The identity of the text that a finished task was run with.
+    #[must_use]
+    pub fn text_that_ran(&self) -> Option<&String> {
+        let Self::Finished(Finished { work: Some(work), .. }) = self else { return None };
+        match work {
+            Work::Run(run) => Some(&run.text.identity),
+            Work::Job(job) => Some(&job.text.identity),
+        }
+    }
 }
 
 /// Why a task isn't dispatched yet.
@@ -270,7 +292,7 @@ impl fmt::Display for Hold {
             Self::NotPermitted(agent, by) => {
                 let who = match by {
                     By::Agent => "an agent wrote it",
-                    By::Unknown | By::Person => "it is not known who wrote it (a file written behind the mount, or by cron and the like)",
+                    By::Unknown | By::Person => "it is not known who wrote it (a file written behind the mount, by cron and the like, or since a tmux server of ours ended)",
                 };
                 write!(
                     f,

@@ -8,11 +8,15 @@
 //!    `run-shell` is given: an agent;
 //! 4. it is in the control group of the service that the daemon leads: an agent, since the daemon starts nothing else;
 //! 5. its ancestors can't be followed to the end: unknown;
-//! 6. it was started by a service that runs what anybody asks for (cron, at, a transient unit, a command of some tmux
+//! 6. our tmux server has ended since the machine started, and it may be an orphan of that one: what ends at a process that
+//!    takes in orphans and was not there before that server, or seen outside of it while it lived: unknown;
+//! 7. it was started by a service that runs what anybody asks for (cron, at, a transient unit, a command of some tmux
 //!    server without a terminal): unknown;
-//! 7. else a person: a shell in a terminal, an editor, a user's unit, and what they start, detached or not.
+//! 8. else a person: a shell in a terminal, an editor, a user's unit, and what they start, detached or not.
 //!
 //! Unknown counts as an agent wherever a right would be gained.
+
+use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +57,12 @@ pub struct Writer {
 pub struct Ancestor {
     pub pid: u32,
     pub program: String,
+    /// Clock ticks since the machine's start.
+    pub start: u64,
+    /// The terminal session that it is in, and the start of that one's leader where it lives. A process can leave its
+    /// session for a new one; none can enter another's.
+    pub session: u32,
+    pub leader: Option<u64>,
     /// It has a controlling terminal.
     pub terminal: bool,
     /// The session that its variables name, of this daemon's.
@@ -75,6 +85,66 @@ pub struct Lineage {
     /// The line ends where the kernel's does. Else one of it went away before it was asked, or there is none to see.
     pub whole: bool,
     pub unit: Option<Unit>,
+    /// The login that the kernel's audit counts it to, where nobody but the kernel's owner changes that.
+    pub login: Option<u32>,
+}
+
+/// Our tmux servers since the machine started: what is saved of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Servers {
+    /// Which start of the machine.
+    pub boot: String,
+    /// When the first of them began, in clock ticks.
+    pub first: u64,
+    /// The last one: pid and start.
+    pub last: (u32, u64),
+    pub login: Option<u32>,
+    /// One of them has ended: its orphans are anywhere.
+    pub lost: bool,
+    /// Processes that were seen outside of it while it lived, by pid and start; known once it is lost.
+    #[serde(default)]
+    pub outside: Vec<(u32, u64)>,
+}
+
+/// What tells an orphan of a server that has ended from others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// When the first of our servers began.
+    pub first: u64,
+    pub login: Option<u32>,
+    /// Processes that may have taken in its orphans, by pid and start.
+    pub reapers: Arc<HashSet<(u32, u64)>>,
+    /// Processes that were seen outside of it while it lived, by pid and start.
+    pub outside: Arc<HashSet<(u32, u64)>>,
+}
+
+impl Lost {
+    fn takes_orphans(&self, step: &Ancestor) -> bool {
+        // Another daemon's ancestors are not known: by its name one counts as such sooner than not.
+        step.pid == 1 || step.program == "systemd" || self.reapers.contains(&(step.pid, step.start))
+    }
+
+    fn is_outside(&self, step: &Ancestor) -> bool {
+        let was_outside = |pid: u32, start: u64| start < self.first || self.outside.contains(&(pid, start));
+        was_outside(step.pid, step.start) || step.leader.is_some_and(|start| was_outside(step.session, start))
+    }
+
+    /// Whether a process may descend from an orphan. A parent that took it in shows nothing.
+    fn may_hold(&self, lineage: &Lineage) -> bool {
+        if lineage.login.zip(self.login).is_some_and(|(one, other)| one != other) {
+            return false;
+        }
+        for (n, step) in lineage.line.iter().enumerate() {
+            if n > 0 && self.takes_orphans(step) {
+                // Its own child and no orphan, when it was born in its terminal session.
+                return lineage.line[n - 1].session != step.session || !self.is_outside(step);
+            }
+            if self.is_outside(step) {
+                return false;
+            }
+        }
+        false
+    }
 }
 
 /// What the processes of this daemon are.
@@ -88,6 +158,8 @@ pub struct Known {
     pub unit: Option<String>,
     /// The daemon is its main process.
     pub leads_unit: bool,
+    /// A server of ours has ended since the machine started.
+    pub lost: Option<Lost>,
 }
 
 /// Services that run what anybody asked them to.
@@ -119,7 +191,8 @@ pub fn place(lineage: &Lineage, known: &Known) -> (By, Option<SessionName>) {
     let for_others = line.iter().any(|step| FOR_OTHERS.contains(&step.program.as_str()));
     let of_a_server = line.windows(2).any(|pair| pair[1].program == "tmux: server" && !pair[0].terminal);
     let transient = !same_unit && lineage.unit.as_ref().is_some_and(runs_one_command);
-    if line.is_empty() || !lineage.whole || for_others || of_a_server || transient {
+    let orphan = known.lost.as_ref().is_some_and(|lost| lost.may_hold(lineage));
+    if line.is_empty() || !lineage.whole || orphan || for_others || of_a_server || transient {
         return (By::Unknown, None);
     }
     (By::Person, None)
@@ -137,18 +210,22 @@ mod tests {
     const SERVER: u32 = 50;
     const AGENT: u32 = 100;
 
-    /// A line of `pid:program`, with `~` behind what has no terminal and `@` behind what carries the variables.
+    /// A line of `pid:program`, with `~` behind what has no terminal `@` behind what carries the variables, `<` behind what is
+    /// older than our server.
     fn line(words: &str) -> Lineage {
         let step = |word: &str| {
             let (pid, program) = word.split_once(':').expect("pid:program");
             Ancestor {
                 pid: pid.parse().expect("a pid"),
-                program: program.trim_matches(['~', '@']).replace('_', " "),
+                program: program.trim_matches(['~', '@', '<']).replace('_', " "),
+                start: if program.contains('<') { 10 } else { 1000 },
+                session: pid.parse().expect("a pid"),
+                leader: None,
                 terminal: !program.contains('~'),
                 marked: program.contains('@').then(|| name("s-1")),
             }
         };
-        Lineage { line: words.split_whitespace().map(step).collect(), whole: true, unit: None }
+        Lineage { line: words.split_whitespace().map(step).collect(), whole: true, unit: None, login: None }
     }
 
     fn name(text: &str) -> SessionName {
@@ -192,6 +269,46 @@ mod tests {
         }
         let cut = Lineage { whole: false, ..line("9:mv 8:bash") };
         assert_eq!(place(&cut, &known()).0, Unknown, "an ancestor that was gone");
+    }
+
+    #[test]
+    fn what_may_be_an_orphan_of_a_server_that_ended_is_nobody() {
+        use By::{Agent, Person, Unknown};
+        let lost = Lost {
+            first: 100,
+            login: Some(3),
+            reapers: Arc::new([(60, 10)].into()),
+            outside: Arc::new([(8, 1000)].into()),
+        };
+        let known = Known { lost: Some(lost), ..known() };
+        let table = [
+            ("an orphan", "9:mv~ 1:init~<", Unknown),
+            ("its descendant in a terminal of its own", "9:mv 8:sh 7:tmux:_server~ 1:init~<", Person),
+            ("the same, never seen outside", "9:mv 7:tmux:_server~ 1:init~<", Unknown),
+            ("one that calls itself a terminal", "9:mv 7:gnome-terminal-~ 6:systemd~< 1:systemd~<", Unknown),
+            ("taken in by an ancestor of the server", "9:mv~ 60:bash< 59:sshd~< 1:systemd~<", Unknown),
+            ("a shell that is older", "9:mv 61:bash< 60:sshd~< 1:systemd~<", Person),
+            ("a new login at a server that is older", "9:mv 7:bash 6:sshd~ 5:sshd~< 1:systemd~<", Person),
+            ("a new window of an older terminal", "9:mv 7:bash 6:konsole~< 5:systemd~< 1:systemd~<", Person),
+            ("in a session that was seen outside", "8:mv~ 1:init~<", Person),
+            ("one from outside of this container", "9:mv 7:bash", Person),
+            ("an agent of the next server", "9:mv 50:tmux:_server~ 1:init~<", Agent),
+            ("the machine's first process itself", "1:init~<", Person),
+        ];
+        for (what, words, expected) in table {
+            assert_eq!(place(&line(words), &known).0, expected, "{what}");
+        }
+        let foreground = Ancestor { leader: Some(10), ..line("9:mv").line[0].clone() };
+        let of = |login| {
+            let orphan = Lineage { login, ..line("9:mv~ 1:init~<") };
+            place(&orphan, &known).0
+        };
+        assert_eq!((of(Some(4)), of(Some(3)), of(None)), (Person, Unknown, Unknown), "another login");
+        let mut job = line("9:mv 60:bash< 1:init~<");
+        job.line[0] = foreground;
+        assert_eq!(place(&job, &known).0, Person, "a command in the shell that started the daemon");
+        job.line[0] = Ancestor { leader: None, session: 60, ..job.line[0].clone() };
+        assert_eq!(place(&job, &known).0, Person, "the same, where its terminal session's leader is gone");
     }
 
     #[test]

@@ -27,6 +27,8 @@ use crate::{
         rights,
         snapshot::Snapshot,
         task::Phase,
+        task_file::identity,
+        writer::By,
     },
     ports::{Clock, QueueDir, QueueStore, StateStore},
     queue::scan::Known,
@@ -241,7 +243,7 @@ impl Queue {
             let result = match keys.as_slice() {
                 [key] => match self.store.shift(&key.project, QueueDir::Failed, QueueDir::Inbox, &key.id).await {
                     Ok(()) => {
-                        self.retried(key, writer.as_ref()).await;
+                        self.retried(snapshot, key, writer.as_ref()).await;
                         Ok(format!("{key} is back in inbox/"))
                     }
                     Err(error) => Err(Refused::new(
@@ -277,11 +279,15 @@ impl Queue {
         found
     }
 
-    /// Whoever has a task run again stands for its text.
-    async fn retried(&self, key: &TaskKey, writer: Option<&Writer>) {
+    /// Whoever has a task run again stands for the text that was run; of another text it isn't known who wrote it.
+    async fn retried(&self, snapshot: &Snapshot, key: &TaskKey, writer: Option<&Writer>) {
         let read = self.store.read(&key.project, QueueDir::Inbox, &key.id, u64::MAX).await;
         if let (Ok((text, _)), Some(writer)) = (read, writer) {
-            let origin = rights::origin(&self.live.snapshot(), key, writer, &text);
+            let ran = snapshot.tasks.get(key).and_then(|task| task.phase.text_that_ran());
+            if writer.by == By::Person && ran != Some(&identity(&text)) {
+                return;
+            }
+            let origin = rights::origin(snapshot, key, writer, &text);
             self.live.report(vec![Event::Origin(key.clone(), origin)]).await;
         }
     }

@@ -28,6 +28,9 @@ pub fn why(picture: &Picture, task: &Task) -> String {
     match &task.phase {
         Phase::Held(hold) => {
             let _ = writeln!(out, "{hold}");
+            for also in &task.also {
+                let _ = writeln!(out, "when that is let go, it stays held: {also}");
+            }
         }
         Phase::Queued if picture.snapshot.paused => {
             out.push_str("ready; dispatching is paused: `echo resume > control` in the mount's top directory goes on\n")
@@ -84,7 +87,14 @@ pub fn why(picture: &Picture, task: &Task) -> String {
         let _ = writeln!(out, "{note}");
     }
     if let Some(writer) = &task.origin.writer {
-        let _ = writeln!(out, "written by {}", rights::who(writer));
+        let waits = matches!(task.phase, Phase::Held(_) | Phase::Queued | Phase::Rejected(_));
+        let own = task.origin.text.is_none() || task.text.is_none() || task.origin.text == task.bound();
+        let who = rights::who(writer);
+        let _ = if own || !waits {
+            writeln!(out, "written by {who}")
+        } else {
+            writeln!(out, "changed behind the mount, by whom is not known; the text before was written by {who}")
+        };
     }
     if let Some(parent) = &task.origin.parent {
         let _ = writeln!(out, "written from the session of task {parent}, {} deep", task.origin.depth);

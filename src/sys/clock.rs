@@ -21,11 +21,17 @@ pub struct SystemClock {
     steady: Mutex<Steady>,
 }
 
+/// Which start of the machine this is.
+#[must_use]
+pub fn boot() -> String {
+    std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned()
+}
+
 impl SystemClock {
     /// Goes on from what the last daemon saved.
     #[must_use]
     pub fn begin(saved: Option<Saved>) -> Self {
-        let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
+        let boot = boot();
         let steady = Mutex::new(Steady::begin(saved, &read(&boot)));
         Self { boot, steady }
     }

@@ -18,6 +18,7 @@ use super::shared::Shared;
 
 pub mod left;
 pub mod lineage;
+pub mod servers;
 pub mod tree;
 
 /// Has the allocator give large buffers back as soon as they are free. By itself glibc raises the size from which it does so

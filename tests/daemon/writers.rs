@@ -274,3 +274,123 @@ fn tasks_that_submit_tasks_come_to_an_end() {
         1
     );
 }
+
+#[test]
+fn the_end_of_the_tmux_server_makes_no_agent_a_person() {
+    let mut world = world(1, "");
+    let sock = world.path("tmux.sock").display().to_string();
+    let mnt = world.path("mnt").display().to_string();
+    let waits = |id: &str, then: &str| {
+        let go = world.path(&format!("{id}.go")).display().to_string();
+        let said = world.path(&format!("{id}.said")).display().to_string();
+        let wait = format!("while [ ! -e {go} ]; do sleep 0.05; done; ({then}) > {said} 2>&1; echo over >> {said}");
+        let script = world.path(&format!("{id}.sh"));
+        fs::write(&script, wait).expect("a script");
+        world.in_session(&format!("by-{id}"), &format!("env -i PATH=$PATH setsid -f bash {}", script.display()));
+    };
+    waits("killed", &format!("printf -- '---\\nagent: sh\\n---\\necho ran\\n' > {mnt}/inbox/killed.md"));
+    waits("ended", &format!("cp {mnt}/drafts/ended.md {mnt}/drafts/e.md; mv {mnt}/drafts/e.md {mnt}/inbox/ended.md"));
+    waits("unseen", &format!("setsid -f bash -c 'mv {mnt}/drafts/unseen.md {mnt}/inbox/'; sleep 0.5"));
+    waits(
+        "own",
+        &format!("tmux -S {mnt}.own -f /dev/null new-session -d 'mv {mnt}/drafts/own.md {mnt}/inbox/; sleep 1000'"),
+    );
+    waits("verb", &format!("echo release > {mnt}/tasks/killed/control"));
+    for id in ["ended", "unseen", "own"] {
+        world.draft(id);
+    }
+    let go = |world: &World, id: &str| {
+        fs::write(world.path(&format!("{id}.go")), "").expect("go");
+        let said = world.path(&format!("{id}.said"));
+        world.until("it to be over", || fs::read_to_string(&said).is_ok_and(|text| text.contains("over")));
+        fs::read_to_string(said).unwrap_or_default()
+    };
+    world.ok(&format!("kill -9 $(tmux -S {sock} display-message -p '#{{pid}}')"));
+    go(&world, "killed");
+    world.held("killed", "it is not known who wrote it");
+    assert!(go(&world, "verb").contains("Operation not permitted"));
+    // It is remembered with the next server there, and after that one has ended.
+    world.until("another server", || world.sh(&format!("tmux -S {sock} list-sessions")).status.success());
+    world.ok(&format!("tmux -S {sock} kill-server"));
+    go(&world, "ended");
+    world.held("ended", "it is not known who wrote it");
+    go(&world, "own");
+    world.held("own", "it is not known who wrote it");
+    world.until("it to be told", || world.events().contains("the tmux server has ended"));
+    world.kill_daemon();
+    world.run();
+    go(&world, "unseen");
+    world.held("unseen", "it is not known who wrote it");
+    // A person's shell, older than all of it, is still his.
+    world.submit("his", &naming("sh", "echo his"));
+    world.result("done/his.md");
+    world.ok(&format!("{}; tmux -S {mnt}.own kill-server", world.draft("moved")));
+    world.result("done/moved.md");
+}
+
+#[test]
+fn release_lets_go_what_was_told_and_no_more() {
+    let world = world(1, "");
+    let good = naming("sh", "echo GOOD");
+    let evil = naming("sh", "echo EVIL");
+    world.ok("echo pause > $MNT/control");
+    for id in ["behind", "through"] {
+        world.submit(id, &good);
+        world.until_word(&format!("tasks/{id}/state"), "queued");
+        world.ok(&format!("echo hold > $MNT/tasks/{id}/control"));
+        world.held(id, "a person held it");
+    }
+    world.submit("his", &good);
+    world.until_word("tasks/his/state", "queued");
+    world.ok("echo hold > $MNT/tasks/his/control; echo resume > $MNT/control");
+    // Nothing but the person's own word holds his own text.
+    world.held("his", "written by a person");
+    assert!(!world.word("tasks/his/why").contains("stays held"));
+    world.ok("echo release > $MNT/tasks/his/control");
+    world.result("done/his.md");
+
+    fs::write(world.queue("inbox/behind.md"), &evil).expect("written");
+    world.in_session("by", "printf -- '---\\nagent: sh\\n---\\necho EVIL\\n' > $MNT/inbox/through.md");
+    for (id, who) in [("behind", "it is not known who wrote it"), ("through", "an agent wrote it")] {
+        world.held(id, &format!("it stays held: agent sh does a person's tasks only, and {who}"));
+        let why = world.word(&format!("tasks/{id}/why"));
+        assert!(why.contains("a person held it") && !why.contains("\nwritten by a person"), "{why}");
+        world.ok(&format!("echo release > $MNT/tasks/{id}/control"));
+        world.held(id, who);
+        assert!(!world.word(&format!("tasks/{id}/why")).contains("a person held it"));
+        world.ok(&format!("echo release > $MNT/tasks/{id}/control"));
+        assert!(
+            world.result(&format!("done/{id}.md")).contains("EVIL"),
+            "{id}: its reason was told, and it was let go"
+        );
+    }
+
+    // Changed behind the mount while the earlier text is worked on.
+    let go = world.path("go").display().to_string();
+    world.submit("while", &naming("sh", &format!("until [ -e {go} ]; do sleep 0.05; done; echo GOOD")));
+    world.until_word("tasks/while/state", "working");
+    fs::write(world.queue("inbox/while.md"), &evil).expect("written");
+    world.until("it to be seen", || world.word("tasks/while/why").contains("has changed since it was claimed"));
+    fs::write(&go, "").expect("go");
+    world.held("while", "it stays held: agent sh does a person's tasks only");
+    assert!(!world.word("tasks/while/why").contains("\nwritten by a person"), "{}", world.word("tasks/while/why"));
+    world.ok("echo release > $MNT/tasks/while/control");
+    world.held("while", "it is not known who wrote it");
+    assert!(!world.word("tasks/while/why").contains("it stays held"));
+
+    // A failed text that was changed behind the mount is not what the person has run again.
+    let second = format!("---\nagent: sh\nretries: 0\n---\n[ -e {go}-2 ]\n");
+    for id in ["same", "changed"] {
+        world.submit(id, &second);
+        world.result(&format!("failed/{id}.md"));
+    }
+    fs::write(format!("{go}-2"), "").expect("go");
+    let failed = world.queue("failed/changed.md");
+    let text = fs::read_to_string(&failed).expect("a result");
+    fs::write(&failed, text.replace("[ -e", "echo EVIL; [ -e")).expect("written");
+    world.ok("echo retry same > $MNT/control; echo retry changed > $MNT/control");
+    world.result("done/same.md");
+    world.held("changed", "it is not known who wrote it");
+    world.ok("echo release > $MNT/tasks/changed/control");
+    assert!(world.result("done/changed.md").contains("EVIL"));
+}

@@ -85,6 +85,8 @@ fn finished(status: Status) -> Task {
         attempts: 1,
         origin: Origin::default(),
         note: None,
+        doubt: None,
+        also: Vec::new(),
         wish: None,
         refused_by: Vec::new(),
     }

@@ -22,7 +22,7 @@ const TRIES: usize = 4;
 /// A line of ancestors; `mountpoint` is this daemon's, which tells its sessions' variables from another's.
 #[must_use]
 pub fn read(pid: u32, mountpoint: &Path) -> Lineage {
-    let mut last = Lineage { line: Vec::new(), whole: false, unit: None };
+    let mut last = Lineage { line: Vec::new(), whole: false, unit: None, login: None };
     // Zero is a process that this one can't see.
     let Some(pid) = (pid != 0).then(|| thread_group(pid)).flatten() else { return last };
     let mut starts = Vec::new();
@@ -35,6 +35,7 @@ pub fn read(pid: u32, mountpoint: &Path) -> Lineage {
     }
     mark(&mut last, &starts, mountpoint);
     last.unit = unit_of(pid);
+    last.login = login_of(pid);
     last
 }
 
@@ -69,7 +70,16 @@ fn follow(pid: u32, line: &mut Vec<Ancestor>, starts: &mut Vec<u64>) -> bool {
         {
             return false;
         }
-        line.push(Ancestor { pid: stat.pid, program: program_of(stat.pid), terminal: stat.terminal, marked: None });
+        line.push(Ancestor {
+            pid: stat.pid,
+            program: program_of(stat.pid),
+            start: stat.start,
+            session: stat.session,
+            // No other process gets the number of a session that is there.
+            leader: Stat::read(stat.session).map(|leader| leader.start),
+            terminal: stat.terminal,
+            marked: None,
+        });
         starts.push(stat.start);
         if stat.pid <= 1 || stat.parent == 0 {
             return true;
@@ -97,6 +107,12 @@ pub(super) fn marked(environment: &[u8], mountpoint: &Path) -> Option<SessionNam
     let session = peek::variable(environment, "CLAUDE_FAILOVER_SESSION")?;
     let ours = peek::variable(environment, "CLAUDE_FAILOVER_MOUNT")? == mountpoint.as_os_str().as_bytes();
     SessionName::parse(std::str::from_utf8(session).ok()?).ok().filter(|_| ours)
+}
+
+/// The login that audit counts a process to. Root may change it, and so may anybody where none is set.
+pub(super) fn login_of(pid: u32) -> Option<u32> {
+    let login = fs::read_to_string(format!("/proc/{pid}/sessionid")).ok()?.trim().parse().ok()?;
+    (login != u32::MAX && !nix::unistd::geteuid().is_root()).then_some(login)
 }
 
 /// The systemd unit in whose control group a process is; `None` where there is no systemd.
