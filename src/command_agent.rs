@@ -13,15 +13,17 @@ use std::fs::File;
 use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 
 use clap::{Parser, ValueEnum};
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, fchdir};
 use serde_json::{Value, json};
 
 use self::tail::Tail;
@@ -48,6 +50,12 @@ struct Args {
     /// What becomes of what the program leaves behind in the terminal's session
     #[arg(long, value_enum, default_value_t = Background::Ends)]
     background: Background,
+    /// The directory that the program must be started in or below
+    #[arg(long, value_name = "DIR", requires = "workdir")]
+    project: Option<PathBuf>,
+    /// Where in the project the program is started
+    #[arg(long, value_name = "DIR", requires = "project")]
+    workdir: Option<PathBuf>,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
@@ -120,6 +128,9 @@ fn report(message: &str) {
 fn start(args: &Args) -> Result<(SignalFd, Child, PipeReader), (u8, String)> {
     let failed = |what: &str, error: io::Error| (NOT_EXECUTABLE, format!("could not {what}: {error}"));
     let task = File::open(&args.task).map_err(|e| failed(&format!("read the task {}", args.task.display()), e))?;
+    if let (Some(project), Some(workdir)) = (&args.project, &args.workdir) {
+        enter(project, workdir).map_err(|errno| (NOT_EXECUTABLE, not_entered(project, workdir, errno)))?;
+    }
     left::adopt().map_err(|e| failed("become the parent of what the program leaves behind", e))?;
     let mut wanted = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGCHLD] {
@@ -139,6 +150,30 @@ fn start(args: &Args) -> Result<(SignalFd, Child, PipeReader), (u8, String)> {
         (status, format!("could not start {}: {error}; check the agent's `run`", args.program[0].display()))
     })?;
     Ok((signals, child, reader))
+}
+
+/// Goes to a directory of the project. The one that the kernel has found to lie beneath the project is the one that is
+/// entered, whatever is put in its place meanwhile.
+fn enter(project: &Path, workdir: &Path) -> nix::Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let project = open(project, flags, Mode::empty())?;
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    loop {
+        match openat2(&project, workdir, how) {
+            Ok(dir) => return fchdir(dir),
+            // A rename elsewhere disturbed the walk.
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+fn not_entered(project: &Path, workdir: &Path, errno: Errno) -> String {
+    let why = match errno {
+        Errno::EXDEV | Errno::ELOOP => "a link there leads out of the project",
+        other => other.desc(),
+    };
+    format!("workdir {} of {} was not entered and the task not started: {why}", workdir.display(), project.display())
 }
 
 /// A program inherits blocked and ignored signals, and a shell can't even trap one that was ignored at its start: nothing of

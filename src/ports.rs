@@ -256,6 +256,8 @@ pub struct LaunchRequest {
 pub struct LaunchTask {
     pub run: RunId,
     pub text: String,
+    /// The project's own directory, which the program must not be started outside of.
+    pub project: Option<PathBuf>,
     /// Of what the program leaves behind.
     pub background: Background,
 }

@@ -80,6 +80,7 @@ impl World {
             task: Some(LaunchTask {
                 run: RunId("r1".to_owned()),
                 text: "the task\n".to_owned(),
+                project: Some("/srv".into()),
                 background: Background::Ends,
             }),
         };
@@ -249,7 +250,7 @@ async fn codex_and_commands_start_in_their_own_ways() {
     // The operator's program is passed on as it is: no placeholder of ours is filled in it.
     let ours = ["/opt/claude failover", "command-agent", "--task", &task, "--log", &log, "--background", "ends"];
     assert_eq!(plan.launch.argv[..8], ours);
-    assert_eq!(plan.launch.argv[8..], ["--", "cat", "{exe}"]);
+    assert_eq!(plan.launch.argv[8..], ["--project", "/srv", "--workdir", "web", "--", "cat", "{exe}"]);
     assert_eq!((fs::read_to_string(&task).expect("the task").as_str(), mode(Path::new(&task))), ("the task\n", 0o600));
     assert_eq!(world.book.prompt_by(&AgentName::parse("command").expect("a name")), PromptBy::Stdin);
 }

@@ -958,6 +958,37 @@ fn the_command_agent_reports_a_program_that_cannot_start() {
     );
 }
 
+#[test]
+fn the_command_agent_starts_a_program_in_its_project_only() {
+    let run = Run { dir: tempfile::tempdir().unwrap() };
+    let at = |name: &str| run.dir.path().join(name);
+    fs::create_dir_all(at("web/sub/in")).unwrap();
+    for (link, to) in [("out", "/"), ("up", "../.."), ("good", "sub/in")] {
+        std::os::unix::fs::symlink(to, at("web").join(link)).unwrap();
+    }
+    let inside = |workdir: &str| {
+        let mut command = run.command(&[]);
+        command.args(["pwd", "-P"]).current_dir("/");
+        let words: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+        let cut = words.iter().position(|word| word == "--").unwrap();
+        let mut command = Command::new(program());
+        command.current_dir("/").args(&words[..cut]).arg("--project").arg(at("web")).args(["--workdir", workdir]);
+        command.args(&words[cut..]).output().unwrap()
+    };
+    for (workdir, real) in [(".", "web"), ("sub/in", "web/sub/in"), ("good", "web/sub/in")] {
+        let output = inside(workdir);
+        let real = at(real).canonicalize().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), real.to_string_lossy(), "{output:?}");
+    }
+    for (workdir, why) in [("out", "leads out of"), ("up", "leads out of"), ("none", "No such file")] {
+        let output = inside(workdir);
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(126), b"".as_slice()), "{workdir}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(why), "{output:?}");
+        let told = lines_of(&run.log()).pop().unwrap();
+        assert!(told["data"]["message"].as_str().unwrap().contains(why), "{told}");
+    }
+}
+
 /// Whatever this test was started with: a script that starts it in the background has SIGINT and SIGQUIT ignored.
 fn with_odd_signals(command: &mut Command) -> &mut Command {
     use std::os::unix::process::CommandExt;

@@ -71,7 +71,11 @@ pub(super) fn plan(
         "--session".to_owned(),
         request.session.to_string(),
     ];
+    let project = request.task.as_ref().and_then(|task| task.project.as_deref()).unwrap_or(&request.workdir);
+    let below = request.workdir.strip_prefix(project).ok().filter(|below| !below.as_os_str().is_empty());
     let places: BTreeMap<&str, String> = BTreeMap::from([
+        ("project", project.to_string_lossy().into_owned()),
+        ("below", below.unwrap_or(Path::new(".")).to_string_lossy().into_owned()),
         ("exe", options.exe.to_string_lossy().into_owned()),
         ("mount", options.mount.to_string_lossy().into_owned()),
         ("session", request.session.to_string()),

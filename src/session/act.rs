@@ -13,7 +13,7 @@ use crate::{
     model::{
         command::{Action, Refused, RefusedKind},
         event::Event,
-        ids::TaskKey,
+        ids::{ProjectName, TaskKey},
         session::{Activity, Incarnation, Role, Session, SessionEvent, SessionPhase, Then},
         task::{Delivery, Ending, Run, Stop, TaskEvent},
         task_file::{Reading, clean, read},
@@ -95,7 +95,8 @@ impl Job {
         let task = match run {
             Some(run) => {
                 let background = self.tools.background();
-                let task = LaunchTask { run: run.id.clone(), text: self.prompt(run).await?, background };
+                let project = self.project_of(&program.workdir).map(|(_, path, _)| path);
+                let task = LaunchTask { run: run.id.clone(), text: self.prompt(run).await?, project, background };
                 // From here on the program may have the task.
                 let begun = self.task_event(TaskEvent::TypingBegun { run: run.id.clone() });
                 self.propose(begun.into_iter().collect()).await?;
@@ -167,17 +168,22 @@ impl Job {
 
     /// Why a working directory of a project is none any more: a link in its place may lead anywhere.
     async fn outside(&self, workdir: &std::path::Path) -> Option<String> {
-        let snapshot = self.tools.live.snapshot();
-        let of =
-            |path: &std::path::Path| workdir.strip_prefix(path).ok().and_then(|rest| rest.to_str().map(str::to_owned));
-        let (project, below) =
-            snapshot.projects.iter().find_map(|project| Some((&project.name, of(&project.path)?)))?;
+        let (project, _, below) = self.project_of(workdir)?;
         let below = Some(below).filter(|below| !below.is_empty())?;
-        match self.tools.queue.workdir(project, &below).await {
+        match self.tools.queue.workdir(&project, &below).await {
             Ok(Workdir::Inside) | Err(_) => None,
             Ok(Workdir::Outside) => Some(format!("{} leads out of the project by a link now", workdir.display())),
             Ok(Workdir::Missing) => Some(format!("{} is gone", workdir.display())),
         }
+    }
+
+    /// The project that a working directory belongs to, the project's directory, and the rest of the path.
+    fn project_of(&self, workdir: &std::path::Path) -> Option<(ProjectName, PathBuf, String)> {
+        let snapshot = self.tools.live.snapshot();
+        snapshot.projects.iter().find_map(|project| {
+            let below = workdir.strip_prefix(&project.path).ok()?.to_str()?.to_owned();
+            Some((project.name.clone(), project.path.clone(), below))
+        })
     }
 
     /// Prepares a start; `health` tells what is wrong with the program's version as long as it is.

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
 use crate::world::{Setup, World};
 
 const COUNT: &str = "```sh\necho ran >> ../count\n```\n";
@@ -124,6 +126,50 @@ fn a_workdir_that_a_link_leads_out_of_the_project_is_refused() {
     world.ok("mv web/sub web/old; mkdir out; ln -s ../out web/sub; echo resume > $MNT/control");
     assert!(world.result("inbox/late.md.rejected").contains("leads out"));
     assert!(!world.path("out/ran-outside").exists());
+}
+
+#[test]
+fn a_workdir_that_is_exchanged_with_a_link_all_the_time_is_never_left() {
+    let mut setup = setup();
+    setup.more_agents = ", sh: {kind: command, run: [bash], tasks: anyone}".to_owned();
+    let world = World::start(&setup);
+    world.ok("mkdir web/d out; ln -s ../out web/e");
+    let (d, e) = (world.path("web/d"), world.path("web/e"));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let exchange = || {
+        let both = renameat2(AT_FDCWD, &d, AT_FDCWD, &e, RenameFlags::RENAME_EXCHANGE);
+        both.expect("exchanged");
+    };
+    let names: Vec<String> = (0..10).map(|n| format!("t{n}")).collect();
+    let is_over =
+        |name: &String| ["done", "failed"].iter().any(|dir| world.queue(dir).join(format!("{name}.md")).exists());
+    let begun = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) && begun.elapsed().as_secs() < 20 {
+                exchange();
+                exchange();
+            }
+        });
+        for name in &names {
+            world.submit(name, "---\nagent: sh\nworkdir: d\nretries: 0\n---\npwd -P\n");
+        }
+        world.until("some tasks to end", || {
+            names.iter().filter(|name| is_over(name)).count() > 2 || begun.elapsed().as_secs() > 15
+        });
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    world.until("all tasks to end", || names.iter().all(is_over));
+    let inside = world.path("web/d").canonicalize().expect("a directory");
+    for name in &names {
+        match fs::read_to_string(world.queue(&format!("done/{name}.md"))) {
+            Ok(result) => assert!(result.contains(&*inside.to_string_lossy()), "{result}"),
+            Err(_) => {
+                let result = fs::read_to_string(world.queue(&format!("failed/{name}.md"))).expect("a result");
+                assert!(result.contains("the task not started"), "{result}");
+            }
+        }
+    }
 }
 
 #[test]
