@@ -98,6 +98,8 @@ pub fn task(key: &TaskKey, phase: Phase) -> Arc<Task> {
         wish: None,
         refused_by: Vec::new(),
         note: Some(hostile()),
+        doubt: None,
+        also: Vec::new(),
     })
 }
 
