@@ -217,13 +217,15 @@ impl Mounted {
             return Ok(());
         }
         self.over.store(true, Ordering::SeqCst);
-        if self.is_served() {
-            detach(&self.path)?;
-        }
-        // Copies of it, over a queue for example, would be dead.
-        for copy in places_of(&self.entry) {
-            if let Err(error) = detach(&copy) {
-                tracing::warn!(%error, "a copy of the mount stays and answers nothing any more");
+        // A device's number is freed with its file system and given to the next mount, which may be another daemon's. So the
+        // places are looked up while ours is there, or at least still lives: copies of it, over a queue for example, would be dead.
+        let goes_on = || matches!(self.ended.recv_timeout(GONE_WITHIN), Err(RecvTimeoutError::Timeout));
+        let lives = self.is_served() || goes_on();
+        for place in if lives { places_of(&self.entry) } else { Vec::new() } {
+            match detach(&place) {
+                Ok(()) => {}
+                Err(error) if place == self.path => return Err(error),
+                Err(error) => tracing::warn!(%error, "a copy of the mount stays and answers nothing any more"),
             }
         }
         if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(END_WITHIN) {
@@ -300,6 +302,9 @@ fn refuse_nested(path: &Path, queue: &Path) -> Result<(), MountError> {
     };
     Err(MountError::Mountpoint { path: path.to_owned(), reason })
 }
+
+/// How long the serving threads may take to see that their file system is gone.
+const GONE_WITHIN: Duration = Duration::from_millis(100);
 
 /// Mounts that may be stacked at one place; each turn takes one away.
 const STACKED_MAX: usize = 16;

@@ -215,3 +215,23 @@ fn without_being_root_the_helper_mounts() {
         .expect("unshare");
     assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
 }
+
+/// The number of a mount that has ended is given to the next one.
+#[test]
+fn a_daemon_that_ends_takes_nobody_else_s_mount_along() {
+    let rounds = 12;
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(move || {
+                for round in 0..rounds {
+                    let world = World::new();
+                    // Others end meanwhile.
+                    for _ in 0..20 {
+                        assert!(world.mnt().join("inbox").is_dir(), "round {round}: the mount is gone");
+                        std::thread::sleep(std::time::Duration::from_millis(2));
+                    }
+                }
+            });
+        }
+    });
+}

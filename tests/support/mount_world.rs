@@ -25,7 +25,7 @@ use claude_failover::{
 use crate::picture;
 
 /// A test that takes longer hangs; its mount is detached then so that nobody hangs with it.
-const TEST_MAX: Duration = Duration::from_secs(60);
+const TEST_MAX: Duration = Duration::from_secs(120);
 
 /// Stands in for the daemon. `calls` gets a line for each report and each delivered text.
 pub struct FakeDaemon {
