@@ -147,7 +147,17 @@ fn place_file(mount: &Mount, project: &str, id: &str, body: &str) -> Result<Plac
         let queue = dir.join("projects").join(project);
         write(&queue, &id, &body)
     })?;
-    done.map_err(|error| Failure::Failed(format!("can't write {}/{name}: {error}", mount.dir.display())))
+    done.map_err(|error| {
+        // The mount's own refusal; the file system's is EACCES.
+        let refused = error.raw_os_error() == Some(nix::libc::EPERM);
+        let why = if refused {
+            "; the daemon does not take it from you: `tasks` in an agent's row of the configuration says whose tasks may name that \
+             agent (person, anyone, by default nobody's), and a restart applies a change; `events` in the mount has the reason"
+        } else {
+            ""
+        };
+        Failure::Failed(format!("can't write {}/{name}: {error}{why}", mount.dir.display()))
+    })
 }
 
 fn write(queue: &Path, id: &str, body: &str) -> std::io::Result<Placed> {

@@ -222,9 +222,19 @@ fn by_files(status: &Status, wanted: &str, at: &dyn Fn(&str) -> PathBuf) -> Seen
             }
         }
     }
-    ends.into_iter()
-        .next()
-        .unwrap_or_else(|| Seen::Nothing(format!("there is no task {wanted}; `claude-failover tasks` lists them")))
+    let none = || {
+        let misnamed = status.queues.iter().find_map(|queue| {
+            let id = wanted.strip_prefix(&format!("{}:", queue.project)).unwrap_or(wanted);
+            let names = ["", ".txt", ".markdown", ".MD"].map(|end| format!("{id}{end}"));
+            let name = names.into_iter().find(|name| there(&at(&format!("projects/{}/inbox/{name}", queue.project))))?;
+            Some(format!(
+                "there is no task {wanted}, but {name} lies in the inbox of {}, and a task's name ends in .md: mv {name} {id}.md",
+                queue.project
+            ))
+        });
+        misnamed.unwrap_or_else(|| format!("there is no task {wanted}; `claude-failover tasks` lists them"))
+    };
+    ends.into_iter().next().unwrap_or_else(|| Seen::Nothing(none()))
 }
 
 #[cfg(test)]
@@ -318,6 +328,7 @@ mod tests {
         put("a.md", "again");
         put("notes.txt", "no task");
         put("empty.md", "");
+        assert!(matches!(task(&old, "notes", &at), Seen::Nothing(why) if why.ends_with("mv notes.txt notes.md")));
         assert!(matches!(task(&old, "web:a", &at), Seen::NotYet(_)));
         assert_eq!(fresh(&old, &at), ["web:a"]);
         assert!(matches!(idle(&old, &fresh(&old, &at)), Seen::NotYet(_)));

@@ -91,10 +91,14 @@ pub fn ignored(name: &OsStr) -> Option<Ignored> {
         let begins = name.trim_start_matches(|c: char| !c.is_alphanumeric());
         let better = match stem {
             Some(_) => begins.to_owned(),
-            None => format!(
-                "{}{TASK_SUFFIX}",
-                begins.strip_suffix(".txt").or(begins.strip_suffix(".markdown")).unwrap_or(begins)
-            ),
+            None => {
+                let ends = [".txt", ".markdown", TASK_SUFFIX].into_iter();
+                let mut bare = ends.filter_map(|end| {
+                    let (bare, tail) = begins.split_at_checked(begins.len().checked_sub(end.len())?)?;
+                    tail.eq_ignore_ascii_case(end).then_some(bare)
+                });
+                format!("{}{TASK_SUFFIX}", bare.next().unwrap_or(begins))
+            }
         };
         let rule = match stem {
             None => "a task's name ends in .md",
@@ -130,7 +134,7 @@ mod tests {
         for (name, told) in [
             ("todo.txt", "a task's name ends in .md: mv todo.txt todo.md"),
             ("fix-login", "a task's name ends in .md: mv fix-login fix-login.md"),
-            ("notes.MD", "a task's name ends in .md: mv notes.MD notes.MD.md"),
+            ("notes.MD", "a task's name ends in .md: mv notes.MD notes.md"),
             ("-x.md", "a task's name begins with a letter or digit: mv ./-x.md x.md"),
             ("my todo.txt", "a task's name ends in .md: mv 'my todo.txt' 'my todo.md'"),
             ("it's", "a task's name ends in .md: mv 'it'\\''s' 'it'\\''s.md'"),

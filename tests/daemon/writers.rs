@@ -394,3 +394,12 @@ fn release_lets_go_what_was_told_and_no_more() {
     world.ok("echo release > $MNT/tasks/changed/control");
     assert!(world.result("done/changed.md").contains("EVIL"));
 }
+
+#[test]
+fn a_refused_submit_says_what_decides_who_may_name_the_agent() {
+    let world = world(1, "");
+    let program = crate::world::program();
+    let refused = world.sh(&format!("{} submit --mount $MNT --agent shut hello", program.display()));
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && told.contains("whose tasks may name that agent"), "{told}");
+}
