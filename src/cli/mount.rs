@@ -92,7 +92,8 @@ impl Mount {
     fn stopped(&self, within: Duration) -> String {
         let at = self.dir.display();
         // A rest of a patience has odd nanoseconds.
-        let within = format!("{:.1} s", within.as_secs_f64());
+        let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        let within = humantime::format_duration(Duration::from_millis(millis.next_multiple_of(10)));
         match self.daemon() {
             Some(pid) => format!(
                 "the daemon (pid {pid}) does not answer at {at} within {within}.\n  If it was stopped: kill -CONT {pid}. If it hangs: kill -9 {pid}, then `claude-failover run`; agents and tasks stay."

@@ -130,10 +130,6 @@ fn outside(all: &[Stat], server: u32, first: u64) -> HashSet<(u32, u64)> {
 mod tests {
     use super::*;
 
-    fn stat(pid: u32, parent: u32, session: u32) -> Stat {
-        Stat { pid, parent, group: session, session, terminal: false, zombie: false, start: u64::from(pid) }
-    }
-
     #[test]
     fn outside_is_what_can_be_followed_past_the_server() {
         let stat = |pid: u32, parent: u32| Stat {
