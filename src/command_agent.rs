@@ -142,6 +142,11 @@ fn start(args: &Args) -> Result<(SignalFd, Child, PipeReader), (u8, String)> {
         .map_err(|e| failed("listen for signals", e.into()))?;
     let (reader, writer) = io::pipe().map_err(|e| failed("make a pipe for stdout", e))?;
     let mut command = Command::new(&args.program[0]);
+    // Shells believe this variable and walk its path, where a link may stand by now.
+    match std::env::current_dir() {
+        Ok(dir) => command.env("PWD", dir),
+        Err(_) => command.env_remove("PWD"),
+    };
     command.args(&args.program[1..]).stdin(Stdio::from(task)).stdout(Stdio::from(writer)).process_group(0);
     // SAFETY: between fork and exec only signal(2) and sigprocmask(2), which are async-signal-safe.
     unsafe { command.pre_exec(default_signals) };
