@@ -701,14 +701,26 @@ pub trait Providers: Send + Sync {
     fn repeats(&self, provider: &ProviderName) -> bool;
 }
 
+/// A saved state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// `None` when there is none yet.
+    pub checkpoint: Option<Vec<u8>>,
+    pub journal: Vec<u8>,
+}
+
 /// The daemon's own state directory.
 #[async_trait]
 pub trait StateStore: Send + Sync {
-    /// `None` when there is none yet. An unreadable one is set aside and reported as an error, never overwritten.
-    async fn load(&self) -> std::io::Result<Option<Vec<u8>>>;
-    /// Atomic and durable.
-    async fn save(&self, state: &[u8]) -> std::io::Result<()>;
-    /// Sets the present file aside under another name and answers the name.
+    /// What there is, as it is: what it means, `model::journal` knows.
+    async fn load(&self) -> std::io::Result<Stored>;
+    /// Adds a record to the journal, durable, and answers the journal's length. One that failed is not there any more when the
+    /// next is added.
+    async fn append(&self, record: &[u8]) -> std::io::Result<u64>;
+    /// Replaces the checkpoint, atomic and durable; the journal, all of which is in it, is empty then. The first thing that a
+    /// daemon saves.
+    async fn checkpoint(&self, state: &[u8]) -> std::io::Result<()>;
+    /// Sets checkpoint and journal aside under other names, and answers which.
     async fn set_aside(&self) -> std::io::Result<String>;
     /// Appends whole lines to the event log.
     async fn append_events(&self, lines: &str) -> std::io::Result<()>;

@@ -26,7 +26,7 @@ use std::{ffi::OsString, io::Write};
 
 use clap::{CommandFactory, FromArgMatches};
 
-pub use args::{Action, Cli, DemoArgs, RunArgs, command};
+pub use args::{Action, Cli, DemoArgs, RunArgs, StateArgs, command};
 pub use exit::{Exit, Failure};
 pub use mount::Mount;
 
@@ -89,6 +89,7 @@ pub fn start(args: impl Iterator<Item = OsString>, io: &mut Io<'_>) -> Next {
     match cli.command {
         args::Call::Run(run) => Next::Do(Action::Run(run)),
         args::Call::Demo(demo) => Next::Do(Action::Demo(demo)),
+        args::Call::State(state) => Next::Do(Action::State(state)),
         args::Call::Hook(raw) => Next::Do(Action::Hook(raw.args)),
         args::Call::DemoAgent(raw) => Next::Do(Action::DemoAgent(raw.args)),
         args::Call::CommandAgent(raw) => Next::Do(Action::CommandAgent(raw.args)),

@@ -7,6 +7,7 @@ pub mod main;
 pub mod run;
 pub mod services;
 pub mod setup;
+pub mod state;
 mod test_notices;
 
 pub use test_notices::test_notices;

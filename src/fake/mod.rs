@@ -41,10 +41,11 @@ pub use self::{
 use crate::{
     model::{
         ids::{AccountName, ProjectName, ProviderName, SessionName, TaskId},
+        journal::State as SavedState,
         steady::{Reading, Saved as SavedClock, Steady, Timeline},
         swap::Swapped,
     },
-    ports::{Clock, LaunchRequest, QueueDir, TerminalHint},
+    ports::{Clock, LaunchRequest, QueueDir, Stored, TerminalHint},
 };
 
 /// Simulated time begins here.
@@ -141,7 +142,12 @@ pub struct Inner {
     pub disk: BTreeMap<(ProjectName, QueueDir, String), File>,
     /// What stands in archives: project, directory, month, and the file's name in it.
     pub archives: BTreeMap<(ProjectName, QueueDir, String, String), Vec<u8>>,
-    pub state: Option<Vec<u8>>,
+    /// What of the daemon's state is on disk, whole.
+    pub stored: Stored,
+    /// What stands behind the journal and was never told to be saved.
+    torn: Vec<u8>,
+    /// The state as it was saved last.
+    pub state: SavedState,
     pub set_aside: u32,
     pub events: String,
     pub runs: BTreeMap<String, Vec<u8>>,
@@ -189,7 +195,6 @@ pub struct Inner {
     pub clear_asked: bool,
     /// What the daemon saved last.
     pub saved: Saved,
-    watched_state: Vec<u8>,
     /// Swaps that are over.
     ended: Vec<Swapped>,
     /// Where the operator's link led when the last swap began.
@@ -247,7 +252,9 @@ impl FakeWorld {
             now: 0,
             disk: BTreeMap::new(),
             archives: BTreeMap::new(),
-            state: None,
+            stored: Stored::default(),
+            torn: Vec::new(),
+            state: SavedState::new(),
             set_aside: 0,
             events: String::new(),
             runs: BTreeMap::new(),
@@ -277,7 +284,6 @@ impl FakeWorld {
             swaps_asked: 0,
             clear_asked: false,
             saved: Saved::default(),
-            watched_state: Vec::new(),
             ended: Vec::new(),
             link_before: None,
             ensured: None,

@@ -6,10 +6,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::{FakeWorld, Inner};
 use crate::{
-    model::notice::{Channel, Notice, NoticeKind, Told},
+    model::{
+        journal::State,
+        notice::{Channel, Notice, NoticeKind, Told},
+    },
     ports::{NoticeError, Notifier},
 };
 
@@ -31,10 +35,9 @@ pub struct Delivery {
 }
 
 /// What the daemon has saved of notices.
-#[derive(Default, Deserialize)]
-struct Saved {
-    #[serde(default)]
-    notices: Vec<Told>,
+fn saved_notices(state: &State) -> Vec<Told> {
+    let notices = state.get("notices").and_then(Value::as_object).into_iter().flat_map(Map::values);
+    notices.filter_map(|told| Told::deserialize(told).ok()).collect()
 }
 
 enum Fate {
@@ -61,8 +64,7 @@ impl Inner {
     }
 
     fn deliver(&mut self, channel: Channel, notice: &Notice, unconfirmed: bool) {
-        let state = self.state.as_deref().unwrap_or_default();
-        let Saved { notices } = serde_json::from_slice(state).unwrap_or_default();
+        let notices = saved_notices(&self.state);
         let timeline = self.steady().0.timeline().clone();
         let is_it =
             |told: &Told| told.notice.incident == notice.incident && timeline.shown(told.notice.at) == notice.at;
@@ -106,11 +108,11 @@ impl Inner {
     }
 
     /// Learns from a saved state which notices the daemon knows to have come.
-    pub(super) fn watch_notices(&mut self, state: &[u8]) {
+    pub(super) fn watch_notices(&mut self, state: &State) {
         if self.delivered.iter().all(|known| known.saved) {
             return;
         }
-        let Ok(Saved { notices }) = serde_json::from_slice(state) else { return };
+        let notices = saved_notices(state);
         for known in self.delivered.iter_mut().filter(|known| !known.saved) {
             let told = notices.iter().find(|told| told.notice.incident == known.notice.incident);
             let is_it = |told: &Told| Some(told.notice.at) == known.saved_at;
@@ -160,9 +162,10 @@ mod tests {
     }
 
     fn saves(inner: &mut Inner, told: &[Told]) {
-        let state = serde_json::to_vec(&serde_json::json!({ "notices": told })).expect("json");
+        let notices = told.iter().map(|told| (told.notice.incident.clone(), serde_json::to_value(told).expect("json")));
+        let state = State::from_iter([("notices".to_owned(), Value::Object(notices.collect()))]);
         inner.watch_notices(&state);
-        inner.state = Some(state);
+        inner.state = state;
     }
 
     /// A notice by webhook whose answer is lost comes again, after this was saved: is that a broken promise?

@@ -1,16 +1,18 @@
 //! What must hold of accounts and swaps at every moment, checked against what the daemon saves and does.
 //! In: each saved state, each start and end of a program, each turn of the link. Out: violations, and counts.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::SignedDuration;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Inner, Program};
 use crate::{
     model::{
         account::{Limited, Standing},
         ids::{AccountName, SessionName},
+        journal::State,
         limit::Usage,
         session::Resume,
         swap::{Cause, Swap, SwapStep, Swapped, Swaps},
@@ -29,25 +31,16 @@ pub struct Promises {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Saved {
-    pub accounts: Vec<SavedAccount>,
+    pub accounts: BTreeMap<AccountName, SavedAccount>,
     pub swaps: Swaps,
-    pub sessions: Vec<SavedSession>,
 }
 
 /// An account as it was saved.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SavedAccount {
-    pub name: AccountName,
     pub active: bool,
     pub standing: Standing,
     pub usage: Usage,
-}
-
-/// What is noted of a session.
-#[derive(Debug, Clone, Deserialize)]
-pub struct SavedSession {
-    pub name: SessionName,
-    pub resume: Option<Resume>,
 }
 
 impl SavedAccount {
@@ -58,23 +51,23 @@ impl SavedAccount {
 
 impl Inner {
     /// Looks at a state that was saved, when it says something new of accounts.
-    pub(super) fn watch_state(&mut self, state: &[u8]) {
-        if self.accounts.is_empty() || about_accounts(state) == about_accounts(&self.watched_state) {
+    pub(super) fn watch_state(&mut self, state: &State) {
+        let same = |part: &&str| state.get(*part) == self.state.get(*part);
+        if self.accounts.is_empty() || ["accounts", "swaps"].iter().all(same) {
             return;
         }
-        let Ok(next) = serde_json::from_slice::<Saved>(state) else { return };
-        self.watched_state = state.to_vec();
+        let parts =
+            ["accounts", "swaps"].into_iter().filter_map(|part| Some((part.to_owned(), state.get(part)?.clone())));
+        let Ok(next) = serde_json::from_value::<Saved>(Value::Object(parts.collect())) else { return };
         let known = std::mem::replace(&mut self.saved, next.clone());
-        for account in &next.accounts {
-            let before = known.accounts.iter().find(|one| one.name == account.name);
-            self.watch_standing(before, account);
+        for (name, account) in &next.accounts {
+            self.watch_standing(name, known.accounts.get(name), account);
         }
         self.watch_swaps(&known, &next);
     }
 
-    fn watch_standing(&mut self, before: Option<&SavedAccount>, after: &SavedAccount) {
+    fn watch_standing(&mut self, name: &AccountName, before: Option<&SavedAccount>, after: &SavedAccount) {
         let same = before.is_some_and(|before| before.standing == after.standing);
-        let name = &after.name;
         match &after.standing {
             _ if same => {}
             Standing::Limited(Limited { signal, .. }) | Standing::Broken { signal: Some(signal), .. }
@@ -100,9 +93,9 @@ impl Inner {
 
     fn watch_swaps(&mut self, known: &Saved, next: &Saved) {
         let (old, new) = (&known.swaps, &next.swaps);
-        let active = next.accounts.iter().filter(|account| account.active).map(|account| account.name.clone());
+        let active = next.accounts.iter().filter(|(_, account)| account.active).map(|(name, _)| name.clone());
         let active: Vec<AccountName> = active.collect();
-        let out = |saved: &Saved| !saved.accounts.is_empty() && saved.accounts.iter().all(SavedAccount::is_out);
+        let out = |saved: &Saved| !saved.accounts.is_empty() && saved.accounts.values().all(SavedAccount::is_out);
         self.tally.all_out += u64::from(out(next) && !out(known));
 
         if let Some(swap) = &new.current
@@ -145,7 +138,7 @@ impl Inner {
         }
 
         for name in &active {
-            let before = known.accounts.iter().find(|account| account.name == *name);
+            let before = known.accounts.get(name);
             if before.is_some_and(|before| !before.active) && self.ensured.as_ref() != Some(name) {
                 self.violation(format!("{name} is made active and its links were not found whole"));
             }
@@ -164,7 +157,7 @@ impl Inner {
         }
         // One that failed because its target is broken says nothing of another target.
         let broken = |name: &AccountName| {
-            let target = known.accounts.iter().find(|account| account.name == *name);
+            let target = known.accounts.get(name);
             target.is_some_and(|target| matches!(target.standing, Standing::Broken { .. }))
         };
         let counts = |last: &&Swapped| last.error.is_none() || !broken(&last.to);
@@ -174,7 +167,7 @@ impl Inner {
             let text = format!("swap {number} begins within the cooldown of swap {}: {swap:?}", last.number);
             self.violation(text);
         }
-        let from = known.accounts.iter().find(|account| account.name == swap.from);
+        let from = known.accounts.get(&swap.from);
         let rightly = match (&swap.cause, from) {
             (Cause::Out { .. }, Some(from)) => from.is_out(),
             (Cause::Proactive { .. }, Some(from)) => {
@@ -204,8 +197,8 @@ impl Inner {
 
     /// What is noted of a session that is to go on.
     fn resume_of(&self, session: &SessionName) -> Option<Resume> {
-        let saved = serde_json::from_slice::<Saved>(self.state.as_deref()?).ok()?;
-        saved.sessions.into_iter().find(|one| one.name == *session)?.resume
+        let resume = self.state.get("sessions")?.get(session.as_str())?.get("resume")?;
+        serde_json::from_value(resume.clone()).ok()?
     }
 
     /// A program of a person's is ended only to go on with its conversation, which is noted before.
@@ -215,7 +208,11 @@ impl Inner {
             None => Some("nothing is noted of going on".to_owned()),
             Some(_) if !program.is_agent() => Some("a person's shell is in it".to_owned()),
             Some(_)
-                if self.saved.accounts.iter().any(|one| one.active && Some(&one.name) == program.account.as_ref()) =>
+                if program
+                    .account
+                    .as_ref()
+                    .and_then(|name| self.saved.accounts.get(name))
+                    .is_some_and(|one| one.active) =>
             {
                 Some("it runs under the active account".to_owned())
             }
@@ -260,12 +257,4 @@ impl Inner {
             self.tally.moved_at_work += u64::from(moved && at_work);
         }
     }
-}
-
-/// The part of a state that is about accounts and swaps.
-fn about_accounts(state: &[u8]) -> &[u8] {
-    let find = |from: usize, what: &[u8]| state[from..].windows(what.len()).position(|part| part == what);
-    let Some(from) = find(0, b"\n  \"accounts\"") else { return state };
-    let to = find(from, b"\n  \"sessions\"").map_or(state.len(), |to| from + to);
-    &state[from..to]
 }

@@ -61,7 +61,6 @@ fn begin(world: &mut World, command: Command, writer: Option<&Writer>, now: Time
     match command {
         Command::Pause | Command::Resume => {
             world.snapshot.paused = command == Command::Pause;
-            world.touch();
             Ok(None)
         }
         Command::Rescan => {

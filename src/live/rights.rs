@@ -108,7 +108,6 @@ impl World {
             | Hold::Closed(_)
             | Hold::Unreadable(_) => {}
         }
-        self.touch();
     }
 
     /// What a person or the queue has against this text, beside whose right it is; what is let go first comes first.
@@ -173,6 +172,5 @@ impl World {
             return;
         }
         self.overrides.entry(task.key.clone()).or_default().origin = kept;
-        self.touch();
     }
 }

@@ -1,4 +1,5 @@
-//! The daemon's state directory (port `StateStore`): `state.json`, `events.jsonl`, texts of runs.
+//! The daemon's state directory (port `StateStore`): checkpoint, journal, `events.jsonl`, texts of runs.
+//! In: bytes. Out: durable files, private from their first byte. Knows nothing of what is in them.
 
 use std::{
     fs::{File, OpenOptions},
@@ -14,9 +15,14 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::dirs::{Over, open_dir, open_file, remove, sweep, write_whole};
-use crate::{model::ids::RunId, ports::StateStore};
+use super::dirs::{Over, open_dir, open_file, remove, rename_new, sweep, write_whole};
+use crate::{
+    model::ids::RunId,
+    ports::{StateStore, Stored},
+};
 
+pub const CHECKPOINT: &str = "state.json";
+pub const JOURNAL: &str = "state.journal";
 const EVENTS: &str = "events.jsonl";
 /// The event log that was set aside.
 const EARLIER_EVENTS: &str = "events.1.jsonl";
@@ -24,8 +30,41 @@ const EARLIER_EVENTS: &str = "events.1.jsonl";
 #[derive(Clone)]
 pub struct StateDir {
     path: PathBuf,
+    /// `None` before the first checkpoint: what an earlier daemon left is not added to.
+    journal: Arc<Mutex<Option<Journal>>>,
     events: Arc<Mutex<File>>,
     events_len: Arc<AtomicU64>,
+}
+
+struct Journal {
+    file: File,
+    /// Up to here it is whole.
+    len: u64,
+    /// Something that failed may stand behind.
+    torn: bool,
+}
+
+impl Journal {
+    fn append(&mut self, record: &[u8]) -> io::Result<u64> {
+        self.cut()?;
+        self.torn = true;
+        if let Err(error) = self.file.write_all(record).and_then(|()| self.file.sync_data()) {
+            // Who is told that it failed must not find it after a crash; what can't be cut now is cut before the next one.
+            let _ = self.cut();
+            return Err(error);
+        }
+        self.torn = false;
+        self.len += record.len() as u64;
+        Ok(self.len)
+    }
+
+    fn cut(&mut self) -> io::Result<()> {
+        if self.torn {
+            self.file.set_len(self.len)?;
+            self.torn = false;
+        }
+        Ok(())
+    }
 }
 
 impl StateDir {
@@ -70,6 +109,7 @@ impl StateDir {
         }
         Ok(Self {
             path: path.to_owned(),
+            journal: Arc::default(),
             events: Arc::new(Mutex::new(events)),
             events_len: Arc::new(AtomicU64::new(len)),
         })
@@ -96,42 +136,96 @@ impl StateDir {
     }
 }
 
+/// What is saved in a state directory. Of a running daemon's, checkpoint and journal belong together: when another checkpoint
+/// came between, both are read again.
+///
+/// # Errors
+/// When either is there and can't be read.
+pub fn read(dir: &Path) -> io::Result<Stored> {
+    let bytes = |name: &str| match std::fs::read(dir.join(name)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    let mut checkpoint = bytes(CHECKPOINT)?;
+    loop {
+        let journal = bytes(JOURNAL)?.unwrap_or_default();
+        let again = bytes(CHECKPOINT)?;
+        if again == checkpoint {
+            return Ok(Stored { checkpoint, journal });
+        }
+        checkpoint = again;
+    }
+}
+
+/// Sets checkpoint and journal aside, as `NAME.WORD.1` and so on; for whoever holds the directory's lock. The checkpoint goes first:
+/// a journal alone is no state.
+///
+/// # Errors
+/// When one of them is there and can't be renamed.
+pub fn set_aside(path: &Path, word: &str) -> io::Result<String> {
+    let dir = open_dir(path)?;
+    let names = |n: u32| [CHECKPOINT, JOURNAL].map(|name| (name, format!("{name}.{word}.{n}")));
+    let is_free = |(_, name): &(&str, String)| path.join(name).symlink_metadata().is_err();
+    let free = (1..).map(names).find(|names| names.iter().all(is_free));
+    let mut aside = Vec::new();
+    for (name, to) in free.into_iter().flatten() {
+        match rename_new(&dir, name, &dir, &to) {
+            Ok(()) => aside.push(to),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(aside.join(" and "))
+}
+
+/// A file that is added to; nobody else may read it, from its first byte on.
+fn open_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).read(true).mode(0o600).open(path)
+}
+
 fn open_events(dir: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).read(true).mode(0o600).open(dir.join(EVENTS))
+    open_private(&dir.join(EVENTS))
 }
 
 fn broken_lock<T>(_: T) -> io::Error {
-    io::Error::other("the event log's lock is broken")
+    io::Error::other("a lock of the state directory is broken")
 }
 
 #[async_trait]
 impl StateStore for StateDir {
-    async fn load(&self) -> io::Result<Option<Vec<u8>>> {
-        self.run(|this| match std::fs::read(this.path.join("state.json")) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+    async fn load(&self) -> io::Result<Stored> {
+        self.run(|this| read(&this.path)).await
+    }
+
+    async fn append(&self, record: &[u8]) -> io::Result<u64> {
+        let record = record.to_vec();
+        self.run(move |this| {
+            let mut journal = this.journal.lock().map_err(broken_lock)?;
+            journal.as_mut().ok_or_else(|| io::Error::other("no checkpoint was written yet"))?.append(&record)
         })
         .await
     }
 
-    async fn save(&self, state: &[u8]) -> io::Result<()> {
+    async fn checkpoint(&self, state: &[u8]) -> io::Result<()> {
         let state = state.to_vec();
-        self.run(move |this| write_whole(open_dir(&this.path)?, "state.json", &state, Over::Replace)).await
+        self.run(move |this| {
+            let mut journal = this.journal.lock().map_err(broken_lock)?;
+            *journal = None;
+            let file = open_private(&this.path.join(JOURNAL))?;
+            // Puts the names of both on disk. Should it end here: every record of the journal is in the checkpoint.
+            write_whole(open_dir(&this.path)?, CHECKPOINT, &state, Over::Replace)?;
+            file.set_len(0)?;
+            *journal = Some(Journal { file, len: 0, torn: false });
+            Ok(())
+        })
+        .await
     }
 
     async fn set_aside(&self) -> io::Result<String> {
         self.run(|this| {
-            for n in 1.. {
-                let name = format!("state.json.unreadable.{n}");
-                let dir = open_dir(&this.path)?;
-                match super::dirs::rename_new(&dir, "state.json", &dir, &name) {
-                    Ok(()) => return Ok(name),
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Err(io::Error::other("no free name"))
+            *this.journal.lock().map_err(broken_lock)? = None;
+            set_aside(&this.path, "unreadable")
         })
         .await
     }
