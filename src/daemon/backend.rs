@@ -28,7 +28,7 @@ use crate::{
         rights,
         session::Role,
         snapshot::Snapshot,
-        task::{Phase, Task, TaskEvent},
+        task::{Phase, TaskEvent},
         writer::{By, Known, Servers, place},
     },
     sys::{
@@ -219,14 +219,10 @@ impl Backend for DaemonBackend {
 
     fn admits(&self, place: &Place) -> Result<(), Refused> {
         let Some(key) = place.task() else { return Ok(()) };
-        let most = self.config.borrow().dispatcher.max_queued as usize;
+        let most = u64::from(self.config.borrow().dispatcher.max_queued);
         let snapshot = self.live.snapshot();
-        if snapshot.tasks.len() < most {
-            return Ok(());
-        }
-        let is_open = |task: &Task| task.key.project == key.project && !matches!(task.phase, Phase::Finished(_));
-        let known = snapshot.tasks.get(&key).is_some_and(|task| is_open(task));
-        let open = snapshot.tasks.values().filter(|task| is_open(task)).count();
+        let known = snapshot.tasks.get(&key).is_some_and(|task| !matches!(task.phase, Phase::Finished(_)));
+        let open: u64 = snapshot.tasks.open_counts(&key.project).iter().sum();
         if known || open < most {
             return Ok(());
         }

@@ -26,10 +26,10 @@ impl Seen {
     /// Looks at every task that a script has claimed for a provider.
     pub async fn look(&mut self, tools: &Tools) {
         let snapshot = tools.live.snapshot();
-        let outside = snapshot.tasks.iter().filter(|(_, task)| {
+        let outside = snapshot.tasks.held().filter(|task| {
             matches!(&task.phase, Phase::Held(Hold::OutsideClaim(how)) if how.ends_with(Sidecar::Delegated.suffix()))
         });
-        let keys: Vec<TaskKey> = outside.map(|(key, _)| key.clone()).collect();
+        let keys: Vec<TaskKey> = outside.map(|task| task.key.clone()).collect();
         self.0.retain(|key, _| keys.contains(key));
         for key in keys {
             if self.has_waited(tools, &key).await.is_none() {

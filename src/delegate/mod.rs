@@ -129,8 +129,8 @@ impl Delegate {
 
 fn jobs(snapshot: &Snapshot) -> impl Iterator<Item = (&TaskKey, &Job)> {
     let on = snapshot.delegation.is_on();
-    let tasks = snapshot.tasks.iter().filter(move |_| on);
-    tasks.filter_map(|(key, task)| Some((key, task.phase.delegated()?)))
+    let tasks = snapshot.tasks.delegated().filter(move |_| on);
+    tasks.filter_map(|task| Some((&task.key, task.phase.delegated()?)))
 }
 
 /// Follows one job from its claim to its end.

@@ -29,6 +29,8 @@ pub struct File {
 
 type Key = (ProjectName, QueueDir, String);
 
+const SIDECARS: [Sidecar; 3] = [Sidecar::Working, Sidecar::Delegated, Sidecar::Rejected];
+
 fn key(project: &ProjectName, dir: QueueDir, name: &str) -> Key {
     (project.clone(), dir, name.to_owned())
 }
@@ -45,7 +47,7 @@ enum Name {
 }
 
 fn name_of(name: &str) -> Option<Name> {
-    for which in [Sidecar::Working, Sidecar::Delegated, Sidecar::Rejected] {
+    for which in SIDECARS {
         if let Some(id) = name.strip_suffix(which.suffix()).and_then(TaskId::from_file_name) {
             return Some(Name::Beside(id, which));
         }
@@ -133,6 +135,18 @@ impl Inner {
             .collect()
     }
 
+    /// The files of a directory.
+    fn within(&self, project: &ProjectName, dir: QueueDir) -> impl Iterator<Item = (&str, &File)> {
+        let files = self.disk.range(key(project, dir, "")..);
+        let within = move |((p, d, _), _): &(&Key, &File)| p == project && *d == dir;
+        files.take_while(within).map(|((.., name), file)| (name.as_str(), file))
+    }
+
+    fn results(&self, project: &ProjectName) -> impl Iterator<Item = (QueueDir, &str, &File)> {
+        let dirs = [QueueDir::Done, QueueDir::Failed].into_iter();
+        dirs.flat_map(|dir| self.within(project, dir).map(move |(name, file)| (dir, name, file)))
+    }
+
     fn facts(&self, file: &File) -> FileFacts {
         FileFacts {
             kind: FileKind::Regular,
@@ -165,9 +179,7 @@ impl Inner {
     fn watch_removal(&mut self, project: &ProjectName, id: &TaskId) {
         let Some(file) = self.file(project, QueueDir::Inbox, &id.file_name()) else { return };
         let own = identity(&file.bytes);
-        let kept = self.disk.iter().any(|((p, dir, _), file)| {
-            p == project && matches!(dir, QueueDir::Done | QueueDir::Failed) && identity(&file.bytes) == own
-        });
+        let kept = self.results(project).any(|(_, _, file)| identity(&file.bytes) == own);
         if !kept {
             let text = String::from_utf8_lossy(&file.bytes).into_owned();
             self.violation(format!("inbox/{} is removed and its text is in no result: {text:?}", id.file_name()));
@@ -177,14 +189,13 @@ impl Inner {
     fn watch_result(&mut self, project: &ProjectName, dir: QueueDir, id: &TaskId, text: &[u8]) {
         let Some(run) = run_of(text) else { return };
         let name = id.file_name();
-        let twice = self.disk.iter().find(|((p, d, n), file)| {
-            let same = p == project && *d == dir && *n == name;
-            !same && matches!(d, QueueDir::Done | QueueDir::Failed) && run_of(&file.bytes).as_ref() == Some(&run)
-        });
+        let twice = self
+            .results(project)
+            .find(|(d, n, file)| (*d, *n) != (dir, name.as_str()) && run_of(&file.bytes).as_ref() == Some(&run));
         if self.archives.iter().any(|((p, ..), bytes)| p == project && run_of(bytes).as_ref() == Some(&run)) {
             self.violation(format!("run {run} has a result in an archive and {}/{name}", dir.name()));
-        } else if let Some(((_, other, other_name), _)) = twice {
-            let (other, other_name) = (other.name(), other_name.clone());
+        } else if let Some((other, other_name, _)) = twice {
+            let (other, other_name) = (other.name(), other_name.to_owned());
             self.violation(format!("run {run} has two results: {other}/{other_name} and {}/{name}", dir.name()));
         }
     }
@@ -203,17 +214,21 @@ impl QueueStore for FakeWorld {
     async fn list(&self, project: &ProjectName, only: Option<&TaskId>) -> Result<Inbox> {
         self.see(|inner| {
             let mut inbox = Inbox::default();
-            let wanted = |id: &TaskId| only.is_none_or(|only| only == id);
-            let begin = key(project, QueueDir::Inbox, "");
-            for ((p, dir, name), file) in inner.disk.range(begin..) {
-                if p != project || *dir != QueueDir::Inbox {
-                    break;
-                }
-                match name_of(name) {
-                    Some(Name::Task(id)) if wanted(&id) => inbox.tasks.push(Entry { id, file: inner.facts(file) }),
-                    Some(Name::Beside(id, which)) if wanted(&id) => inbox.sidecars.push((id, which)),
-                    Some(Name::Lock(id)) if wanted(&id) => inbox.locks.push((id, name.clone())),
-                    Some(Name::Task(_) | Name::Beside(..) | Name::Lock(_)) | None => {}
+            let mut add = |name: &str, file: &File| match name_of(name) {
+                Some(Name::Task(id)) => inbox.tasks.push(Entry { id, file: inner.facts(file) }),
+                Some(Name::Beside(id, which)) => inbox.sidecars.push((id, which)),
+                Some(Name::Lock(id)) => inbox.locks.push((id, name.to_owned())),
+                None => {}
+            };
+            match only {
+                None => inner.within(project, QueueDir::Inbox).for_each(|(name, file)| add(name, file)),
+                Some(id) => {
+                    let beside = SIDECARS.into_iter().map(|which| sidecar(id, which));
+                    for name in [id.file_name(), format!(".{}.swp", id.file_name())].into_iter().chain(beside) {
+                        if let Some(file) = inner.file(project, QueueDir::Inbox, &name) {
+                            add(&name, file);
+                        }
+                    }
                 }
             }
             match inner.disk_fault() {
@@ -226,9 +241,9 @@ impl QueueStore for FakeWorld {
 
     async fn counts(&self, project: &ProjectName) -> Result<Counts> {
         self.see(|inner| {
-            let count = |wanted: QueueDir| {
-                let names = inner.disk.keys().filter(|(p, dir, _)| p == project && *dir == wanted);
-                names.filter(|(_, _, name)| TaskId::from_file_name(name).is_some()).count() as u64
+            let count = |dir: QueueDir| {
+                let names = inner.within(project, dir).map(|(name, _)| name);
+                names.filter(|name| TaskId::from_file_name(name).is_some()).count() as u64
             };
             Ok(Counts { drafts: count(QueueDir::Drafts), done: count(QueueDir::Done), failed: count(QueueDir::Failed) })
         })
@@ -371,11 +386,10 @@ impl QueueStore for FakeWorld {
 
     async fn entries(&self, project: &ProjectName, dir: QueueDir) -> Result<Vec<Entry>> {
         self.see(|inner| {
-            let files = inner.disk.iter().filter(|((p, d, _), _)| p == project && *d == dir);
-            let entry = |((_, _, name), file): (&Key, &File)| {
+            let entry = |(name, file): (&str, &File)| {
                 Some(Entry { id: TaskId::from_file_name(name)?, file: inner.facts(file) })
             };
-            Ok(files.filter_map(entry).collect())
+            Ok(inner.within(project, dir).filter_map(entry).collect())
         })
         .await
     }

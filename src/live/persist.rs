@@ -190,7 +190,7 @@ pub(super) fn record(
             Some(SavedSession::of(session, stated.unwrap_or(&session.stated)))
         },
     )?;
-    it.put("tasks", |world| &world.snapshot.tasks, |task, _| SavedTask::of(task))?;
+    it.put("tasks", |world| &*world.snapshot.tasks, |task, _| SavedTask::of(task))?;
     it.put("overrides", |world| &world.overrides, |said, _| Some(said.clone()))?;
     it.put("submitted", |world| &world.submitted, |times, _| Some(times.clone()))?;
     it.put("notices", |world| &world.snapshot.notices, |told, _| Some(told.clone()))?;

@@ -511,7 +511,7 @@ impl World {
                     self.count_job(&job, &ending);
                 }
                 self.note(now, Kind::Task, &object, format!("{}{by}{error}", status.word()));
-                self.forget_old_results(task);
+                self.snapshot.tasks.keep_finished(RECENT_FINISHED - 1);
             }
             Phase::Working(run) => match &run.delivery {
                 Delivery::NotBegun if run.stop != Stop::No => {
@@ -542,23 +542,6 @@ impl World {
                 self.note(now, Kind::Task, &object, format!("queued{why}"));
             }
             Phase::Held(_) | Phase::Filing(_) => {}
-        }
-    }
-
-    fn forget_old_results(&mut self, newest: &Task) {
-        let finished = |task: &Task| matches!(task.phase, Phase::Finished(_)) && task.key != newest.key;
-        let mut old: Vec<_> = self
-            .snapshot
-            .tasks
-            .values()
-            .filter(|task| finished(task))
-            .map(|task| (task.since, task.key.clone()))
-            .collect();
-        if old.len() >= RECENT_FINISHED {
-            old.sort();
-            for (_, key) in old.drain(..old.len() + 1 - RECENT_FINISHED) {
-                self.snapshot.tasks.remove(&key);
-            }
         }
     }
 

@@ -26,5 +26,6 @@ pub mod steady;
 pub mod swap;
 pub mod task;
 pub mod task_file;
+pub mod tasks;
 pub mod text;
 pub mod writer;

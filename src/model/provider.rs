@@ -178,7 +178,7 @@ pub enum JobStop {
 }
 
 /// Where a person wants a task to go, whatever its frontmatter says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wish {
     Here,

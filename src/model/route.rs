@@ -168,7 +168,7 @@ fn out(task: &Task, delegation: &Delegation, name: &ProviderName) -> String {
 pub fn busy(snapshot: &Snapshot) -> BTreeMap<ProviderName, u32> {
     let mut busy = BTreeMap::new();
     if snapshot.delegation.is_on() {
-        for task in snapshot.tasks.values() {
+        for task in snapshot.tasks.delegated() {
             if let Some(job) = task.phase.delegated() {
                 *busy.entry(job.provider.clone()).or_default() += 1;
             }

@@ -18,7 +18,7 @@ use crate::model::{
     session::Session,
     steady::Timeline,
     swap::Swaps,
-    task::{Phase, Task},
+    tasks::Tasks,
     writer::Servers,
 };
 
@@ -54,7 +54,7 @@ pub struct Snapshot {
     pub restarts: (Duration, Duration),
     pub swaps: Arc<Swaps>,
     pub delegation: Arc<Delegation>,
-    pub tasks: imbl::OrdMap<TaskKey, Arc<Task>>,
+    pub tasks: Tasks,
     /// Files in inboxes that are no tasks; no entry where there are none.
     pub ignored: imbl::OrdMap<ProjectName, Arc<Vec<Ignored>>>,
     pub sessions: imbl::OrdMap<SessionName, Arc<Session>>,
@@ -157,7 +157,7 @@ impl Snapshot {
             restarts: (Duration::ZERO, Duration::ZERO),
             swaps: Arc::default(),
             delegation: Arc::default(),
-            tasks: imbl::OrdMap::new(),
+            tasks: Tasks::default(),
             ignored: imbl::OrdMap::new(),
             sessions: imbl::OrdMap::new(),
             requests: imbl::OrdMap::new(),
@@ -214,22 +214,5 @@ impl Snapshot {
         let Some(id) = TaskId::from_file_name(&format!("{text}.md")) else { return Vec::new() };
         let keys = self.projects.iter().map(|project| TaskKey::new(&project.name, &id));
         keys.filter(|key| self.tasks.contains_key(key)).collect()
-    }
-
-    /// Tasks of one project that are not finished, by phase: held, queued, rejected, working, delegated.
-    #[must_use]
-    pub fn open_counts(&self, project: &ProjectName) -> [u64; 5] {
-        let mut counts = [0; 5];
-        for (_, task) in self.tasks.iter().filter(|(key, _)| key.project == *project) {
-            match task.phase {
-                Phase::Held(_) => counts[0] += 1,
-                Phase::Queued => counts[1] += 1,
-                Phase::Rejected(_) => counts[2] += 1,
-                Phase::Working(_) | Phase::Filing(_) => counts[3] += 1,
-                Phase::Delegated(_) => counts[4] += 1,
-                Phase::Finished(_) => {}
-            }
-        }
-        counts
     }
 }

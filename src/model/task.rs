@@ -104,7 +104,7 @@ impl Origin {
 }
 
 /// The frontmatter (INTERFACE 4).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TaskSpec {
     pub preferred_ai: Option<String>,
     pub allow_delegation: bool,

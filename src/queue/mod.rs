@@ -6,6 +6,7 @@ mod file;
 pub mod ready;
 mod reconcile;
 mod scan;
+mod wakes;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -26,12 +27,11 @@ use crate::{
         ids::{ProjectName, TaskId, TaskKey},
         rights,
         snapshot::Snapshot,
-        task::Phase,
         task_file::identity,
         writer::By,
     },
     ports::{Clock, QueueDir, QueueStore, StateStore},
-    queue::scan::Known,
+    queue::{scan::Known, wakes::Wakes},
 };
 
 /// How long a result that could not be written waits before the next try.
@@ -52,8 +52,10 @@ pub struct Queue {
     config: watch::Receiver<Arc<Config>>,
     /// What was seen of each name.
     known: HashMap<TaskKey, Known>,
+    /// When names are looked at again though nothing hints at them.
+    wakes: Wakes,
     /// When results that failed to be written are tried again.
-    retry_filing: HashMap<TaskKey, Timestamp>,
+    retry_filing: Wakes,
     rescanned: u64,
 }
 
@@ -72,7 +74,8 @@ impl Queue {
         clock: Arc<dyn Clock>,
         config: watch::Receiver<Arc<Config>>,
     ) -> Self {
-        Self { live, store, state, clock, config, known: HashMap::new(), retry_filing: HashMap::new(), rescanned: 0 }
+        let (wakes, retry_filing) = (Wakes::default(), Wakes::default());
+        Self { live, store, state, clock, config, known: HashMap::new(), wakes, retry_filing, rescanned: 0 }
     }
 
     /// Makes the directories, brings markers and results of an earlier daemon in order, and looks at everything once.
@@ -145,21 +148,14 @@ impl Queue {
     }
 
     fn next_wake(&self) -> Option<Timestamp> {
-        let looks = self.known.values().filter_map(|known| known.wake);
-        looks.chain(self.retry_filing.values().copied()).min()
+        [self.wakes.next(), self.retry_filing.next()].into_iter().flatten().min()
     }
 
-    /// The names whose time has come. Each look sets the next time itself: a name that is gone by now has none.
+    /// The names whose time has come.
     fn due(&mut self) -> Look {
         let now = self.clock.now();
-        let due = self.known.iter_mut().filter(|(_, known)| known.wake.is_some_and(|at| at <= now));
-        Look::Only(
-            due.map(|(key, known)| {
-                known.wake = None;
-                (key.project.clone(), key.id.clone())
-            })
-            .collect(),
-        )
+        self.retry_filing.due(now);
+        Look::Only(self.wakes.due(now).into_iter().map(|key| (key.project, key.id)).collect())
     }
 
     async fn look(&mut self, look: &Look) {
@@ -189,19 +185,18 @@ impl Queue {
     async fn settle_ends(&mut self) -> bool {
         let snapshot = self.live.snapshot();
         let now = self.clock.now();
-        let waits = |key: &TaskKey| self.retry_filing.get(key).is_some_and(|at| *at > now);
-        let filing = snapshot.tasks.values().filter(|task| matches!(task.phase, Phase::Filing(_)) && !waits(&task.key));
-        let filing: Vec<_> = filing.take(TOGETHER).collect();
+        let waits = |key: &TaskKey| self.retry_filing.get(key).is_some_and(|at| at > now);
+        let filing: Vec<_> = snapshot.tasks.filing().filter(|task| !waits(&task.key)).take(TOGETHER).collect();
         let filed = join_all(filing.iter().map(|task| self.file(task))).await;
         let mut news = Vec::new();
         for (task, filed) in filing.iter().zip(&filed) {
             let problem = match filed {
                 Ok(()) => {
-                    self.retry_filing.remove(&task.key);
+                    self.retry_filing.set(&task.key, None);
                     None
                 }
                 Err(error) => {
-                    self.retry_filing.insert(task.key.clone(), now.saturating_add(RETRY_FILING).unwrap_or(now));
+                    self.retry_filing.set(&task.key, Some(now.saturating_add(RETRY_FILING).unwrap_or(now)));
                     Some(format!(
                         "the result of task {} can't be written: {error}; it is kept in memory and tried again every {} s",
                         task.key,

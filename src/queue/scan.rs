@@ -18,7 +18,8 @@ use crate::{
         ids::{AgentName, ProjectName, RunId, TaskId, TaskKey},
         marker::{DelegatedMarker, Marker},
         result,
-        task::{Hold, Phase, Problem, TaskEvent, TextFacts},
+        snapshot::Snapshot,
+        task::{Hold, Phase, Problem, Task, TaskEvent, TextFacts},
         task_file::{Reading, Rules, claimed_by_status, identity, place_of, read_by, sha256, without_result},
     },
     ports::{Claim, Clock, Entry, FileKind, Inbox, QueueDir, Sidecar, Workdir},
@@ -56,7 +57,6 @@ pub(super) struct Known {
     /// A script's claim of it, and whether it was told that it is too old to count.
     claim: Option<String>,
     told_old: Option<String>,
-    pub(super) wake: Option<Timestamp>,
 }
 
 impl Queue {
@@ -75,7 +75,7 @@ impl Queue {
             Err(error) => {
                 if let Some(id) = only {
                     let again = self.clock.now().saturating_add(READ_AGAIN).ok();
-                    self.known.entry(TaskKey::new(project, id)).or_default().wake = again;
+                    self.wakes.set(&TaskKey::new(project, id), again);
                 }
                 return self.disk_problem(project, "inbox/ can't be read", &error).await;
             }
@@ -112,9 +112,9 @@ impl Queue {
     /// Tasks of ours that should have a file in this inbox.
     fn expected(&self, project: &ProjectName, only: Option<&TaskId>) -> BTreeSet<TaskKey> {
         let snapshot = self.live.snapshot();
-        let tasks = snapshot.tasks.values().filter(|task| task.key.project == *project);
-        let open = tasks.filter(|task| !matches!(task.phase, Phase::Finished(_) | Phase::Filing(_)));
-        open.map(|task| task.key.clone()).filter(|key| only.is_none_or(|id| *id == key.id)).collect()
+        let open = tasks_of(&snapshot, project, only)
+            .filter(|task| !matches!(task.phase, Phase::Finished(_) | Phase::Filing(_)));
+        open.map(|task| task.key.clone()).collect()
     }
 
     async fn weigh(
@@ -190,8 +190,8 @@ impl Queue {
                 None => self.read(project, entry, inbox, settings.max_bytes).await?,
             },
         };
+        self.wakes.set(&key, wake);
         if let Some(known) = self.known.get_mut(&key) {
-            known.wake = wake;
             known.read = keep.then(|| event.clone());
         }
         // What may change while the file stays as it is.
@@ -201,9 +201,7 @@ impl Queue {
             }
             (TaskEvent::Seen { text, spec }, Beside::Nothing, Some((claim, end))) => {
                 let again = now.saturating_add(LOOK_AGAIN).ok();
-                if let Some(known) = self.known.get_mut(&key) {
-                    known.wake = end.or(again);
-                }
+                self.wakes.set(&key, end.or(again));
                 let how = match claim.touched {
                     Some(touched) => format!("{} stands beside it, last touched at {}", claim.how, second(touched)),
                     None => claim.how.clone(),
@@ -212,7 +210,10 @@ impl Queue {
             }
             (event, _, _) => event,
         };
-        let mut events = vec![Event::Task(key.clone(), event)];
+        let mut events = Vec::new();
+        if !is_known(self.live.snapshot().tasks.get(&key), &event) {
+            events.push(Event::Task(key.clone(), event));
+        }
         if let Some(how) = told_old {
             let text =
                 format!("{how} beside it has not been touched for dispatcher.claim_hold: it counts as left behind");
@@ -366,10 +367,11 @@ impl Queue {
         known.read = None;
         let until = since.saturating_add(settle).unwrap_or(now);
         if now < until {
-            known.wake = Some(until);
+            self.wakes.set(&key, Some(until));
             return Some(Event::Task(key, TaskEvent::NotReady(Hold::Missing)));
         }
         self.known.remove(&key);
+        self.wakes.set(&key, None);
         Some(Event::Task(key, TaskEvent::Vanished { by_verb: false }))
     }
 
@@ -411,8 +413,7 @@ impl Queue {
                 self.clear_orphan(&key, claim).await;
             }
         }
-        let wanted = snapshot.tasks.values().filter(|task| task.key.project == *project);
-        for task in wanted.filter(|task| only.is_none_or(|id| *id == task.key.id)) {
+        for task in tasks_of(&snapshot, project, only) {
             let Some(problem) = rejected(&task.key.id) else { continue };
             let text = format!("{problem}\n");
             let same = match self.store.read_sidecar(project, &task.key.id, Sidecar::Rejected).await {
@@ -439,6 +440,30 @@ impl Queue {
             tracing::warn!(task = %key, %error, "a marker without a task can't be removed");
         }
         let _ = self.state.remove_run(&claim.run).await;
+    }
+}
+
+/// A project's tasks, or the one of this name.
+fn tasks_of<'a>(
+    snapshot: &'a Snapshot,
+    project: &'a ProjectName,
+    only: Option<&TaskId>,
+) -> impl Iterator<Item = &'a Arc<Task>> {
+    let one = only.and_then(|id| snapshot.tasks.get(&TaskKey::new(project, id)));
+    let all = only.is_none().then(|| snapshot.tasks.values().filter(|task| task.key.project == *project));
+    one.into_iter().chain(all.into_iter().flatten())
+}
+
+/// Whether a task is what the event would make of it. A look at everything tells then only what is new, however much waits.
+fn is_known(task: Option<&Arc<Task>>, event: &TaskEvent) -> bool {
+    let Some(task) = task else { return false };
+    match (&task.phase, event) {
+        (Phase::Queued, TaskEvent::Seen { text, spec }) => {
+            task.text.as_ref() == Some(text) && task.spec == *spec && task.doubt.is_none()
+        }
+        (Phase::Held(known), TaskEvent::NotReady(hold)) => known == hold,
+        (Phase::Rejected(known), TaskEvent::Rejected(problem)) => known == problem,
+        _ => false,
     }
 }
 
