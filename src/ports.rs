@@ -707,6 +707,8 @@ pub struct Stored {
     /// `None` when there is none yet.
     pub checkpoint: Option<Vec<u8>>,
     pub journal: Vec<u8>,
+    /// The texts of runs, which up to 0.5.0 were files of their own; until the first checkpoint.
+    pub texts: BTreeMap<String, String>,
 }
 
 /// The daemon's own state directory.
@@ -728,12 +730,6 @@ pub trait StateStore: Send + Sync {
     async fn events_log(&self) -> std::io::Result<(u64, Timestamp)>;
     /// Sets the event log aside, in place of the one set aside before, and begins a new one.
     async fn rotate_events(&self) -> std::io::Result<()>;
-    /// Keeps the text of a run, for its result; durable.
-    async fn save_run(&self, run: &RunId, text: &[u8]) -> std::io::Result<()>;
-    async fn load_run(&self, run: &RunId) -> std::io::Result<Vec<u8>>;
-    async fn remove_run(&self, run: &RunId) -> std::io::Result<()>;
-    /// Removes the texts of all other runs.
-    async fn keep_runs(&self, keep: &[RunId]) -> std::io::Result<()>;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

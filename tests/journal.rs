@@ -278,6 +278,18 @@ fn a_state_of_0_5_0_loads() {
     assert!(snapshot.servers.is_some());
 }
 
+#[tokio::test]
+async fn the_texts_of_runs_of_0_5_0_are_found_and_their_files_go_with_the_first_checkpoint() {
+    let temp = tempfile::tempdir().expect("a directory");
+    fs::create_dir(temp.path().join("runs")).expect("made");
+    fs::write(temp.path().join("runs/5a2d-1.md"), "the text\n").expect("written");
+    let store = StateDir::open(temp.path()).expect("open");
+    let stored = store.load().await.expect("readable");
+    assert_eq!(stored.texts.into_iter().collect::<Vec<_>>(), [("5a2d-1".to_owned(), "the text\n".to_owned())]);
+    store.checkpoint(b"{}").await.expect("saved");
+    assert!(!temp.path().join("runs").exists());
+}
+
 #[test]
 fn a_state_of_version_2_loads_with_its_journal_whole_and_torn() {
     let (checkpoint, whole) = (fixture("2/state.json"), fixture("2/state.journal"));

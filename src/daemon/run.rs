@@ -461,7 +461,13 @@ async fn earlier_state(state: &StateDir) -> Result<(Option<State>, Told), Fatal>
     let stored = state.load().await.map_err(|error| fatal(format!("the saved state can't be read: {error}")))?;
     let mut told = Told::default();
     match recover(stored.checkpoint.as_deref(), &stored.journal) {
-        Ok(Recovered { state: found, loss: None }) => Ok((found, told)),
+        Ok(Recovered { state: found, loss: None }) => {
+            let with_texts = |mut state: State| {
+                state.entry("texts").or_insert_with(|| stored.texts.into_iter().collect());
+                state
+            };
+            Ok((found.map(with_texts), told))
+        }
         Ok(Recovered { state: found, loss: Some(loss @ Loss::Torn { .. }) }) => {
             tracing::warn!("{loss}");
             told.cut = Some(loss.to_string());

@@ -62,21 +62,14 @@ impl Services {
             terminal: ports.terminal.clone(),
             agents: agents.clone(),
             queue: ports.queue.clone(),
-            state: ports.state.clone(),
             clock: ports.clock.clone(),
             config: config.clone(),
             new_id: ports.new_id.clone(),
         };
         let sessions = Sessions::new(tools);
         sessions.clear_strays().await;
-        let mut queue =
-            Queue::new(live.clone(), ports.queue.clone(), ports.state.clone(), ports.clock.clone(), config.clone());
+        let mut queue = Queue::new(live.clone(), ports.queue.clone(), ports.clock.clone(), config.clone());
         queue.prepare().await;
-        let snapshot = live.snapshot();
-        let runs: Vec<_> = snapshot.tasks.values().filter_map(|task| task.phase.run_id().cloned()).collect();
-        if let Err(error) = ports.state.keep_runs(&runs).await {
-            tracing::warn!(%error, "texts of earlier runs could not be cleared away");
-        }
         // The first look tells which sessions and runs survived, before anybody acts on them.
         let mut watcher =
             Watcher::new(live.clone(), ports.terminal.clone(), agents.clone(), ports.clock.clone(), config.clone());
@@ -84,7 +77,6 @@ impl Services {
         let dispatcher = Dispatcher::new(
             live.clone(),
             ports.queue.clone(),
-            ports.state.clone(),
             ports.clock.clone(),
             config.clone(),
             ports.new_id.clone(),
@@ -105,7 +97,6 @@ impl Services {
             live: live.clone(),
             providers: ports.providers.clone(),
             store: ports.queue.clone(),
-            state: ports.state.clone(),
             clock: ports.clock.clone(),
             config: config.clone(),
         });

@@ -62,7 +62,6 @@ impl Seen {
         // Not our id: a run of that name is nobody's else.
         let run = RunId(format!("adopted-{id}"));
         let (text, facts) = tools.store.read(&key.project, QueueDir::Inbox, &key.id, u64::MAX).await.ok()?;
-        tools.state.save_run(&run, &text).await.ok()?;
         let job = Job {
             run,
             provider: provider.clone(),
@@ -80,10 +79,14 @@ impl Seen {
             instead: None,
         };
         let note = format!("job {id} of a script has ended at {provider} and nobody collected it: collected here");
-        let events = vec![
+        let mut events = vec![
             Event::Note { kind: Kind::Task, object: format!("task {key}"), text: note, writer: None },
             Event::Task(key.clone(), TaskEvent::Delegated(job.clone())),
         ];
+        // Another is read from the inbox again.
+        if let Ok(text) = String::from_utf8(text) {
+            events.insert(0, Event::Text(job.run.clone(), text.into()));
+        }
         let marker = DelegatedMarker::of(&job, &tools.live.snapshot()).to_json();
         tools.live.propose(events).await.ok()?;
         tools.store.replace_sidecar(&key.project, &key.id, Sidecar::Delegated, &marker).await.ok()

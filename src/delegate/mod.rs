@@ -31,7 +31,7 @@ use crate::{
         task::{Task, TaskEvent},
         task_file::{Reading, read},
     },
-    ports::{Clock, Order, Providers, QueueStore, Sidecar, StateStore},
+    ports::{Clock, Order, Providers, QueueStore, Sidecar},
 };
 
 /// How long something that the owner or the disk did not take waits before the next try.
@@ -46,7 +46,6 @@ pub struct Tools {
     pub live: Live,
     pub providers: Arc<dyn Providers>,
     pub store: Arc<dyn QueueStore>,
-    pub state: Arc<dyn StateStore>,
     pub clock: Arc<dyn Clock>,
     pub config: watch::Receiver<Arc<Config>>,
 }
@@ -311,10 +310,7 @@ impl Follower {
         let (run, why) = (job.run.clone(), why.to_owned());
         let event = if refused { TaskEvent::RefusedBy { run, why } } else { TaskEvent::Unclaimed { run, why } };
         match self.tools.live.propose(vec![Event::Task(self.key.clone(), event)]).await {
-            Ok(()) => {
-                let _ = self.tools.state.remove_run(&job.run).await;
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             // Somebody has cancelled it meanwhile.
             Err(_) if self.job().is_some_and(|(job, _)| job.stop == JobStop::Cancelled) => {
                 Err(decide::stopped(&Job { stop: JobStop::Cancelled, ..job.clone() }, self.now()))
@@ -328,8 +324,8 @@ impl Follower {
 
     /// What the provider gets: the text that was claimed, without its frontmatter.
     async fn prompt(&self) -> Result<String, String> {
-        let text = self.tools.state.load_run(&self.run).await.map_err(|error| format!("its text is gone: {error}"))?;
-        match read(&text) {
+        let text = self.tools.live.snapshot().texts.get(&self.run).cloned().ok_or("its text is gone")?;
+        match read(text.as_bytes()) {
             Reading::Ready { prompt, .. } => Ok(prompt),
             Reading::Empty | Reading::OpenFrontmatter | Reading::Rejected(_) => Err("its text is no task".to_owned()),
         }

@@ -20,7 +20,7 @@ use crate::{
         task::{Delivery, Phase, Run, Stop, Task, TaskEvent, TextFacts, Work},
         task_file::{Reading, read, sha256},
     },
-    ports::{Clock, QueueDir, QueueStore, Sidecar, StateStore, Workdir},
+    ports::{Clock, QueueDir, QueueStore, Sidecar, Workdir},
 };
 
 /// Why a claim was not made.
@@ -37,15 +37,12 @@ pub(super) enum NoClaim {
     Refused(#[from] crate::live::Refusal),
     #[error("the claim can't be written to disk: {0}")]
     Disk(#[from] io::Error),
-    #[error("its text can't be saved: {0}")]
-    Unsaved(io::Error),
 }
 
 /// What claims are made with.
 pub(super) struct Claims {
     pub(super) live: Live,
     pub(super) store: Arc<dyn QueueStore>,
-    pub(super) state: Arc<dyn StateStore>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) new_id: NewId,
@@ -84,11 +81,6 @@ impl Claims {
             return Err(NoClaim::NoWorkdir(task.spec.workdir.clone()));
         }
         let work = self.work(task, facts, &choice.to, &snapshot.delegation);
-        let run = work.id();
-        if let Err(error) = self.state.save_run(run, &text).await {
-            let _ = self.state.remove_run(run).await;
-            return Err(NoClaim::Unsaved(error));
-        }
         let (which, other, marker) = match &work {
             Work::Run(run) => (Sidecar::Working, Sidecar::Delegated, Marker::of(run, snapshot).to_json()),
             Work::Job(job) => (Sidecar::Delegated, Sidecar::Working, DelegatedMarker::of(job, snapshot).to_json()),
@@ -96,7 +88,6 @@ impl Claims {
         match self.store.write_sidecar(&key.project, &key.id, which, &marker).await {
             Ok(()) => {}
             Err(error) => {
-                let _ = self.state.remove_run(run).await;
                 let taken = error.kind() == io::ErrorKind::AlreadyExists;
                 return Err(if taken { NoClaim::Claimed } else { error.into() });
             }
@@ -108,7 +99,12 @@ impl Claims {
         let result = match (still, theirs) {
             (Ok(_), Ok(true)) => Err(NoClaim::Claimed),
             (Ok((now, _)), Ok(false)) if now == text => {
-                let mut events = vec![Event::Health { topic: "claims".to_owned(), problem: None }];
+                // The text goes with the claim; one that is no text was refused above.
+                let text = String::from_utf8_lossy(&text).into();
+                let mut events = vec![
+                    Event::Health { topic: "claims".to_owned(), problem: None },
+                    Event::Text(work.id().clone(), text),
+                ];
                 match &work {
                     Work::Run(run) => {
                         let assignment = Assignment { task: key.clone(), run: run.id.clone() };
@@ -123,7 +119,6 @@ impl Claims {
         };
         if result.is_err() {
             self.store.remove_sidecar(&key.project, &key.id, which).await?;
-            let _ = self.state.remove_run(run).await;
         }
         result
     }
@@ -170,18 +165,14 @@ impl Claims {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             read => read?,
         };
-        let run = match which {
-            Sidecar::Working => Marker::read(&bytes).filter(|marker| marker.supervisor == supervisor).map(|m| m.run),
-            Sidecar::Delegated => {
-                DelegatedMarker::read(&bytes).and_then(|marker| Some(marker.by(supervisor)?.run.clone()))
-            }
-            Sidecar::Rejected => None,
+        let is_ours = match which {
+            Sidecar::Working => Marker::read(&bytes).is_some_and(|marker| marker.supervisor == supervisor),
+            Sidecar::Delegated => DelegatedMarker::read(&bytes).is_some_and(|marker| marker.by(supervisor).is_some()),
+            Sidecar::Rejected => false,
         };
-        let Some(run) = run else { return Ok(()) };
-        let snapshot = self.live.snapshot();
-        if snapshot.tasks.get(key).is_some_and(|task| task.phase == Phase::Queued) {
+        let waits = |task: &Arc<Task>| task.phase == Phase::Queued;
+        if is_ours && self.live.snapshot().tasks.get(key).is_some_and(waits) {
             self.store.remove_sidecar(&key.project, &key.id, which).await?;
-            let _ = self.state.remove_run(&run).await;
         }
         Ok(())
     }

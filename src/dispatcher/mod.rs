@@ -15,9 +15,9 @@ use self::claim::{Claims, NoClaim};
 pub use self::decide::{Choice, Target, choose};
 use crate::{
     config::Config,
-    live::Live,
+    live::{Live, Refusal},
     model::{event::Event, ids::TaskKey},
-    ports::{Clock, QueueStore, StateStore},
+    ports::{Clock, QueueStore},
 };
 
 /// How long a task that could not be claimed is left alone.
@@ -45,12 +45,11 @@ impl Dispatcher {
     pub fn new(
         live: Live,
         store: Arc<dyn QueueStore>,
-        state: Arc<dyn StateStore>,
         clock: Arc<dyn Clock>,
         config: watch::Receiver<Arc<Config>>,
         new_id: NewId,
     ) -> Self {
-        let claims = Claims { live, store, state, clock, config, new_id };
+        let claims = Claims { live, store, clock, config, new_id };
         Self { claims, skip: BTreeMap::new(), claiming: BTreeMap::new() }
     }
 
@@ -97,8 +96,10 @@ impl Dispatcher {
 /// How long a task is left alone that was not claimed.
 fn pause(reason: &NoClaim) -> Duration {
     match reason {
+        // `health` says it already.
+        NoClaim::Refused(Refusal::Unsaved(_)) => RETRY_CLAIM,
         NoClaim::Moved | NoClaim::Refused(_) => STALE_PICTURE,
-        NoClaim::Claimed | NoClaim::NoWorkdir(_) | NoClaim::Disk(_) | NoClaim::Unsaved(_) => RETRY_CLAIM,
+        NoClaim::Claimed | NoClaim::NoWorkdir(_) | NoClaim::Disk(_) => RETRY_CLAIM,
     }
 }
 
@@ -106,7 +107,6 @@ fn pause(reason: &NoClaim) -> Duration {
 fn problem(choice: &Choice, reason: &NoClaim) -> Option<Event> {
     let (what, error) = match reason {
         NoClaim::Disk(error) => ("its marker can't be written beside it", error),
-        NoClaim::Unsaved(error) => ("its text can't be saved in the state directory", error),
         NoClaim::Moved | NoClaim::Refused(_) | NoClaim::Claimed | NoClaim::NoWorkdir(_) => return None,
     };
     let text = format!(

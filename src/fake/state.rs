@@ -1,16 +1,13 @@
 //! The daemon's state directory.
 
-use std::io::{Error, ErrorKind, Result};
+use std::io::{Error, Result};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{FakeWorld, Inner};
 use crate::{
-    model::{
-        ids::RunId,
-        journal::{State, read_checkpoint, recover, whole},
-    },
+    model::journal::{State, read_checkpoint, recover, whole},
     ports::{StateStore, Stored},
 };
 
@@ -109,39 +106,6 @@ impl StateStore for FakeWorld {
     async fn rotate_events(&self) -> Result<()> {
         self.see(|inner| {
             inner.events.clear();
-            Ok(())
-        })
-        .await
-    }
-
-    async fn save_run(&self, run: &RunId, text: &[u8]) -> Result<()> {
-        let what = || format!("save run {run}");
-        self.effect(what, |inner| {
-            inner.write(|inner| {
-                inner.runs.insert(run.0.clone(), text.to_vec());
-                Ok(())
-            })
-        })
-        .await
-    }
-
-    async fn load_run(&self, run: &RunId) -> Result<Vec<u8>> {
-        self.see(|inner| inner.runs.get(&run.0).cloned().ok_or_else(|| Error::from(ErrorKind::NotFound))).await
-    }
-
-    async fn remove_run(&self, run: &RunId) -> Result<()> {
-        let what = || format!("remove run {run}");
-        self.effect(what, |inner| {
-            inner.runs.remove(&run.0);
-            Ok(())
-        })
-        .await
-    }
-
-    async fn keep_runs(&self, keep: &[RunId]) -> Result<()> {
-        let what = || format!("keep {} runs", keep.len());
-        self.effect(what, |inner| {
-            inner.runs.retain(|id, _| keep.iter().any(|run| run.0 == *id));
             Ok(())
         })
         .await

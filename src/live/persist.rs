@@ -15,7 +15,7 @@ use serde_json::{Map, Value, to_value};
 use super::world::{Override, World, failing};
 use crate::model::{
     account::{Account, Standing},
-    ids::{AccountName, ProviderName, SessionName, TaskKey},
+    ids::{AccountName, ProviderName, RunId, SessionName, TaskKey},
     journal::{LoadError, Record, State, VERSION, number},
     limit::Usage,
     notice::Told,
@@ -43,6 +43,7 @@ struct Parts {
     swaps: Swaps,
     sessions: BTreeMap<SessionName, SavedSession>,
     tasks: BTreeMap<TaskKey, SavedTask>,
+    texts: BTreeMap<RunId, Arc<str>>,
     providers: BTreeMap<ProviderName, SavedProvider>,
     overrides: BTreeMap<TaskKey, Override>,
     submitted: BTreeMap<String, Vec<Timestamp>>,
@@ -191,6 +192,7 @@ pub(super) fn record(
         },
     )?;
     it.put("tasks", |world| &*world.snapshot.tasks, |task, _| SavedTask::of(task))?;
+    it.put("texts", |world| &world.snapshot.texts, |text, _| Some(text.clone()))?;
     it.put("overrides", |world| &world.overrides, |said, _| Some(said.clone()))?;
     it.put("submitted", |world| &world.submitted, |times, _| Some(times.clone()))?;
     it.put("notices", |world| &world.snapshot.notices, |told, _| Some(told.clone()))?;
@@ -317,6 +319,12 @@ impl PartKey for String {
 impl PartKey for TaskKey {
     fn text(&self) -> String {
         self.to_string()
+    }
+}
+
+impl PartKey for RunId {
+    fn text(&self) -> String {
+        self.0.clone()
     }
 }
 
@@ -473,6 +481,9 @@ pub fn load(
         let (attempts, origin) = (saved.attempts, saved.origin);
         // What its frontmatter asks for is read from its file again.
         let task = Task { text, phase, since, attempts, origin, wish, ..world.blank(&key, now) };
+        if let Some((run, text)) = task.phase.open_run().and_then(|run| state.texts.get_key_value(run)) {
+            world.snapshot.texts.insert(run.clone(), text.clone());
+        }
         world.snapshot.tasks.insert(key, Arc::new(task));
     }
     Ok(world)

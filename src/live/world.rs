@@ -134,6 +134,10 @@ impl World {
     pub fn apply(&mut self, event: &Event, now: Timestamp) -> Result<(), Refusal> {
         match event {
             Event::Task(key, event) => self.task(key, event, now),
+            Event::Text(run, text) => {
+                self.snapshot.texts.insert(run.clone(), text.clone());
+                Ok(())
+            }
             Event::Origin(key, origin) => {
                 self.origin(key, origin, now);
                 Ok(())
@@ -331,6 +335,10 @@ impl World {
             self.task_moved(&mut task, phase, event, now);
         }
         self.judge(&mut task, now);
+        let open = |task: &Task| task.phase.open_run().cloned();
+        if let Some(run) = known.as_deref().and_then(open).filter(|run| task.phase.open_run() != Some(run)) {
+            self.snapshot.texts.remove(&run);
+        }
         if known.as_deref() != Some(&task) {
             self.snapshot.tasks.insert(key.clone(), Arc::new(task));
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     account::AccountEvent,
     command::{Refused, Writer},
-    ids::{AccountName, ProjectName, ProviderName, SessionName, TaskKey},
+    ids::{AccountName, ProjectName, ProviderName, RunId, SessionName, TaskKey},
     leftover::Leftover,
     notice::NoticeEvent,
     provider::ProviderEvent,
@@ -24,6 +24,8 @@ use crate::model::{
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     Task(TaskKey, TaskEvent),
+    /// The text that a run is about to be claimed with, as it was read; kept until its result is filed.
+    Text(RunId, Arc<str>),
     /// Who wrote a task's file, learned at the mount.
     Origin(TaskKey, Origin),
     Session(SessionName, SessionEvent),

@@ -10,7 +10,7 @@ use crate::model::{
     account::Account,
     command::{Action, RefusedKind, Writer},
     event::{Counts, Ignored, LogLine},
-    ids::{AccountName, AgentName, ProjectName, SessionName, TaskId, TaskKey},
+    ids::{AccountName, AgentName, ProjectName, RunId, SessionName, TaskId, TaskKey},
     leftover::Leftover,
     notice::Told,
     provider::Delegation,
@@ -71,6 +71,8 @@ pub struct Snapshot {
     pub memory: Memory,
     /// What agents that are gone left running, oldest first; `None` before the first look.
     pub leftovers: Option<Arc<Vec<Leftover>>>,
+    /// The texts of tasks that are worked on, as they were claimed, by run.
+    pub texts: imbl::OrdMap<RunId, Arc<str>>,
     /// Which task a start of an agent had, by its token; as long as anything of it may run.
     pub starts: imbl::OrdMap<String, TaskKey>,
     /// Our tmux servers so far; `None` before one was met.
@@ -168,6 +170,7 @@ impl Snapshot {
             finished: [0; 3],
             memory: Memory::default(),
             leftovers: None,
+            texts: imbl::OrdMap::new(),
             starts: imbl::OrdMap::new(),
             servers: None,
         }

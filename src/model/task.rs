@@ -729,6 +729,12 @@ impl Phase {
         }
     }
 
+    /// The attempt whose text is needed still: for its prompt, or for its result.
+    #[must_use]
+    pub fn open_run(&self) -> Option<&RunId> {
+        self.run_id().filter(|_| !matches!(self, Self::Finished(_)))
+    }
+
     /// The attempt, wherever it was made.
     #[must_use]
     pub fn run_id(&self) -> Option<&RunId> {

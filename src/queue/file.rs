@@ -57,21 +57,14 @@ impl Queue {
             events.push(Event::Session(run.session.clone(), SessionEvent::Freed));
         }
         self.live.propose(events).await.map_err(|refusal| io::Error::other(refusal.to_string()))?;
-        if let Some(work) = work {
-            let _ = self.state.remove_run(work.id()).await;
-        }
         Ok(())
     }
 
     /// The text that was run; for a task that never ran, its file. `None` when there is nothing left to file.
     async fn text_of(&self, task: &Task, work: Option<&Work>) -> io::Result<Option<Vec<u8>>> {
         let key = &task.key;
-        if let Some(work) = work {
-            match self.state.load_run(work.id()).await {
-                Ok(text) => return Ok(Some(text)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+        if let Some(text) = work.and_then(|work| self.live.snapshot().texts.get(work.id()).cloned()) {
+            return Ok(Some(text.as_bytes().to_vec()));
         }
         let max = u64::MAX;
         match self.store.read(&key.project, QueueDir::Inbox, &key.id, max).await {

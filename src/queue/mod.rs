@@ -30,7 +30,7 @@ use crate::{
         task_file::identity,
         writer::By,
     },
-    ports::{Clock, QueueDir, QueueStore, StateStore},
+    ports::{Clock, QueueDir, QueueStore},
     queue::{scan::Known, wakes::Wakes},
 };
 
@@ -47,7 +47,6 @@ const HINTS: usize = 8 * TOGETHER;
 pub struct Queue {
     live: Live,
     store: Arc<dyn QueueStore>,
-    state: Arc<dyn StateStore>,
     clock: Arc<dyn Clock>,
     config: watch::Receiver<Arc<Config>>,
     /// What was seen of each name.
@@ -70,12 +69,11 @@ impl Queue {
     pub fn new(
         live: Live,
         store: Arc<dyn QueueStore>,
-        state: Arc<dyn StateStore>,
         clock: Arc<dyn Clock>,
         config: watch::Receiver<Arc<Config>>,
     ) -> Self {
         let (wakes, retry_filing) = (Wakes::default(), Wakes::default());
-        Self { live, store, state, clock, config, known: HashMap::new(), wakes, retry_filing, rescanned: 0 }
+        Self { live, store, clock, config, known: HashMap::new(), wakes, retry_filing, rescanned: 0 }
     }
 
     /// Makes the directories, brings markers and results of an earlier daemon in order, and looks at everything once.

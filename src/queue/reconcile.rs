@@ -103,7 +103,6 @@ impl Queue {
                 .await;
         }
         let _ = self.store.remove_sidecar(&key.project, &key.id, which).await;
-        let _ = self.state.remove_run(&marker.run).await;
     }
 
     /// Work that the owner knows: perhaps filed already, perhaps its marker is gone.

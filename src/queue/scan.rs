@@ -439,7 +439,6 @@ impl Queue {
         if let Err(error) = self.store.remove_sidecar(&key.project, &key.id, which).await {
             tracing::warn!(task = %key, %error, "a marker without a task can't be removed");
         }
-        let _ = self.state.remove_run(&claim.run).await;
     }
 }
 

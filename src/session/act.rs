@@ -158,7 +158,6 @@ impl Job {
                     // the run is left begun: `decide` fails it rather than have it run twice.
                     events.extend(self.unclaim(run, &why).await?);
                     self.propose(events).await?;
-                    let _ = self.tools.state.remove_run(&run.id).await;
                     return Ok(());
                 }
                 self.propose(events).await
@@ -424,10 +423,7 @@ impl Job {
             self.propose(again.into_iter().collect()).await?;
         }
         let events = self.unclaim(run, why).await?;
-        self.propose(events).await?;
-        // Until now its result may have been asked for.
-        let _ = self.tools.state.remove_run(&run.id).await;
-        Ok(())
+        self.propose(events).await
     }
 
     async fn finish(&self, run: &Run, ending: Ending) -> Result<(), String> {
@@ -448,9 +444,9 @@ impl Job {
 
     /// The text that the agent gets, cleaned of everything that drives a terminal.
     pub(super) async fn prompt(&self, run: &Run) -> Result<String, String> {
-        let bytes = self.tools.state.load_run(&run.id).await;
-        let bytes = bytes.map_err(|error| format!("the text of run {} can't be read: {error}", run.id))?;
-        let Reading::Ready { prompt, .. } = read(&bytes) else {
+        let text = self.tools.live.snapshot().texts.get(&run.id).cloned();
+        let text = text.ok_or_else(|| format!("the text of run {} is not there any more", run.id))?;
+        let Reading::Ready { prompt, .. } = read(text.as_bytes()) else {
             return Err(format!("the text of run {} is no task any more", run.id));
         };
         let (text, dropped) = clean(&prompt);

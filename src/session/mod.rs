@@ -31,7 +31,7 @@ use crate::{
         session::{Role, Session},
         snapshot::Snapshot,
     },
-    ports::{Agents, Background, Clock, PromptBy, QueueStore, StateStore, Terminal},
+    ports::{Agents, Background, Clock, PromptBy, QueueStore, Terminal},
 };
 
 /// Pause of a session after a step that failed.
@@ -44,7 +44,6 @@ pub struct Tools {
     pub terminal: Arc<dyn Terminal>,
     pub agents: Arc<dyn Agents>,
     pub queue: Arc<dyn QueueStore>,
-    pub state: Arc<dyn StateStore>,
     pub clock: Arc<dyn Clock>,
     pub config: watch::Receiver<Arc<Config>>,
     pub new_id: Arc<dyn Fn() -> String + Send + Sync>,

@@ -1,9 +1,10 @@
-//! The daemon's state directory (port `StateStore`): checkpoint, journal, `events.jsonl`, texts of runs.
+//! The daemon's state directory (port `StateStore`): checkpoint, journal, `events.jsonl`.
 //! In: bytes. Out: durable files, private from their first byte. Knows nothing of what is in them.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
@@ -15,14 +16,13 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::dirs::{Over, open_dir, open_file, remove, rename_new, sweep, write_whole};
-use crate::{
-    model::ids::RunId,
-    ports::{StateStore, Stored},
-};
+use super::dirs::{Over, open_dir, rename_new, sweep, write_whole};
+use crate::ports::{StateStore, Stored};
 
 pub const CHECKPOINT: &str = "state.json";
 pub const JOURNAL: &str = "state.journal";
+/// A directory.
+const TEXTS: &str = "runs";
 const EVENTS: &str = "events.jsonl";
 /// The event log that was set aside.
 const EARLIER_EVENTS: &str = "events.1.jsonl";
@@ -98,15 +98,13 @@ impl StateDir {
     /// # Errors
     /// When it can't be made or written.
     pub fn open(path: &Path) -> io::Result<Self> {
-        for dir in [path.to_owned(), path.join("runs"), path.join("hooks")] {
+        for dir in [path.to_owned(), path.join("hooks")] {
             Self::make(&dir)?;
         }
         let events = open_events(path)?;
         let len = events.metadata()?.len();
-        for dir in [path.to_owned(), path.join("runs")] {
-            let names = std::fs::read_dir(&dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-            sweep(open_dir(&dir)?, names.collect::<Vec<_>>().into_iter());
-        }
+        let names = std::fs::read_dir(path)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        sweep(open_dir(path)?, names.collect::<Vec<_>>().into_iter());
         Ok(Self {
             path: path.to_owned(),
             journal: Arc::default(),
@@ -124,15 +122,6 @@ impl StateDir {
     async fn run<T: Send + 'static>(&self, job: impl FnOnce(&Self) -> io::Result<T> + Send + 'static) -> io::Result<T> {
         let this = self.clone();
         tokio::task::spawn_blocking(move || job(&this)).await.map_err(|error| io::Error::other(error.to_string()))?
-    }
-
-    fn run_name(run: &RunId) -> io::Result<String> {
-        let plain = run.0.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') && !run.0.is_empty();
-        if plain {
-            Ok(format!("{run}.md"))
-        } else {
-            Err(io::Error::new(io::ErrorKind::InvalidInput, "not an id of a run"))
-        }
     }
 }
 
@@ -152,10 +141,24 @@ pub fn read(dir: &Path) -> io::Result<Stored> {
         let journal = bytes(JOURNAL)?.unwrap_or_default();
         let again = bytes(CHECKPOINT)?;
         if again == checkpoint {
-            return Ok(Stored { checkpoint, journal });
+            return Ok(Stored { checkpoint, journal, texts: texts(dir)? });
         }
         checkpoint = again;
     }
+}
+
+/// The texts of runs that a daemon up to 0.5.0 left.
+fn texts(dir: &Path) -> io::Result<BTreeMap<String, String>> {
+    let entries = match std::fs::read_dir(dir.join(TEXTS)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        entries => entries?,
+    };
+    let text = |entry: io::Result<std::fs::DirEntry>| {
+        let path = entry.ok()?.path();
+        // What can't be read is looked for in the inbox.
+        Some((path.file_stem()?.to_str()?.to_owned(), std::fs::read_to_string(&path).ok()?))
+    };
+    Ok(entries.filter_map(text).collect())
 }
 
 /// Sets checkpoint and journal aside, as `NAME.WORD.1` and so on; for whoever holds the directory's lock. The checkpoint goes first:
@@ -165,7 +168,7 @@ pub fn read(dir: &Path) -> io::Result<Stored> {
 /// When one of them is there and can't be renamed.
 pub fn set_aside(path: &Path, word: &str) -> io::Result<String> {
     let dir = open_dir(path)?;
-    let names = |n: u32| [CHECKPOINT, JOURNAL].map(|name| (name, format!("{name}.{word}.{n}")));
+    let names = |n: u32| [CHECKPOINT, JOURNAL, TEXTS].map(|name| (name, format!("{name}.{word}.{n}")));
     let is_free = |(_, name): &(&str, String)| path.join(name).symlink_metadata().is_err();
     let free = (1..).map(names).find(|names| names.iter().all(is_free));
     let mut aside = Vec::new();
@@ -216,6 +219,8 @@ impl StateStore for StateDir {
             // Puts the names of both on disk. Should it end here: every record of the journal is in the checkpoint.
             write_whole(open_dir(&this.path)?, CHECKPOINT, &state, Over::Replace)?;
             file.set_len(0)?;
+            // So are the texts.
+            let _ = std::fs::remove_dir_all(this.path.join(TEXTS));
             *journal = Some(Journal { file, len: 0, torn: false });
             Ok(())
         })
@@ -260,43 +265,6 @@ impl StateStore for StateDir {
             std::fs::rename(this.path.join(EVENTS), this.path.join(EARLIER_EVENTS))?;
             *events = open_events(&this.path)?;
             this.events_len.store(events.metadata()?.len(), Ordering::Release);
-            Ok(())
-        })
-        .await
-    }
-
-    async fn save_run(&self, run: &RunId, text: &[u8]) -> io::Result<()> {
-        let (name, text) = (Self::run_name(run)?, text.to_vec());
-        self.run(move |this| write_whole(open_dir(&this.path.join("runs"))?, &name, &text, Over::Replace)).await
-    }
-
-    async fn load_run(&self, run: &RunId) -> io::Result<Vec<u8>> {
-        let name = Self::run_name(run)?;
-        self.run(move |this| {
-            let mut bytes = Vec::new();
-            open_file(open_dir(&this.path.join("runs"))?, name)?.read_to_end(&mut bytes)?;
-            Ok(bytes)
-        })
-        .await
-    }
-
-    async fn remove_run(&self, run: &RunId) -> io::Result<()> {
-        let name = Self::run_name(run)?;
-        self.run(move |this| remove(open_dir(&this.path.join("runs"))?, &name).map(drop)).await
-    }
-
-    async fn keep_runs(&self, keep: &[RunId]) -> io::Result<()> {
-        let keep: Vec<String> = keep.iter().filter_map(|run| Self::run_name(run).ok()).collect();
-        self.run(move |this| {
-            for entry in std::fs::read_dir(this.path.join("runs"))? {
-                let name = entry?.file_name();
-                if let Some(name) = name.to_str()
-                    && name.ends_with(".md")
-                    && !keep.iter().any(|kept| kept == name)
-                {
-                    remove(open_dir(&this.path.join("runs"))?, name)?;
-                }
-            }
             Ok(())
         })
         .await
