@@ -18,7 +18,7 @@ export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 2 )))
 test:
 	scripts/setup test
 	cargo build --bins --examples
-	cargo test --all-targets --no-fail-fast
+	cargo test --workspace --all-targets --no-fail-fast
 	cargo test --doc
 
 # The daemon's tests as a user without rights (from root, who can make one): what needs root says that it is skipped.
@@ -34,8 +34,8 @@ agents-test:
 	cargo test --test agents-matrix
 
 lint:
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --test agents-matrix -- -D warnings
 
 # Twenty minutes of tasks, swaps and readers; fails when anything of the daemon or its tmux server grows, and prints what it measured.

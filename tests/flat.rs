@@ -6,16 +6,16 @@ use std::{sync::Arc, time::Duration};
 use claude_failover::{
     config::{Config, Project},
     daemon::services::{Ports, Services},
-    fake::{FakeWorld, Inner},
     live::load,
     model::{
         event::Counts,
         ids::ProjectName,
         provider::Delegation,
+        queue::QueueDir,
         snapshot::{self, Snapshot},
     },
-    ports::QueueDir,
 };
+use claude_failover_sim::{FakeWorld, Inner};
 
 const SESSIONS: u32 = 4;
 const FEW: usize = 100;

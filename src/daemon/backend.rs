@@ -20,12 +20,13 @@ use crate::{
     config::Config,
     fs::{self, Backend, Place, Touched},
     http,
+    linux::process::{Stat, thread_group},
     live::Live,
     model::{
         command::{Refused, RefusedKind, Scope, Writer},
         event::{Event, Kind},
         ids::TaskKey,
-        rights,
+        permits,
         session::Role,
         snapshot::Snapshot,
         task::{Phase, TaskEvent},
@@ -33,7 +34,7 @@ use crate::{
     },
     sys::{
         clock::boot,
-        process::{self, Stat, lineage, servers::Watch},
+        process::{lineage, servers::Watch},
         tmux::Tmux,
     },
 };
@@ -189,7 +190,7 @@ impl Backend for DaemonBackend {
     fn may_be(&self, place: &Place, text: &[u8], writer: &Writer) -> Result<(), Refused> {
         // Of whom it isn't known who it is, the task is held.
         let Some(key) = place.task().filter(|_| writer.by != By::Unknown) else { return Ok(()) };
-        let agent = rights::bound(text).and_then(|bound| bound.agent);
+        let agent = permits::bound(text).and_then(|bound| bound.agent);
         let snapshot = self.live.snapshot();
         let Some(hold) = snapshot.rights.against(agent.as_ref(), writer.by) else { return Ok(()) };
         let told = format!("refused: {hold}");
@@ -201,7 +202,7 @@ impl Backend for DaemonBackend {
 
     fn wrote(&self, place: &Place, text: &[u8], writer: &Writer) {
         if let Some(key) = place.task() {
-            let origin = rights::origin(&self.live.snapshot(), &key, writer, text);
+            let origin = permits::origin(&self.live.snapshot(), &key, writer, text);
             self.tell(Event::Origin(key, origin));
         }
     }
@@ -261,8 +262,8 @@ impl Backend for DaemonBackend {
     }
 
     fn process(&self, thread: u32) -> Option<fs::Process> {
-        let pid = process::thread_group(thread)?;
-        Some(fs::Process { pid, start: process::Stat::read(pid)?.start })
+        let pid = thread_group(thread)?;
+        Some(fs::Process { pid, start: Stat::read(pid)?.start })
     }
 
     fn config_text(&self) -> String {

@@ -2,6 +2,7 @@
 
 mod backend;
 pub mod demo;
+pub mod fatal;
 mod leftovers;
 pub mod main;
 pub mod run;

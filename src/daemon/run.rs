@@ -23,21 +23,22 @@ use super::{
 use crate::{
     agents::AgentBook,
     config::{Config, load::load as load_config, paths, queue::QUEUE},
+    daemon::fatal::{Fatal, fatal},
     fs::{self, Mounted},
     http,
+    linux::{lock::Lock, memory},
     live::{self, World},
     model::{
         command::{Action, Refused, RefusedKind},
-        event::{Event, Kind},
+        event::{Event, Kind, Memory},
         ids::{AccountName, ProjectName},
         journal::{LoadError, Loss, Recovered, State, recover},
         provider::{Provider, ProviderEvent, ProviderStanding},
-        snapshot::Memory,
     },
     ports::{Clock, StateStore},
     sys::{
-        clock::SystemClock, disk::DiskQueue, homes::AccountHomes, lock::Lock, notify::Receivers, process,
-        providers::HttpProviders, state::StateDir, tmux::Tmux,
+        clock::SystemClock, disk::DiskQueue, homes::AccountHomes, notify::Receivers, providers::HttpProviders,
+        state::StateDir, tmux::Tmux,
     },
 };
 
@@ -59,15 +60,6 @@ pub struct Place {
     pub mountpoint: PathBuf,
     /// This program's own file.
     pub exe: PathBuf,
-}
-
-/// Why a daemon can't start or go on; reads as one sentence with its remedy.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Fatal(pub String);
-
-fn fatal(what: impl std::fmt::Display) -> Fatal {
-    Fatal(what.to_string())
 }
 
 /// Runs until SIGTERM or SIGINT. `ready` is called when everything answers.
@@ -352,7 +344,7 @@ impl Daemon {
 
     /// Tells what the daemon and the tmux server use, and says so when the server, with which all agents would end, uses too much.
     async fn look_at_memory(&self) {
-        let used = |pid| process::memory(pid).map(|bytes| bytes.div_ceil(1 << 20));
+        let used = |pid| memory::memory(pid).map(|bytes| bytes.div_ceil(1 << 20));
         let (server, version) = (self.tmux.server_pid(), self.tmux.server_version().unwrap_or_default());
         let tmux = server.and_then(used);
         let memory = Memory { daemon: used(std::process::id()).unwrap_or_default(), tmux };

@@ -14,16 +14,16 @@ use serde::Serialize;
 use crate::{
     cli::{Exit, StateArgs},
     config::paths,
+    linux::{
+        dirs::{Over, open_dir, write_whole},
+        lock::Lock,
+    },
     live,
     model::{
         journal::{Loss, carry_over, number, read_checkpoint, records, recover},
         provider::Delegation,
     },
-    sys::{
-        dirs::{Over, open_dir, write_whole},
-        lock::Lock,
-        state::{CHECKPOINT, JOURNAL, StateDir, read, set_aside},
-    },
+    sys::state::{CHECKPOINT, JOURNAL, StateDir, read, set_aside},
 };
 
 /// How often `--follow` looks.

@@ -5,22 +5,24 @@ use std::{io, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{Choice, NewId, Target};
+use super::decide::{Choice, Target};
 use crate::{
     config::Config,
-    live::Live,
+    live::{Live, NewId},
     model::{
         event::Event,
+        identity::TextFacts,
         ids::{RunId, TaskKey},
         marker::{DelegatedMarker, Marker},
         provider::{Delegation, Job, JobStop},
+        queue::{QueueDir, Sidecar, Workdir},
         route::instead,
         session::{Assignment, SessionEvent},
         snapshot::Snapshot,
-        task::{Delivery, Phase, Run, Stop, Task, TaskEvent, TextFacts, Work},
+        task::{Delivery, Phase, Run, Stop, Task, TaskEvent, Work},
         task_file::{Reading, read, sha256},
     },
-    ports::{Clock, QueueDir, QueueStore, Sidecar, Workdir},
+    ports::{Clock, QueueStore},
 };
 
 /// Why a claim was not made.

@@ -274,9 +274,10 @@ mod tests {
     use super::*;
     use crate::model::{
         event::Counts,
+        identity::TextFacts,
         session::Incarnation,
         snapshot::Project,
-        task::{Origin, Phase, TaskSpec, TextFacts},
+        task::{Origin, Phase, TaskSpec},
     };
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -300,7 +301,7 @@ mod tests {
                 account: None,
                 workdir: "/a".into(),
                 conversation: None,
-                pane: crate::ports::PaneId("%1".to_owned()),
+                pane: crate::model::pane::PaneId("%1".to_owned()),
                 pid: 1,
                 started: NOW,
                 token: String::new(),

@@ -5,19 +5,16 @@
 mod claim;
 mod decide;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::watch;
 
 use self::claim::{Claims, NoClaim};
 pub use self::decide::{Choice, Target, choose};
 use crate::{
-    config::Config,
-    live::{Live, Refusal},
+    live::{Hands, Refusal},
     model::{event::Event, ids::TaskKey},
-    ports::{Clock, QueueStore},
 };
 
 /// How long a task that could not be claimed is left alone.
@@ -29,9 +26,6 @@ const STALE_PICTURE: Duration = Duration::from_millis(20);
 /// How often sessions in their restart pause are looked at while tasks wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Makes ids of runs; the simulation's are numbered.
-pub type NewId = Arc<dyn Fn() -> String + Send + Sync>;
-
 pub struct Dispatcher {
     claims: Claims,
     /// Tasks that could not be claimed, and until when they are left alone.
@@ -42,13 +36,8 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     #[must_use]
-    pub fn new(
-        live: Live,
-        store: Arc<dyn QueueStore>,
-        clock: Arc<dyn Clock>,
-        config: watch::Receiver<Arc<Config>>,
-        new_id: NewId,
-    ) -> Self {
+    pub fn new(hands: Hands) -> Self {
+        let Hands { live, queue: store, clock, config, new_id, .. } = hands;
         let claims = Claims { live, store, clock, config, new_id };
         Self { claims, skip: BTreeMap::new(), claiming: BTreeMap::new() }
     }

@@ -63,11 +63,11 @@ mod tests {
             ids::{AccountName, AgentName, SessionName},
             journal::{State, read_checkpoint},
             limit::{Limit, LimitKind, Usage},
+            pane::PaneId,
             provider::Delegation,
             session::{Activity, Incarnation, Role, Session, SessionEvent, Verdict},
             steady::{Reading, Steady},
         },
-        ports::PaneId,
     };
 
     fn at(seconds: i64) -> Timestamp {

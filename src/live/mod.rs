@@ -5,6 +5,7 @@
 mod accounts;
 mod ask;
 mod clock;
+mod hands;
 mod persist;
 mod providers;
 mod rights;
@@ -20,6 +21,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::{
+    hands::{Hands, NewId},
     persist::{clock, load},
     world::{Refusal, World},
 };

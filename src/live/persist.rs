@@ -15,6 +15,7 @@ use serde_json::{Map, Value, to_value};
 use super::world::{Override, World, failing};
 use crate::model::{
     account::{Account, Standing},
+    identity::TextFacts,
     ids::{AccountName, ProviderName, RunId, SessionName, TaskKey},
     journal::{LoadError, Record, State, VERSION, number},
     limit::Usage,
@@ -24,7 +25,7 @@ use crate::model::{
     snapshot::{Project, Snapshot},
     steady::{Saved, Timeline},
     swap::{self, SwapRefusal, Swaps},
-    task::{Ending, Filing, Origin, Phase, Task, TextFacts, Work},
+    task::{Ending, Filing, Origin, Phase, Task, Work},
     writer::Servers,
 };
 

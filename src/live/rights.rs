@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::world::World;
 use crate::model::{
     event::Kind,
+    identity::Bound,
     ids::TaskKey,
-    rights::Bound,
     task::{Hold, Origin, Phase, Task},
     writer::By,
 };

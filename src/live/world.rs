@@ -6,19 +6,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::model::{
+    agent::Leftover,
     command::{Refused, Scope, Writer},
     event::{Event, Ignored, Kind, LogLine},
+    identity::{Bound, TextFacts},
     ids::{AccountName, ProjectName, ProviderName, SessionName, TaskKey},
-    leftover::Leftover,
     notice::{NoticeEvent, Told},
     provider::{JobStop, Wish},
-    rights::Bound,
     session::{self, Activity, Gone, Role, Session, SessionEvent, SessionPhase, SessionRefusal, Then, Verdict},
     snapshot::{Outcome, RECENT_EVENTS, RECENT_FINISHED, RECENT_OUTCOMES, Snapshot},
     swap::SwapRefusal,
-    task::{
-        self, After, Delivery, Origin, Phase, Status, Stop, Task, TaskEvent, TaskRefusal, TaskSpec, TextFacts, Work,
-    },
+    task::{self, After, Delivery, Origin, Phase, Status, Stop, Task, TaskEvent, TaskRefusal, TaskSpec, Work},
 };
 
 /// Why the owner did not take an event.
@@ -835,8 +833,12 @@ mod tests {
     use super::*;
     use crate::{
         live::load,
-        model::{ids::AgentName, provider::Delegation, session::Incarnation, session::Then},
-        ports::{Exit, PaneId},
+        model::{
+            ids::AgentName,
+            pane::{Exit, PaneId},
+            provider::Delegation,
+            session::{Incarnation, Then},
+        },
     };
 
     #[test]

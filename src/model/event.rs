@@ -7,14 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     account::AccountEvent,
+    agent::Leftover,
     command::{Refused, Writer},
     ids::{AccountName, ProjectName, ProviderName, RunId, SessionName, TaskKey},
-    leftover::Leftover,
     notice::NoticeEvent,
     provider::ProviderEvent,
     rights::Rights,
     session::SessionEvent,
-    snapshot::Memory,
     swap::SwapEvent,
     task::{Origin, TaskEvent},
     writer::Servers,
@@ -156,4 +155,12 @@ pub enum Kind {
     Verb,
     /// Something went wrong; the text says what to do.
     Problem,
+}
+
+/// What is in use, in whole MiB: it is looked at again and again, and told when it differs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub daemon: u64,
+    /// `None` without a connection to the server.
+    pub tmux: Option<u64>,
 }

@@ -9,6 +9,8 @@
 //! was not written whole shows. Records are numbered without gaps; the checkpoint names the last one that it holds (`journal`),
 //! so a crash between a checkpoint and the truncation of the journal doubles nothing.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -221,4 +223,14 @@ fn is_torn(rest: &[u8]) -> bool {
     let short = !rest.contains(&b'\n') && length(rest).is_none_or(|length| rest.len() <= HEADER + length);
     let mut starts = rest.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
     (unwritten || short) && !starts.any(|at| whole(&rest[at..]).is_some())
+}
+
+/// A saved state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// `None` when there is none yet.
+    pub checkpoint: Option<Vec<u8>>,
+    pub journal: Vec<u8>,
+    /// The texts of runs, which up to 0.5.0 were files of their own; until the first checkpoint.
+    pub texts: BTreeMap<String, String>,
 }

@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use crate::model::{
     account::Account,
+    agent::Leftover,
     command::{Action, RefusedKind, Writer},
-    event::{Counts, Ignored, LogLine},
+    event::{Counts, Ignored, LogLine, Memory},
     ids::{AccountName, AgentName, ProjectName, RunId, SessionName, TaskId, TaskKey},
-    leftover::Leftover,
     notice::Told,
     provider::Delegation,
     rights::Rights,
@@ -77,14 +77,6 @@ pub struct Snapshot {
     pub starts: imbl::OrdMap<String, TaskKey>,
     /// Our tmux servers so far; `None` before one was met.
     pub servers: Option<Arc<Servers>>,
-}
-
-/// What is in use, in whole MiB: it is looked at again and again, and told when it differs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Memory {
-    pub daemon: u64,
-    /// `None` without a connection to the server.
-    pub tmux: Option<u64>,
 }
 
 /// A project and what stands in its directories.

@@ -3,12 +3,16 @@
 
 use serde_json::{Map, Value, json};
 
-use super::journal::{State, VERSION};
+/// The version that comes of it.
+const TO: u32 = 2;
+
+/// As `journal::State`.
+type State = Map<String, Value>;
 
 /// `None` when it does not look like one.
 pub(super) fn upgrade(mut old: State) -> Option<State> {
     let mut state = State::new();
-    state.insert("version".to_owned(), VERSION.into());
+    state.insert("version".to_owned(), TO.into());
     state.insert("journal".to_owned(), 0.into());
     for part in ["supervisor", "paused", "event_seq", "request_seq", "swaps", "servers"] {
         state.extend(old.remove(part).map(|value| (part.to_owned(), value)));

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     command::Writer,
     evidence::Tokens,
+    identity::{Bound, TextFacts},
     ids::{AccountName, AgentName, ProviderName, RunId, SessionName, TaskKey},
     provider::{Job, JobStop, Wish},
-    rights::Bound,
     writer::By,
 };
 
@@ -61,17 +61,6 @@ impl Task {
             Phase::Rejected(_) | Phase::Working(_) | Phase::Filing(_) | Phase::Finished(_) => false,
         }
     }
-}
-
-/// What is known of a task's text without keeping the text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TextFacts {
-    /// Hex SHA-256 of the bytes.
-    pub sha256: String,
-    /// The same without bookkeeping keys (`status:`, `state:`) and earlier results: what makes it this task and no other.
-    pub identity: String,
-    pub bytes: u64,
-    pub modified: Timestamp,
 }
 
 /// Who wrote a task, where that is known (writes through the mount).

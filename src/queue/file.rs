@@ -4,16 +4,15 @@
 use std::io;
 
 use super::{Queue, reconcile::claim_of};
-use crate::{
-    model::{
-        event::Event,
-        ids::TaskKey,
-        result,
-        session::SessionEvent,
-        task::{Filing, Phase, Status, Task, TaskEvent, TextFacts, Work},
-        task_file::{identity, sha256},
-    },
-    ports::{QueueDir, Sidecar},
+use crate::model::{
+    event::Event,
+    identity::TextFacts,
+    ids::TaskKey,
+    queue::{QueueDir, Sidecar},
+    result,
+    session::SessionEvent,
+    task::{Filing, Phase, Status, Task, TaskEvent, Work},
+    task_file::{identity, sha256},
 };
 
 /// Nothing is there, or something that holds no task's text.

@@ -20,17 +20,18 @@ use tokio::sync::watch;
 
 use crate::{
     config::Config,
-    live::Live,
+    live::{Hands, Live},
     model::{
         command::{Action, Refused, RefusedKind, Writer},
         event::Event,
         ids::{ProjectName, TaskId, TaskKey},
-        rights,
+        permits,
+        queue::QueueDir,
         snapshot::Snapshot,
         task_file::identity,
         writer::By,
     },
-    ports::{Clock, QueueDir, QueueStore},
+    ports::{Clock, QueueStore},
     queue::{scan::Known, wakes::Wakes},
 };
 
@@ -66,12 +67,8 @@ enum Look {
 
 impl Queue {
     #[must_use]
-    pub fn new(
-        live: Live,
-        store: Arc<dyn QueueStore>,
-        clock: Arc<dyn Clock>,
-        config: watch::Receiver<Arc<Config>>,
-    ) -> Self {
+    pub fn new(hands: Hands) -> Self {
+        let Hands { live, queue: store, clock, config, .. } = hands;
         let (wakes, retry_filing) = (Wakes::default(), Wakes::default());
         Self { live, store, clock, config, known: HashMap::new(), wakes, retry_filing, rescanned: 0 }
     }
@@ -280,7 +277,7 @@ impl Queue {
             if writer.by == By::Person && ran != Some(&identity(&text)) {
                 return;
             }
-            let origin = rights::origin(snapshot, key, writer, &text);
+            let origin = permits::origin(snapshot, key, writer, &text);
             self.live.report(vec![Event::Origin(key.clone(), origin)]).await;
         }
     }

@@ -4,17 +4,15 @@
 use jiff::Timestamp;
 
 use super::Queue;
-use crate::{
-    model::{
-        event::{Event, Kind},
-        ids::{ProjectName, RunId, TaskKey},
-        marker::{DelegatedMarker, Marker},
-        result::run_of,
-        session::SessionEvent,
-        task::{Delivery, Ending, Phase, Status, TaskEvent, Work},
-        task_file::identity,
-    },
-    ports::{QueueDir, Sidecar},
+use crate::model::{
+    event::{Event, Kind},
+    footer::run_of,
+    ids::{ProjectName, RunId, TaskKey},
+    marker::{DelegatedMarker, Marker},
+    queue::{QueueDir, Sidecar},
+    session::SessionEvent,
+    task::{Delivery, Ending, Phase, Status, TaskEvent, Work},
+    task_file::identity,
 };
 
 /// A claim marker of ours.

@@ -15,14 +15,16 @@ use crate::{
     config::{Config, UnknownKeys},
     model::{
         event::{Event, Kind},
+        footer::{self, without_result},
+        identity::TextFacts,
         ids::{AgentName, ProjectName, RunId, TaskId, TaskKey},
         marker::{DelegatedMarker, Marker},
-        result,
+        queue::{Claim, Entry, FileKind, Inbox, QueueDir, Sidecar, Workdir},
         snapshot::Snapshot,
-        task::{Hold, Phase, Problem, Task, TaskEvent, TextFacts},
-        task_file::{Reading, Rules, claimed_by_status, identity, place_of, read_by, sha256, without_result},
+        task::{Hold, Phase, Problem, Task, TaskEvent},
+        task_file::{Reading, Rules, claimed_by_status, identity, place_of, read_by, sha256},
     },
-    ports::{Claim, Clock, Entry, FileKind, Inbox, QueueDir, Sidecar, Workdir},
+    ports::Clock,
 };
 
 /// When something that could not be read is tried again.
@@ -311,7 +313,7 @@ impl Queue {
             if facts.modified > text.modified
                 && without_result(&file).len() < file.len()
                 && identity(&file) == text.identity
-                && let Some(run) = result::run_of(&file)
+                && let Some(run) = footer::run_of(&file)
             {
                 return Some(run);
             }

@@ -8,7 +8,7 @@ use std::{
     ffi::{OsStr, OsString},
     io::{self, Read as _},
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::{Path, PathBuf},
@@ -22,28 +22,32 @@ use nix::{
     dir::Dir,
     errno::Errno,
     fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2},
-    libc,
-    sys::stat::{FileStat, Mode, SFlag},
-    unistd::{fsync, linkat},
+    sys::stat::{FileStat, Mode},
+    unistd::{Whence, fsync, linkat, lseek},
 };
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
     archive,
-    dirs::{self, Over, open_file, remove, rename_new, stat, write_whole},
     git::Repositories,
-    locks,
     names::{CLAIMS, SIDECARS, claim_of, ignored, lock_of, sidecar_of},
     queue_root::{Root, Roots},
     watch::{Watch, Watched},
 };
 use crate::{
     config::queue::{self, covered, is_in_repository},
+    linux::{
+        dirs::{self, Over, open_file, remove, rename_new, stat, write_whole},
+        file::has_writer,
+        locks,
+    },
     model::{
         event::Counts,
         ids::{ProjectName, TaskId},
+        queue::{Claim, Entry, FileFacts, FileKind, Inbox, Leftover, QueueChange, QueueDir, Sidecar, Workdir},
     },
-    ports::{Claim, Entry, FileFacts, FileKind, Inbox, Leftover, QueueChange, QueueDir, QueueStore, Sidecar, Workdir},
+    ports::QueueStore,
+    sys::names::facts,
 };
 
 /// How long a disk may take to be looked at before its project waits alone: longer than a busy one takes.
@@ -409,16 +413,8 @@ impl Queue {
         Ok((bytes, facts(&nix::sys::stat::fstat(&file)?)))
     }
 
-    /// A read lease is refused while anybody has the file open for writing (fcntl(2), F_SETLEASE).
     fn has_writer(&self, dir: QueueDir, id: &TaskId) -> io::Result<Option<bool>> {
-        let file = open_file(self.dir(dir)?, id.file_name())?;
-        // SAFETY: fcntl on a descriptor that we own, with integer arguments.
-        let lease = |kind: libc::c_int| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
-        if lease(libc::F_RDLCK) == 0 {
-            lease(libc::F_UNLCK);
-            return Ok(Some(false));
-        }
-        Ok((io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN)).then_some(true))
+        Ok(has_writer(&open_file(self.dir(dir)?, id.file_name())?))
     }
 
     fn file(&self, dir: QueueDir, id: &TaskId, text: &[u8]) -> io::Result<()> {
@@ -463,8 +459,7 @@ fn names(dir: impl AsFd) -> io::Result<Vec<String>> {
 fn all_names(dir: impl AsFd) -> io::Result<Vec<OsString>> {
     let fd = dir.as_fd().try_clone_to_owned()?;
     // A duplicate shares the position; a listing starts at the beginning.
-    // SAFETY: lseek on a descriptor that we own.
-    unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_SET) };
+    lseek(&fd, 0, Whence::SeekSet)?;
     let mut names = Vec::new();
     for entry in Dir::from_fd(fd)?.iter() {
         let entry = entry?;
@@ -488,25 +483,6 @@ fn is_left_alone(stat: &FileStat) -> bool {
     let now = Timestamp::now();
     let since = now.duration_since(touched(stat));
     since.is_negative() || since > SignedDuration::from_secs(2)
-}
-
-pub(super) fn facts(stat: &FileStat) -> FileFacts {
-    let kind = match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
-        SFlag::S_IFREG => FileKind::Regular,
-        SFlag::S_IFLNK => FileKind::Other("symlink"),
-        SFlag::S_IFDIR => FileKind::Other("directory"),
-        SFlag::S_IFIFO => FileKind::Other("FIFO"),
-        SFlag::S_IFSOCK => FileKind::Other("socket"),
-        _ => FileKind::Other("device"),
-    };
-    let nanos = i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec);
-    FileFacts {
-        kind,
-        bytes: u64::try_from(stat.st_size).unwrap_or(0),
-        modified: Timestamp::new(stat.st_mtime, i32::try_from(stat.st_mtime_nsec).unwrap_or(0))
-            .unwrap_or(Timestamp::UNIX_EPOCH),
-        change: (nanos, stat.st_ino),
-    }
 }
 
 #[async_trait]

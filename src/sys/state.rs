@@ -16,8 +16,11 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::dirs::{Over, open_dir, rename_new, sweep, write_whole};
-use crate::ports::{StateStore, Stored};
+use crate::{
+    linux::dirs::{Over, open_dir, rename_new, sweep, write_whole},
+    model::journal::Stored,
+    ports::StateStore,
+};
 
 pub const CHECKPOINT: &str = "state.json";
 pub const JOURNAL: &str = "state.journal";

@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use claude_failover::{
-    fake::{Faults, Inner},
     live::Live,
     model::{
         account::Standing,
         command::Scope,
         evidence::Failure,
+        footer::without_result,
         ids::{TaskId, TaskKey},
+        queue::QueueDir,
         snapshot::Snapshot,
         task::{Hold, Phase},
-        task_file::without_result,
     },
-    ports::QueueDir,
 };
+use claude_failover_sim::{Faults, Inner};
 
 use crate::run::{Life, project};
 

@@ -11,16 +11,16 @@ use claude_failover::{
         services::{Ports, Services},
         setup,
     },
-    fake::{Crash, FakeAccount, FakeProvider, FakeWorld, Faults, Inner, Promises, Rng, Tally},
     live::{clock, load},
     model::{
         ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName},
         journal::{Loss, recover},
+        queue::QueueDir,
         rights::Tasks,
         session::SessionPhase,
     },
-    ports::QueueDir,
 };
+use claude_failover_sim::{Crash, FakeAccount, FakeProvider, FakeWorld, Faults, Inner, Promises, Rng, Tally};
 
 use crate::jobs::Jobs;
 

@@ -5,13 +5,15 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{FakeWorld, program::Kind};
-use crate::{
+use claude_failover::{
     model::{
+        agent::{AgentError, Cursor, Found, LaunchPlan, LaunchRequest, PromptBy},
         evidence::{Look, Meaning, Screen, Signal, Source, Tokens, WaitingFor},
         ids::AgentName,
+        pane::Launch,
         session::Incarnation,
     },
-    ports::{AgentError, Agents, Cursor, Found, Launch, LaunchPlan, LaunchRequest, PromptBy},
+    ports::Agents,
 };
 
 pub(super) fn kind(agent: &AgentName) -> Kind {

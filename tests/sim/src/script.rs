@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Inner;
-use crate::ports::Exit;
+use claude_failover::model::pane::Exit;
 
 /// What an agent does with its first prompt, one beat after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

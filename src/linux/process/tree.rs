@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use tokio::{task::spawn_blocking, time::Instant};
 
 use super::{Pidfd, Stat};
-use crate::ports::Background;
+use crate::model::pane::Background;
 
 /// The tree of a program that leads a terminal's session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     fn stat(pid: u32, parent: u32, group: u32, session: u32) -> Stat {
-        Stat { pid, parent, group, session, terminal: false, zombie: false, start: u64::from(pid) }
+        Stat { pid, parent, group, session, terminal: 0, front: -1, zombie: false, start: u64::from(pid) }
     }
 
     const ROOT: Root = Root { pid: 100, parent: 50 };

@@ -9,16 +9,24 @@ use std::{
 
 use crate::config::paths::NAME;
 
+/// A line of the mount table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mounted {
-    /// `major:minor`
+pub struct Entry {
+    /// `major:minor`; the minor names the FUSE connection.
     pub device: String,
     pub point: PathBuf,
     pub fstype: String,
     pub source: String,
 }
 
-impl Mounted {
+impl Entry {
+    /// The device as `stat(2)` gives it.
+    #[must_use]
+    pub fn number(&self) -> Option<u64> {
+        let (major, minor) = self.device.split_once(':')?;
+        Some(nix::sys::stat::makedev(major.parse().ok()?, minor.parse().ok()?))
+    }
+
     /// One that this program made: a FUSE file system of our name.
     #[must_use]
     pub fn is_ours(&self) -> bool {
@@ -30,27 +38,40 @@ impl Mounted {
 ///
 /// # Errors
 /// When `/proc` can't be read.
-pub fn read() -> io::Result<Vec<Mounted>> {
+pub fn read() -> io::Result<Vec<Entry>> {
     Ok(parse(&std::fs::read("/proc/self/mountinfo")?))
 }
 
 /// What is on top at exactly this place.
 #[must_use]
-pub fn at<'a>(all: &'a [Mounted], point: &Path) -> Option<&'a Mounted> {
+pub fn at<'a>(all: &'a [Entry], point: &Path) -> Option<&'a Entry> {
     all.iter().rev().find(|mounted| mounted.point == point)
 }
 
-fn parse(text: &[u8]) -> Vec<Mounted> {
+/// What is on top at exactly this place now.
+#[must_use]
+pub fn entry_at(point: &Path) -> Option<Entry> {
+    read().ok()?.into_iter().rfind(|entry| entry.point == point)
+}
+
+/// Every place of this namespace where that file system is mounted, the topmost first.
+#[must_use]
+pub fn places_of(device: &str, fstype: &str) -> Vec<PathBuf> {
+    let all = read().unwrap_or_default().into_iter().rev();
+    all.filter(|entry| entry.device == device && entry.fstype == fstype).map(|entry| entry.point).collect()
+}
+
+fn parse(text: &[u8]) -> Vec<Entry> {
     text.split(|byte| *byte == b'\n').filter_map(line).collect()
 }
 
-fn line(line: &[u8]) -> Option<Mounted> {
+fn line(line: &[u8]) -> Option<Entry> {
     let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
     let point = fields.get(4)?;
     // Optional fields end at a lone hyphen.
     let hyphen = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
     let text = |n: usize| fields.get(n).map(|field| OsString::from_vec(unescape(field)).to_string_lossy().into_owned());
-    Some(Mounted {
+    Some(Entry {
         device: text(2)?,
         point: PathBuf::from(OsString::from_vec(unescape(point))),
         fstype: text(hyphen + 1)?,
@@ -58,22 +79,18 @@ fn line(line: &[u8]) -> Option<Mounted> {
     })
 }
 
-/// The kernel writes space, tab, newline and backslash as `\040` and so on.
+/// The kernel writes blank, tab, newline and backslash as `\ooo`.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
-    while let Some((first, tail)) = rest.split_first() {
-        let octal = (*first == b'\\').then(|| tail.get(..3)).flatten();
-        let value = octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        match value {
-            Some(byte) => {
-                out.push(byte);
-                rest = &tail[3..];
-            }
-            None => {
-                out.push(*first);
-                rest = tail;
-            }
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|digits| byte == b'\\' && digits.iter().all(|d| (b'0'..=b'7').contains(d)));
+        if let Some(digits) = octal {
+            out.push(digits.iter().fold(0_u8, |value, digit| value.wrapping_mul(8).wrapping_add(digit - b'0')));
+            rest = &after[3..];
+        } else {
+            out.push(byte);
+            rest = after;
         }
     }
     out

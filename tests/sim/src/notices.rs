@@ -9,12 +9,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{FakeWorld, Inner};
-use crate::{
+use claude_failover::{
     model::{
         journal::State,
-        notice::{Channel, Notice, NoticeKind, Told},
+        notice::{Channel, Notice, NoticeError, NoticeKind, Told},
     },
-    ports::{NoticeError, Notifier},
+    ports::Notifier,
 };
 
 /// A notice that came.

@@ -8,16 +8,15 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Inner, Program};
-use crate::{
-    model::{
-        account::{Limited, Standing},
-        ids::{AccountName, SessionName},
-        journal::State,
-        limit::Usage,
-        session::Resume,
-        swap::{Cause, Swap, SwapStep, Swapped, Swaps},
-    },
-    ports::{Launch, LaunchRequest},
+use claude_failover::model::{
+    account::{Limited, Standing},
+    agent::LaunchRequest,
+    ids::{AccountName, SessionName},
+    journal::State,
+    limit::Usage,
+    pane::Launch,
+    session::Resume,
+    swap::{Cause, Swap, SwapStep, Swapped, Swaps},
 };
 
 /// What of the configuration promises depend on.

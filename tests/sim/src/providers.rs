@@ -7,9 +7,12 @@ use async_trait::async_trait;
 use jiff::SignedDuration;
 
 use super::{FakeWorld, Inner};
-use crate::{
-    model::{ids::ProviderName, provider::ProviderStanding},
-    ports::{Answer, Order, Progress, ProviderError, Providers},
+use claude_failover::{
+    model::{
+        ids::ProviderName,
+        provider::{Answer, Order, Progress, ProviderError, ProviderStanding},
+    },
+    ports::Providers,
 };
 
 /// What is true of a provider.

@@ -6,13 +6,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Beat, Inner, Reception, Script, talk::GO_ON};
-use crate::{
-    model::{
-        evidence::{Failure, Meaning, Signal, Source, WaitingFor},
-        ids::{AccountName, SessionName},
-        limit::{Limit, LimitKind},
-    },
-    ports::{Exit, Launch, QueueDir},
+use claude_failover::model::{
+    evidence::{Failure, Meaning, Signal, Source, WaitingFor},
+    ids::{AccountName, SessionName},
+    limit::{Limit, LimitKind},
+    pane::{Exit, Launch},
+    queue::QueueDir,
 };
 
 /// Which of the three fake CLIs it is.
@@ -410,7 +409,7 @@ impl Inner {
         }
         let marker = |name: &str, bytes: &[u8]| {
             name.ends_with(".working")
-                && crate::model::marker::Marker::read(bytes).is_some_and(|marker| marker.session == *session)
+                && claude_failover::model::marker::Marker::read(bytes).is_some_and(|marker| marker.session == *session)
         };
         let marked =
             self.disk.iter().any(|((_, dir, name), file)| *dir == QueueDir::Inbox && marker(name, &file.bytes));

@@ -6,8 +6,16 @@ use std::{collections::HashMap, path::PathBuf};
 use nix::sys::stat::makedev;
 
 /// Holders by device and inode. Leases and those who wait are left out.
+#[must_use]
 pub fn held() -> HashMap<(u64, u64), i32> {
     parse(&std::fs::read_to_string("/proc/locks").unwrap_or_default())
+}
+
+/// Who holds a lock on the file of this inode number, on whatever device: some file systems tell another one here.
+#[must_use]
+pub fn holder(inode: u64) -> Option<u32> {
+    let (_, pid) = held().into_iter().find(|((_, number), _)| *number == inode)?;
+    u32::try_from(pid).ok()
 }
 
 /// `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`, by proc_locks(5).
@@ -26,6 +34,7 @@ fn parse(table: &str) -> HashMap<(u64, u64), i32> {
 
 /// Files at which a process holds locks, by the paths under which it opened them. Asks only the process table: the file system
 /// that they lie on may be our own.
+#[must_use]
 pub fn files_of(pid: i32) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
     let locked =
@@ -61,6 +70,7 @@ mod tests {
         assert!(!files_of(std::process::id().cast_signed()).is_empty());
         // A file system with devices of its own for each volume (btrfs) tells another one here.
         if let Some(pid) = of(held()) {
+            assert_eq!(holder(meta.ino()), Some(std::process::id()));
             assert_eq!(pid, std::process::id().cast_signed());
         }
     }

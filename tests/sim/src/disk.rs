@@ -5,14 +5,15 @@ use std::io::{Error, ErrorKind, Result};
 use async_trait::async_trait;
 
 use super::{Crash, FakeWorld, Inner};
-use crate::{
+use claude_failover::{
     model::{
         event::Counts,
+        footer::run_of,
         ids::{ProjectName, TaskId},
-        result::run_of,
+        queue::{Entry, FileFacts, FileKind, Inbox, Leftover, QueueDir, Sidecar},
         task_file::identity,
     },
-    ports::{Entry, FileFacts, FileKind, Inbox, Leftover, QueueDir, QueueStore, Sidecar},
+    ports::QueueStore,
 };
 
 /// A regular file.

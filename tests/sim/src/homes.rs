@@ -10,13 +10,14 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{FakeWorld, Inner, program::Due};
-use crate::{
+use claude_failover::{
     model::{
         evidence::{Failure, Signal, Source},
+        homes::HomeFaults,
         ids::AccountName,
         limit::{Limit, LimitKind},
     },
-    ports::{HomeFaults, Homes},
+    ports::Homes,
 };
 
 /// A limit that struck, or a login that was lost.

@@ -9,9 +9,13 @@ use super::{
     FakeWorld, Inner,
     program::{Due, Program},
 };
-use crate::{
-    model::{ids::SessionName, session::Incarnation},
-    ports::{Background, Capture, Exit, Key, Launch, Pane, PaneId, Terminal, TerminalError, TerminalHint},
+use claude_failover::{
+    model::{
+        ids::SessionName,
+        pane::{Background, Capture, Exit, Key, Launch, Pane, PaneId, TerminalError, TerminalHint},
+        session::Incarnation,
+    },
+    ports::Terminal,
 };
 
 /// How often `terminate` looks whether the program is gone.

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{FakeWorld, Inner};
-use crate::{
-    model::journal::{State, read_checkpoint, recover, whole},
-    ports::{StateStore, Stored},
+use claude_failover::{
+    model::journal::{State, Stored, read_checkpoint, recover, whole},
+    ports::StateStore,
 };
 
 impl Inner {

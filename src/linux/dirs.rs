@@ -4,9 +4,12 @@
 
 use std::{
     ffi::OsStr,
-    fs::File,
+    fs::{self, File},
     io::{self, Write as _},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    },
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -88,11 +91,56 @@ pub fn write_whole_by(
     over: Over,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
-    let (beside, dir) = (beside.as_fd(), dir.as_fd());
+    write_beside(beside.as_fd(), dir.as_fd(), name, over, Outlives::PowerCut, write)
+}
+
+/// What a file has to survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outlives {
+    PowerCut,
+    /// Its one reader is the program that is started next, and each start writes it anew: no start waits for the disk.
+    Nothing,
+}
+
+/// Replaces a file of ours at any place, 0600 from its first byte, and makes its directory where missing. One that is so already
+/// stays.
+///
+/// # Errors
+/// When any step fails; the name is as it was then.
+pub fn write_private(path: &Path, bytes: &[u8], outlives: Outlives) -> io::Result<()> {
+    let private = |facts: fs::Metadata| facts.is_file() && facts.permissions().mode() & 0o777 == 0o600;
+    if fs::symlink_metadata(path).is_ok_and(private) && fs::read(path).is_ok_and(|known| known == bytes) {
+        return Ok(());
+    }
+    let name = path.file_name().and_then(OsStr::to_str).ok_or(io::ErrorKind::InvalidInput)?;
+    let parent = path.parent().unwrap_or(Path::new("."));
+    private_dir(parent)?;
+    // An account's home may be reached by a link.
+    let dir = open(parent, OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    write_beside(dir.as_fd(), dir.as_fd(), name, Over::Replace, outlives, |file| file.write_all(bytes))
+}
+
+/// Makes a directory, 0700, with what is missing above it.
+///
+/// # Errors
+/// When it can't be made.
+pub fn private_dir(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+fn write_beside(
+    beside: BorrowedFd<'_>,
+    dir: BorrowedFd<'_>,
+    name: &str,
+    over: Over,
+    outlives: Outlives,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let durable = outlives == Outlives::PowerCut;
     let temporary = format!("{TEMPORARY}{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let mut file = File::from(openat(beside, temporary.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
-    let whole = write(&mut file).and_then(|()| file.sync_all());
+    let whole = write(&mut file).and_then(|()| if durable { file.sync_all() } else { Ok(()) });
     // Closed first: who watches for closed files must not be told of the name that others see arrive.
     drop(file);
     let written = whole.and_then(|()| match over {
@@ -103,7 +151,7 @@ pub fn write_whole_by(
         let _ = unlinkat(beside, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
         return Err(error);
     }
-    Ok(fsync(dir)?)
+    if durable { Ok(fsync(dir)?) } else { Ok(()) }
 }
 
 /// Renames to a name that must be free.
@@ -154,8 +202,6 @@ pub fn sweep(dir: impl AsFd, names: impl Iterator<Item = String>) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]

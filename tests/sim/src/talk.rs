@@ -8,13 +8,11 @@ use super::{
     Beat, Inner,
     program::{Due, Kind, Program, State},
 };
-use crate::{
-    model::{
-        evidence::{Failure, Meaning, Source},
-        ids::{AccountName, SessionName},
-        limit::{Limit, LimitKind, Usage, Window},
-    },
-    ports::Found,
+use claude_failover::model::{
+    agent::Found,
+    evidence::{Failure, Meaning, Source},
+    ids::{AccountName, SessionName},
+    limit::{Limit, LimitKind, Usage, Window},
 };
 
 /// What an agent is told to go on; anything else is a task of its own. The default of `switcher.resume_text`.
@@ -106,7 +104,7 @@ impl Inner {
         self.note(text);
         if kind == Kind::Command {
             self.turn_failed(pid, failure, State::Limited);
-            return self.end_program(pid, crate::ports::Exit::Status(1));
+            return self.end_program(pid, claude_failover::model::pane::Exit::Status(1));
         }
         if silent {
             self.set(pid, State::Limited);

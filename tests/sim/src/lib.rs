@@ -38,14 +38,17 @@ pub use self::{
     talk::Conversation,
     watch::{Promises, Saved},
 };
-use crate::{
+use claude_failover::{
     model::{
+        agent::LaunchRequest,
         ids::{AccountName, ProjectName, ProviderName, SessionName, TaskId},
-        journal::State as SavedState,
+        journal::{State as SavedState, Stored},
+        pane::TerminalHint,
+        queue::QueueDir,
         steady::{Reading, Saved as SavedClock, Steady, Timeline},
         swap::Swapped,
     },
-    ports::{Clock, LaunchRequest, QueueDir, Stored, TerminalHint},
+    ports::Clock,
 };
 
 /// Simulated time begins here.
