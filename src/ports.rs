@@ -18,7 +18,7 @@ use crate::model::{
     notice::{Channel, Notice, NoticeError},
     pane::{Background, Capture, Key, Launch, Pane, PaneId, TerminalError, TerminalHint},
     provider::{Order, Progress, ProviderError},
-    queue::{Entry, FileFacts, Inbox, Leftover, QueueDir, Sidecar, Workdir},
+    queue::{Ask, Claimed, End, Entry, Expected, FileFacts, Filed, Inbox, Leftover, Over, QueueDir, Sidecar, Workdir},
     session::Incarnation,
     steady::{Saved, Timeline},
 };
@@ -174,13 +174,44 @@ pub trait Agents: Send + Sync {
 // ---------------------------------------------------------------------------------------------------------------------
 // Files
 
-/// The queue directories on disk. Every change is durable when the call returns.
+/// The queue directories on disk. Every change is durable when the call returns. `claim` and `file` are several steps: of what was
+/// begun and not answered any number of the first may have been done.
 #[async_trait]
 pub trait QueueStore: Send + Sync {
     /// Makes the queue's directories where missing.
     async fn prepare(&self, project: &ProjectName) -> std::io::Result<()>;
-    /// The whole inbox, or only what belongs to `only`.
-    async fn list(&self, project: &ProjectName, only: Option<&TaskId>) -> std::io::Result<Inbox>;
+    /// The whole inbox, without texts; or what belongs to these names.
+    async fn look(&self, project: &ProjectName, names: Option<&[Ask]>) -> std::io::Result<Inbox>;
+    /// Puts our marker beside a task, if its text is what is expected and nobody else has claimed it, also when it stands.
+    async fn claim(
+        &self,
+        project: &ProjectName,
+        id: &TaskId,
+        expected: &Expected,
+        which: Sidecar,
+        marker: &[u8],
+    ) -> std::io::Result<Claimed>;
+    /// Puts a task's end on disk: the result, one of that name kept beside it as `<id>.<n>.md` unless it holds the same bytes; then
+    /// the task and what stands beside it go from the inbox. A newer text stays, and is answered.
+    async fn file(
+        &self,
+        project: &ProjectName,
+        id: &TaskId,
+        end: &End,
+    ) -> std::io::Result<Option<(Vec<u8>, FileFacts)>>;
+    /// Puts a file of ours beside a task.
+    async fn mark(
+        &self,
+        project: &ProjectName,
+        id: &TaskId,
+        which: Sidecar,
+        text: &[u8],
+        over: Over,
+    ) -> std::io::Result<()>;
+    /// Takes files of ours away from a task. A missing one is success.
+    async fn unmark(&self, project: &ProjectName, id: &TaskId, which: &[Sidecar]) -> std::io::Result<()>;
+    /// What stands in `done/` and `failed/` under a task's name.
+    async fn results(&self, project: &ProjectName, id: &TaskId) -> std::io::Result<Vec<Filed>>;
     /// How many task files stand in the other directories.
     async fn counts(&self, project: &ProjectName) -> std::io::Result<Counts>;
     /// The facts belong to exactly the bytes read. Never follows a symlink. `max` bytes at most, else `FileTooLarge`;
@@ -192,37 +223,11 @@ pub trait QueueStore: Send + Sync {
         id: &TaskId,
         max: u64,
     ) -> std::io::Result<(Vec<u8>, FileFacts)>;
-    /// Whether some process has the file open for writing; `None` where the file system can't tell.
-    async fn has_writer(&self, project: &ProjectName, dir: QueueDir, id: &TaskId) -> std::io::Result<Option<bool>>;
     /// Whether a task's `workdir` is a directory of its project, every link on the way followed.
     async fn workdir(&self, _project: &ProjectName, _workdir: &str) -> std::io::Result<Workdir> {
         Ok(Workdir::Inside)
     }
-    async fn read_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> std::io::Result<Vec<u8>>;
-    /// Makes the sidecar; `AlreadyExists` when somebody was first.
-    async fn write_sidecar(
-        &self,
-        project: &ProjectName,
-        id: &TaskId,
-        which: Sidecar,
-        text: &[u8],
-    ) -> std::io::Result<()>;
-    /// Puts another text in the place of a sidecar of ours, or makes it anew.
-    async fn replace_sidecar(
-        &self,
-        project: &ProjectName,
-        id: &TaskId,
-        which: Sidecar,
-        text: &[u8],
-    ) -> std::io::Result<()>;
-    /// A missing one is success.
-    async fn remove_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> std::io::Result<()>;
-    /// Writes a whole file into `done/` or `failed/`, replacing one of that name atomically. The one replaced is kept
-    /// beside it as `<id>.<n>.md` unless it holds the same bytes.
-    async fn file(&self, project: &ProjectName, dir: QueueDir, id: &TaskId, text: &[u8]) -> std::io::Result<()>;
-    /// Removes `inbox/<id>.md`. A missing one is success.
-    async fn remove(&self, project: &ProjectName, id: &TaskId) -> std::io::Result<()>;
-    /// Removes `<id>.md` unless it has changed since `seen`; answers whether it is gone.
+    /// Removes `<id>.md` unless it has changed since `seen`, or somebody has it open for writing; answers whether it is gone.
     async fn remove_unchanged(
         &self,
         project: &ProjectName,
@@ -234,7 +239,7 @@ pub trait QueueStore: Send + Sync {
     async fn entries(&self, project: &ProjectName, dir: QueueDir) -> std::io::Result<Vec<Entry>>;
     /// Adds files of `done/` or `failed/` to the archive of that month (`2026-10`) beside them. Whole and durable when it
     /// returns; what stands in it already is not stored twice. Answers the files that stand in it now: those that have changed
-    /// since they were looked at do not.
+    /// since they were looked at, or are being written, do not.
     async fn archive(
         &self,
         project: &ProjectName,

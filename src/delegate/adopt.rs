@@ -14,7 +14,7 @@ use crate::{
         ids::{RunId, TaskKey},
         marker::DelegatedMarker,
         provider::{Job, JobStop, Progress},
-        queue::{QueueDir, Sidecar},
+        queue::{Ask, Over, Read, Sidecar},
         task::{Hold, Phase, TaskEvent},
         task_file::{identity, sha256},
     },
@@ -42,8 +42,11 @@ impl Seen {
 
     /// `None` when there is nothing to wait for.
     async fn has_waited(&mut self, hands: &Hands, key: &TaskKey) -> Option<()> {
-        let bytes = hands.queue.read_sidecar(&key.project, &key.id, Sidecar::Delegated).await.ok()?;
-        let marker = DelegatedMarker::read(&bytes)?;
+        let max = u64::MAX;
+        let ask = Ask { id: key.id.clone(), read: Read::Unless { change: None, max } };
+        let mut inbox = hands.queue.look(&key.project, Some(&[ask])).await.ok()?;
+        let marks = &mut inbox.sidecars.iter();
+        let marker = DelegatedMarker::read(&marks.find(|mark| mark.which == Sidecar::Delegated)?.bytes)?;
         let id = marker.job_id.clone()?;
         let provider = decide::meant(&marker, &hands.config.borrow())?;
         match hands.providers.look(&provider, &id).await {
@@ -63,7 +66,7 @@ impl Seen {
         }
         // Not our id: a run of that name is nobody's else.
         let run = RunId(format!("adopted-{id}"));
-        let (text, facts) = hands.queue.read(&key.project, QueueDir::Inbox, &key.id, u64::MAX).await.ok()?;
+        let (text, facts) = inbox.texts.remove(&key.id)?.read.ok()?;
         let job = Job {
             run,
             provider: provider.clone(),
@@ -91,6 +94,6 @@ impl Seen {
         }
         let marker = DelegatedMarker::of(&job, &hands.live.snapshot()).to_json();
         hands.live.propose(events).await.ok()?;
-        hands.queue.replace_sidecar(&key.project, &key.id, Sidecar::Delegated, &marker).await.ok()
+        hands.queue.mark(&key.project, &key.id, Sidecar::Delegated, &marker, Over::Replace).await.ok()
     }
 }

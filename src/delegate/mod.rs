@@ -26,7 +26,7 @@ use crate::{
         ids::{RunId, TaskKey},
         marker::DelegatedMarker,
         provider::{Job, JobStop, Order, ProviderEvent, ProviderStanding},
-        queue::Sidecar,
+        queue::{Over, Sidecar},
         snapshot::Snapshot,
         task::{Task, TaskEvent},
         task_file::{Reading, read},
@@ -232,7 +232,7 @@ impl Follower {
         let snapshot = self.hands.live.snapshot();
         let marker = DelegatedMarker::of(&Job { id: Some(id.clone()), ..job.clone() }, &snapshot).to_json();
         let (project, task) = (&self.key.project, &self.key.id);
-        if let Err(error) = self.hands.queue.replace_sidecar(project, task, Sidecar::Delegated, &marker).await {
+        if let Err(error) = self.hands.queue.mark(project, task, Sidecar::Delegated, &marker, Over::Replace).await {
             // The owner keeps it too.
             tracing::warn!(task = %self.key, %error, "the job's id can't be written into its marker");
         }
@@ -290,7 +290,7 @@ impl Follower {
     /// The marker goes first: a task that waits has none.
     async fn give_back(&self, job: &Job, why: &str, refused: bool) -> Result<(), Next> {
         let again = || Next::GiveBack { why: why.to_owned(), refused };
-        let removed = self.hands.queue.remove_sidecar(&self.key.project, &self.key.id, Sidecar::Delegated).await;
+        let removed = self.hands.queue.unmark(&self.key.project, &self.key.id, &[Sidecar::Delegated]).await;
         if let Err(error) = removed {
             tracing::warn!(task = %self.key, %error, "a marker can't be removed");
             tokio::time::sleep(AGAIN).await;

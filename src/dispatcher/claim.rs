@@ -13,14 +13,13 @@ use crate::{
         event::Event,
         identity::TextFacts,
         ids::{RunId, TaskKey},
-        marker::{DelegatedMarker, Marker},
+        marker::{DelegatedMarker, Marker, OwnClaim},
         provider::{Delegation, Job, JobStop},
-        queue::{QueueDir, Sidecar, Workdir},
+        queue::{Ask, Claimed, Expected, Read, Sidecar},
         route::instead,
         session::{Assignment, SessionEvent},
         snapshot::Snapshot,
         task::{Delivery, Phase, Run, Stop, Task, TaskEvent, Work},
-        task_file::{Reading, read, sha256},
     },
     ports::{Clock, QueueStore},
 };
@@ -54,75 +53,50 @@ impl Claims {
     pub(super) async fn claim(&self, snapshot: &Snapshot, choice: &Choice) -> Result<(), NoClaim> {
         let claimed = self.try_claim(snapshot, choice).await;
         if let Err(NoClaim::Claimed) = claimed {
-            // Where a task goes may have changed since, so the marker may be of either kind.
-            for which in [Sidecar::Working, Sidecar::Delegated] {
-                self.clear_own_marker(&choice.task, which, &snapshot.supervisor).await?;
-            }
+            self.clear_own_markers(&choice.task, &snapshot.supervisor).await?;
         }
         claimed
     }
 
-    /// Marker first, durable; then the owner; the session service types when it sees the assignment.
+    /// Marker first, durable; then the text, and the owner; the session service types when it sees the assignment.
     async fn try_claim(&self, snapshot: &Snapshot, choice: &Choice) -> Result<(), NoClaim> {
         let key = &choice.task;
         let task = snapshot.tasks.get(key).ok_or(NoClaim::Moved)?;
         let facts = task.text.as_ref().ok_or(NoClaim::Moved)?;
         let max = self.config.borrow().dispatcher.max_task_bytes.0;
-        let text = match self.store.read(&key.project, QueueDir::Inbox, &key.id, max).await {
-            Ok((text, _)) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(NoClaim::Moved),
-            Err(error) => return Err(error.into()),
-        };
-        // A changed file that a person released may hold anything; the next look at it says what.
-        // After a restart the frontmatter of a run given back is not known before its file was read.
-        let known = matches!(read(&text), Reading::Ready { spec, .. } if *spec == *task.spec);
-        if sha256(&text) != facts.sha256 || !known {
-            return Err(NoClaim::Moved);
-        }
-        if self.store.workdir(&key.project, &task.spec.workdir).await? != Workdir::Inside {
-            return Err(NoClaim::NoWorkdir(task.spec.workdir.clone()));
-        }
+        let expected = Expected { sha256: facts.sha256.clone(), spec: task.spec.clone(), max };
         let work = self.work(task, facts, &choice.to, &snapshot.delegation);
-        let (which, other, marker) = match &work {
-            Work::Run(run) => (Sidecar::Working, Sidecar::Delegated, Marker::of(run, snapshot).to_json()),
-            Work::Job(job) => (Sidecar::Delegated, Sidecar::Working, DelegatedMarker::of(job, snapshot).to_json()),
+        let (which, marker) = match &work {
+            Work::Run(run) => (Sidecar::Working, Marker::of(run, snapshot).to_json()),
+            Work::Job(job) => (Sidecar::Delegated, DelegatedMarker::of(job, snapshot).to_json()),
         };
-        match self.store.write_sidecar(&key.project, &key.id, which, &marker).await {
-            Ok(()) => {}
-            Err(error) => {
-                let taken = error.kind() == io::ErrorKind::AlreadyExists;
-                return Err(if taken { NoClaim::Claimed } else { error.into() });
-            }
-        }
-        // Somebody may have moved the file away while the marker was written: theirs is the task.
-        let still = self.store.read(&key.project, QueueDir::Inbox, &key.id, max).await;
-        let claims = self.store.list(&key.project, Some(&key.id)).await;
-        let theirs = claims.map(|inbox| inbox.sidecars.iter().any(|(_, which)| *which == other));
-        let result = match (still, theirs) {
-            (Ok(_), Ok(true)) => Err(NoClaim::Claimed),
-            (Ok((now, _)), Ok(false)) if now == text => {
-                // The text goes with the claim; one that is no text was refused above.
-                let text = String::from_utf8_lossy(&text).into();
-                let mut events = vec![
-                    Event::Health { topic: "claims".to_owned(), problem: None },
-                    Event::Text(work.id().clone(), text),
-                ];
-                match &work {
-                    Work::Run(run) => {
-                        let assignment = Assignment { task: key.clone(), run: run.id.clone() };
-                        events.push(Event::Task(key.clone(), TaskEvent::Claimed(run.clone())));
-                        events.push(Event::Session(run.session.clone(), SessionEvent::Assigned(assignment)));
-                    }
-                    Work::Job(job) => events.push(Event::Task(key.clone(), TaskEvent::Delegated(job.clone()))),
-                }
-                self.live.propose(events).await.map_err(NoClaim::from)
-            }
-            (Ok(_) | Err(_), Ok(_) | Err(_)) => Err(NoClaim::Moved),
+        let text = match self.store.claim(&key.project, &key.id, &expected, which, &marker).await? {
+            Claimed::Ours(text) => text,
+            Claimed::Moved => return Err(NoClaim::Moved),
+            Claimed::Taken => return Err(NoClaim::Claimed),
+            Claimed::NoWorkdir => return Err(NoClaim::NoWorkdir(task.spec.workdir.clone())),
         };
-        if result.is_err() {
-            self.store.remove_sidecar(&key.project, &key.id, which).await?;
+        let told = self.tell(key, &work, &text).await;
+        if told.is_err() {
+            self.store.unmark(&key.project, &key.id, &[which]).await?;
         }
-        result
+        told
+    }
+
+    async fn tell(&self, key: &TaskKey, work: &Work, text: &[u8]) -> Result<(), NoClaim> {
+        // The text goes with the claim; one that is no text is no task.
+        let text = String::from_utf8_lossy(text).into();
+        let mut events =
+            vec![Event::Health { topic: "claims".to_owned(), problem: None }, Event::Text(work.id().clone(), text)];
+        match work {
+            Work::Run(run) => {
+                let assignment = Assignment { task: key.clone(), run: run.id.clone() };
+                events.push(Event::Task(key.clone(), TaskEvent::Claimed(run.clone())));
+                events.push(Event::Session(run.session.clone(), SessionEvent::Assigned(assignment)));
+            }
+            Work::Job(job) => events.push(Event::Task(key.clone(), TaskEvent::Delegated(job.clone()))),
+        }
+        self.live.propose(events).await.map_err(NoClaim::from)
     }
 
     /// The attempt that is claimed.
@@ -161,20 +135,14 @@ impl Claims {
     }
 
     /// A marker of ours beside a task that waits is of a claim that could not be taken back: only this service claims, and a
-    /// run's marker is gone before its task waits again.
-    async fn clear_own_marker(&self, key: &TaskKey, which: Sidecar, supervisor: &str) -> Result<(), NoClaim> {
-        let bytes = match self.store.read_sidecar(&key.project, &key.id, which).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            read => read?,
-        };
-        let is_ours = match which {
-            Sidecar::Working => Marker::read(&bytes).is_some_and(|marker| marker.supervisor == supervisor),
-            Sidecar::Delegated => DelegatedMarker::read(&bytes).is_some_and(|marker| marker.by(supervisor).is_some()),
-            Sidecar::Rejected => false,
-        };
-        let waits = |task: &Arc<Task>| task.phase == Phase::Queued;
-        if is_ours && self.live.snapshot().tasks.get(key).is_some_and(waits) {
-            self.store.remove_sidecar(&key.project, &key.id, which).await?;
+    /// run's marker is gone before its task waits again. Where a task goes may have changed since, so it may be of either kind.
+    async fn clear_own_markers(&self, key: &TaskKey, supervisor: &str) -> Result<(), NoClaim> {
+        let inbox = self.store.look(&key.project, Some(&[Ask { id: key.id.clone(), read: Read::No }])).await?;
+        let waits = self.live.snapshot().tasks.get(key).is_some_and(|task| task.phase == Phase::Queued);
+        for mark in inbox.sidecars.iter().filter(|_| waits) {
+            if OwnClaim::read(mark, supervisor).is_some() {
+                self.store.unmark(&key.project, &key.id, &[mark.which]).await?;
+            }
         }
         Ok(())
     }

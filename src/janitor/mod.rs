@@ -161,9 +161,9 @@ impl Janitor {
         known: &HashMap<Place, (Change, Option<Told>)>,
         seen: &mut Seen,
     ) -> io::Result<()> {
-        let inbox = self.hands.queue.list(project, None).await?;
-        let marks = inbox.sidecars.iter().filter(|(_, which)| matches!(which, Sidecar::Working | Sidecar::Delegated));
-        seen.marked.extend(marks.map(|(id, _)| TaskKey::new(project, id)));
+        let inbox = self.hands.queue.look(project, None).await?;
+        let marks = inbox.sidecars.iter().filter(|mark| mark.which != Sidecar::Rejected);
+        seen.marked.extend(marks.map(|mark| TaskKey::new(project, &mark.id)));
         for dir in RESULT_DIRS {
             for entry in self.hands.queue.entries(project, dir).await? {
                 let place = (TaskKey::new(project, &entry.id), dir);
@@ -238,7 +238,7 @@ impl Janitor {
         let mut going: Vec<(&Removal, &Entry)> = Vec::new();
         for removal in removals {
             if let What::Result { entry, .. } = &removal.what
-                && self.may_go(project, dir, &entry.id).await
+                && self.may_go(project, &entry.id)
             {
                 going.push((removal, entry));
             }
@@ -258,7 +258,7 @@ impl Janitor {
         self.hands.live.report(going.iter().map(|(removal, _)| note(removal, &how)).collect()).await;
         for (_, entry) in going {
             // It may have come to life while the archive was written.
-            if self.may_go(project, dir, &entry.id).await
+            if self.may_go(project, &entry.id)
                 && self.hands.queue.remove_unchanged(project, dir, &entry.id, &entry.file).await?
             {
                 match month {
@@ -270,10 +270,9 @@ impl Janitor {
         Ok(())
     }
 
-    /// Nobody writes the file and no task of its name is on its way.
-    async fn may_go(&self, project: &ProjectName, dir: QueueDir, id: &TaskId) -> bool {
-        let written = self.hands.queue.has_writer(project, dir, id).await.unwrap_or(Some(true)) == Some(true);
-        !written && !lives(&TaskKey::new(project, id), &self.hands.live.snapshot())
+    /// No task of its name is on its way. Whether somebody writes it, the store knows.
+    fn may_go(&self, project: &ProjectName, id: &TaskId) -> bool {
+        !lives(&TaskKey::new(project, id), &self.hands.live.snapshot())
     }
 
     async fn other(&self, removal: &Removal) -> io::Result<()> {

@@ -1,14 +1,19 @@
 //! Queue directories: what may be in them, and what one look finds there.
 //! In: plain values. Out: plain values. No file is touched here.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
     event::Ignored,
-    ids::{ProjectName, TaskId},
+    ids::{ProjectName, RunId, TaskId},
+    task::TaskSpec,
+    task_file::{Reading, read, sha256},
 };
 
 /// A directory of a project's queue.
@@ -52,6 +57,101 @@ impl Sidecar {
             Self::Rejected => ".rejected",
         }
     }
+
+    /// Its name beside a task.
+    #[must_use]
+    pub fn beside(self, id: &TaskId) -> String {
+        format!("{}{}", id.file_name(), self.suffix())
+    }
+}
+
+/// A file of that kind, as it stands there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    pub id: TaskId,
+    pub which: Sidecar,
+    /// Empty when it can't be read.
+    pub bytes: Vec<u8>,
+}
+
+/// A name to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    pub id: TaskId,
+    pub read: Read,
+}
+
+/// Whether the text is wanted too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    No,
+    /// Unless it is known: the file has not changed since this.
+    Unless {
+        change: Option<(i128, u64)>,
+        max: u64,
+    },
+}
+
+/// A task's text, and what has to be known before it is taken for whole.
+#[derive(Debug)]
+pub struct Text {
+    /// Whether some process has it open for writing; `None` where the file system can't tell.
+    pub writer: Option<bool>,
+    /// As `QueueStore::read`.
+    pub read: std::io::Result<(Vec<u8>, FileFacts)>,
+    /// As `QueueStore::results`.
+    pub results: Vec<Filed>,
+}
+
+/// A result: where it stands, its bytes and facts.
+pub type Filed = (QueueDir, Vec<u8>, FileFacts);
+
+/// What a task has to be to be claimed.
+#[derive(Debug, Clone)]
+pub struct Expected {
+    pub sha256: String,
+    pub spec: Arc<TaskSpec>,
+    pub max: u64,
+}
+
+impl Expected {
+    /// A changed file that a person released may hold anything; and after a restart the frontmatter of a run given back is not
+    /// known before its file was read.
+    #[must_use]
+    pub fn is(&self, text: &[u8]) -> bool {
+        sha256(text) == self.sha256 && matches!(read(text), Reading::Ready { spec, .. } if *spec == *self.spec)
+    }
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// The marker stands; the text.
+    Ours(Vec<u8>),
+    /// The file isn't what it was.
+    Moved,
+    /// Somebody's marker stands there.
+    Taken,
+    NoWorkdir,
+}
+
+/// What is put on disk of a task's end.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// Nothing is written when its result is there already.
+    pub run: Option<RunId>,
+    pub result: Option<(QueueDir, Vec<u8>)>,
+    /// Which text goes from the inbox, by its identity.
+    pub own: String,
+    pub claim: Option<Sidecar>,
+}
+
+/// What a file of ours may do to one of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    Replace,
+    /// `AlreadyExists` when the name is taken.
+    Never,
 }
 
 /// What a look into a queue directory finds of one task-like name, without reading the file.
@@ -78,11 +178,13 @@ pub enum FileKind {
 }
 
 /// One look at an inbox.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Inbox {
     pub tasks: Vec<Entry>,
+    /// Of those that were asked for theirs.
+    pub texts: BTreeMap<TaskId, Text>,
     /// Sidecars present, also those whose task is gone.
-    pub sidecars: Vec<(TaskId, Sidecar)>,
+    pub sidecars: Vec<Mark>,
     /// Editor locks (`.NAME.swp`, `.#NAME`): the task and the lock's file name.
     pub locks: Vec<(TaskId, String)>,
     /// Claims that scripts make in place.

@@ -694,6 +694,11 @@ impl Phase {
         }
     }
 
+    #[must_use]
+    pub fn filing(&self) -> Option<&Filing> {
+        if let Self::Filing(filing) = self { Some(filing) } else { None }
+    }
+
     /// The job that it has now.
     #[must_use]
     pub fn delegated(&self) -> Option<&Job> {

@@ -9,7 +9,7 @@ mod scan;
 mod wakes;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -23,7 +23,7 @@ use crate::{
     live::{Hands, Live},
     model::{
         command::{Action, Refused, RefusedKind, Writer},
-        event::Event,
+        event::{Counts, Event},
         ids::{ProjectName, TaskId, TaskKey},
         permits,
         queue::QueueDir,
@@ -162,8 +162,10 @@ impl Queue {
                 }
             }
             Look::Only(names) => {
-                for (project, id) in names {
-                    self.scan(project, Some(id)).await;
+                let names: Vec<_> = names.iter().collect();
+                for of_one in names.chunk_by(|(a, _), (b, _)| a == b) {
+                    let ids: Vec<TaskId> = of_one.iter().map(|(_, id)| id.clone()).collect();
+                    self.scan(&of_one[0].0, Some(&ids)).await;
                 }
             }
         }
@@ -181,13 +183,27 @@ impl Queue {
         let snapshot = self.live.snapshot();
         let now = self.clock.now();
         let waits = |key: &TaskKey| self.retry_filing.get(key).is_some_and(|at| at > now);
-        let filing: Vec<_> = snapshot.tasks.filing().filter(|task| !waits(&task.key)).take(TOGETHER).collect();
-        let filed = join_all(filing.iter().map(|task| self.file(task))).await;
+        let filing = snapshot.tasks.filing().filter(|task| !waits(&task.key)).take(TOGETHER);
+        let filing: Vec<_> = filing.filter_map(|task| Some((task, task.phase.filing()?))).collect();
+        let filed = join_all(filing.iter().map(|(task, filing)| self.file(task, filing))).await;
         let mut news = Vec::new();
-        for (task, filed) in filing.iter().zip(&filed) {
+        let mut kept: BTreeSet<(ProjectName, TaskId)> = BTreeSet::new();
+        let mut counts: BTreeMap<&ProjectName, Counts> = BTreeMap::new();
+        for ((task, _), filed) in filing.iter().zip(&filed) {
+            let (project, id) = (&task.key.project, &task.key.id);
             let problem = match filed {
-                Ok(()) => {
+                Ok(filed) => {
                     self.retry_filing.set(&task.key, None);
+                    if filed.kept {
+                        kept.insert((project.clone(), id.clone()));
+                    }
+                    let known = snapshot.projects.iter().find(|known| known.name == *project);
+                    let count = counts.entry(project).or_insert(known.map(|known| known.counts).unwrap_or_default());
+                    match filed.dir {
+                        QueueDir::Done => count.done += 1,
+                        QueueDir::Failed => count.failed += 1,
+                        QueueDir::Inbox | QueueDir::Drafts => {}
+                    }
                     None
                 }
                 Err(error) => {
@@ -201,18 +217,12 @@ impl Queue {
             };
             news.push(Event::Health { topic: format!("result {}", task.key), problem });
         }
+        // Counted on; the next look at everything counts anew.
+        news.extend(counts.into_iter().map(|(project, counts)| Event::Counts { project: project.clone(), counts }));
         self.live.report(news).await;
-        let done = filing.iter().zip(&filed).filter(|(_, filed)| filed.is_ok()).map(|(task, _)| &task.key);
-        let done: Vec<&TaskKey> = done.collect();
-        let projects: BTreeSet<&ProjectName> = done.iter().map(|key| &key.project).collect();
-        for project in projects {
-            self.count(project).await;
-        }
         // A kept file has a newer text; read it at once.
-        for key in &done {
-            self.scan(&key.project, Some(&key.id)).await;
-        }
-        !done.is_empty()
+        self.look(&Look::Only(kept)).await;
+        filed.iter().any(Result::is_ok)
     }
 
     /// What people asked for that concerns the queue's files.
@@ -252,9 +262,7 @@ impl Queue {
                 }
             };
             self.live.report(vec![Event::RequestDone { id: *id, result }]).await;
-            for key in keys {
-                self.scan(&key.project, Some(&key.id)).await;
-            }
+            self.look(&Look::Only(keys.into_iter().map(|key| (key.project, key.id)).collect())).await;
         }
     }
 

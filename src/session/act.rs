@@ -409,7 +409,7 @@ impl Job {
     }
 
     async fn remove_marker(&self, task: &TaskKey) -> Result<(), String> {
-        let removed = self.hands.queue.remove_sidecar(&task.project, &task.id, Sidecar::Working).await;
+        let removed = self.hands.queue.unmark(&task.project, &task.id, &[Sidecar::Working]).await;
         removed.map_err(|error| format!("the claim marker of {task} can't be removed: {error}"))
     }
 

@@ -10,7 +10,10 @@ use claude_failover::{
         event::Counts,
         footer::run_of,
         ids::{ProjectName, TaskId},
-        queue::{Entry, FileFacts, FileKind, Inbox, Leftover, QueueDir, Sidecar},
+        queue::{
+            Ask, Claimed, End, Entry, Expected, FileFacts, FileKind, Filed, Inbox, Leftover, Mark, Over, QueueDir,
+            Read, Sidecar, Text,
+        },
         task_file::identity,
     },
     ports::QueueStore,
@@ -34,10 +37,6 @@ const SIDECARS: [Sidecar; 3] = [Sidecar::Working, Sidecar::Delegated, Sidecar::R
 
 fn key(project: &ProjectName, dir: QueueDir, name: &str) -> Key {
     (project.clone(), dir, name.to_owned())
-}
-
-fn sidecar(id: &TaskId, which: Sidecar) -> String {
-    format!("{}{}", id.file_name(), which.suffix())
 }
 
 /// The task that a name in the inbox belongs to, and what the file is to it.
@@ -157,6 +156,22 @@ impl Inner {
         }
     }
 
+    fn read(&self, project: &ProjectName, dir: QueueDir, id: &TaskId, max: u64) -> Result<(Vec<u8>, FileFacts)> {
+        let file = self.get(project, dir, &id.file_name())?;
+        if file.bytes.len() as u64 > max {
+            return Err(Error::from(ErrorKind::FileTooLarge));
+        }
+        Ok((file.bytes.clone(), self.facts(file)))
+    }
+
+    fn results_of(&self, project: &ProjectName, id: &TaskId) -> Vec<Filed> {
+        let result = |dir| {
+            let (bytes, facts) = self.read(project, dir, id, u64::MAX).ok()?;
+            Some((dir, bytes, facts))
+        };
+        [QueueDir::Done, QueueDir::Failed].into_iter().filter_map(result).collect()
+    }
+
     fn get(&self, project: &ProjectName, dir: QueueDir, name: &str) -> Result<&File> {
         self.file(project, dir, name).ok_or_else(|| Error::from(ErrorKind::NotFound))
     }
@@ -169,7 +184,7 @@ impl Inner {
             p == project && *d == dir && *bytes == file.bytes
         };
         let (stored, writer) = (self.archives.iter().any(stored), file.writer);
-        let claimed = self.file(project, QueueDir::Inbox, &sidecar(id, Sidecar::Working)).is_some();
+        let claimed = self.file(project, QueueDir::Inbox, &Sidecar::Working.beside(id)).is_some();
         if !stored || writer || claimed {
             let text = format!("stored {stored}, being written {writer}, its task at work {claimed}");
             self.violation(format!("{}/{name} is removed: {text}", dir.name()));
@@ -206,119 +221,9 @@ fn find(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
-#[async_trait]
-impl QueueStore for FakeWorld {
-    async fn prepare(&self, project: &ProjectName) -> Result<()> {
-        self.effect(|| format!("prepare {project}"), |_| Ok(())).await
-    }
-
-    async fn list(&self, project: &ProjectName, only: Option<&TaskId>) -> Result<Inbox> {
-        self.see(|inner| {
-            let mut inbox = Inbox::default();
-            let mut add = |name: &str, file: &File| match name_of(name) {
-                Some(Name::Task(id)) => inbox.tasks.push(Entry { id, file: inner.facts(file) }),
-                Some(Name::Beside(id, which)) => inbox.sidecars.push((id, which)),
-                Some(Name::Lock(id)) => inbox.locks.push((id, name.to_owned())),
-                None => {}
-            };
-            match only {
-                None => inner.within(project, QueueDir::Inbox).for_each(|(name, file)| add(name, file)),
-                Some(id) => {
-                    let beside = SIDECARS.into_iter().map(|which| sidecar(id, which));
-                    for name in [id.file_name(), format!(".{}.swp", id.file_name())].into_iter().chain(beside) {
-                        if let Some(file) = inner.file(project, QueueDir::Inbox, &name) {
-                            add(&name, file);
-                        }
-                    }
-                }
-            }
-            match inner.disk_fault() {
-                Some((error, _)) => Err(error),
-                None => Ok(inbox),
-            }
-        })
-        .await
-    }
-
-    async fn counts(&self, project: &ProjectName) -> Result<Counts> {
-        self.see(|inner| {
-            let count = |dir: QueueDir| {
-                let names = inner.within(project, dir).map(|(name, _)| name);
-                names.filter(|name| TaskId::from_file_name(name).is_some()).count() as u64
-            };
-            Ok(Counts { drafts: count(QueueDir::Drafts), done: count(QueueDir::Done), failed: count(QueueDir::Failed) })
-        })
-        .await
-    }
-
-    async fn read(&self, project: &ProjectName, dir: QueueDir, id: &TaskId, max: u64) -> Result<(Vec<u8>, FileFacts)> {
-        self.see(|inner| {
-            let file = inner.get(project, dir, &id.file_name())?;
-            if file.bytes.len() as u64 > max {
-                return Err(Error::from(ErrorKind::FileTooLarge));
-            }
-            Ok((file.bytes.clone(), inner.facts(file)))
-        })
-        .await
-    }
-
-    async fn has_writer(&self, project: &ProjectName, dir: QueueDir, id: &TaskId) -> Result<Option<bool>> {
-        self.see(|inner| Ok(Some(inner.get(project, dir, &id.file_name())?.writer))).await
-    }
-
-    async fn read_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> Result<Vec<u8>> {
-        self.see(|inner| Ok(inner.get(project, QueueDir::Inbox, &sidecar(id, which))?.bytes.clone())).await
-    }
-
-    async fn write_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar, text: &[u8]) -> Result<()> {
-        let name = sidecar(id, which);
-        self.effect(
-            || format!("write {name}"),
-            |inner| {
-                if inner.file(project, QueueDir::Inbox, &name).is_some() {
-                    return Err(Error::from(ErrorKind::AlreadyExists));
-                }
-                inner.write(|inner| {
-                    inner.put(project, QueueDir::Inbox, &name, text);
-                    Ok(())
-                })
-            },
-        )
-        .await
-    }
-
-    async fn replace_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar, text: &[u8]) -> Result<()> {
-        let name = sidecar(id, which);
-        self.effect(
-            || format!("replace {name}"),
-            |inner| {
-                inner.write(|inner| {
-                    inner.put(project, QueueDir::Inbox, &name, text);
-                    Ok(())
-                })
-            },
-        )
-        .await
-    }
-
-    async fn remove_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> Result<()> {
-        let name = sidecar(id, which);
-        self.effect(
-            || format!("remove {name}"),
-            |inner| {
-                if inner.file(project, QueueDir::Inbox, &name).is_none() {
-                    return Ok(());
-                }
-                inner.write(|inner| {
-                    inner.take(project, QueueDir::Inbox, &name);
-                    Ok(())
-                })
-            },
-        )
-        .await
-    }
-
-    async fn file(&self, project: &ProjectName, dir: QueueDir, id: &TaskId, text: &[u8]) -> Result<()> {
+impl FakeWorld {
+    /// Writes a result; one of that name is kept beside it.
+    async fn put_result(&self, project: &ProjectName, dir: QueueDir, id: &TaskId, text: &[u8]) -> Result<()> {
         let name = id.file_name();
         self.effect(
             || format!("file {}/{name}", dir.name()),
@@ -338,23 +243,164 @@ impl QueueStore for FakeWorld {
         )
         .await
     }
+}
 
-    async fn remove(&self, project: &ProjectName, id: &TaskId) -> Result<()> {
-        let name = id.file_name();
+#[async_trait]
+impl QueueStore for FakeWorld {
+    async fn prepare(&self, project: &ProjectName) -> Result<()> {
+        self.effect(|| format!("prepare {project}"), |_| Ok(())).await
+    }
+
+    async fn look(&self, project: &ProjectName, names: Option<&[Ask]>) -> Result<Inbox> {
+        self.see(|inner| {
+            let mut inbox = Inbox::default();
+            let mut add = |name: &str, file: &File| match name_of(name) {
+                Some(Name::Task(id)) => inbox.tasks.push(Entry { id, file: inner.facts(file) }),
+                Some(Name::Beside(id, which)) => inbox.sidecars.push(Mark { id, which, bytes: file.bytes.clone() }),
+                Some(Name::Lock(id)) => inbox.locks.push((id, name.to_owned())),
+                None => {}
+            };
+            match names {
+                None => inner.within(project, QueueDir::Inbox).for_each(|(name, file)| add(name, file)),
+                Some(names) => {
+                    for Ask { id, .. } in names {
+                        let beside = SIDECARS.into_iter().map(|which| which.beside(id));
+                        for name in [id.file_name(), format!(".{}.swp", id.file_name())].into_iter().chain(beside) {
+                            if let Some(file) = inner.file(project, QueueDir::Inbox, &name) {
+                                add(&name, file);
+                            }
+                        }
+                    }
+                }
+            }
+            for Ask { id, read } in names.into_iter().flatten() {
+                let (Read::Unless { change, max }, Ok(file)) =
+                    (read, inner.get(project, QueueDir::Inbox, &id.file_name()))
+                else {
+                    continue;
+                };
+                if *change != Some(inner.facts(file).change) {
+                    let read = inner.read(project, QueueDir::Inbox, id, *max);
+                    let text = Text { writer: Some(file.writer), read, results: inner.results_of(project, id) };
+                    inbox.texts.insert(id.clone(), text);
+                }
+            }
+            match inner.disk_fault() {
+                Some((error, _)) => Err(error),
+                None => Ok(inbox),
+            }
+        })
+        .await
+    }
+
+    async fn claim(
+        &self,
+        project: &ProjectName,
+        id: &TaskId,
+        expected: &Expected,
+        which: Sidecar,
+        marker: &[u8],
+    ) -> Result<Claimed> {
+        let as_expected = |inner: &mut Inner| match inner.read(project, QueueDir::Inbox, id, expected.max) {
+            Ok((text, _)) => Ok(Some(text).filter(|text| expected.is(text))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        let Some(text) = self.see(as_expected).await? else { return Ok(Claimed::Moved) };
+        match self.mark(project, id, which, marker, Over::Never).await {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(Claimed::Taken),
+            marked => marked?,
+        }
+        let others = [Sidecar::Working, Sidecar::Delegated].into_iter().filter(|other| *other != which);
+        let lost = self.see(|inner| {
+            let mut others = others.map(|other| inner.file(project, QueueDir::Inbox, &other.beside(id)).is_some());
+            if others.any(|there| there) {
+                Some(Claimed::Taken)
+            } else {
+                as_expected(inner).is_ok_and(|text| text.is_none()).then_some(Claimed::Moved)
+            }
+        });
+        let Some(lost) = lost.await else { return Ok(Claimed::Ours(text)) };
+        self.unmark(project, id, &[which]).await?;
+        Ok(lost)
+    }
+
+    async fn file(&self, project: &ProjectName, id: &TaskId, end: &End) -> Result<Option<(Vec<u8>, FileFacts)>> {
+        let filed = self.see(|inner| inner.results_of(project, id)).await;
+        let is_there = |run| filed.iter().any(|(_, bytes, _)| run_of(bytes).as_ref() == Some(run));
+        if let Some((dir, text)) = end.result.as_ref().filter(|_| !end.run.as_ref().is_some_and(is_there)) {
+            self.put_result(project, *dir, id, text).await?;
+        }
+        let newer = loop {
+            match self.read(project, QueueDir::Inbox, id, u64::MAX).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => break None,
+                Err(error) => return Err(error),
+                Ok((text, seen)) if identity(&text) == end.own => {
+                    if self.remove_unchanged(project, QueueDir::Inbox, id, &seen).await? {
+                        break None;
+                    }
+                }
+                Ok(newer) => break Some(newer),
+            }
+        };
+        let beside: Vec<Sidecar> = end.claim.into_iter().chain([Sidecar::Rejected]).collect();
+        self.unmark(project, id, &beside).await?;
+        Ok(newer)
+    }
+
+    async fn mark(&self, project: &ProjectName, id: &TaskId, which: Sidecar, text: &[u8], over: Over) -> Result<()> {
+        let name = which.beside(id);
         self.effect(
-            || format!("remove {name}"),
+            || format!("write {name}"),
             |inner| {
-                if inner.file(project, QueueDir::Inbox, &name).is_none() {
-                    return Ok(());
+                if over == Over::Never && inner.file(project, QueueDir::Inbox, &name).is_some() {
+                    return Err(Error::from(ErrorKind::AlreadyExists));
                 }
                 inner.write(|inner| {
-                    inner.watch_removal(project, id);
-                    inner.take(project, QueueDir::Inbox, &name);
+                    inner.put(project, QueueDir::Inbox, &name, text);
                     Ok(())
                 })
             },
         )
         .await
+    }
+
+    async fn unmark(&self, project: &ProjectName, id: &TaskId, which: &[Sidecar]) -> Result<()> {
+        for name in which.iter().map(|which| which.beside(id)) {
+            self.effect(
+                || format!("remove {name}"),
+                |inner| {
+                    if inner.file(project, QueueDir::Inbox, &name).is_none() {
+                        return Ok(());
+                    }
+                    inner.write(|inner| {
+                        inner.take(project, QueueDir::Inbox, &name);
+                        Ok(())
+                    })
+                },
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn results(&self, project: &ProjectName, id: &TaskId) -> Result<Vec<Filed>> {
+        Ok(self.see(|inner| inner.results_of(project, id)).await)
+    }
+
+    async fn counts(&self, project: &ProjectName) -> Result<Counts> {
+        self.see(|inner| {
+            let count = |dir: QueueDir| {
+                let names = inner.within(project, dir).map(|(name, _)| name);
+                names.filter(|name| TaskId::from_file_name(name).is_some()).count() as u64
+            };
+            Ok(Counts { drafts: count(QueueDir::Drafts), done: count(QueueDir::Done), failed: count(QueueDir::Failed) })
+        })
+        .await
+    }
+
+    async fn read(&self, project: &ProjectName, dir: QueueDir, id: &TaskId, max: u64) -> Result<(Vec<u8>, FileFacts)> {
+        self.see(|inner| inner.read(project, dir, id, max)).await
     }
 
     async fn remove_unchanged(
@@ -369,7 +415,7 @@ impl QueueStore for FakeWorld {
             || format!("remove {}/{name} if unchanged", dir.name()),
             |inner| {
                 let Some(file) = inner.file(project, dir, &name) else { return Ok(true) };
-                if inner.facts(file).change != seen.change {
+                if inner.facts(file).change != seen.change || (dir != QueueDir::Inbox && file.writer) {
                     return Ok(false);
                 }
                 inner.write(|inner| {
@@ -403,7 +449,8 @@ impl QueueStore for FakeWorld {
                     let mut stored = Vec::new();
                     for Entry { id, file } in files {
                         let known = inner.file(project, dir, &id.file_name());
-                        let Some(known) = known.filter(|known| inner.facts(known).change == file.change) else {
+                        let same = |known: &&File| inner.facts(known).change == file.change && !known.writer;
+                        let Some(known) = known.filter(same) else {
                             continue;
                         };
                         let bytes = known.bytes.clone();
