@@ -74,8 +74,7 @@ impl Process {
     fn read(pid: u32) -> Option<Self> {
         let (name, stat) = (process::name(pid)?, Stat::read(pid)?);
         let argv = peek::one(pid, Part::CommandLine).ok()?;
-        let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
-        let exe = exe.and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
+        let exe = peek::program(pid).and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
         let words = argv.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
         Some(Self { pid, name, stat, exe, argv: words.collect() })
     }

@@ -20,6 +20,7 @@ use crate::{
         records,
         rules::{TokenMode, TokenRules, TranscriptRules},
     },
+    linux::peek,
     model::evidence::{Signal, Source, Tokens},
 };
 
@@ -48,8 +49,7 @@ pub(super) fn read(
 
 /// The file that the process holds open and whose path matches.
 pub(super) fn open_file(pattern: &Pattern, pid: u32) -> Option<PathBuf> {
-    let fds = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    let mut paths = fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+    let mut paths = peek::files(pid).into_iter().map(|(_, path)| path);
     paths.find(|p| p.to_str().is_some_and(|text| pattern.0.is_match(text)))
 }
 

@@ -26,6 +26,8 @@ use crate::linux::{peek, process::children};
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a child may take from its fork to its setsid(2), on a busy machine.
 const DETACHES_WITHIN: Duration = Duration::from_millis(250);
+/// How often it is polled meanwhile.
+const POLL_EVERY: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Background {
@@ -73,12 +75,14 @@ impl Left {
 /// What is left below this process, once the program has ended. What may still be on its way out of the session gets a
 /// moment for it: `setsid -f` and its like return before their child has left.
 pub(super) fn settled() -> Left {
-    let first = look();
-    if first.stayed.is_empty() {
-        return first;
+    let until = Instant::now() + DETACHES_WITHIN;
+    loop {
+        let left = look();
+        if left.stayed.is_empty() || Instant::now() >= until {
+            return left;
+        }
+        std::thread::sleep(POLL_EVERY);
     }
-    std::thread::sleep(DETACHES_WITHIN);
-    look()
 }
 
 fn look() -> Left {

@@ -5,6 +5,8 @@ use std::{collections::HashMap, path::PathBuf};
 
 use nix::sys::stat::makedev;
 
+use super::peek;
+
 /// Holders by device and inode. Leases and those who wait are left out.
 #[must_use]
 pub fn held() -> HashMap<(u64, u64), i32> {
@@ -36,12 +38,12 @@ fn parse(table: &str) -> HashMap<(u64, u64), i32> {
 /// that they lie on may be our own.
 #[must_use]
 pub fn files_of(pid: i32) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
-    let locked =
-        entries.filter(|entry| std::fs::read_to_string(entry.path()).is_ok_and(|text| text.contains("\nlock:")));
-    let path =
-        |entry: std::fs::DirEntry| std::fs::read_link(format!("/proc/{pid}/fd/{}", entry.file_name().display())).ok();
-    locked.filter_map(path).collect()
+    let Ok(pid) = u32::try_from(pid) else { return Vec::new() };
+    let is_locked = |number: &str| {
+        std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).is_ok_and(|text| text.contains("\nlock:"))
+    };
+    let files = peek::files(pid).into_iter();
+    files.filter(|(number, _)| is_locked(number)).map(|(_, path)| path).collect()
 }
 
 #[cfg(test)]

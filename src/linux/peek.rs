@@ -1,12 +1,21 @@
-//! What another process tells of itself in `/proc`: its first environment, its command line.
-//! In: pids. Out: the bytes, or why there are none. Either waits for the lock of the process's memory, which one that stands still in
-//! the kernel (at a dead disk) may hold for ever. So only processes of this user are asked, on a thread that is given up after a
+//! What another process tells of itself in `/proc` where reading may block.
+//! In: pids. Out: the bytes, or why there are none.
+//! Such a read takes a lock of the process: of its memory, which one that hangs in the kernel (at a dead disk) may hold for
+//! ever, or of its exec(2). exec(2) closes what is marked close-on-exec under that lock, and the flush of a file of the mount
+//! waits for this daemon: it must not wait for that process in turn. So questions are asked on a thread that is given up after a
 //! while; who has not answered is not asked again before it does, and not many may be waited for. Everybody asks through here.
+//! Never blocks: `comm`, `status`, `cgroup`, `sessionid`, `task/*/children`, `fdinfo` (Linux 6.18).
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs,
-    os::unix::fs::MetadataExt as _,
+    io::{self, Read as _},
+    os::unix::{
+        ffi::{OsStrExt as _, OsStringExt as _},
+        fs::MetadataExt as _,
+    },
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
@@ -16,16 +25,37 @@ use crate::model::command_line;
 
 /// How long an answer may take. It is a matter of microseconds, and on a loaded machine of the scheduler.
 const WITHIN: Duration = Duration::from_secs(1);
+/// The same where there is another way to know (`Stat`): a process in its exec(2) waits at the mount meanwhile.
+const STAT_WITHIN: Duration = Duration::from_millis(200);
 /// Threads that may wait for processes that don't answer.
 const STUCK_MAX: usize = 16;
+/// Threads that are kept for the next questions.
+const IDLE_MAX: usize = 4;
+/// The fields of `stat` up to the start take at most 484 bytes: a name of 64 and twenty numbers.
+const STAT_MAX: u64 = 512;
 
-static PROC: Reader = Reader::new(WITHIN);
+static PROC: Reader = Reader::new();
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// As the program was started with it: one that has changed it tells the old one.
     Environment,
     CommandLine,
+    /// The first fields of `stat`, of any user's process.
+    Stat,
+    /// The path of its program.
+    Program,
+    /// Its descriptors with what each is open at: number and path, each ended by NUL.
+    Files,
+}
+
+impl Part {
+    fn within(self) -> Duration {
+        match self {
+            Self::Stat => STAT_WITHIN,
+            Self::Environment | Self::CommandLine | Self::Program | Self::Files => WITHIN,
+        }
+    }
 }
 
 /// Why a process tells nothing.
@@ -42,7 +72,7 @@ pub type Answer = Result<Vec<u8>, Silent>;
 /// One answer for each pid, in order. Never waits long, and may be called wherever a thread may wait.
 #[must_use]
 pub fn all(pids: &[u32], part: Part) -> Vec<Answer> {
-    PROC.ask(pids, move |pid| of_proc(pid, part))
+    PROC.ask(pids, part.within(), move |pid| of_proc(pid, part))
 }
 
 /// # Errors
@@ -64,52 +94,103 @@ pub fn told(pid: u32) -> Option<String> {
     one(pid, Part::CommandLine).ok().filter(|line| !line.is_empty()).map(|line| command_line::told(&line))
 }
 
-fn of_proc(pid: u32, part: Part) -> Answer {
-    let dir = format!("/proc/{pid}");
-    let own = fs::metadata(&dir).is_ok_and(|facts| facts.uid() == nix::unistd::geteuid().as_raw());
-    let file = match part {
-        Part::Environment => "environ",
-        Part::CommandLine => "cmdline",
-    };
-    if own { fs::read(format!("{dir}/{file}")).map_err(|_| Silent::NotOurs) } else { Err(Silent::NotOurs) }
+/// The file that a process runs.
+#[must_use]
+pub fn program(pid: u32) -> Option<PathBuf> {
+    one(pid, Part::Program).ok().map(|path| PathBuf::from(OsString::from_vec(path)))
 }
 
+/// What a process has open: descriptor and path.
+#[must_use]
+pub fn files(pid: u32) -> Vec<(String, PathBuf)> {
+    let told = one(pid, Part::Files).unwrap_or_default();
+    let mut words = told.split(|byte| *byte == 0);
+    let mut files = Vec::new();
+    while let (Some(number), Some(path)) = (words.next(), words.next()) {
+        files.push((String::from_utf8_lossy(number).into_owned(), PathBuf::from(OsString::from_vec(path.to_vec()))));
+    }
+    files
+}
+
+fn of_proc(pid: u32, part: Part) -> Answer {
+    let dir = format!("/proc/{pid}");
+    let own = || fs::metadata(&dir).is_ok_and(|facts| facts.uid() == nix::unistd::geteuid().as_raw());
+    let told = match part {
+        Part::Environment => own().then(|| fs::read(format!("{dir}/environ"))),
+        Part::CommandLine => own().then(|| fs::read(format!("{dir}/cmdline"))),
+        Part::Program => Some(fs::read_link(format!("{dir}/exe")).map(|path| path.into_os_string().into_vec())),
+        Part::Files => Some(descriptors(&dir)),
+        Part::Stat => Some(start_of(&format!("{dir}/stat"))),
+    };
+    told.and_then(Result::ok).ok_or(Silent::NotOurs)
+}
+
+fn start_of(file: &str) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    fs::File::open(file)?.take(STAT_MAX).read_to_end(&mut line)?;
+    Ok(line)
+}
+
+fn descriptors(dir: &str) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(format!("{dir}/fd"))?.flatten() {
+        let Ok(path) = fs::read_link(entry.path()) else { continue };
+        for word in [entry.file_name().as_bytes(), path.as_os_str().as_bytes()] {
+            all.extend_from_slice(word);
+            all.push(0);
+        }
+    }
+    Ok(all)
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
 struct Reader {
-    within: Duration,
-    /// Who is being asked, and since when; made at the first question.
+    /// Who is being asked; made at the first question.
     asked: Mutex<Option<Arc<Asked>>>,
 }
 
-type Asked = Mutex<BTreeMap<u32, Instant>>;
+#[derive(Default)]
+struct Asked {
+    /// From when on each counts as stuck.
+    waiting: Mutex<BTreeMap<u32, Instant>>,
+    /// Threads without a question.
+    idle: Mutex<Vec<mpsc::Sender<Job>>>,
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Reader {
-    const fn new(within: Duration) -> Self {
-        Self { within, asked: Mutex::new(None) }
+    const fn new() -> Self {
+        Self { asked: Mutex::new(None) }
     }
 
-    fn ask(&self, pids: &[u32], read: impl Fn(u32) -> Answer + Clone + Send + 'static) -> Vec<Answer> {
+    fn ask(
+        &self,
+        pids: &[u32],
+        within: Duration,
+        read: impl Fn(u32) -> Answer + Clone + Send + 'static,
+    ) -> Vec<Answer> {
         let asked = lock(&self.asked).get_or_insert_default().clone();
         let mut answers = Vec::with_capacity(pids.len());
         while let Some(rest) = pids.get(answers.len()..).filter(|rest| !rest.is_empty()) {
             let (sender, receiver) = mpsc::channel();
-            let (rest, asked, read, within) = (rest.to_vec(), asked.clone(), read.clone(), self.within);
+            let (rest, of, read) = (rest.to_vec(), asked.clone(), read.clone());
             let asks = move || {
                 for pid in rest {
-                    if sender.send(ask_one(&asked, pid, within, &read)).is_err() {
+                    if sender.send(of.ask(pid, within, &read)).is_err() {
                         // Given up: another thread has asked the others.
                         return;
                     }
                 }
             };
-            if thread::Builder::new().name("peek".to_owned()).spawn(asks).is_err() {
+            if !asked.run(Box::new(asks)) {
                 answers.resize(pids.len(), Err(Silent::Late));
             }
             while answers.len() < pids.len() {
-                let Ok(answer) = receiver.recv_timeout(self.within) else {
+                let Ok(answer) = receiver.recv_timeout(within) else {
                     answers.push(Err(Silent::Late));
                     break;
                 };
@@ -120,18 +201,52 @@ impl Reader {
     }
 }
 
-fn ask_one(asked: &Asked, pid: u32, within: Duration, read: &impl Fn(u32) -> Answer) -> Answer {
-    {
-        let mut asked = lock(asked);
-        let stuck = |since: &Instant| since.elapsed() >= within;
-        if asked.get(&pid).is_some_and(stuck) || asked.values().filter(|since| stuck(since)).count() >= STUCK_MAX {
-            return Err(Silent::Late);
+impl Asked {
+    /// Has an idle thread do it, or a new one; `false` when there is none to be had.
+    fn run(self: &Arc<Self>, mut job: Job) -> bool {
+        loop {
+            // Taken apart from the loop's condition, so that the lock is not held meanwhile.
+            let worker = lock(&self.idle).pop();
+            let Some(worker) = worker else { break };
+            match worker.send(job) {
+                Ok(()) => return true,
+                Err(mpsc::SendError(back)) => job = back,
+            }
         }
-        asked.entry(pid).or_insert_with(Instant::now);
+        let asked = self.clone();
+        let works = move || {
+            let (sender, jobs) = mpsc::channel::<Job>();
+            job();
+            loop {
+                {
+                    let mut idle = lock(&asked.idle);
+                    if idle.len() >= IDLE_MAX {
+                        return;
+                    }
+                    idle.push(sender.clone());
+                }
+                let Ok(job) = jobs.recv() else { return };
+                job();
+            }
+        };
+        thread::Builder::new().name("peek".to_owned()).spawn(works).is_ok()
     }
-    let answer = read(pid);
-    lock(asked).remove(&pid);
-    answer
+
+    fn ask(&self, pid: u32, within: Duration, read: &impl Fn(u32) -> Answer) -> Answer {
+        let now = Instant::now();
+        {
+            let mut waiting = lock(&self.waiting);
+            let stuck = |from: &Instant| *from <= now;
+            if waiting.get(&pid).is_some_and(stuck) || waiting.values().filter(|from| stuck(from)).count() >= STUCK_MAX
+            {
+                return Err(Silent::Late);
+            }
+            waiting.entry(pid).or_insert(now + within);
+        }
+        let answer = read(pid);
+        lock(&self.waiting).remove(&pid);
+        answer
+    }
 }
 
 #[cfg(test)]
@@ -143,7 +258,7 @@ mod tests {
     #[test]
     fn who_never_answers_costs_one_wait_and_is_not_asked_again() {
         static ASKED: AtomicUsize = AtomicUsize::new(0);
-        let reader = Reader::new(Duration::from_secs(2));
+        let (reader, within) = (Reader::new(), Duration::from_secs(2));
         let (release, held) = mpsc::channel::<()>();
         let held = Arc::new(Mutex::new(held));
         let read = move |pid| {
@@ -154,14 +269,14 @@ mod tests {
             Ok(vec![u8::try_from(pid).unwrap_or(0)])
         };
         for _ in 0..3 {
-            let answers = reader.ask(&[1, 2, 3], read.clone());
+            let answers = reader.ask(&[1, 2, 3], within, read.clone());
             assert_eq!(answers, [Ok(vec![1]), Err(Silent::Late), Ok(vec![3])]);
         }
         assert_eq!(ASKED.load(Ordering::SeqCst), 1);
         release.send(()).expect("somebody waits");
         drop(release);
         let deadline = Instant::now() + Duration::from_secs(20);
-        while reader.ask(&[2], read.clone()) != [Ok(vec![2])] {
+        while reader.ask(&[2], within, read.clone()) != [Ok(vec![2])] {
             assert!(Instant::now() < deadline, "it answers again, and is asked again");
             thread::yield_now();
         }
@@ -170,9 +285,9 @@ mod tests {
     #[test]
     fn not_more_than_a_few_threads_wait() {
         static WAITING: AtomicUsize = AtomicUsize::new(0);
-        let reader = Reader::new(Duration::from_millis(100));
+        let reader = Reader::new();
         let pids: Vec<u32> = (1..=60).collect();
-        let answers = reader.ask(&pids, |_| {
+        let answers = reader.ask(&pids, Duration::from_millis(100), |_| {
             WAITING.fetch_add(1, Ordering::SeqCst);
             loop {
                 thread::park();

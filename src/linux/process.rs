@@ -3,8 +3,7 @@
 //! Never signals by bare pid: only by a pidfd, whose process the caller looks at once more after opening it.
 
 use std::{
-    fs,
-    io::{self, Read as _},
+    fs, io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     sync::Arc,
 };
@@ -14,7 +13,10 @@ use tokio::{
     task::{JoinError, spawn_blocking},
 };
 
-use crate::linux::shared::Shared;
+use crate::linux::{
+    peek::{self, Answer, Part, Silent},
+    shared::Shared,
+};
 
 pub mod tree;
 
@@ -146,6 +148,9 @@ pub struct Stat {
     pub start: u64,
 }
 
+/// Of a process whose `stat` can't be read: later than any start.
+const UNKNOWN_START: u64 = u64::MAX;
+
 impl Stat {
     /// Its process group is the one that its terminal listens to.
     #[must_use]
@@ -153,14 +158,47 @@ impl Stat {
         i64::from(self.group) == self.front
     }
 
-    /// `None` when there is no such process.
+    /// `None` when there is no such process. Never waits long: of one whose `stat` can't be read now (in its exec(2), at a dead
+    /// disk) it tells what `status` does, without a start and a terminal.
     #[must_use]
     pub fn read(pid: u32) -> Option<Self> {
-        // Ending an agent looks at every process there is. The fields up to `start` take at most 484 bytes: a name of 64
-        // and twenty numbers.
-        let mut line = [0; 512];
-        let read = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
-        Self::parse(pid, line.get(..read)?)
+        Self::of(pid, peek::one(pid, Part::Stat))
+    }
+
+    fn of(pid: u32, told: Answer) -> Option<Self> {
+        match told {
+            Ok(line) => Self::parse(pid, &line),
+            Err(Silent::NotOurs) => None,
+            Err(Silent::Late) => Self::of_status(pid, &fs::read_to_string(format!("/proc/{pid}/status")).ok()?),
+        }
+    }
+
+    /// Its start is not known.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        self.start == UNKNOWN_START
+    }
+
+    /// Whether it may be the process that began then.
+    #[must_use]
+    pub fn may_have_begun(&self, start: u64) -> bool {
+        self.start == start || self.is_stuck()
+    }
+
+    fn of_status(pid: u32, status: &str) -> Option<Self> {
+        // Of several numbers the first is the one in the reader's namespace.
+        let field = |key: &str| status.lines().find_map(|line| line.strip_prefix(key))?.split_ascii_whitespace().next();
+        let id = |key: &str| field(key)?.parse().ok();
+        Some(Self {
+            pid,
+            parent: id("PPid:")?,
+            group: id("NSpgid:")?,
+            session: id("NSsid:")?,
+            terminal: 0,
+            front: -1,
+            zombie: matches!(field("State:"), Some("Z" | "X")),
+            start: UNKNOWN_START,
+        })
     }
 
     fn parse(pid: u32, stat: &[u8]) -> Option<Self> {
@@ -193,8 +231,8 @@ impl Stat {
 
     fn all() -> Vec<Self> {
         let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        pids.filter_map(Self::read).collect()
+        let pids: Vec<u32> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        pids.iter().zip(peek::all(&pids, Part::Stat)).filter_map(|(pid, told)| Self::of(*pid, told)).collect()
     }
 }
 
@@ -208,5 +246,14 @@ mod tests {
         let expected =
             Stat { pid: 7, parent: 1, group: 7, session: 7, terminal: 34817, front: 7, zombie: false, start: 4242 };
         assert_eq!(Stat::parse(7, line), Some(expected));
+    }
+
+    #[test]
+    fn what_stat_does_not_tell_status_does() {
+        let own = std::process::id();
+        let status = fs::read_to_string("/proc/self/status").expect("readable");
+        let (told, expected) = (Stat::of_status(own, &status).expect("told"), Stat::read(own).expect("it lives"));
+        assert!(told.is_stuck() && !expected.is_stuck());
+        assert_eq!(Stat { terminal: 0, front: -1, start: told.start, ..expected }, told);
     }
 }

@@ -20,6 +20,10 @@ pub const CLAUDE_CODE: &str = "claude-code";
 
 /// The word of `preferred_ai` that leaves the choice open.
 pub const AUTO: &str = "auto";
+/// The words of `complexity_hint`, in the order of the table's rows.
+pub const HINTS: [&str; 3] = ["low", "medium", "high"];
+/// The row of a task that says nothing.
+const MEDIUM: usize = 1;
 
 /// What decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,13 +212,18 @@ fn names(row: &[String]) -> Vec<ProviderName> {
     row.iter().take_while(|word| *word != LOCAL).filter_map(|word| ProviderName::parse(word).ok()).collect()
 }
 
+/// The task's `complexity_hint` where it is no word of the table: it counts as `medium`.
+#[must_use]
+pub fn unknown_hint(spec: &TaskSpec) -> Option<&str> {
+    let known = |word: &str| HINTS.iter().any(|hint| hint.eq_ignore_ascii_case(word));
+    spec.complexity_hint.as_deref().filter(|word| !known(word))
+}
+
 /// The row of the table for the task's `complexity_hint`; a task without one, or with another word, is a medium one.
 fn hint(spec: &TaskSpec) -> (usize, &'static str) {
-    match spec.complexity_hint.as_deref().map(str::to_ascii_lowercase).as_deref() {
-        Some("low") => (0, "low"),
-        Some("high") => (2, "high"),
-        Some(_) | None => (1, "medium"),
-    }
+    let of_word = |word: &str| HINTS.iter().position(|hint| hint.eq_ignore_ascii_case(word));
+    let row = spec.complexity_hint.as_deref().and_then(of_word).unwrap_or(MEDIUM);
+    (row, HINTS[row])
 }
 
 /// The providers with everybody's stand-ins behind them, each once.
@@ -342,6 +351,14 @@ mod tests {
         assert_eq!(rule(spec.clone()), "no provider is meant by preferred_ai \"nobody\"");
         assert_eq!(rule(TaskSpec { needs_claude_code: true, ..spec.clone() }), "needs_claude_code is set");
         assert_eq!(rule(TaskSpec { allow_delegation: false, ..spec }), "allow_delegation is not set");
+    }
+
+    #[test]
+    fn a_hint_that_is_no_word_of_the_table_is_told() {
+        let with = |hint: &str| TaskSpec { complexity_hint: Some(hint.to_owned()), ..TaskSpec::default() };
+        assert_eq!(unknown_hint(&with("huge")), Some("huge"));
+        assert_eq!(unknown_hint(&with("LOW")), None);
+        assert_eq!(unknown_hint(&TaskSpec::default()), None);
     }
 
     #[test]

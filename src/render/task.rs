@@ -70,6 +70,10 @@ pub fn why(picture: &Picture, task: &Task) -> String {
     for (key, near) in task.spec.unknown.iter().filter_map(|key| Some((key, meant(key)?))) {
         let _ = writeln!(out, "warning: unknown key `{key}` in its frontmatter; did you mean `{near}`?");
     }
+    if let Some(hint) = route::unknown_hint(&task.spec) {
+        let known = route::HINTS.join(", ");
+        let _ = writeln!(out, "warning: complexity_hint {hint:?} is none of {known}; it counts as medium");
+    }
     let work = match &task.phase {
         Phase::Working(run) => run.instead.as_deref(),
         Phase::Delegated(job) => job.instead.as_deref(),

@@ -8,7 +8,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -31,6 +31,8 @@ const WAITING: usize = 4096;
 /// How long a queue that loses a directory is left alone: `rm -rf` and `git clean` take one after the other, and a directory that
 /// is made again meanwhile would be in their way.
 const TAKEN_AWAY: Duration = Duration::from_millis(200);
+/// So many such pauses at most, for one that goes on and on.
+const TAKEN_AWAY_MOST: usize = 10;
 
 type Hint = Option<(ProjectName, TaskId)>;
 
@@ -74,7 +76,7 @@ impl Watch {
         let (sender, hints) = mpsc::channel(WAITING);
         let overflow = Arc::new(tokio::sync::Notify::new());
         let dirs = Dirs::default();
-        let (overflowed, known, waits) = (overflow.clone(), dirs.clone(), Arc::new(AtomicBool::new(false)));
+        let (overflowed, known, later) = (overflow.clone(), dirs.clone(), Arc::new(Later::default()));
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             for news in news_of(event, &known) {
                 match news {
@@ -83,7 +85,7 @@ impl Watch {
                             overflowed.notify_one();
                         }
                     }
-                    News::Directory => later(&overflowed, &waits),
+                    News::Directory => later.look(&overflowed),
                 }
             }
         })
@@ -122,17 +124,34 @@ impl Watch {
     }
 }
 
-/// Has everything looked at in a moment.
-fn later(overflow: &Arc<tokio::sync::Notify>, waits: &Arc<AtomicBool>) {
-    if waits.swap(true, Ordering::AcqRel) {
-        return;
+/// A look at everything, once no directory has come or gone for a moment.
+#[derive(Default)]
+struct Later {
+    /// Directories that came or went, ever.
+    seen: AtomicUsize,
+    /// Whether a look is on its way.
+    waits: AtomicBool,
+}
+
+impl Later {
+    fn look(self: &Arc<Self>, overflow: &Arc<tokio::sync::Notify>) {
+        self.seen.fetch_add(1, Ordering::AcqRel);
+        if self.waits.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (later, overflow) = (self.clone(), overflow.clone());
+        std::thread::spawn(move || {
+            for _ in 0..TAKEN_AWAY_MOST {
+                let before = later.seen.load(Ordering::Acquire);
+                std::thread::sleep(TAKEN_AWAY);
+                if later.seen.load(Ordering::Acquire) == before {
+                    break;
+                }
+            }
+            later.waits.store(false, Ordering::Release);
+            overflow.notify_one();
+        });
     }
-    let (overflow, waits) = (overflow.clone(), waits.clone());
-    std::thread::spawn(move || {
-        std::thread::sleep(TAKEN_AWAY);
-        waits.store(false, Ordering::Release);
-        overflow.notify_one();
-    });
 }
 
 fn news_of(event: notify::Result<notify::Event>, dirs: &Dirs) -> Vec<News> {

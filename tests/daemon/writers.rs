@@ -1,6 +1,13 @@
 //! Who may have a task done by which agent: by hand, detached, through services, from tasks, behind the mount.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    io::Write as _,
+    path::Path,
+    process::{Child, Command},
+    sync::mpsc,
+    time::Instant,
+};
 
 use crate::world::{Setup, World};
 
@@ -402,4 +409,31 @@ fn a_refused_submit_says_what_decides_who_may_name_the_agent() {
     let refused = world.sh(&format!("{} submit --mount $MNT --agent shut hello", program.display()));
     let told = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && told.contains("whose tasks may name that agent"), "{told}");
+}
+
+/// exec(2) closes what is marked close-on-exec under a lock that reading `/proc/PID/stat` takes (Linux 6.18), and each close
+/// is a request to the mount. Nobody may wait for anybody then.
+#[test]
+fn a_program_that_is_started_beside_an_open_task_goes_on_at_once() {
+    let world = world(1, "");
+    world.until_word("sessions/pool-11/state", "idle");
+    let mut task = fs::File::create(world.mount("inbox/a.md")).expect("created");
+    task.write_all(naming("sh", "echo ran").as_bytes()).expect("written");
+    let starts = |n: usize| {
+        let begun = Instant::now();
+        let mut child = start("true");
+        world.until("the program to start and end", || matches!(child.try_wait(), Ok(Some(_))));
+        println!("start {n}: {:?}", begun.elapsed());
+    };
+    (0..5).for_each(starts);
+    drop(task);
+    // Only a person's task may name this agent.
+    assert!(world.result("done/a.md").contains("ran"));
+}
+
+/// Starts a program with everything that this one has open, which its exec(2) closes. The call itself may take for ever.
+fn start(program: &'static str) -> Child {
+    let (sender, started) = mpsc::channel();
+    std::thread::spawn(move || sender.send(Command::new(program).spawn().expect("started")));
+    started.recv_timeout(crate::world::PATIENCE).expect("exec(2) waits for the mount, and the mount for it")
 }

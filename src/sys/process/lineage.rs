@@ -27,37 +27,39 @@ pub fn read(pid: u32, mountpoint: &Path) -> Lineage {
     let mut last = Lineage { line: Vec::new(), whole: false, unit: None, login: None };
     // Zero is a process that this one can't see.
     let Some(pid) = (pid != 0).then(|| thread_group(pid)).flatten() else { return last };
-    let mut starts = Vec::new();
+    let mut stats = Vec::new();
     for _ in 0..TRIES {
-        (last.line, starts) = (Vec::new(), Vec::new());
-        last.whole = follow(pid, &mut last.line, &mut starts);
+        (last.line, stats) = (Vec::new(), Vec::new());
+        last.whole = follow(pid, &mut last.line, &mut stats);
         if last.whole {
             break;
         }
     }
-    mark(&mut last, &starts, mountpoint);
+    mark(&mut last, &stats, mountpoint);
     last.unit = unit_of(pid);
     last.login = login_of(pid);
     last
 }
 
 /// Whose variables the processes of a line have. One that does not answer may have anybody's: then the line is not whole.
-fn mark(lineage: &mut Lineage, starts: &[u64], mountpoint: &Path) {
+fn mark(lineage: &mut Lineage, stats: &[Stat], mountpoint: &Path) {
     let pids: Vec<u32> = lineage.line.iter().map(|step| step.pid).collect();
     let environments = peek::all(&pids, Part::Environment);
-    for ((step, start), environment) in lineage.line.iter_mut().zip(starts).zip(environments) {
+    for (n, ((step, stat), environment)) in lineage.line.iter_mut().zip(stats).zip(environments).enumerate() {
         match environment {
-            Ok(environment) if Stat::read(step.pid).is_some_and(|now| now.start == *start) => {
+            Ok(environment) if Stat::read(step.pid).is_some_and(|now| now.start == stat.start) => {
                 step.marked = marked(&environment, mountpoint);
             }
             Ok(_) | Err(Silent::NotOurs) => {}
+            // A caller in its exec(2) tells nothing before it is answered; its parents tell whose it is.
+            Err(Silent::Late) if n == 0 && stat.is_stuck() => {}
             Err(Silent::Late) => lineage.whole = false,
         }
     }
 }
 
 /// Answers whether the line was followed to its end.
-fn follow(pid: u32, line: &mut Vec<Ancestor>, starts: &mut Vec<u64>) -> bool {
+fn follow(pid: u32, line: &mut Vec<Ancestor>, stats: &mut Vec<Stat>) -> bool {
     let mut next = pid;
     let mut younger: Option<Stat> = None;
     while line.len() < DEEPEST {
@@ -68,7 +70,7 @@ fn follow(pid: u32, line: &mut Vec<Ancestor>, starts: &mut Vec<u64>) -> bool {
         // A parent is older than its child: this one took over the number of a parent that is gone. And a child whose
         // parent went away while it was looked at has another.
         if let Some(child) = younger
-            && (stat.start > child.start || !has_parent(child, stat.pid))
+            && (!stat.is_stuck() && stat.start > child.start || !has_parent(child, stat.pid))
         {
             return false;
         }
@@ -82,7 +84,7 @@ fn follow(pid: u32, line: &mut Vec<Ancestor>, starts: &mut Vec<u64>) -> bool {
             terminal: stat.terminal != 0,
             marked: None,
         });
-        starts.push(stat.start);
+        stats.push(stat);
         if stat.pid <= 1 || stat.parent == 0 {
             return true;
         }

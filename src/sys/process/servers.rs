@@ -71,7 +71,7 @@ impl Held {
     /// Notes which server there is, and whether the one before has ended.
     fn meet(&mut self, server: Option<u32>) {
         let (pid, start) = self.servers.last;
-        let lives = Stat::read(pid).is_some_and(|stat| stat.start == start && !stat.zombie);
+        let lives = Stat::read(pid).is_some_and(|stat| stat.may_have_begun(start) && !stat.zombie);
         if pid != 0 && !lives {
             self.lose();
         }
