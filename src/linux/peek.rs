@@ -191,6 +191,7 @@ impl Reader {
             }
             while answers.len() < pids.len() {
                 let Ok(answer) = receiver.recv_timeout(within) else {
+                    asked.give_up(pids[answers.len()]);
                     answers.push(Err(Silent::Late));
                     break;
                 };
@@ -230,6 +231,13 @@ impl Asked {
             }
         };
         thread::Builder::new().name("peek".to_owned()).spawn(works).is_ok()
+    }
+
+    /// It has been waited for long enough, by whatever clock it was asked.
+    fn give_up(&self, pid: u32) {
+        if let Some(from) = lock(&self.waiting).get_mut(&pid) {
+            *from = Instant::now().min(*from);
+        }
     }
 
     fn ask(&self, pid: u32, within: Duration, read: &impl Fn(u32) -> Answer) -> Answer {
