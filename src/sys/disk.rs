@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use nix::sys::stat::fstat;
 use tokio::task::spawn_blocking;
 
-use self::jobs::{Jobs, Queue, lock};
+use self::jobs::{Gate, Jobs, Queue, lock};
 use super::{
     archive,
     watch::{Watch, Watched},
@@ -92,7 +92,10 @@ impl DiskQueue {
             let done = job(queue, &mut made);
             Ok((done, made))
         };
-        let (done, made) = self.jobs.change(project, whole).await?;
+        self.tell(self.jobs.change(project, whole).await?)
+    }
+
+    fn tell<T>(&self, (done, made): (io::Result<T>, Vec<QueueChange>)) -> io::Result<T> {
         if let Some(listener) = self.listener.get() {
             made.iter().for_each(listener);
         }
@@ -187,7 +190,12 @@ impl QueueStore for DiskQueue {
         marker: &[u8],
     ) -> io::Result<Claimed> {
         let (id, expected, marker) = (id.clone(), expected.clone(), marker.to_vec());
-        self.change(project, move |queue, made| queue.claim(&id, &expected, (which, &marker), made)).await
+        let whole = move |queue: &Queue, gate: &Gate| {
+            let mut made = Vec::new();
+            let done = queue.claim(&id, &expected, (which, &marker), gate, &mut made);
+            Ok((done, made))
+        };
+        self.tell(self.jobs.look_then_change(project, whole).await?)
     }
 
     async fn file(&self, project: &ProjectName, id: &TaskId, end: &End) -> io::Result<Option<(Vec<u8>, FileFacts)>> {

@@ -75,6 +75,7 @@ fn a_branch_s_task_is_held_until_a_person_releases_it() {
     held("fix1");
     after_all(&world);
     assert_eq!(ran(&world), 0);
+    held("fix2");
     world.ok("echo release > $MNT/tasks/fix2/control");
     world.result("done/fix2.md");
     assert_eq!(ran(&world), 1);

@@ -64,7 +64,7 @@ fn a_shared_mount_takes_tasks_of_others_and_verbs_of_the_group_only() {
     let out = nobody(
         &world,
         &format!("--groups {gid}"),
-        "echo resume > $MNT/control && echo priority 7 > $MNT/tasks/b/control",
+        "echo priority 7 > $MNT/tasks/b/control && echo resume > $MNT/control",
     );
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     world.result("done/b.md");

@@ -182,7 +182,7 @@ fn an_agent_gains_nothing_by_another_s_text_or_verb() {
     world
         .ok("echo pause > $MNT/control; echo 'a plain one' > $MNT/inbox/waits.md; echo 'another' > $MNT/inbox/over.md");
     world.until_word("tasks/over/state", "queued");
-    world.ok("echo resume > $MNT/control; echo hold > $MNT/tasks/waits/control; echo hold > $MNT/tasks/over/control");
+    world.ok("echo hold > $MNT/tasks/waits/control; echo hold > $MNT/tasks/over/control; echo resume > $MNT/control");
     let tries = [
         "mv $MNT/done/his.md $MNT/inbox/",
         "ln $MNT/done/his.md $MNT/inbox/linked.md",

@@ -9,7 +9,10 @@ use nix::{
     sys::stat::Mode,
 };
 
-use super::{jobs::Queue, look::read_at};
+use super::{
+    jobs::{Gate, Queue},
+    look::read_at,
+};
 use crate::{
     linux::dirs::{self, stat, write_whole},
     model::{
@@ -26,6 +29,7 @@ impl Queue {
         id: &TaskId,
         expected: &Expected,
         (which, marker): (Sidecar, &[u8]),
+        gate: &Gate,
         made: &mut Vec<QueueChange>,
     ) -> io::Result<Claimed> {
         let dir = self.dir(QueueDir::Inbox)?;
@@ -38,6 +42,7 @@ impl Queue {
         if self.workdir(&expected.spec.workdir)? != Workdir::Inside {
             return Ok(Claimed::NoWorkdir);
         }
+        gate.pass()?;
         let name = which.beside(id);
         match write_whole(&dir, &name, marker, dirs::Over::Never) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Claimed::Taken),

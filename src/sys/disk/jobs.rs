@@ -7,7 +7,10 @@ use std::{
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -41,6 +44,18 @@ pub(super) struct Queue {
     pub(super) repositories: Arc<Repositories>,
 }
 
+/// Passed once: by the job, which may change something from then on, or by whoever gave it up.
+#[derive(Default)]
+pub(super) struct Gate(AtomicBool);
+
+impl Gate {
+    /// # Errors
+    /// When somebody else has passed.
+    pub(super) fn pass(&self) -> io::Result<()> {
+        if self.0.swap(true, Ordering::AcqRel) { Err(hangs()) } else { Ok(()) }
+    }
+}
+
 impl Jobs {
     pub(super) fn new(projects: impl IntoIterator<Item = (ProjectName, PathBuf)>, mountpoint: Option<&Path>) -> Self {
         let roots = Arc::new(Roots::new(projects, mountpoint));
@@ -62,9 +77,23 @@ impl Jobs {
         project: &ProjectName,
         job: impl FnOnce(&Queue) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let mut look = self.begin(project, job)?;
+        self.look_then_change(project, |queue, _| job(queue)).await
+    }
+
+    /// The same for a job that changes something when it has passed the gate: until then it is given up like a look.
+    pub(super) async fn look_then_change<T: Send + 'static>(
+        &self,
+        project: &ProjectName,
+        job: impl FnOnce(&Queue, &Gate) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let gate = Arc::new(Gate::default());
+        let of_job = gate.clone();
+        let mut look = self.begin(project, move |queue| job(queue, &of_job))?;
         if let Ok(done) = tokio::time::timeout(ANSWERS_WITHIN, &mut look).await {
             return done.map_err(io::Error::other)?;
+        }
+        if gate.pass().is_err() {
+            return look.await.map_err(io::Error::other)?;
         }
         let (overdue, late) = (self.overdue.clone(), project.clone());
         *lock(&overdue).entry(late.clone()).or_default() += 1;
