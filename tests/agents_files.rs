@@ -5,14 +5,12 @@ use std::{collections::BTreeMap, fs, io::Write, os::unix::fs::PermissionsExt, pa
 use claude_failover::{
     agents::{AccountHome, AgentBook, AgentBookOptions, AgentConfig, Kind, hook_log},
     model::{
-        agent::{Cursor, LaunchPlan, LaunchRequest, LaunchTask, PromptBy},
         evidence::{Failure, Meaning, Signal, Source, Tokens, WaitingFor},
         ids::{AccountName, AgentName, RunId, SessionName},
         limit::{Limit, LimitKind},
-        pane::{Background, PaneId},
         session::Incarnation,
     },
-    ports::Agents,
+    ports::{Agents, Background, Cursor, LaunchPlan, LaunchRequest, LaunchTask, PaneId, PromptBy},
 };
 use serde_json::{Value, json};
 

@@ -8,7 +8,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    agents::condition::{Condition, Pattern, all_hold, shorten},
+    agents::{
+        records::{Condition, all_hold, shorten},
+        rules::Pattern,
+    },
     model::{
         evidence::{Meaning, Signal, Source},
         limit::{Limit, LimitKind, Usage, Window},

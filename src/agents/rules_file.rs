@@ -10,12 +10,9 @@ use serde_json::Value;
 use serde_path_to_error::Segment;
 
 use super::rules::{self, Kind, RULES_VERSION, Rules};
-use crate::{
-    config::{
-        Place, Problem, Problems,
-        node::{self, Node},
-    },
-    model::spelling::nearest,
+use crate::config::{
+    Place, Problem, Problems, nearest,
+    node::{self, Node},
 };
 
 /// More mistakes than anybody mends at a time.

@@ -10,13 +10,12 @@ use jiff::Timestamp;
 
 use crate::{
     model::{
-        agent::{AgentError, Cursor, Found, HookLog, LaunchPlan, LaunchRequest, PromptBy},
         evidence::{Failure, Look, Meaning, Screen, Signal, Tokens},
         ids::{AgentName, SessionName},
         session::Incarnation,
         steady::Timeline,
     },
-    ports::{Agents, Clock},
+    ports::{AgentError, Agents, Clock, Cursor, Found, HookLog, LaunchPlan, LaunchRequest, PromptBy},
 };
 
 pub struct SteadyAgents {

@@ -5,11 +5,7 @@ use std::io::Write;
 use clap_complete::{Shell, env::Shells};
 use clap_mangen::Man;
 
-use super::{
-    args,
-    exit::{Exit, Failure},
-};
-use crate::cli::io::Io;
+use super::{Io, args, exit::Exit, exit::Failure};
 
 const NAME: &str = "claude-failover";
 /// The variable by which a shell's completion script asks the program.

@@ -4,13 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use super::{
+    Io,
     args::{ConfigArg, MountArgs},
     mount::Mount,
 };
-use crate::{
-    cli::io::Io,
-    config::{self, paths},
-};
+use crate::config::{self, paths};
 
 /// The configuration file: the one named, else the default place.
 pub fn config_file(arg: &ConfigArg, io: &Io<'_>) -> PathBuf {

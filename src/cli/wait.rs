@@ -10,6 +10,7 @@ use std::{
 use indicatif::ProgressBar;
 
 use super::{
+    Io,
     args::{WaitArgs, WaitFor},
     exit::{Exit, Failure},
     mount::{ANSWERS_WITHIN, Mount},
@@ -17,7 +18,7 @@ use super::{
     status_file::{self, Status, Swaps},
     table::clean,
 };
-use crate::{cli::io::Io, model::ids::TaskId};
+use crate::model::ids::TaskId;
 
 /// How often the mount is asked; its answers come from memory.
 const EVERY: Duration = Duration::from_millis(200);

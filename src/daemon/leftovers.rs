@@ -13,15 +13,13 @@ use tokio::task::spawn_blocking;
 
 use super::backend::Processes;
 use crate::{
-    linux::process::{Pidfd, Stat},
     live::Live,
     model::{
-        agent::Leftover,
         event::Event,
-        leftover::{forgotten, living},
+        leftover::{Leftover, forgotten, living},
     },
     ports::Clock,
-    sys::process::left::Left,
+    sys::process::{Pidfd, Stat, left::Left},
 };
 
 /// How often it is looked when no agent has ended and nothing that was told: what is left may start another and end.

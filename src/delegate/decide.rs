@@ -10,9 +10,10 @@ use crate::{
     model::{
         ids::ProviderName,
         marker::DelegatedMarker,
-        provider::{Job, JobStop, Progress, ProviderError, ProviderStanding},
+        provider::{Job, JobStop, ProviderStanding},
         task::{Ending, Status},
     },
+    ports::{Progress, ProviderError},
 };
 
 /// Pause between two looks at a job that was handed in just now; it doubles up to the provider's `poll`.
@@ -164,7 +165,10 @@ fn cancelled(job: &Job, now: Timestamp) -> Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{identity::TextFacts, ids::RunId, provider::Answer};
+    use crate::{
+        model::{ids::RunId, task::TextFacts},
+        ports::Answer,
+    };
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 

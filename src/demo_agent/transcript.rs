@@ -11,10 +11,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{
-    demo_agent::identity::{Identity, VERSION},
-    linux::dirs::private_dir,
-};
+use super::Identity;
+use super::status::private_dir;
 
 /// The model's name in the records; synthetic errors have `<synthetic>`, as Claude Code's.
 const MODEL: &str = "demo-1";
@@ -113,7 +111,7 @@ impl Transcript {
             "userType": "external",
             "cwd": self.cwd,
             "sessionId": self.session_id,
-            "version": VERSION,
+            "version": super::VERSION,
             "type": kind,
             "message": message,
             "uuid": uuid,

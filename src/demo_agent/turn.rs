@@ -16,8 +16,7 @@ use super::hooks::Hooks;
 use super::limits::Told;
 use super::modes::{Ending, Plan};
 use super::transcript::{Task, Transcript};
-use super::{block, limits};
-use crate::demo_agent::identity::Identity;
+use super::{Identity, block, limits};
 
 /// How fast a slow turn speaks.
 const WORD_EVERY: Duration = Duration::from_millis(250);

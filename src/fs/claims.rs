@@ -15,19 +15,18 @@ use nix::fcntl::OFlag;
 
 use crate::{
     fs::{
-        backend::{Place, Process, Touched},
+        Place, Process, Touched,
         error::FsError,
-        ops::Ops,
+        ops::{Caller, Ops, RealDir, lock},
         real::FileId,
-        words::{Caller, RealDir, lock},
     },
     model::{
         command::{Refused, RefusedKind},
         ids::{TaskId, TaskKey},
         marker::{DelegatedMarker, Marker},
-        queue::Sidecar,
         task::Phase,
     },
+    ports::Sidecar,
 };
 
 /// Markers are shorter.

@@ -12,11 +12,7 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    fs::{
-        log::Log,
-        tree::Spot,
-        words::{Kind, Text},
-    },
+    fs::{log::Log, ops::Kind, ops_text::Text, tree::Spot},
     model::{
         command::{Scope, Writer},
         ids::SessionName,

@@ -10,10 +10,9 @@ use crate::{
     fs::{
         error::FsError,
         nodes::Key,
-        ops::Ops,
+        ops::{Caller, Ops},
         real::Facts,
         tree::{Object, Spot},
-        words::Caller,
     },
     model::{
         command::Scope,

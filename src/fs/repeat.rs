@@ -18,11 +18,12 @@ use std::{
 
 use crate::{
     fs::{
+        ops::{Attr, Kind, lock},
         real::QUEUE_DIRS,
         tree::View,
-        words::{Attr, Kind, lock},
     },
-    model::{ids::ProjectName, queue::QueueChange},
+    model::ids::ProjectName,
+    ports::QueueChange,
 };
 
 /// Changes that may wait to be repeated; more are lost to watchers, as inotify's own queue would lose them.

@@ -21,11 +21,10 @@ use nix::{
 
 use crate::fs::{
     nodes::Key,
-    ops::Ops,
+    ops::{Ops, lock},
     real::Facts,
     repeat::{Call, Notice, Shows, Sight, Table, calls, is_shown_twice},
     tree::View,
-    words::lock,
 };
 
 /// How long one call may take; a child that takes longer is killed.

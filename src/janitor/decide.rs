@@ -11,14 +11,13 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{
     config,
     model::{
-        agent::HookLog,
         command::Action,
-        footer::Told,
         ids::{ProjectName, SessionName, TaskId, TaskKey},
-        queue::{Entry, Leftover, QueueDir},
+        result::Told,
         snapshot::Snapshot,
         task::Phase,
     },
+    ports::{Entry, HookLog, Leftover, QueueDir},
 };
 
 /// An event log longer than this is set aside, when nothing has been written to it for `EVENTS_QUIET`: whoever follows it has
@@ -209,10 +208,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{
-        queue::{FileFacts, FileKind},
-        session::{Role, Session},
-        task::{Hold, Task},
+    use crate::{
+        model::{
+            session::{Role, Session},
+            task::{Hold, Task},
+        },
+        ports::{FileFacts, FileKind},
     };
 
     const DAY: i64 = 86_400;

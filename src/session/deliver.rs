@@ -6,14 +6,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::act::Job;
-use crate::model::{
-    agent::Cursor,
-    evidence::{Look, Meaning, Screen},
-    ids::{AgentName, SessionName},
-    letters::{same, shows},
-    pane::{Capture, Key, PaneId},
-    session::{Incarnation, Then},
-    task::{Phase, Run, Stop, TaskEvent},
+use crate::{
+    model::{
+        evidence::{Look, Meaning, Screen},
+        ids::{AgentName, SessionName},
+        letters::{same, shows},
+        session::{Incarnation, Then},
+        task::{Phase, Run, Stop, TaskEvent},
+    },
+    ports::{Capture, Cursor, Key, PaneId},
 };
 
 /// Pause between two looks at a screen or a hook log while a prompt is handed over.
@@ -66,12 +67,12 @@ impl Job {
         let Some(incarnation) = self.session.phase.incarnation().cloned() else { return Ok(()) };
         let Some(free) = self.wait_for_box(&incarnation, run).await? else { return Ok(()) };
         let ghost = free.ghost.as_deref();
-        let text = self.hands.agents.as_prompt(&incarnation.agent, self.prompt(run).await?, ghost);
-        let run = &Run { typed: Some(self.hands.clock.now()), ..run.clone() };
+        let text = self.tools.agents.as_prompt(&incarnation.agent, self.prompt(run).await?, ghost);
+        let run = &Run { typed: Some(self.tools.clock.now()), ..run.clone() };
         let begun = self.task_event(TaskEvent::TypingBegun { run: run.id.clone() });
         self.propose(begun.into_iter().collect()).await?;
 
-        if let Err(error) = self.hands.terminal.paste(&incarnation.pane, &text).await {
+        if let Err(error) = self.tools.terminal.paste(&incarnation.pane, &text).await {
             return self.settle(run, Handed::NotTaken(error.to_string())).await;
         }
         let handed = match self.arrived(&incarnation.pane, Some(&incarnation.agent), &text, ghost).await {
@@ -84,8 +85,8 @@ impl Job {
     /// Waits until the input box is there and empty: a person may be typing, and two texts in one box are neither's; a dialog
     /// would take the text for an answer. Says meanwhile what is waited for. `None`: not this time.
     async fn wait_for_box(&self, incarnation: &Incarnation, run: &Run) -> Result<Option<Free>, String> {
-        if !self.hands.agents.tells_prompts(&incarnation.agent) {
-            let up = Duration::try_from(self.hands.clock.now().duration_since(self.session.since)).unwrap_or_default();
+        if !self.tools.agents.tells_prompts(&incarnation.agent) {
+            let up = Duration::try_from(self.tools.clock.now().duration_since(self.session.since)).unwrap_or_default();
             tokio::time::sleep(LISTENS_AFTER.saturating_sub(up)).await;
         }
         let deadline = tokio::time::Instant::now() + BOX_FREE_WITHIN;
@@ -126,20 +127,20 @@ impl Job {
         let handed = if self.was_taken(&incarnation, run, &mut Cursor::default()).await {
             Handed::Taken
         } else {
-            let text = self.hands.agents.as_prompt(&incarnation.agent, self.prompt(run).await?, None);
+            let text = self.tools.agents.as_prompt(&incarnation.agent, self.prompt(run).await?, None);
             match self.look(&incarnation.pane, Some(&incarnation.agent)).await {
                 Some(look) if holds(&look, &text, None) => self.press_enter(&incarnation, run, &text, None).await,
                 // A person's, who would not want it sent.
                 Some(look) if look.input.as_deref().is_some_and(|input| !input.trim().is_empty()) => {
                     let why = "the daemon ended while the prompt was typed, and another text stands in the input box";
-                    match self.hands.agents.tells_prompts(&incarnation.agent) {
+                    match self.tools.agents.tells_prompts(&incarnation.agent) {
                         true => Handed::NotTaken(why.to_owned()),
                         false => Handed::Doubtful(why.to_owned()),
                     }
                 }
                 Some(look) if look.ready => match self.wait_taken(&incarnation, run, ENTER_AGAIN * 5).await {
                     true => Handed::Taken,
-                    false if self.hands.agents.tells_prompts(&incarnation.agent) => {
+                    false if self.tools.agents.tells_prompts(&incarnation.agent) => {
                         Handed::NotTaken("the daemon ended before the prompt was typed".to_owned())
                     }
                     false => Handed::Doubtful("the daemon ended while the prompt was typed".to_owned()),
@@ -210,7 +211,7 @@ impl Job {
         }
         match look.map_or(Err(NotFree::NoBox), free) {
             Ok(Free { ghost }) => {
-                self.hands.terminal.paste(&incarnation.pane, text).await.map_err(|error| error.to_string())?;
+                self.tools.terminal.paste(&incarnation.pane, text).await.map_err(|error| error.to_string())?;
                 self.arrived(&incarnation.pane, agent, text, ghost.as_deref()).await
             }
             Err(not_free) => Err(not_free.why(&self.session.name)),
@@ -230,7 +231,7 @@ impl Job {
             if self.is_stopped(run) {
                 return Handed::NotTaken("it was stopped while it was typed".to_owned());
             }
-            if let Err(error) = self.hands.terminal.keys(&incarnation.pane, &[Key("Enter".to_owned())]).await {
+            if let Err(error) = self.tools.terminal.keys(&incarnation.pane, &[Key("Enter".to_owned())]).await {
                 return Handed::NotTaken(error.to_string());
             }
             if self.wait_taken(incarnation, run, ENTER_AGAIN).await {
@@ -250,7 +251,7 @@ impl Job {
     /// was sent.
     async fn left_the_box(&self, incarnation: &Incarnation, run: &Run) -> Handed {
         let deadline = tokio::time::Instant::now() + TAKE_WITHIN;
-        let tells = self.hands.agents.tells_prompts(&incarnation.agent);
+        let tells = self.tools.agents.tells_prompts(&incarnation.agent);
         loop {
             if self.wait_taken(incarnation, run, ENTER_AGAIN).await {
                 return Handed::Taken;
@@ -283,14 +284,14 @@ impl Job {
 
     /// Whether the agent's program is no more.
     async fn has_ended(&self, incarnation: &Incarnation) -> bool {
-        let Ok(panes) = self.hands.terminal.panes().await else { return false };
+        let Ok(panes) = self.tools.terminal.panes().await else { return false };
         let pane = panes.into_iter().find(|pane| pane.id == incarnation.pane);
         pane.is_none_or(|pane| pane.exit.is_some())
     }
 
     /// Whether the run was told to stop since its typing began.
     fn is_stopped(&self, run: &Run) -> bool {
-        let snapshot = self.hands.live.snapshot();
+        let snapshot = self.tools.live.snapshot();
         let task = self.session.task.as_ref().and_then(|assignment| snapshot.tasks.get(&assignment.task));
         let present = task.and_then(|task| task.phase.run()).filter(|present| present.id == run.id);
         present.is_none_or(|present| present.stop != Stop::No)
@@ -298,13 +299,13 @@ impl Job {
 
     /// Whether a person wants something of the session.
     fn is_asked(&self) -> bool {
-        let snapshot = self.hands.live.snapshot();
+        let snapshot = self.tools.live.snapshot();
         snapshot.requests.values().any(|action| action.session() == Some(&self.session.name))
     }
 
     /// Whether the run is under way still, with no end.
     pub(super) fn is_at_work(&self, run: &Run) -> bool {
-        let snapshot = self.hands.live.snapshot();
+        let snapshot = self.tools.live.snapshot();
         let task = self.session.task.as_ref().and_then(|assignment| snapshot.tasks.get(&assignment.task));
         task.is_some_and(|task| matches!(&task.phase, Phase::Working(present) if present.id == run.id))
     }
@@ -325,7 +326,7 @@ impl Job {
 
     /// Evidence from the agent itself that a prompt was taken since the claim.
     pub(super) async fn was_taken(&self, incarnation: &Incarnation, run: &Run, cursor: &mut Cursor) -> bool {
-        let signals = self.hands.agents.signals(incarnation, cursor).await;
+        let signals = self.tools.agents.signals(incarnation, cursor).await;
         let since: Timestamp = run.heard_from();
         let told = signals.iter().any(|signal| {
             signal.at >= since
@@ -337,7 +338,7 @@ impl Job {
                         | Meaning::TurnFailed { .. }
                 )
         });
-        if told || self.hands.agents.tells_prompts(&incarnation.agent) {
+        if told || self.tools.agents.tells_prompts(&incarnation.agent) {
             return told;
         }
         // An agent without such signals: its screen has to show it at work, the box empty.
@@ -356,10 +357,10 @@ impl Job {
 
     pub(super) async fn look(&self, pane: &PaneId, agent: Option<&AgentName>) -> Option<Look> {
         let agent = agent?;
-        let captured = self.hands.terminal.capture(std::slice::from_ref(pane), Capture::Plain).await.ok()?;
+        let captured = self.tools.terminal.capture(std::slice::from_ref(pane), Capture::Plain).await.ok()?;
         let plain = captured.into_iter().next()?.ok()?;
         let screen = Screen { title: String::new(), plain };
-        Some(self.hands.agents.look(agent, &screen, self.hands.clock.now()))
+        Some(self.tools.agents.look(agent, &screen, self.tools.clock.now()))
     }
 }
 

@@ -226,10 +226,9 @@ mod tests {
     use crate::{
         model::{
             evidence::{Failure, Look, Source},
-            identity::TextFacts,
             ids::{AgentName, RunId, SessionName},
             limit::{Limit, LimitKind},
-            task::{Delivery, Run, Stop},
+            task::{Delivery, Run, Stop, TextFacts},
         },
         watcher::over::{Facts, Over, over as judge},
     };

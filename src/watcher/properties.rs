@@ -12,11 +12,10 @@ use super::{
 };
 use crate::model::{
     evidence::{Failure, Look, Meaning, Signal, Source, WaitingFor},
-    identity::TextFacts,
     ids::{AgentName, RunId, SessionName},
     limit::{Limit, LimitKind},
     session::Activity,
-    task::{Delivery, Run, Stop},
+    task::{Delivery, Run, Stop, TextFacts},
 };
 
 const SETTINGS: Settings =

@@ -11,7 +11,6 @@ mod tracer;
 mod world;
 
 mod bad_days;
-mod budget;
 mod claims;
 mod clock;
 mod commands;

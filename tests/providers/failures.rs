@@ -4,7 +4,8 @@ use std::{net::TcpListener, time::Duration};
 
 use claude_failover::{
     config::{Provider, ProviderKind},
-    model::provider::{Progress, ProviderError, ProviderStanding},
+    model::provider::ProviderStanding,
+    ports::{Progress, ProviderError},
     sys::providers::Pace,
 };
 use jiff::{SignedDuration, Timestamp};

@@ -2,7 +2,8 @@
 
 use claude_failover::{
     config::ProviderKind,
-    model::provider::{Progress, ProviderError, ProviderStanding},
+    model::provider::ProviderStanding,
+    ports::{Progress, ProviderError},
     sys::providers::Pace,
 };
 

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use claude_failover::{
     config::ProviderKind::{self, Anthropic, Gemini, Openai},
-    model::{
-        evidence::Tokens,
-        provider::{Answer, Progress, ProviderError, ProviderStanding},
-    },
+    model::{evidence::Tokens, provider::ProviderStanding},
+    ports::{Answer, Progress, ProviderError},
 };
 use serde_json::{Value, json};
 

@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use claude_failover::model::{
-    evidence::Failure,
-    limit::LimitKind,
-    pane::Exit,
-    provider::{ProviderError, ProviderStanding},
-    queue::QueueDir,
+use claude_failover::{
+    model::{evidence::Failure, limit::LimitKind, provider::ProviderStanding},
+    ports::{Exit, ProviderError, QueueDir},
 };
 
 use crate::{

@@ -103,16 +103,15 @@ impl Backend for FakeDaemon {
             }
         }
         if let (Scope::Task(key), Ok(())) = (&scope, &result)
-            && let Some(mut known) = next.tasks.get(key).cloned()
+            && let Some(task) = next.tasks.get_mut(key)
         {
-            let task = Arc::make_mut(&mut known);
+            let task = Arc::make_mut(task);
             match (text, &mut task.phase) {
                 (b"delegate", _) => task.wish = Some(Wish::Provider(None)),
                 (b"recall", Phase::Delegated(job)) => job.stop = JobStop::Recalled,
                 (b"recall", _) => task.wish = Some(Wish::Here),
                 _ => {}
             }
-            next.tasks.insert(key.clone(), known);
         }
         let outcome = Outcome {
             seq: 1,

@@ -7,8 +7,7 @@ use std::{
 };
 
 use claude_failover::{
-    model::pane::{Capture, Key, Pane},
-    ports::Terminal,
+    ports::{Capture, Key, Pane, Terminal},
     sys::tmux::{Tmux, text},
 };
 

@@ -2,10 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use claude_failover::{
-    model::pane::{Background, Exit, Launch, TerminalHint},
-    ports::Terminal,
-};
+use claude_failover::ports::{Background, Exit, Launch, Terminal, TerminalHint};
 
 use crate::world::{World, alive, eventually, file, pane, session, sh};
 

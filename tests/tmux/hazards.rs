@@ -9,8 +9,7 @@ use std::{
 };
 
 use claude_failover::{
-    model::pane::{Capture, Exit, Key, TerminalError},
-    ports::Terminal,
+    ports::{Capture, Exit, Key, Terminal, TerminalError},
     sys::tmux::{Tmux, TmuxOptions},
 };
 use nix::{

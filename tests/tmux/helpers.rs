@@ -7,7 +7,7 @@ use std::{
 };
 
 use claude_failover::{
-    model::pane::Launch,
+    ports::Launch,
     sys::tmux::{Socket, Tmux, TmuxOptions},
 };
 

@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use claude_failover::{
-    model::pane::{Background, Capture, Key, TerminalError, TerminalHint},
-    ports::Terminal,
+    ports::{Background, Capture, Key, Terminal, TerminalError, TerminalHint},
     sys::tmux::{KEEPER, Tmux, TmuxOptions},
 };
 use nix::{

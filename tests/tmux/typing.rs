@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use claude_failover::{
-    model::pane::{Background, Key, PaneId, TerminalError},
-    ports::Terminal,
-};
+use claude_failover::ports::{Background, Key, PaneId, Terminal, TerminalError};
 
 use crate::{
     helpers::reader,

@@ -9,11 +9,8 @@ use std::{
 };
 
 use claude_failover::{
-    model::{
-        ids::SessionName,
-        pane::{Capture, Launch, Pane, PaneId},
-    },
-    ports::Terminal,
+    model::ids::SessionName,
+    ports::{Capture, Launch, Pane, PaneId, Terminal},
     sys::tmux::{Socket, Tmux, TmuxOptions},
 };
 

@@ -1,7 +1,7 @@
 //! What `check` found, and how it is shown.
 
 use crate::{
-    cli::{io::Io, table::clean},
+    cli::{Io, table::clean},
     config::{LoadError, Loaded, error::point},
 };
 

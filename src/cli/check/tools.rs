@@ -11,11 +11,9 @@ use std::{
 
 use nix::unistd::{AccessFlags, Group, access};
 
+use super::{Report, Scene};
 use crate::{
-    cli::{
-        check::{report::Report, scene::Scene},
-        io::Io,
-    },
+    cli::Io,
     config::{Agent, AgentKind, Loaded, Socket},
     model::ids::AgentName,
 };

@@ -9,10 +9,10 @@ use std::{
 
 use nix::unistd::{AccessFlags, access};
 
-use super::home::Home;
+use super::Home;
 use crate::{
     config::{AgentKind, SharedLink},
-    model::homes::HomeFault,
+    ports::HomeFault,
 };
 
 /// What is missing, and only missing.

@@ -4,11 +4,8 @@
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use crate::{
-    config::Telegram,
-    model::notice::{Notice, NoticeError},
-    sys::notify::post::{client, permanent, post},
-};
+use super::{client, permanent, post};
+use crate::{config::Telegram, model::notice::Notice, ports::NoticeError};
 
 /// A message's length in UTF-16 code units.
 const TEXT_MAX: usize = 4096;

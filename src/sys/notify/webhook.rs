@@ -4,10 +4,11 @@
 use minijinja::{Environment, UndefinedBehavior, context};
 use reqwest::header::CONTENT_TYPE;
 
+use super::{client, permanent, post};
 use crate::{
     config::{Secret, Webhook},
-    model::notice::{Notice, NoticeError},
-    sys::notify::post::{client, permanent, post},
+    model::notice::Notice,
+    ports::NoticeError,
 };
 
 pub async fn send(row: &Webhook, notice: &Notice) -> Result<(), NoticeError> {

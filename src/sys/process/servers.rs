@@ -6,11 +6,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::lineage::login_of;
-use crate::{
-    linux::process::Stat,
-    model::writer::{Lost, Servers},
-};
+use super::{Stat, lineage::login_of};
+use crate::model::writer::{Lost, Servers};
 
 /// Of one daemon.
 pub struct Watch {
@@ -140,8 +137,7 @@ mod tests {
             parent,
             group: pid,
             session: pid,
-            terminal: 0,
-            front: -1,
+            terminal: false,
             zombie: false,
             start: u64::from(pid),
         };

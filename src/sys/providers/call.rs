@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    key,
+    Row, key,
     send::{self, How, LARGEST, Sender},
     sse::Events,
     talk::{Said, Stop, Talk},
@@ -25,11 +25,8 @@ use super::{
 };
 use crate::{
     config::Secret,
-    model::{
-        ids::ProviderName,
-        provider::{Answer, Order, Progress, ProviderError},
-    },
-    sys::providers::row::Row,
+    model::ids::ProviderName,
+    ports::{Answer, Order, Progress, ProviderError},
 };
 
 /// How long a submit waits for the beginning of the answer. Later troubles are told by `look`.

@@ -9,10 +9,11 @@ use reqwest::{
     header::{HeaderName, HeaderValue},
 };
 
+use super::Row;
 use crate::{
     config::{ProviderKind, Secret},
-    model::provider::{ProviderError, ProviderStanding},
-    sys::providers::row::Row,
+    model::provider::ProviderStanding,
+    ports::ProviderError,
 };
 
 /// Where a job server's key is when its row names no place (INTERFACE of `ccl-delegate`).

@@ -5,16 +5,13 @@ use reqwest::{Client, RequestBuilder, header};
 use serde_json::{Value, json};
 
 use super::{
-    key,
+    Row, key,
     talk::{Said, Stop, Talk, amount, number, text},
 };
 use crate::{
     config::Secret,
-    model::{
-        evidence::Tokens,
-        provider::{Order, ProviderError},
-    },
-    sys::providers::row::Row,
+    model::evidence::Tokens,
+    ports::{Order, ProviderError},
 };
 
 pub struct Openai;

@@ -9,17 +9,14 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    key,
+    Row, key,
     send::{self, Fault, How, Sender},
     talk, words,
 };
 use crate::{
     config::Secret,
-    model::{
-        evidence::Tokens,
-        provider::{Answer, Order, Progress, ProviderError},
-    },
-    sys::providers::row::Row,
+    model::evidence::Tokens,
+    ports::{Answer, Order, Progress, ProviderError},
 };
 
 /// The longest id that is taken for one.

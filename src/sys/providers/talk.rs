@@ -4,13 +4,11 @@
 use reqwest::{Client, RequestBuilder};
 use serde_json::Value;
 
+use super::Row;
 use crate::{
     config::{Price, Secret},
-    model::{
-        evidence::Tokens,
-        provider::{Answer, Order, ProviderError},
-    },
-    sys::providers::row::Row,
+    model::evidence::Tokens,
+    ports::{Answer, Order, ProviderError},
 };
 
 /// How one kind of server speaks.

@@ -14,8 +14,8 @@ use std::{
 use tokio::task::AbortHandle;
 
 use crate::{
-    linux::process::{Pidfd, Stat},
-    model::pane::PaneId,
+    ports::PaneId,
+    sys::process::{Pidfd, Stat},
 };
 
 #[derive(Debug, Default)]

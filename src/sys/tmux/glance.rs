@@ -16,11 +16,9 @@ use tokio::{
 use super::{
     Tmux,
     list::{self, Row},
+    terminal::success,
 };
-use crate::{
-    model::pane::{TerminalError, TerminalHint},
-    sys::tmux::errors::success,
-};
+use crate::ports::{TerminalError, TerminalHint};
 
 /// A whole list is asked for this often even when nothing says that it would differ: what changes without output (copy
 /// mode, a cleared history) is seen by then.

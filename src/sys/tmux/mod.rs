@@ -8,14 +8,13 @@
 //! |---|---|
 //! | `parse` `converse` `quote` | the protocol, without input or output |
 //! | `options` `spawn` `link` `setup` `supervise` | the connection: client process, its life, reconnection |
-//! | `list` `target` `text` `errors` | reading answers |
+//! | `list` `target` `text` | reading answers |
 //! | `terminal` `glance` `capture` `open` `typing` `ending` `deaths` | the port |
 
 mod capture;
 mod converse;
 mod deaths;
 mod ending;
-mod errors;
 mod glance;
 mod link;
 mod list;
@@ -59,8 +58,8 @@ use self::{
     supervise::State,
 };
 use crate::{
-    linux::shared::Shared,
-    model::pane::{PaneId, TerminalError, TerminalHint},
+    ports::{PaneId, TerminalError, TerminalHint},
+    sys::shared::Shared,
 };
 
 /// A server that is told to end gets this long before it is killed.

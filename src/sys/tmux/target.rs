@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::model::pane::PaneId;
+use crate::ports::PaneId;
 
 /// A pane of one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
