@@ -26,7 +26,7 @@ use crate::peek;
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a child may take from its fork to its setsid(2), on a busy machine.
 const DETACHES_WITHIN: Duration = Duration::from_millis(250);
-/// How often it is polled meanwhile.
+/// How often it is polled meanwhile: the kernel tells nobody of a setsid(2).
 const POLL_EVERY: Duration = Duration::from_millis(10);
 
 /// From now on orphans below this process become its children.

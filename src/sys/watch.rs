@@ -6,11 +6,8 @@ use std::{
     collections::HashMap,
     io,
     path::PathBuf,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use notify::{
@@ -31,8 +28,8 @@ const WAITING: usize = 4096;
 /// How long a queue that loses a directory is left alone: `rm -rf` and `git clean` take one after the other, and a directory that
 /// is made again meanwhile would be in their way.
 const TAKEN_AWAY: Duration = Duration::from_millis(200);
-/// So many such pauses at most, for one that goes on and on.
-const TAKEN_AWAY_MOST: usize = 10;
+/// The most that this may be put off, where it goes on and on.
+const TAKEN_AWAY_MOST: Duration = Duration::from_secs(2);
 
 type Hint = Option<(ProjectName, TaskId)>;
 
@@ -76,7 +73,7 @@ impl Watch {
         let (sender, hints) = mpsc::channel(WAITING);
         let overflow = Arc::new(tokio::sync::Notify::new());
         let dirs = Dirs::default();
-        let (overflowed, known, later) = (overflow.clone(), dirs.clone(), Arc::new(Later::default()));
+        let (overflowed, known, later) = (overflow.clone(), dirs.clone(), Later::default());
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             for news in news_of(event, &known) {
                 match news {
@@ -127,28 +124,24 @@ impl Watch {
 /// A look at everything, once no directory has come or gone for a moment.
 #[derive(Default)]
 struct Later {
-    /// Directories that came or went, ever.
-    seen: AtomicUsize,
-    /// Whether a look is on its way.
-    waits: AtomicBool,
+    /// Tells the thread that waits for it of the next one; without a thread there is nobody to take it.
+    waits: Mutex<Option<std::sync::mpsc::Sender<()>>>,
 }
 
 impl Later {
-    fn look(self: &Arc<Self>, overflow: &Arc<tokio::sync::Notify>) {
-        self.seen.fetch_add(1, Ordering::AcqRel);
-        if self.waits.swap(true, Ordering::AcqRel) {
+    fn look(&self, overflow: &Arc<tokio::sync::Notify>) {
+        let Ok(mut waits) = self.waits.lock() else { return overflow.notify_one() };
+        if waits.as_ref().is_some_and(|thread| thread.send(()).is_ok()) {
             return;
         }
-        let (later, overflow) = (self.clone(), overflow.clone());
+        let (sender, came) = std::sync::mpsc::channel();
+        *waits = Some(sender);
+        let overflow = overflow.clone();
         std::thread::spawn(move || {
-            for _ in 0..TAKEN_AWAY_MOST {
-                let before = later.seen.load(Ordering::Acquire);
-                std::thread::sleep(TAKEN_AWAY);
-                if later.seen.load(Ordering::Acquire) == before {
-                    break;
-                }
-            }
-            later.waits.store(false, Ordering::Release);
+            let until = Instant::now() + TAKEN_AWAY_MOST;
+            while came.recv_timeout(TAKEN_AWAY).is_ok() && Instant::now() < until {}
+            // Before the look: what comes from now on has one of its own.
+            drop(came);
             overflow.notify_one();
         });
     }
