@@ -1,6 +1,6 @@
 # Every target does its own set-up: scripts/setup installs what is missing, cargo fetches the crates.
 
-.PHONY: demo test user-test agents-test soak lint doc bench conformance build
+.PHONY: demo test test-fast user-test agents-test soak lint doc bench conformance build
 .DEFAULT_GOAL := build
 
 build:
@@ -13,13 +13,19 @@ demo: build
 
 # Most tests wait most of the time: more of them at once than there are processors.
 export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 2 )))
+# Where they put their files; figures (`soak`, `bench`) are those of a disk.
+test test-fast user-test agents-test: export TMPDIR := $(shell scripts/test-dir)
 
 # Every test. The program is built first because the tests start it.
 test:
 	scripts/setup test
 	cargo build --bins --examples
-	cargo test --all-targets --no-fail-fast
+	cargo test --workspace --all-targets --no-fail-fast
 	cargo test --doc
+
+# What needs no tmux, mount or agent, with a sample of the simulation: for while one writes.
+test-fast:
+	SIMULATION_SEEDS=$${SIMULATION_SEEDS:-50} cargo test --lib --test agents_files --test config --test docs --test layers --test rules --test simulation --test states
 
 # The daemon's tests as a user without rights (from root, who can make one): what needs root says that it is skipped.
 user-test:
@@ -34,8 +40,8 @@ agents-test:
 	cargo test --test agents-matrix
 
 lint:
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --test agents-matrix -- -D warnings
 
 # Twenty minutes of tasks, swaps and readers; fails when anything of the daemon or its tmux server grows, and prints what it measured.

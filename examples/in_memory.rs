@@ -6,19 +6,20 @@ use std::{sync::Arc, time::Duration};
 use claude_failover::{
     config::{Config, Project},
     daemon::services::{Ports, Services},
-    fake::{Beat, FakeWorld, Script},
     live::load,
     model::{
         command::Scope,
         event::Counts,
         ids::{ProjectName, TaskKey},
+        pane::Exit,
         provider::Delegation,
+        queue::QueueDir,
         session::Activity,
         snapshot,
         task::Phase,
     },
-    ports::{Exit, QueueDir},
 };
+use claude_failover_sim::{Beat, FakeWorld, Script};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let project = ProjectName::parse("web")?;
@@ -56,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             homes: world.clone(),
             providers: world.clone(),
             notifier: world.clone(),
-            new_id: Arc::new(move || format!("id-{}", ids.with(claude_failover::fake::Inner::number))),
+            new_id: Arc::new(move || format!("id-{}", ids.with(claude_failover_sim::Inner::number))),
         };
         let projects =
             vec![snapshot::Project { name: project.clone(), path: "/web".into(), counts: Counts::default() }];

@@ -16,7 +16,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -26,8 +26,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, fchdir};
 use serde_json::{Value, json};
 
-use self::tail::Tail;
-use crate::hook;
+use self::{left::Background, tail::Tail};
+use crate::{hook, linux::spawn};
 
 /// The most that a pipe can hold for an unprivileged process (`/proc/sys/fs/pipe-max-size`, pipe(7)): what an ended child can have left in it.
 const MAX_PIPE: usize = 1 << 20;
@@ -61,12 +61,6 @@ struct Args {
     program: Vec<OsString>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Background {
-    Ends,
-    Stays,
-}
-
 /// Runs the command with the arguments after its name; the exit status is the program's (128 + n for signal n).
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args = match Args::try_parse_from(std::iter::once(OsString::from("claude-failover command-agent")).chain(args))
@@ -78,7 +72,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         }
     };
     let log = |event: &str, data: Value| {
-        if let Err(error) = hook::append(&args.log, args.session.as_deref(), event, &data) {
+        if let Err(error) = hook::log::append(&args.log, args.session.as_deref(), event, &data) {
             report(&format!("could not append {event} to {}: {error}", args.log.display()));
         }
     };
@@ -148,8 +142,7 @@ fn start(args: &Args) -> Result<(SignalFd, Child, PipeReader), (u8, String)> {
         Err(_) => command.env_remove("PWD"),
     };
     command.args(&args.program[1..]).stdin(Stdio::from(task)).stdout(Stdio::from(writer)).process_group(0);
-    // SAFETY: between fork and exec only signal(2) and sigprocmask(2), which are async-signal-safe.
-    unsafe { command.pre_exec(default_signals) };
+    spawn::with_default_signals(&mut command);
     let child = command.spawn().map_err(|error| {
         let status = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
         (status, format!("could not start {}: {error}; check the agent's `run`", args.program[0].display()))
@@ -179,16 +172,6 @@ fn not_entered(project: &Path, workdir: &Path, errno: Errno) -> String {
         other => other.desc(),
     };
     format!("workdir {} of {} was not entered and the task not started: {why}", workdir.display(), project.display())
-}
-
-/// A program inherits blocked and ignored signals, and a shell can't even trap one that was ignored at its start: nothing of
-/// ours, nor of whoever started the daemon (`nohup`, `&` in a script), reaches the task.
-fn default_signals() -> io::Result<()> {
-    for number in 1..=libc::SIGRTMAX() {
-        // SAFETY: signal(2) with the default action; it fails, rightly, for SIGKILL, SIGSTOP and the C library's own.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
-    }
-    Ok(SigSet::empty().thread_set_mask()?)
 }
 
 /// Copies stdout and forwards signals until the child has ended. A background process that keeps stdout open does not hold the end up.

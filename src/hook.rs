@@ -5,14 +5,13 @@
 //! stdout (agents feed a hook's stdout to the model) and never takes longer than [`LIMIT`]. As a status line
 //! (`status_line`) it prints what the person's own one would.
 
+pub mod log;
 mod status_line;
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -20,13 +19,9 @@ use clap::Parser;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use crate::{
-    model::seal::seal,
-    peek::{self, Part},
-    ports::INCARNATION,
-};
+use crate::hook::log::append;
 
 /// The command ends after this time at the latest, also when a file system hangs. Agents wait for their hooks.
 pub const LIMIT: Duration = Duration::from_millis(950);
@@ -40,9 +35,6 @@ const MAX_INPUT: usize = 4 << 20;
 const MAX_STRING: usize = 256 << 10;
 /// How much of an input that is not JSON is kept, for a human to read.
 const MAX_HEAD: usize = 1024;
-
-/// How far up the agent is looked for: a hook is run by the agent, or by a shell or two below it.
-const ANCESTORS: u32 = 8;
 
 /// The event name of a line whose input was no JSON object with a `hook_event_name`.
 pub const UNREADABLE: &str = "Unreadable";
@@ -92,72 +84,6 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         );
     }
     ExitCode::SUCCESS
-}
-
-/// Appends one line in the hook log's format. One `write`, so lines of concurrent writers never mix.
-///
-/// Refuses anything but a regular file: a pipe or device could block, and a link could lead out of the state directory.
-pub fn append(log: &Path, session: Option<&str>, event: &str, data: &Value) -> io::Result<()> {
-    let at = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
-    let mut file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY)
-        .open(log)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    let mut line = Vec::new();
-    if ends_mid_line(&mut file)? {
-        line.push(b'\n');
-    }
-    let object = json!({"at": at, "session": session, "event": event, "data": data}).to_string();
-    line.extend(match token() {
-        Some(token) => seal(&object, &token).into_bytes(),
-        None => object.into_bytes(),
-    });
-    line.push(b'\n');
-    let written = file.write(&line)?;
-    if written < line.len() {
-        return Err(io::Error::new(
-            io::ErrorKind::StorageFull,
-            format!("only {written} of {} bytes fitted", line.len()),
-        ));
-    }
-    Ok(())
-}
-
-/// The token of the incarnation that this process belongs to, from its own environment or, where an agent keeps that from its
-/// hooks, from the agent's.
-fn token() -> Option<String> {
-    let own = std::env::var(INCARNATION).ok().filter(|token| !token.is_empty());
-    own.or_else(|| {
-        let mut pid = nix::unistd::getppid().as_raw().cast_unsigned();
-        for _ in 0..ANCESTORS {
-            let environment = peek::one(pid, Part::Environment).ok()?;
-            let found = peek::variable(&environment, INCARNATION);
-            if let Some(token) = found.filter(|token| !token.is_empty()) {
-                return String::from_utf8(token.to_vec()).ok();
-            }
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            // The second field is the program's name in parentheses and may hold anything; the fourth is the parent.
-            pid = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
-        }
-        None
-    })
-}
-
-/// A disk that was full may have left half a line behind; the next line must not be glued to it.
-fn ends_mid_line(file: &mut File) -> io::Result<bool> {
-    if file.seek(SeekFrom::End(0))? == 0 {
-        return Ok(false);
-    }
-    file.seek(SeekFrom::End(-1))?;
-    let mut last = [0];
-    file.read_exact(&mut last)?;
-    Ok(last[0] != b'\n')
 }
 
 struct Input {
@@ -280,6 +206,8 @@ fn head(text: &str, limit: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn input(text: &str, cut: Option<&'static str>) -> Input {

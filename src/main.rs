@@ -41,6 +41,7 @@ fn perform(action: Action) -> ExitCode {
     match action {
         Action::Run(args) => daemon::main::main(&args).into(),
         Action::Demo(args) => daemon::demo::main(&args).into(),
+        Action::State(args) => daemon::state::main(&args).into(),
         Action::Hook(args) => hook::run(args.into_iter()),
         Action::DemoAgent(args) => demo_agent::run(args.into_iter()),
         Action::CommandAgent(args) => command_agent::run(args.into_iter()),

@@ -3,23 +3,22 @@
 //! thing, `fake` in memory for the simulation. Every method that changes something is one step that happens whole or,
 //! on a crash, either way: never half.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    event::{Counts, Ignored},
-    evidence::{Look, Screen, Signal, Source, Tokens},
-    ids::{AccountName, AgentName, ProjectName, ProviderName, RunId, SessionName, TaskId},
-    notice::{Channel, Notice},
-    provider::ProviderStanding,
+    agent::{AgentError, Cursor, Found, HookLog, LaunchPlan, LaunchRequest, PromptBy},
+    event::Counts,
+    evidence::{Look, Screen, Signal, Tokens},
+    homes::HomeFaults,
+    ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName, TaskId},
+    journal::Stored,
+    notice::{Channel, Notice, NoticeError},
+    pane::{Background, Capture, Key, Launch, Pane, PaneId, TerminalError, TerminalHint},
+    provider::{Order, Progress, ProviderError},
+    queue::{Ask, Claimed, End, Entry, Expected, FileFacts, Filed, Inbox, Leftover, Over, QueueDir, Sidecar, Workdir},
     session::Incarnation,
     steady::{Saved, Timeline},
 };
@@ -52,125 +51,6 @@ pub trait Clock: Send + Sync {
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Terminal
-
-/// One pane of one terminal server (`%7@4711`): exact, and never another pane, not even after the server was replaced.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PaneId(pub String);
-
-/// One pane of one session as the terminal shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pane {
-    pub session: SessionName,
-    pub id: PaneId,
-    /// Process id of the program in the pane.
-    pub pid: u32,
-    /// `None` while the program runs.
-    pub exit: Option<Exit>,
-    pub title: String,
-    /// The incarnation that `open` was given, as the pane itself remembers it; `None` for a pane that somebody else made.
-    pub incarnation: Option<String>,
-    /// Clients of people that look at this session.
-    pub attached: u32,
-    /// Grows or changes whenever the pane's content may have changed; compare only.
-    pub change: u64,
-}
-
-/// How a program ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Exit {
-    Status(i32),
-    Signal(i32),
-    /// It is gone and nothing says how.
-    Unknown,
-}
-
-impl Background {
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Ends => "ends",
-            Self::Stays => "stays",
-        }
-    }
-}
-
-impl std::fmt::Display for Exit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Status(status) => write!(f, "exit status {status}"),
-            Self::Signal(signal) => write!(f, "signal {signal}"),
-            Self::Unknown => f.write_str("how is not known"),
-        }
-    }
-}
-
-/// What to run in a session's pane.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Launch {
-    pub session: SessionName,
-    /// Remembered by the pane, so that a later daemon can tell its own from a stranger's.
-    pub incarnation: String,
-    pub argv: Vec<String>,
-    /// The whole environment beyond the terminal's own few variables.
-    pub env: Vec<(String, String)>,
-    pub workdir: PathBuf,
-    /// Keep the dead pane and its last screen (pool sessions); else the session goes with its program (dedicated ones).
-    pub keep_dead: bool,
-}
-
-/// What becomes of what a program has started in the background when it is ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Background {
-    /// It ends with the program: its whole process tree, and its terminal's session.
-    Ends,
-    /// It runs on: what has a process group of its own. The program's own group is the program.
-    Stays,
-}
-
-/// How to read a pane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Capture {
-    /// The visible screen, text only.
-    Plain,
-    /// The visible screen with colours (SGR only).
-    Colour,
-    /// The scrollback and the visible screen, text only.
-    History,
-}
-
-/// A key by tmux's name: `Enter`, `Escape`, `C-c`, `Down`, `y`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key(pub String);
-
-/// Something the terminal reports by itself; a hint to look again, never the truth.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TerminalHint {
-    /// Sessions or panes came, went or died.
-    Panes,
-    /// The terminal server went away or came back: everything may be different.
-    Server,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum TerminalError {
-    /// The pane or session isn't there.
-    #[error("{what}: no such pane or session")]
-    Gone { what: String },
-    /// The program in the pane has ended.
-    #[error("{what}: the program in the pane has ended")]
-    Dead { what: String },
-    /// The terminal said no; its own words.
-    #[error("tmux refused {what}: {message}")]
-    Refused { what: String, message: String },
-    /// The text holds something that must never reach a terminal.
-    #[error("text for {what} was refused: {message}")]
-    Text { what: String, message: String },
-    /// No answer in time, or no server.
-    #[error("tmux does not answer ({what}): {message}")]
-    Down { what: String, message: String },
-}
 
 /// The terminal multiplexer. Implemented by `sys::tmux` alone.
 #[async_trait]
@@ -223,105 +103,6 @@ pub trait Terminal: Send + Sync {
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Agents
-
-/// What a session gets of the daemon's environment; `LC_*` besides.
-pub const PASSED_ON: [&str; 9] =
-    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "XDG_RUNTIME_DIR"];
-
-/// The variable in which an incarnation's processes have its token, all that it starts among them.
-pub const INCARNATION: &str = "CLAUDE_FAILOVER_INCARNATION";
-
-/// What `Agents::launch` is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LaunchRequest {
-    pub session: SessionName,
-    pub incarnation: String,
-    /// As `Incarnation::token`.
-    pub token: String,
-    pub agent: AgentName,
-    pub account: Option<AccountName>,
-    pub workdir: PathBuf,
-    /// Resume this conversation instead of beginning one.
-    pub resume: Option<String>,
-    /// Given to a resumed conversation at its start, by agents that take one so (`Agents::resumes_with_prompt`).
-    pub prompt: Option<String>,
-    /// With the arguments of the agent's row in the configuration.
-    pub own_args: bool,
-    /// For agents that get their task on standard input at start (`kind: command`).
-    pub task: Option<LaunchTask>,
-}
-
-/// The task of a `command` agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LaunchTask {
-    pub run: RunId,
-    pub text: String,
-    /// The project's own directory, which the program must not be started outside of.
-    pub project: Option<PathBuf>,
-    /// Of what the program leaves behind.
-    pub background: Background,
-}
-
-/// What to start, as `Agents` answers it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LaunchPlan {
-    pub launch: Launch,
-    /// The conversation's id where we can choose it before the start.
-    pub conversation: Option<String>,
-    /// What a person should know of the program: with its version not everything works.
-    pub complaint: Option<String>,
-}
-
-/// An agent's process that somebody else started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    pub pid: u32,
-    /// The account whose home it uses; `None` when it is nobody's.
-    pub account: Option<AccountName>,
-    pub conversation: Option<String>,
-    /// Programs that run beside it in the same place and are not its own.
-    pub others: Vec<String>,
-}
-
-/// Where the reading of an incarnation's evidence has got to. Starting from the default reads everything again.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Cursor {
-    pub hooks: u64,
-    pub transcript: u64,
-    pub status: Option<(i64, u64)>,
-    pub transcript_path: Option<PathBuf>,
-    /// When the last thing happened that each source told of.
-    pub heard: BTreeMap<Source, Timestamp>,
-    /// When everything that was told by then had been read.
-    pub read: Option<Timestamp>,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("agent {agent}: {message}")]
-pub struct AgentError {
-    pub agent: String,
-    pub message: String,
-}
-
-/// How an agent takes its prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PromptBy {
-    /// Bracketed paste into a running program, then Enter.
-    Paste,
-    /// Standard input at start; the program ends with its task.
-    Stdin,
-}
-
-/// A session's hook log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HookLog {
-    pub session: SessionName,
-    /// Where it begins: what stood before was given back to the disk.
-    pub from: u64,
-    pub modified: Timestamp,
-    /// Everything before was read, by whoever needs it; `None` where nobody has read it yet.
-    pub read_to: Option<u64>,
-}
 
 /// What is known of each agent CLI. Implemented by `agents`.
 #[async_trait]
@@ -393,145 +174,44 @@ pub trait Agents: Send + Sync {
 // ---------------------------------------------------------------------------------------------------------------------
 // Files
 
-/// A directory of a project's queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum QueueDir {
-    Inbox,
-    Drafts,
-    Done,
-    Failed,
-}
-
-impl QueueDir {
-    pub const ALL: [Self; 4] = [Self::Inbox, Self::Drafts, Self::Done, Self::Failed];
-
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Inbox => "inbox",
-            Self::Drafts => "drafts",
-            Self::Done => "done",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// A file beside a task: `inbox/<id>.md.<suffix>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Sidecar {
-    Working,
-    Delegated,
-    Rejected,
-}
-
-impl Sidecar {
-    #[must_use]
-    pub fn suffix(self) -> &'static str {
-        match self {
-            Self::Working => ".working",
-            Self::Delegated => ".delegated",
-            Self::Rejected => ".rejected",
-        }
-    }
-}
-
-/// What a look into a queue directory finds of one task-like name, without reading the file.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Entry {
-    pub id: TaskId,
-    pub file: FileFacts,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FileFacts {
-    pub kind: FileKind,
-    pub bytes: u64,
-    pub modified: Timestamp,
-    /// Changes on every change of content, name or attributes (ctime and inode); compare only.
-    pub change: (i128, u64),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FileKind {
-    Regular,
-    /// Symlink, directory, FIFO, device, or a regular file with several hard links out of the queue: never read.
-    Other(&'static str),
-}
-
-/// One look at an inbox.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Inbox {
-    pub tasks: Vec<Entry>,
-    /// Sidecars present, also those whose task is gone.
-    pub sidecars: Vec<(TaskId, Sidecar)>,
-    /// Editor locks (`.NAME.swp`, `.#NAME`): the task and the lock's file name.
-    pub locks: Vec<(TaskId, String)>,
-    /// Claims that scripts make in place.
-    pub claims: Vec<Claim>,
-    /// Files that are no task for their name, in a whole look only.
-    pub ignored: Vec<Ignored>,
-    pub git: Git,
-}
-
-/// A claim that a script makes beside a task or on it, without moving it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    pub id: TaskId,
-    /// `x.md.lock`, `a lock of process 71`: what people see of it.
-    pub how: String,
-    /// When it was last touched; `None` for one that holds as long as it is there.
-    pub touched: Option<Timestamp>,
-}
-
-/// What git has to do with an inbox.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Git {
-    /// Names in the inbox that it tracks: what it brings there nobody has submitted.
-    pub tracked: Arc<BTreeSet<String>>,
-    /// It is changing the working tree now; what it tracks is known afterwards.
-    pub at_work: bool,
-}
-
-/// Where a task's `workdir` leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Workdir {
-    Inside,
-    /// A symbolic link on the way leads out of the project.
-    Outside,
-    Missing,
-}
-
-/// A change that the store itself has made in a queue directory, after it was made: the name in it, and what became of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum QueueChange {
-    /// A whole file took the name, over an earlier one or not.
-    Arrived(ProjectName, QueueDir, String),
-    Removed(ProjectName, QueueDir, String),
-    Moved {
-        project: ProjectName,
-        from: QueueDir,
-        to: QueueDir,
-        name: String,
-    },
-}
-
-/// What an interrupted write left in a queue directory: never a task's name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Leftover {
-    pub dir: QueueDir,
-    pub name: String,
-    /// As `FileFacts::change`.
-    pub change: (i128, u64),
-}
-
-/// The queue directories on disk. Every change is durable when the call returns.
+/// The queue directories on disk. Every change is durable when the call returns. `claim` and `file` are several steps: of what was
+/// begun and not answered any number of the first may have been done.
 #[async_trait]
 pub trait QueueStore: Send + Sync {
     /// Makes the queue's directories where missing.
     async fn prepare(&self, project: &ProjectName) -> std::io::Result<()>;
-    /// The whole inbox, or only what belongs to `only`.
-    async fn list(&self, project: &ProjectName, only: Option<&TaskId>) -> std::io::Result<Inbox>;
+    /// The whole inbox, without texts; or what belongs to these names.
+    async fn look(&self, project: &ProjectName, names: Option<&[Ask]>) -> std::io::Result<Inbox>;
+    /// Puts our marker beside a task, if its text is what is expected and nobody else has claimed it, also when it stands.
+    async fn claim(
+        &self,
+        project: &ProjectName,
+        id: &TaskId,
+        expected: &Expected,
+        which: Sidecar,
+        marker: &[u8],
+    ) -> std::io::Result<Claimed>;
+    /// Puts a task's end on disk: the result, one of that name kept beside it as `<id>.<n>.md` unless it holds the same bytes; then
+    /// the task and what stands beside it go from the inbox. A newer text stays, and is answered.
+    async fn file(
+        &self,
+        project: &ProjectName,
+        id: &TaskId,
+        end: &End,
+    ) -> std::io::Result<Option<(Vec<u8>, FileFacts)>>;
+    /// Puts a file of ours beside a task.
+    async fn mark(
+        &self,
+        project: &ProjectName,
+        id: &TaskId,
+        which: Sidecar,
+        text: &[u8],
+        over: Over,
+    ) -> std::io::Result<()>;
+    /// Takes files of ours away from a task. A missing one is success.
+    async fn unmark(&self, project: &ProjectName, id: &TaskId, which: &[Sidecar]) -> std::io::Result<()>;
+    /// What stands in `done/` and `failed/` under a task's name.
+    async fn results(&self, project: &ProjectName, id: &TaskId) -> std::io::Result<Vec<Filed>>;
     /// How many task files stand in the other directories.
     async fn counts(&self, project: &ProjectName) -> std::io::Result<Counts>;
     /// The facts belong to exactly the bytes read. Never follows a symlink. `max` bytes at most, else `FileTooLarge`;
@@ -543,37 +223,11 @@ pub trait QueueStore: Send + Sync {
         id: &TaskId,
         max: u64,
     ) -> std::io::Result<(Vec<u8>, FileFacts)>;
-    /// Whether some process has the file open for writing; `None` where the file system can't tell.
-    async fn has_writer(&self, project: &ProjectName, dir: QueueDir, id: &TaskId) -> std::io::Result<Option<bool>>;
     /// Whether a task's `workdir` is a directory of its project, every link on the way followed.
     async fn workdir(&self, _project: &ProjectName, _workdir: &str) -> std::io::Result<Workdir> {
         Ok(Workdir::Inside)
     }
-    async fn read_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> std::io::Result<Vec<u8>>;
-    /// Makes the sidecar; `AlreadyExists` when somebody was first.
-    async fn write_sidecar(
-        &self,
-        project: &ProjectName,
-        id: &TaskId,
-        which: Sidecar,
-        text: &[u8],
-    ) -> std::io::Result<()>;
-    /// Puts another text in the place of a sidecar of ours, or makes it anew.
-    async fn replace_sidecar(
-        &self,
-        project: &ProjectName,
-        id: &TaskId,
-        which: Sidecar,
-        text: &[u8],
-    ) -> std::io::Result<()>;
-    /// A missing one is success.
-    async fn remove_sidecar(&self, project: &ProjectName, id: &TaskId, which: Sidecar) -> std::io::Result<()>;
-    /// Writes a whole file into `done/` or `failed/`, replacing one of that name atomically. The one replaced is kept
-    /// beside it as `<id>.<n>.md` unless it holds the same bytes.
-    async fn file(&self, project: &ProjectName, dir: QueueDir, id: &TaskId, text: &[u8]) -> std::io::Result<()>;
-    /// Removes `inbox/<id>.md`. A missing one is success.
-    async fn remove(&self, project: &ProjectName, id: &TaskId) -> std::io::Result<()>;
-    /// Removes `<id>.md` unless it has changed since `seen`; answers whether it is gone.
+    /// Removes `<id>.md` unless it has changed since `seen`, or somebody has it open for writing; answers whether it is gone.
     async fn remove_unchanged(
         &self,
         project: &ProjectName,
@@ -585,7 +239,7 @@ pub trait QueueStore: Send + Sync {
     async fn entries(&self, project: &ProjectName, dir: QueueDir) -> std::io::Result<Vec<Entry>>;
     /// Adds files of `done/` or `failed/` to the archive of that month (`2026-10`) beside them. Whole and durable when it
     /// returns; what stands in it already is not stored twice. Answers the files that stand in it now: those that have changed
-    /// since they were looked at do not.
+    /// since they were looked at, or are being written, do not.
     async fn archive(
         &self,
         project: &ProjectName,
@@ -602,31 +256,6 @@ pub trait QueueStore: Send + Sync {
     async fn changed(&self) -> Option<(ProjectName, TaskId)>;
 }
 
-/// Why a home can't be used: each fault one sentence with its remedy.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.join("; "))]
-pub struct HomeFaults(pub Vec<String>);
-
-/// Something wrong with an account's home or with the operator's link, as `check` and the daemon's start tell it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HomeFault {
-    /// The key of the configuration that it is about.
-    pub key: String,
-    pub message: String,
-    pub remedy: String,
-    /// Nothing is in the way: it can be made.
-    pub missing: bool,
-}
-
-/// What a look at all homes found, and what it made.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct HomesReport {
-    pub made: Vec<String>,
-    pub faults: Vec<HomeFault>,
-    /// What keeps nothing from working and still is hardly meant.
-    pub notes: Vec<String>,
-}
-
 /// The accounts' homes and the operator's link to the active one. Implemented by `sys::homes`.
 #[async_trait]
 pub trait Homes: Send + Sync {
@@ -638,51 +267,6 @@ pub trait Homes: Send + Sync {
     async fn ensure(&self, account: &AccountName) -> Result<(), HomeFaults>;
     /// When somebody last logged in to the account, as its files tell.
     async fn logged_in(&self, account: &AccountName) -> Option<Timestamp>;
-}
-
-/// What a provider is to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
-    /// The same for each sending of one attempt, so that a repeated one is known again.
-    pub key: RunId,
-    pub prompt: String,
-    /// The task's `preferred_ai`: a server that chooses among several is told.
-    pub word: Option<String>,
-    pub complexity: Option<String>,
-}
-
-/// How a job stands.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Progress {
-    /// `output` is what there is so far, where the provider shows it.
-    Running {
-        output: Option<Arc<str>>,
-    },
-    Done(Answer),
-    /// The job ended without an answer; the provider's words.
-    Failed(String),
-    /// The job came to nothing for a reason that another provider need not have.
-    Declined(ProviderError),
-    /// The provider, or this process where the answer comes on the request's own connection, knows no such job.
-    Unknown,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
-    pub text: String,
-    pub tokens: Option<Tokens>,
-    pub cost_usd: Option<f64>,
-}
-
-/// Why a provider did not do what was asked, after every try that made sense.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ProviderError {
-    /// This request is wrong for it; others may pass.
-    #[error("{0}")]
-    Refused(String),
-    /// It can take nothing now.
-    #[error("{}", .0.why().unwrap_or_default())]
-    Out(ProviderStanding),
 }
 
 /// Those who do tasks over HTTP. Implemented by `sys::providers`. Every call ends in bounded time.
@@ -704,11 +288,15 @@ pub trait Providers: Send + Sync {
 /// The daemon's own state directory.
 #[async_trait]
 pub trait StateStore: Send + Sync {
-    /// `None` when there is none yet. An unreadable one is set aside and reported as an error, never overwritten.
-    async fn load(&self) -> std::io::Result<Option<Vec<u8>>>;
-    /// Atomic and durable.
-    async fn save(&self, state: &[u8]) -> std::io::Result<()>;
-    /// Sets the present file aside under another name and answers the name.
+    /// What there is, as it is: what it means, `model::journal` knows.
+    async fn load(&self) -> std::io::Result<Stored>;
+    /// Adds a record to the journal, durable, and answers the journal's length. One that failed is not there any more when the
+    /// next is added.
+    async fn append(&self, record: &[u8]) -> std::io::Result<u64>;
+    /// Replaces the checkpoint, atomic and durable; the journal, all of which is in it, is empty then. The first thing that a
+    /// daemon saves.
+    async fn checkpoint(&self, state: &[u8]) -> std::io::Result<()>;
+    /// Sets checkpoint and journal aside under other names, and answers which.
     async fn set_aside(&self) -> std::io::Result<String>;
     /// Appends whole lines to the event log.
     async fn append_events(&self, lines: &str) -> std::io::Result<()>;
@@ -716,27 +304,10 @@ pub trait StateStore: Send + Sync {
     async fn events_log(&self) -> std::io::Result<(u64, Timestamp)>;
     /// Sets the event log aside, in place of the one set aside before, and begins a new one.
     async fn rotate_events(&self) -> std::io::Result<()>;
-    /// Keeps the text of a run, for its result; durable.
-    async fn save_run(&self, run: &RunId, text: &[u8]) -> std::io::Result<()>;
-    async fn load_run(&self, run: &RunId) -> std::io::Result<Vec<u8>>;
-    async fn remove_run(&self, run: &RunId) -> std::io::Result<()>;
-    /// Removes the texts of all other runs.
-    async fn keep_runs(&self, keep: &[RunId]) -> std::io::Result<()>;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Notices
-
-/// Why a notice was not delivered. The words never hold a key, a token or an address that has one in it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoticeError {
-    /// It may work later; `after` is what the receiver asked to wait.
-    #[error("{why}")]
-    Temporary { why: String, after: Option<Duration> },
-    /// The same notice would be refused again.
-    #[error("{0}")]
-    Permanent(String),
-}
 
 /// The receivers of notices. Implemented by `sys::notify`.
 #[async_trait]

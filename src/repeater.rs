@@ -18,7 +18,11 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{OFlag, open, openat, renameat},
-    sys::stat::{Mode, SFlag, fstat, mkdirat, mknodat},
+    sys::{
+        prctl::set_pdeathsig,
+        signal::Signal,
+        stat::{Mode, SFlag, fstat, mkdirat, mknodat},
+    },
     unistd::{UnlinkatFlags, unlinkat, write},
 };
 
@@ -29,8 +33,7 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         return ExitCode::from(2);
     };
     // Also when it is stopped and doesn't see its input end.
-    // SAFETY: prctl with integer arguments.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    let _ = set_pdeathsig(Signal::SIGKILL);
     match serve(&mountpoint, device) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

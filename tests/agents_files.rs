@@ -5,12 +5,14 @@ use std::{collections::BTreeMap, fs, io::Write, os::unix::fs::PermissionsExt, pa
 use claude_failover::{
     agents::{AccountHome, AgentBook, AgentBookOptions, AgentConfig, Kind, hook_log},
     model::{
+        agent::{Cursor, LaunchPlan, LaunchRequest, LaunchTask, PromptBy},
         evidence::{Failure, Meaning, Signal, Source, Tokens, WaitingFor},
         ids::{AccountName, AgentName, RunId, SessionName},
         limit::{Limit, LimitKind},
+        pane::{Background, PaneId},
         session::Incarnation,
     },
-    ports::{Agents, Background, Cursor, LaunchPlan, LaunchRequest, LaunchTask, PaneId, PromptBy},
+    ports::Agents,
 };
 use serde_json::{Value, json};
 

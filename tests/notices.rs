@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use claude_failover::{
     config::{self, Config},
-    model::notice::{Channel, Notice, NoticeKind},
-    ports::{NoticeError, Notifier as _},
+    model::notice::{Channel, Notice, NoticeError, NoticeKind},
+    ports::Notifier as _,
     sys::notify::Receivers,
 };
 use jiff::Timestamp;

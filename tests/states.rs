@@ -5,18 +5,19 @@ use std::{fmt::Write as _, sync::Arc};
 use claude_failover::model::{
     account::{self, Account, AccountEvent, Limited, Standing},
     evidence::{Failure, Meaning, Signal, Source},
+    identity::TextFacts,
     ids::{AccountName, AgentName, ProviderName, RunId, SessionName, TaskKey},
     limit::{Limit, LimitKind, Usage},
+    pane::{Exit, PaneId},
     provider::{Job, JobStop, Wish},
     session::{self, Assignment, Incarnation, Role, Session, SessionEvent, SessionPhase, Verdict},
     swap::{self, Cause, Partial, Swap, SwapEvent, SwapStep, Swaps},
     task::{
         self, After, Delivery, Ending, Filing, Finished, Hold, Phase, Problem, Run, Status, Stop, TaskEvent, TaskSpec,
-        TextFacts, Work,
+        Work,
     },
     writer::By,
 };
-use claude_failover::ports::{Exit, PaneId};
 use jiff::Timestamp;
 
 fn now() -> Timestamp {

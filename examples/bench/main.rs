@@ -7,6 +7,7 @@
 mod delegated;
 mod dispatch;
 mod files;
+mod flat;
 mod hammer;
 mod idle;
 mod large;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 /// A benchmark: its name on the command line, what it measures, how.
 type Bench = (&'static str, &'static str, fn() -> std::io::Result<()>);
 
-const BENCHES: [Bench; 14] = [
+const BENCHES: [Bench; 15] = [
     ("files", "what the mount's operations cost beside other file systems", files::run),
     ("lists", "ls of a directory with up to 100,000 results", large::listings),
     ("status", "reading `status` with much to tell", large::status),
@@ -37,6 +38,7 @@ const BENCHES: [Bench; 14] = [
     ("spin", "CPU time while agents only redraw", idle::spinners),
     ("start", "start with a full queue", start::run),
     ("tasks", "tiny tasks in a row; what each costs", tasks::run),
+    ("flat", "what a task costs with few and with many others waiting", flat::run),
     ("delegated", "tasks at a provider: how many a second, memory", delegated::run),
     ("submit", "a task until it is at its provider, also while many jobs end at once", delegated::latency),
     ("limit", "the record of a limit until the swap is begun", limit::run),

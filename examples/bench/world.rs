@@ -20,6 +20,8 @@ pub struct Setup {
     pub program: Option<PathBuf>,
     /// How many accounts there are: `a0`, the active one, `a1` …
     pub accounts: usize,
+    /// The pool runs this command instead of an agent.
+    pub command: &'static str,
     /// Further keys of the agent, each with its comma.
     pub agent: String,
     /// Further variables of the agent.
@@ -76,20 +78,26 @@ impl World {
         let account = |n| format!("{{name: a{n}, home: {}, agent: demo}}", at(&format!("a{n}")));
         let accounts: Vec<String> = (0..setup.accounts).map(account).collect();
         let program = setup.program.as_ref().map_or(String::new(), |p| format!("program: '{}', ", p.display()));
+        let command = match setup.command {
+            "" => String::new(),
+            run => format!(", command: {{kind: command, run: ['{run}']}}"),
+        };
         let config = format!(
             "projects: [{{name: web, path: {web}}}]\n\
-             agents: {{demo: {{kind: demo, {program}{agent}env: {{DEMO_AGENT_HOME: {home}, DEMO_AGENT_MODE: '{mode}', {env}}}}}}}\n\
+             agents: {{demo: {{kind: demo, {program}{agent}env: {{DEMO_AGENT_HOME: {home}, DEMO_AGENT_MODE: '{mode}', {env}}}}}{command}}}\n\
              dispatcher: {{settle: 0s}}\n\
              tmux: {{socket: {socket}, size: 100x30}}\n\
              mount: {{path: {mnt}}}\n\
              api: {{listen: null}}\n\
-             pool: {{autonomous: {{prefix: pool-, start_index: 1, min: {n}, max: {n}, agent: demo}}}}\n\
+             pool: {{autonomous: {{prefix: pool-, start_index: 1, min: {n}, max: {n}, agent: {pool}}}}}\n\
              accounts: [{accounts}]\n\
              shared: {{root: {shared}}}\n\
              {more}",
             web = at("web"),
             home = at("home"),
             mode = setup.mode,
+            command = command,
+            pool = if setup.command.is_empty() { "demo" } else { "command" },
             socket = at("tmux.sock"),
             mnt = at("mnt"),
             n = setup.sessions,

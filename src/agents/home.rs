@@ -10,9 +10,9 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::agents::{
-    launch::{Outlives, write_private},
-    rules::{Kind, merge},
+use crate::{
+    agents::rules::{Kind, merge},
+    linux::dirs::{Outlives, write_private},
 };
 
 /// How many of its last characters Claude Code keeps of an approved key (measured on 2.1.329).

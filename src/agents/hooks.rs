@@ -27,11 +27,11 @@ use crate::{
         rules::HookRules,
     },
     model::{
+        agent::HookLog,
         evidence::{Signal, Source},
         ids::SessionName,
         seal::is_sealed,
     },
-    ports::HookLog,
 };
 
 /// Longer than any line that the hook writes, in bytes: it cuts what it is given.

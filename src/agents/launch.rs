@@ -5,8 +5,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -15,13 +14,17 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     agents::{
-        Agent, AgentBookOptions,
         home::{self, AccountHome},
+        options::{Agent, AgentBookOptions},
         rules::{ConversationBy, HookInstall, HookRules},
         version::{Age, Known, Version},
     },
-    model::ids::SessionName,
-    ports::{Background, INCARNATION, Launch, LaunchPlan, LaunchRequest, PASSED_ON},
+    linux::dirs::{Outlives, private_dir, write_private},
+    model::{
+        agent::{INCARNATION, LaunchPlan, LaunchRequest, PASSED_ON},
+        ids::SessionName,
+        pane::{Background, Launch},
+    },
 };
 
 /// Seconds of a hook in Codex when its entry names none; part of the hash that Codex keeps for a trusted hook.
@@ -308,42 +311,6 @@ fn fresh_log(log: &Path) -> io::Result<()> {
     }
     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(log)?;
     Ok(())
-}
-
-fn private_dir(dir: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
-
-/// What a file has to survive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outlives {
-    PowerCut,
-    /// Its one reader is the program that is started next, and each start writes it anew: no start waits for the disk.
-    Nothing,
-}
-
-/// Replaces a file atomically, 0600 from its first byte. One that is so already stays.
-pub(super) fn write_private(path: &Path, bytes: &[u8], outlives: Outlives) -> io::Result<()> {
-    let private = |facts: fs::Metadata| facts.is_file() && facts.permissions().mode() & 0o777 == 0o600;
-    if fs::symlink_metadata(path).is_ok_and(private) && fs::read(path).is_ok_and(|known| known == bytes) {
-        return Ok(());
-    }
-    if let Some(dir) = path.parent() {
-        private_dir(dir)?;
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.tmp", uuid::Uuid::new_v4().simple()));
-    let tmp = PathBuf::from(name);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&tmp)?;
-    let written = file
-        .set_permissions(fs::Permissions::from_mode(0o600))
-        .and_then(|()| file.write_all(bytes))
-        .and_then(|()| if outlives == Outlives::PowerCut { file.sync_all() } else { Ok(()) })
-        .and_then(|()| fs::rename(&tmp, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&tmp);
-    }
-    written
 }
 
 #[cfg(test)]

@@ -8,10 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    agents::{
-        records::{Condition, all_hold, shorten},
-        rules::Pattern,
-    },
+    agents::condition::{Condition, Pattern, all_hold, shorten},
     model::{
         evidence::{Meaning, Signal, Source},
         limit::{Limit, LimitKind, Usage, Window},

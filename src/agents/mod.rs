@@ -4,10 +4,12 @@
 //! never decides what a signal leads to.
 
 mod changed;
+mod condition;
 pub mod home;
 mod hooks;
 mod launch;
 pub mod limits;
+mod options;
 pub mod records;
 pub mod rules;
 pub mod rules_file;
@@ -28,90 +30,30 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::{Timestamp, tz::TimeZone};
-use serde::{Deserialize, Serialize};
 
+use self::options::Agent;
 use self::{
     changed::Changes,
-    limits::Limits,
     records::RecordMeaning,
     rules::{PromptWay, Rules, RulesError},
 };
-pub use self::{home::AccountHome, launch::hook_log, rules::Kind, steady::SteadyAgents};
+pub use self::{
+    home::AccountHome,
+    launch::hook_log,
+    options::{AgentBookOptions, AgentConfig},
+    rules::Kind,
+    steady::SteadyAgents,
+};
 use crate::{
     model::{
+        agent::{AgentError, Cursor, Found, HookLog, LaunchPlan, LaunchRequest, PromptBy},
         evidence::{Look, Screen, Signal, Tokens},
-        ids::{AccountName, AgentName, SessionName},
+        ids::{AgentName, SessionName},
         letters::same,
         session::Incarnation,
     },
-    ports::{AgentError, Agents, Cursor, Found, HookLog, LaunchPlan, LaunchRequest, PromptBy},
+    ports::Agents,
 };
-
-/// One row of `agents:` in the configuration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AgentConfig {
-    pub kind: Kind,
-    /// Instead of the program that the rules name.
-    #[serde(default)]
-    pub program: Option<String>,
-    /// The operator's own arguments; they come before ours.
-    #[serde(default)]
-    pub args: Vec<String>,
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
-    /// The program and its arguments (`kind: command`).
-    #[serde(default)]
-    pub run: Vec<String>,
-    /// Laid over the built-in rules, key by key.
-    #[serde(default)]
-    pub rules: Option<serde_json::Value>,
-}
-
-impl AgentConfig {
-    #[must_use]
-    pub fn new(kind: Kind) -> Self {
-        Self { kind, program: None, args: Vec::new(), env: BTreeMap::new(), run: Vec::new(), rules: None }
-    }
-}
-
-/// What `AgentBook` is made of.
-#[derive(Debug, Clone)]
-pub struct AgentBookOptions {
-    pub agents: BTreeMap<AgentName, AgentConfig>,
-    pub homes: BTreeMap<AccountName, AccountHome>,
-    pub state_dir: PathBuf,
-    /// This program's own file, for hooks and wrappers.
-    pub exe: PathBuf,
-    pub mount: PathBuf,
-    /// The daemon's environment; only an allow-list of it reaches a session.
-    pub base_env: BTreeMap<String, String>,
-}
-
-struct Agent {
-    config: AgentConfig,
-    rules: Rules,
-    /// Where its programs are.
-    zone: TimeZone,
-}
-
-impl Agent {
-    /// The directory that it uses: the account's, else its own.
-    fn home(&self, options: &AgentBookOptions, account: Option<&AccountHome>) -> PathBuf {
-        match (account, &self.rules.home) {
-            (Some(account), _) => account.home.clone(),
-            (None, Some(rule)) => self.config.env.get(&rule.env).map_or_else(
-                || Path::new(options.base_env.get("HOME").map_or("/", String::as_str)).join(&rule.default),
-                PathBuf::from,
-            ),
-            (None, None) => PathBuf::new(),
-        }
-    }
-
-    fn limits(&self) -> Limits<'_> {
-        Limits { rules: &self.rules.limits, zone: &self.zone }
-    }
-}
 
 /// Every agent of the configuration with its rules.
 pub struct AgentBook {

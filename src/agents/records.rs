@@ -8,15 +8,15 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    agents::{limits::Limits, rules::Pattern},
+    agents::{
+        condition::{Condition, Pattern, all_hold, shorten},
+        limits::Limits,
+    },
     model::{
         evidence::{Failure, Meaning, Signal, Source, WaitingFor},
         limit::{Limit, LimitKind},
     },
 };
-
-/// Longest `Signal::text` in characters.
-pub const TEXT_MAX: usize = 200;
 
 /// One kind of record and what it means.
 #[derive(Debug, Clone, Deserialize)]
@@ -68,18 +68,6 @@ impl FailureName {
             Self::Unknown => Failure::Unknown,
         }
     }
-}
-
-/// What a value must be like.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Condition {
-    Is(Value),
-    Matches(Pattern),
-    /// There and neither null nor false, or the opposite.
-    Present(bool),
-    /// A list or text with something in it, or the opposite.
-    Filled(bool),
 }
 
 /// A meaning with its parts taken from the record. Texts are templates: `{/pointer}` is replaced; a template that is
@@ -140,33 +128,6 @@ pub enum RecordMeaning {
     },
     /// A record that is known and says nothing.
     Nothing,
-}
-
-impl Condition {
-    fn holds(&self, value: Option<&Value>) -> bool {
-        let there = value.is_some_and(|v| !v.is_null() && *v != Value::Bool(false));
-        match self {
-            Self::Is(want) => value == Some(want),
-            Self::Matches(pattern) => value.and_then(Value::as_str).is_some_and(|text| pattern.0.is_match(text)),
-            Self::Present(want) => there == *want,
-            Self::Filled(want) => value.is_some_and(filled) == *want,
-        }
-    }
-}
-
-fn filled(value: &Value) -> bool {
-    match value {
-        Value::Array(list) => !list.is_empty(),
-        Value::String(text) => !text.is_empty(),
-        Value::Object(map) => !map.is_empty(),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
-}
-
-/// Whether every condition holds.
-#[must_use]
-pub fn all_hold(when: &BTreeMap<String, Condition>, record: &Value) -> bool {
-    when.iter().all(|(pointer, condition)| condition.holds(record.pointer(pointer)))
 }
 
 /// The signal that a record gives, if any.
@@ -263,18 +224,6 @@ fn fill(template: &str, record: &Value) -> Option<String> {
     (!(missing && out.trim().is_empty())).then_some(out)
 }
 
-/// Shortened to `TEXT_MAX` characters, in one line, free of control characters.
-#[must_use]
-pub fn shorten(text: &str) -> String {
-    let mut words: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_MAX + 1).collect::<String>();
-    if words.chars().count() > TEXT_MAX {
-        words = words.chars().take(TEXT_MAX - 1).collect();
-        words.push('…');
-    }
-    words.trim().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -287,12 +236,5 @@ mod tests {
         assert_eq!(fill("{/a/b}", &record).as_deref(), Some("x"));
         assert_eq!(fill("status {/n}: {/a/b}", &record).as_deref(), Some("status 3: x"));
         assert_eq!(fill("{/nothing}", &record), None);
-    }
-
-    #[test]
-    fn texts_are_short_and_clean() {
-        let text = shorten(&format!("a\x1b[31m\n{}", "b".repeat(500)));
-        assert_eq!(text.chars().count(), TEXT_MAX);
-        assert!(!text.chars().any(char::is_control));
     }
 }

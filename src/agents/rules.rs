@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
     agents::{
+        condition::{Condition, Pattern},
         limits::{LimitRule, UsageRule},
         records::RecordRule,
         version::{Versions, Word},
@@ -62,18 +62,6 @@ pub enum RulesError {
     Bad { agent: String, message: String },
     #[error("the rules of {agent} have version {found}, this program reads version {RULES_VERSION}")]
     Version { agent: String, found: u32 },
-}
-
-/// A compiled regular expression.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Pattern(pub Regex);
-
-impl TryFrom<String> for Pattern {
-    type Error = regex::Error;
-    fn try_from(text: String) -> Result<Self, regex::Error> {
-        Regex::new(&text).map(Self)
-    }
 }
 
 /// Everything known of one agent CLI.
@@ -244,7 +232,7 @@ pub struct TranscriptRules {
 pub struct TokenRules {
     pub mode: TokenMode,
     #[serde(default)]
-    pub when: BTreeMap<String, super::records::Condition>,
+    pub when: BTreeMap<String, Condition>,
     /// Pointers whose values together name one answer (`sum` counts each once, its last record).
     #[serde(default)]
     pub key: Vec<String>,

@@ -10,9 +10,12 @@ use serde_json::Value;
 use serde_path_to_error::Segment;
 
 use super::rules::{self, Kind, RULES_VERSION, Rules};
-use crate::config::{
-    Place, Problem, Problems, nearest,
-    node::{self, Node},
+use crate::{
+    config::{
+        Place, Problem, Problems,
+        node::{self, Node},
+    },
+    model::spelling::nearest,
 };
 
 /// More mistakes than anybody mends at a time.

@@ -9,11 +9,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Agent, AgentBookOptions, launch, status, transcript};
+use super::{launch, status, transcript};
 use crate::{
-    model::ids::AccountName,
-    peek::{self, Part},
-    ports::Found,
+    agents::options::{Agent, AgentBookOptions},
+    linux::{
+        peek::{self, Part},
+        process::{self, Stat, children},
+    },
+    model::{agent::Found, ids::AccountName},
 };
 
 /// Programs that run an agent's script: the agent's name is their first argument that is no option.
@@ -29,7 +32,7 @@ pub(super) fn find(options: &AgentBookOptions, agent: &Agent, root: u32) -> Opti
     let mut level = vec![root];
     while !level.is_empty() {
         for process in level.iter().filter_map(|pid| Process::read(*pid)) {
-            if !(process.is_called(&names) && process.has(&terminal)) {
+            if !(process.is_called(&names) && process.has(terminal)) {
                 continue;
             }
             let found = Found { others: beside(root, process.pid), ..process.found(options, agent) };
@@ -58,39 +61,10 @@ fn base(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// The terminal of a process and whether it is in front there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Terminal {
-    device: i64,
-    in_front: bool,
-}
-
-/// What `/proc/PID/stat` says (proc_pid_stat(5)).
-pub(super) struct Stat {
-    name: String,
-    terminal: Terminal,
-    /// Clock ticks since boot, as text.
-    pub(super) start: String,
-}
-
-impl Stat {
-    pub(super) fn read(pid: u32) -> Option<Self> {
-        let line = peek::one(pid, Part::Stat).ok()?;
-        let line = String::from_utf8_lossy(&line);
-        // The second field is the program's name in parentheses and may hold anything.
-        let (name, after) = line.rsplit_once(") ")?;
-        let (_, name) = name.split_once('(')?;
-        let fields: Vec<&str> = after.split_ascii_whitespace().collect();
-        let number = |at: usize| fields.get(at)?.parse::<i64>().ok();
-        let (group, device, front) = (number(2)?, number(4)?, number(5)?);
-        let terminal = Terminal { device, in_front: group == front };
-        Some(Self { name: name.to_owned(), terminal, start: (*fields.get(19)?).to_owned() })
-    }
-}
-
 /// A process of this user.
 struct Process {
     pid: u32,
+    name: String,
     stat: Stat,
     exe: Option<String>,
     argv: Vec<String>,
@@ -98,20 +72,21 @@ struct Process {
 
 impl Process {
     fn read(pid: u32) -> Option<Self> {
-        let stat = Stat::read(pid)?;
+        let (name, stat) = (process::name(pid)?, Stat::read(pid)?);
         let argv = peek::one(pid, Part::CommandLine).ok()?;
         let exe = peek::program(pid).and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
         let words = argv.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
-        Some(Self { pid, stat, exe, argv: words.collect() })
+        Some(Self { pid, name, stat, exe, argv: words.collect() })
     }
 
-    fn has(&self, terminal: &Terminal) -> bool {
-        self.stat.terminal.device == terminal.device && self.stat.terminal.in_front
+    /// Whether it is in front at that terminal.
+    fn has(&self, terminal: i64) -> bool {
+        self.stat.terminal == terminal && self.stat.group_is_in_front()
     }
 
     fn is_called(&self, names: &[Vec<String>]) -> bool {
         let first = self.argv.first().map(|word| base(word)).unwrap_or_default();
-        let own = [first, &self.stat.name, self.exe.as_deref().unwrap_or_default()];
+        let own = [first, &self.name, self.exe.as_deref().unwrap_or_default()];
         let script = INTERPRETERS.contains(&first).then(|| self.argv.iter().skip(1).position(|w| !w.starts_with('-')));
         let script = script.flatten().map(|at| at + 1);
         names.iter().any(|words| {
@@ -173,14 +148,13 @@ fn account(options: &AgentBookOptions, home: &Path) -> Option<AccountName> {
     found.map(|(name, _)| name.clone())
 }
 
-/// The kernel lists children by the thread that started them (proc_tid_children(5)).
 /// The names of what runs below `root` and neither leads to `agent` nor comes from it.
 fn beside(root: u32, agent: u32) -> Vec<String> {
     let below = children(root);
     let leads = |pid: u32| pid == agent || holds(pid, agent);
     let (way, others): (Vec<u32>, Vec<u32>) = below.into_iter().partition(|pid| root != agent && leads(*pid));
     let others = if root == agent { Vec::new() } else { others };
-    let mut names: Vec<String> = others.into_iter().filter_map(|pid| Some(Stat::read(pid)?.name)).collect();
+    let mut names: Vec<String> = others.into_iter().filter_map(process::name).collect();
     for pid in way {
         names.extend(beside(pid, agent));
     }
@@ -191,24 +165,15 @@ fn holds(root: u32, pid: u32) -> bool {
     children(root).into_iter().any(|child| child == pid || holds(child, pid))
 }
 
-fn children(pid: u32) -> Vec<u32> {
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let lists = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok());
-    lists
-        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn is_called(argv: &[&str], name: &str, exe: &str, names: &[&[&str]]) -> bool {
-        let terminal = Terminal { device: 0, in_front: true };
-        let stat = Stat { name: name.into(), terminal, start: String::new() };
+        let stat = Stat { pid: 1, parent: 0, group: 1, session: 1, terminal: 0, front: 1, zombie: false, start: 0 };
         let argv = argv.iter().map(|word| (*word).to_owned()).collect();
         let names: Vec<Vec<String>> = names.iter().map(|n| n.iter().map(|w| (*w).to_owned()).collect()).collect();
-        Process { pid: 1, stat, exe: Some(exe.to_owned()), argv }.is_called(&names)
+        Process { pid: 1, name: name.into(), stat, exe: Some(exe.to_owned()), argv }.is_called(&names)
     }
 
     #[test]

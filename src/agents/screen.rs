@@ -9,8 +9,8 @@ use regex::Regex;
 
 use crate::{
     agents::{
+        condition::shorten,
         limits::Limits,
-        records::shorten,
         rules::{BoxShape, InputBox, Region, ScreenMeaning, ScreenRules},
     },
     model::{

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    agents::{limits::Limits, records, rules::StatusRules, running::Stat},
+    agents::{limits::Limits, records, rules::StatusRules},
+    linux::process::Stat,
     model::evidence::{Signal, Source},
 };
 
@@ -42,6 +43,6 @@ pub(super) fn conversation(rules: &StatusRules, path: &Path, pid: u32) -> Option
 fn record(rules: &StatusRules, path: &Path, pid: u32) -> Option<Value> {
     let record: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
     let told = rules.process_start.as_deref().and_then(|p| record.pointer(p)).and_then(Value::as_str);
-    let is_its_own = told.is_none_or(|start| Stat::read(pid).is_some_and(|stat| stat.start == start));
+    let is_its_own = told.is_none_or(|start| Stat::read(pid).is_some_and(|stat| stat.start.to_string() == start));
     is_its_own.then_some(record)
 }

@@ -10,12 +10,13 @@ use jiff::Timestamp;
 
 use crate::{
     model::{
+        agent::{AgentError, Cursor, Found, HookLog, LaunchPlan, LaunchRequest, PromptBy},
         evidence::{Failure, Look, Meaning, Screen, Signal, Tokens},
         ids::{AgentName, SessionName},
         session::Incarnation,
         steady::Timeline,
     },
-    ports::{AgentError, Agents, Clock, Cursor, Found, HookLog, LaunchPlan, LaunchRequest, PromptBy},
+    ports::{Agents, Clock},
 };
 
 pub struct SteadyAgents {

@@ -14,13 +14,14 @@ use serde_json::Value;
 
 use crate::{
     agents::{
+        condition::{Pattern, all_hold},
         hooks::whole_lines,
         limits::{self, Limits},
         records,
-        rules::{Pattern, TokenMode, TokenRules, TranscriptRules},
+        rules::{TokenMode, TokenRules, TranscriptRules},
     },
+    linux::peek,
     model::evidence::{Signal, Source, Tokens},
-    peek,
 };
 
 /// Signals of whole records behind `offset`, none from before `since`.
@@ -92,7 +93,7 @@ pub(super) fn tokens(rules: &TokenRules, path: &Path, beside: Option<&str>) -> O
         let Ok(open) = fs::File::open(file) else { continue };
         for (i, line) in BufReader::new(open).split(b'\n').map_while(Result::ok).enumerate() {
             let Ok(record) = serde_json::from_slice::<Value>(&line) else { continue };
-            if !records::all_hold(&rules.when, &record) {
+            if !all_hold(&rules.when, &record) {
                 continue;
             }
             let key = match rules.mode {

@@ -15,7 +15,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::rules::Pattern;
+use crate::agents::condition::Pattern;
 
 /// Longest that a program may take to say its version: the first start waits for it. Native ones take 0.1 s, those on node several
 /// seconds on a loaded machine, and one whose version is not known gets words that it may not know.

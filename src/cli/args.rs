@@ -51,6 +51,8 @@ pub enum Call {
     MountPath(UnmountArgs),
     /// Write a first configuration from what is installed and logged in
     Init(InitArgs),
+    /// Show what is saved, as JSON lines: the last checkpoint, then a record for each change since
+    State(StateArgs),
     /// What agents' hooks call: takes a hook's JSON on standard input into the session's hook log
     #[command(disable_help_flag = true)]
     Hook(RawArgs),
@@ -73,6 +75,7 @@ pub enum Call {
 pub enum Action {
     Run(RunArgs),
     Demo(DemoArgs),
+    State(StateArgs),
     Hook(Vec<OsString>),
     DemoAgent(Vec<OsString>),
     CommandAgent(Vec<OsString>),
@@ -106,6 +109,22 @@ pub struct DemoArgs {
     /// End a demo that was left running, and remove its directory
     #[arg(long, value_name = "DIR", conflicts_with_all = ["keep", "agents"])]
     pub end: Option<PathBuf>,
+}
+
+/// The state directory is $STATE_DIRECTORY, or the one of the XDG base directories.
+#[derive(Debug, Clone, Args)]
+pub struct StateArgs {
+    /// Go on with each further record
+    #[arg(long, conflicts_with_all = ["backup", "restore"])]
+    pub follow: bool,
+    /// Write the whole state to a new file, also beside a running daemon
+    #[arg(long, value_name = "FILE", conflicts_with = "restore")]
+    pub backup: Option<PathBuf>,
+    /// Put a backup in the place of what is saved, which is kept under another name; the daemon must be stopped
+    ///
+    /// What people said comes back. Tasks that were at work wait for a person, because whether they ran since is not known.
+    #[arg(long, value_name = "FILE")]
+    pub restore: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

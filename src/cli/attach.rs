@@ -6,14 +6,13 @@ use std::{os::unix::process::CommandExt, process::Command};
 use serde_json::Value;
 
 use super::{
-    Io,
     args::AttachArgs,
     exit::{Exit, Failure},
     mount::{ANSWERS_WITHIN, Mount},
     place, status_file,
     table::clean,
 };
-use crate::config::paths::NAME;
+use crate::{cli::io::Io, config::paths::NAME};
 
 /// # Errors
 /// No daemon, no such session, or tmux can't be started.

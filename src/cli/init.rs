@@ -10,13 +10,14 @@ use std::{
 };
 
 use super::{
-    Io,
     args::InitArgs,
-    check::find,
     exit::{Exit, Failure},
     place,
 };
-use crate::config::{load, paths};
+use crate::{
+    cli::{check::find, io::Io},
+    config::{load, paths},
+};
 
 /// An agent CLI that may be there: its name here, what says that somebody logged in, and how its row is written.
 struct Known {

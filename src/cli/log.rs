@@ -13,7 +13,6 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Io,
     args::LogArgs,
     exit::{Exit, Failure},
     mount::{ANSWERS_WITHIN, Mount},
@@ -21,7 +20,7 @@ use super::{
     status_file::{self, Status},
     table::clean,
 };
-use crate::model::task_file::without_result;
+use crate::{cli::io::Io, model::footer::without_result};
 
 /// How often a followed task is looked at.
 const EVERY: Duration = Duration::from_millis(250);

@@ -3,12 +3,12 @@
 use std::io::Read as _;
 
 use super::{
-    Io,
     args::LookArgs,
     exit::{Exit, Failure},
     place,
 };
 use crate::{
+    cli::io::Io,
     config,
     model::{evidence::Screen, ids::AgentName},
 };

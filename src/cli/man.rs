@@ -5,7 +5,11 @@ use std::io::Write;
 use clap_complete::{Shell, env::Shells};
 use clap_mangen::Man;
 
-use super::{Io, args, exit::Exit, exit::Failure};
+use super::{
+    args,
+    exit::{Exit, Failure},
+};
+use crate::cli::io::Io;
 
 const NAME: &str = "claude-failover";
 /// The variable by which a shell's completion script asks the program.

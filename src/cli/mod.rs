@@ -8,12 +8,12 @@ mod candidates;
 mod check;
 mod exit;
 mod init;
+mod io;
 mod log;
 mod look;
 mod man;
 mod mount;
 mod mount_path;
-mod mountinfo;
 mod place;
 mod show;
 mod status_file;
@@ -22,46 +22,13 @@ mod table;
 mod unmount;
 mod wait;
 
-use std::{ffi::OsString, io::Write};
-
 use clap::{CommandFactory, FromArgMatches};
+use std::ffi::OsString;
 
-pub use args::{Action, Cli, DemoArgs, RunArgs, command};
+pub use args::{Action, Cli, DemoArgs, RunArgs, StateArgs, command};
 pub use exit::{Exit, Failure};
+pub use io::{Io, NoticeReport};
 pub use mount::Mount;
-
-use crate::{
-    config::{Agent, Config, paths::Lookup},
-    model::evidence::Screen,
-    model::notice::Channel,
-    ports::HomesReport,
-};
-
-/// What a channel made of a test notice; why it did not go out.
-pub type NoticeReport = (Channel, Result<(), String>);
-
-/// Where a command's words go and where it looks things up; a test has its own.
-pub struct Io<'a> {
-    pub out: &'a mut dyn Write,
-    pub err: &'a mut dyn Write,
-    pub env: Lookup<'a>,
-    /// Looks at the homes of all accounts and, when told so, makes what is missing. Given, because a face touches no edge.
-    pub homes: &'a dyn Fn(&Config, bool) -> HomesReport,
-    /// Sends a test notice through every configured channel. Given for the same reason.
-    pub notify: &'a dyn Fn(&Config) -> Vec<NoticeReport>,
-    /// Everything that is wrong with an agent's rules file. Given for the same reason.
-    pub rules: &'a dyn Fn(&Agent) -> Option<String>,
-    /// What there is to say of a version of an agent's program, by what it says itself; an error when it is not started at all.
-    pub version: VersionProblem<'a>,
-    /// What an agent's rules make of a screen.
-    pub look: &'a dyn Fn(&Agent, &Screen) -> Result<String, String>,
-    /// `out` is a terminal: colours, widths and escapes matter.
-    pub terminal: bool,
-    /// `err` is one: progress may be shown.
-    pub err_terminal: bool,
-}
-
-type VersionProblem<'a> = &'a dyn Fn(&Agent, &str) -> Result<Option<String>, String>;
 
 /// What is to be done after the arguments were understood.
 #[derive(Debug)]
@@ -89,6 +56,7 @@ pub fn start(args: impl Iterator<Item = OsString>, io: &mut Io<'_>) -> Next {
     match cli.command {
         args::Call::Run(run) => Next::Do(Action::Run(run)),
         args::Call::Demo(demo) => Next::Do(Action::Demo(demo)),
+        args::Call::State(state) => Next::Do(Action::State(state)),
         args::Call::Hook(raw) => Next::Do(Action::Hook(raw.args)),
         args::Call::DemoAgent(raw) => Next::Do(Action::DemoAgent(raw.args)),
         args::Call::CommandAgent(raw) => Next::Do(Action::CommandAgent(raw.args)),

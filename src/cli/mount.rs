@@ -13,7 +13,10 @@ use std::{
 use nix::errno::Errno;
 
 use super::exit::Failure;
-use crate::config::paths::{self, Lookup};
+use crate::{
+    config::paths::{self, Lookup},
+    linux::locks,
+};
 
 /// How long the daemon may take to answer. It answers from memory, so this is far more than it needs.
 pub const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
@@ -109,31 +112,13 @@ impl Mount {
     #[must_use]
     pub fn daemon(&self) -> Option<u32> {
         let inode = fs::metadata(&self.lock).ok()?.ino();
-        holder(&fs::read_to_string("/proc/locks").ok()?, inode)
+        locks::holder(inode)
     }
-}
-
-/// Lines read `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`: the holder's pid, then device and inode.
-fn holder(locks: &str, inode: u64) -> Option<u32> {
-    locks.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [_, "FLOCK", _, "WRITE", pid, file, ..] = fields.as_slice() else { return None };
-        let (_, found) = file.rsplit_once(':')?;
-        (found.parse() == Ok(inode)).then(|| pid.parse().ok())?
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_lock_tells_its_holder() {
-        let locks = "1: POSIX  ADVISORY  WRITE 1 fe:00:77 0 EOF\n2: FLOCK  ADVISORY  WRITE 42 fe:00:77 0 EOF\n\
-            2: -> FLOCK  ADVISORY  WRITE 43 fe:00:77 0 EOF\n3: FLOCK  ADVISORY  READ 5 fe:00:78 0 EOF\n";
-        assert_eq!(holder(locks, 77), Some(42));
-        assert_eq!(holder(locks, 78), None);
-    }
 
     #[test]
     fn a_look_that_takes_too_long_is_no_daemon() {

@@ -1,11 +1,11 @@
 //! `mount-path`: prints where the mount is, for `MNT=$(claude-failover mount-path)`.
 
 use super::{
-    Io,
     args::UnmountArgs,
     exit::{Exit, Failure},
-    mountinfo, place,
+    place,
 };
+use crate::{cli::io::Io, linux::mountinfo};
 
 /// # Errors
 /// `NoDaemon` when nothing of ours is mounted there; the path is printed all the same.
@@ -14,6 +14,6 @@ pub fn run(args: &UnmountArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
     writeln!(io.out, "{}", mount.dir.display())?;
     io.out.flush()?;
     let all = mountinfo::read().unwrap_or_default();
-    let served = mountinfo::at(&all, &mountinfo::resolved(&mount.dir)).is_some_and(mountinfo::Mounted::is_ours);
+    let served = mountinfo::at(&all, &mountinfo::resolved(&mount.dir)).is_some_and(mountinfo::Entry::is_ours);
     if served { Ok(Exit::Ok) } else { Err(Failure::NoDaemon(mount.absent())) }
 }

@@ -4,11 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Io,
     args::{ConfigArg, MountArgs},
     mount::Mount,
 };
-use crate::config::{self, paths};
+use crate::{
+    cli::io::Io,
+    config::{self, paths},
+};
 
 /// The configuration file: the one named, else the default place.
 pub fn config_file(arg: &ConfigArg, io: &Io<'_>) -> PathBuf {

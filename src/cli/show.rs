@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    Io,
     args::ShowArgs,
     exit::{Exit, Failure},
     mount::ANSWERS_WITHIN,
@@ -15,6 +14,7 @@ use super::{
     status_file::{self, Account, Session, Task},
     table::{self, Cell, Style, Tone, paint},
 };
+use crate::{cli::io::Io, linux::term::window_size};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -69,15 +69,7 @@ fn style(io: &Io<'_>) -> Style {
 
 fn columns(io: &Io<'_>) -> Option<usize> {
     let told = (io.env)("COLUMNS").and_then(|text| text.to_str()?.parse().ok());
-    told.or_else(terminal_columns).filter(|columns| *columns >= 20)
-}
-
-/// What the terminal on standard output says of its width.
-fn terminal_columns() -> Option<usize> {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: TIOCGWINSZ (ioctl_tty(2)) writes one `winsize` to the pointer, which is valid for the call.
-    let done = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
-    (done == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
+    told.or_else(|| Some(window_size(&std::io::stdout())?.0)).filter(|columns| *columns >= 20)
 }
 
 /// How long ago, in one or two units; the text itself when it is no time.

@@ -15,7 +15,6 @@ use nix::{
 use serde_json::json;
 
 use super::{
-    Io,
     args::SubmitArgs,
     exit::{Exit, Failure},
     mount::{ANSWERS_WITHIN, Mount},
@@ -23,7 +22,7 @@ use super::{
     status_file::{self, Status},
     table::clean,
 };
-use crate::model::ids::TaskId;
+use crate::{cli::io::Io, model::ids::TaskId};
 
 /// Longest id made from a text, in bytes.
 const ID_MAX: usize = 40;

@@ -8,11 +8,11 @@ use nix::{
 };
 
 use super::{
-    Io,
     args::UnmountArgs,
     exit::{Exit, Failure},
-    mountinfo, place,
+    place,
 };
+use crate::{cli::io::Io, linux::mountinfo};
 
 /// More than anyone stacks by accident; a loop must end.
 const MOST: usize = 16;

@@ -10,7 +10,6 @@ use std::{
 use indicatif::ProgressBar;
 
 use super::{
-    Io,
     args::{WaitArgs, WaitFor},
     exit::{Exit, Failure},
     mount::{ANSWERS_WITHIN, Mount},
@@ -18,7 +17,7 @@ use super::{
     status_file::{self, Status, Swaps},
     table::clean,
 };
-use crate::model::ids::TaskId;
+use crate::{cli::io::Io, model::ids::TaskId};
 
 /// How often the mount is asked; its answers come from memory.
 const EVERY: Duration = Duration::from_millis(200);

@@ -3,11 +3,12 @@
 //! Signals only its own children, whose numbers nobody else can get before they are reaped here.
 
 use std::{
-    fs, io,
+    io,
     os::fd::AsFd,
     time::{Duration, Instant},
 };
 
+use clap::ValueEnum;
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
@@ -19,8 +20,7 @@ use nix::{
     unistd::{Pid, getsid},
 };
 
-use super::Background;
-use crate::peek;
+use crate::linux::{peek, process::children};
 
 /// How long what is left may take to act on TERM.
 const GRACE: Duration = Duration::from_secs(5);
@@ -28,6 +28,12 @@ const GRACE: Duration = Duration::from_secs(5);
 const DETACHES_WITHIN: Duration = Duration::from_millis(250);
 /// How often it is polled meanwhile: the kernel tells nobody of a setsid(2).
 const POLL_EVERY: Duration = Duration::from_millis(10);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Background {
+    Ends,
+    Stays,
+}
 
 /// From now on orphans below this process become its children.
 pub(super) fn adopt() -> io::Result<()> {
@@ -127,14 +133,6 @@ pub(super) fn end(signals: &SignalFd) {
 fn stayed(pid: u32) -> bool {
     let session = getsid(Some(Pid::from_raw(pid.cast_signed())));
     session.is_ok_and(|session| getsid(None) == Ok(session))
-}
-
-/// The kernel lists children by the thread that started them (proc_tid_children(5)); this program has one thread.
-fn children(pid: u32) -> Vec<u32> {
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let lists = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok());
-    let text = lists.collect::<String>();
-    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 #[cfg(test)]

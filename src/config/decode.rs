@@ -10,6 +10,7 @@ use super::{
     node::{Key, Node, Value},
     paths::Lookup,
 };
+use crate::model::spelling::nearest;
 
 /// What decoding needs and gathers.
 pub struct Context<'a> {
@@ -114,17 +115,6 @@ fn unknown(key: &str, known: &[&str]) -> String {
         Some(near) => format!("unknown key `{key}`; did you mean `{near}`?"),
         None => format!("unknown key `{key}`; known here: {}", known.join(", ")),
     }
-}
-
-/// The known word that a mistyped one most likely stands for.
-#[must_use]
-pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let plain = |text: &str| text.to_lowercase().replace('-', "_");
-    known
-        .map(|name| (strsim::normalized_damerau_levenshtein(&plain(word), &plain(name)), name))
-        .filter(|(likeness, _)| *likeness >= 0.6)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
 }
 
 /// The text of a scalar, or a problem that says what was expected.

@@ -8,14 +8,17 @@ use std::{
 
 use super::{
     api,
-    decode::{Context, Setting, nearest},
+    decode::{Context, Setting},
     error::{LoadError, Place, Problem, Problems},
     homes, node, notifications,
     paths::{self, Lookup},
     providers,
     schema::{AgentKind, CLAUDE_LINK, Config, SHARED_ROOT, default_agents},
 };
-use crate::model::ids::{AgentName, SessionName};
+use crate::model::{
+    ids::{AgentName, SessionName},
+    spelling::nearest,
+};
 
 /// Where the keys of a file stand.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -195,7 +198,7 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
 
     homes::meaning(config, &mut wrong);
     api::meaning(&config.api, &mut wrong);
-    providers::meaning(config, &mut wrong);
+    providers::meaning(&config.providers, &config.delegation.auto, &mut wrong);
     notifications::meaning(&config.notifications, &mut wrong);
 
     let life = &config.lifecycle;

@@ -17,12 +17,11 @@ mod schema;
 mod units;
 mod values;
 
-pub use decode::nearest;
 pub use error::{LoadError, Place, Problem, Problems};
 pub use homes::SharedLink;
 pub use load::{Loaded, Places, load, parse};
 pub use notifications::{Notifications, Resend, Telegram, Template, Webhook};
-pub use providers::{Auto, CLAUDE_CODE, Delegation, LOCAL, Price, Provider, ProviderKind};
+pub use providers::{Auto, Delegation, Price, Provider, ProviderKind};
 pub use schema::{
     Account, Agent, AgentKind, Api, Autonomous, Config, Control, Dedicated, Dispatcher, Janitor, Lifecycle, Mount,
     Pool, Project, Quota, Shared, Switcher, Tmux, UnknownKeys, Watcher,

@@ -1,7 +1,7 @@
 //! `providers` and `delegation`: who answers tasks over HTTP, and who answers tasks that leave the choice open.
 //! In: nothing. Out: types with their defaults. Holds the places of keys, never a key.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::Serializer;
 
@@ -9,9 +9,11 @@ use super::{
     decode::{Context, Setting, scalar},
     node::Node,
     rows::{row, section},
-    schema::Config,
 };
-use crate::model::ids::ProviderName;
+use crate::model::{
+    ids::ProviderName,
+    route::{CLAUDE_CODE, LOCAL},
+};
 
 row! {
     /// Somebody who does tasks over HTTP.
@@ -73,12 +75,6 @@ section! {
         high: Vec<String> = vec![LOCAL.to_owned()];
     }
 }
-
-/// The word for a session here instead of a provider.
-pub const LOCAL: &str = "local";
-
-/// The word of `preferred_ai` for a session here (INTERFACE 5).
-pub const CLAUDE_CODE: &str = "claude-code";
 
 /// What a provider's server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,13 +143,13 @@ impl Provider {
 }
 
 /// What is wrong with values that are each right alone.
-pub(super) fn meaning(config: &Config, wrong: &mut impl FnMut(&str, String)) {
-    let known = |word: &str| word == LOCAL || config.providers.keys().any(|name| name.as_str() == word);
+pub(super) fn meaning(providers: &BTreeMap<ProviderName, Provider>, auto: &Auto, wrong: &mut impl FnMut(&str, String)) {
+    let known = |word: &str| word == LOCAL || providers.keys().any(|name| name.as_str() == word);
     let names = || {
-        let names: Vec<&str> = config.providers.keys().map(ProviderName::as_str).collect();
+        let names: Vec<&str> = providers.keys().map(ProviderName::as_str).collect();
         if names.is_empty() { "there is none".to_owned() } else { format!("known: {}", names.join(", ")) }
     };
-    for (name, provider) in &config.providers {
+    for (name, provider) in providers {
         let at = |key: &str| format!("providers.{name}.{key}");
         let kind = provider.kind.name();
         match provider.base_url() {
@@ -179,12 +175,11 @@ pub(super) fn meaning(config: &Config, wrong: &mut impl FnMut(&str, String)) {
             wrong(&at("max_jobs"), "must be at least 1".to_owned());
         }
         for (n, next) in provider.fallback.iter().enumerate() {
-            if !config.providers.contains_key(next) {
+            if !providers.contains_key(next) {
                 wrong(&at(&format!("fallback[{n}]")), format!("no provider is called `{next}`; {}", names()));
             }
         }
     }
-    let auto = &config.delegation.auto;
     for (hint, words) in [("low", &auto.low), ("medium", &auto.medium), ("high", &auto.high)] {
         for (n, word) in words.iter().enumerate().filter(|(_, word)| !known(word)) {
             wrong(&format!("delegation.auto.{hint}[{n}]"), format!("no provider is called `{word}`; {}", names()));

@@ -24,14 +24,15 @@ use self::{
 };
 use crate::{
     cli::{Exit, Failure},
+    linux::memory,
     model::{
         ids::{ProviderName, RunId},
         marker::DelegatedMarker,
+        provider::{Order, Progress, ProviderError},
         task::TaskSpec,
         task_file::{Reading, read},
     },
-    ports::{Order, Progress, ProviderError, Providers},
-    sys::process,
+    ports::Providers,
 };
 
 /// Largest file that is read: a body of a request may be no larger.
@@ -40,7 +41,7 @@ const LARGEST: u64 = 10 * 1024 * 1024;
 /// Carries out one call.
 #[must_use]
 pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
-    process::keep_secrets();
+    memory::keep_secrets();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {

@@ -76,14 +76,14 @@ impl Servers {
     pub fn word(route: &Route) -> &str {
         match &route.rule {
             Rule::Preferred(word) => word,
-            Rule::Auto(_) => route.chain.first().map_or(crate::config::LOCAL, |first| first.as_str()),
+            Rule::Auto(_) => route.chain.first().map_or(crate::model::route::LOCAL, |first| first.as_str()),
             Rule::Off
             | Rule::Wished
             | Rule::NeedsClaudeCode
             | Rule::PrefersClaudeCode
             | Rule::NotAllowed
             | Rule::NoPreference
-            | Rule::Unknown(_) => crate::config::LOCAL,
+            | Rule::Unknown(_) => crate::model::route::LOCAL,
         }
     }
 

@@ -20,20 +20,21 @@ use crate::{
     config::Config,
     fs::{self, Backend, Place, Touched},
     http,
+    linux::process::{Stat, thread_group},
     live::Live,
     model::{
         command::{Refused, RefusedKind, Scope, Writer},
         event::{Event, Kind},
         ids::TaskKey,
-        rights,
+        permits,
         session::Role,
         snapshot::Snapshot,
-        task::{Phase, Task, TaskEvent},
+        task::{Phase, TaskEvent},
         writer::{By, Known, Servers, place},
     },
     sys::{
         clock::boot,
-        process::{self, Stat, lineage, servers::Watch},
+        process::{lineage, servers::Watch},
         tmux::Tmux,
     },
 };
@@ -189,7 +190,7 @@ impl Backend for DaemonBackend {
     fn may_be(&self, place: &Place, text: &[u8], writer: &Writer) -> Result<(), Refused> {
         // Of whom it isn't known who it is, the task is held.
         let Some(key) = place.task().filter(|_| writer.by != By::Unknown) else { return Ok(()) };
-        let agent = rights::bound(text).and_then(|bound| bound.agent);
+        let agent = permits::bound(text).and_then(|bound| bound.agent);
         let snapshot = self.live.snapshot();
         let Some(hold) = snapshot.rights.against(agent.as_ref(), writer.by) else { return Ok(()) };
         let told = format!("refused: {hold}");
@@ -201,7 +202,7 @@ impl Backend for DaemonBackend {
 
     fn wrote(&self, place: &Place, text: &[u8], writer: &Writer) {
         if let Some(key) = place.task() {
-            let origin = rights::origin(&self.live.snapshot(), &key, writer, text);
+            let origin = permits::origin(&self.live.snapshot(), &key, writer, text);
             self.tell(Event::Origin(key, origin));
         }
     }
@@ -219,14 +220,10 @@ impl Backend for DaemonBackend {
 
     fn admits(&self, place: &Place) -> Result<(), Refused> {
         let Some(key) = place.task() else { return Ok(()) };
-        let most = self.config.borrow().dispatcher.max_queued as usize;
+        let most = u64::from(self.config.borrow().dispatcher.max_queued);
         let snapshot = self.live.snapshot();
-        if snapshot.tasks.len() < most {
-            return Ok(());
-        }
-        let is_open = |task: &Task| task.key.project == key.project && !matches!(task.phase, Phase::Finished(_));
-        let known = snapshot.tasks.get(&key).is_some_and(|task| is_open(task));
-        let open = snapshot.tasks.values().filter(|task| is_open(task)).count();
+        let known = snapshot.tasks.get(&key).is_some_and(|task| !matches!(task.phase, Phase::Finished(_)));
+        let open: u64 = snapshot.tasks.open_counts(&key.project).iter().sum();
         if known || open < most {
             return Ok(());
         }
@@ -265,8 +262,8 @@ impl Backend for DaemonBackend {
     }
 
     fn process(&self, thread: u32) -> Option<fs::Process> {
-        let pid = process::thread_group(thread)?;
-        Some(fs::Process { pid, start: process::Stat::read(pid)?.start })
+        let pid = thread_group(thread)?;
+        Some(fs::Process { pid, start: Stat::read(pid)?.start })
     }
 
     fn config_text(&self) -> String {

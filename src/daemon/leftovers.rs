@@ -13,13 +13,15 @@ use tokio::task::spawn_blocking;
 
 use super::backend::Processes;
 use crate::{
+    linux::process::{Pidfd, Stat},
     live::Live,
     model::{
+        agent::Leftover,
         event::Event,
-        leftover::{Leftover, forgotten, living},
+        leftover::{forgotten, living},
     },
     ports::Clock,
-    sys::process::{Pidfd, Stat, left::Left},
+    sys::process::left::Left,
 };
 
 /// How often it is looked when no agent has ended and nothing that was told: what is left may start another and end.

@@ -12,11 +12,12 @@ use std::{
 
 use tracing_subscriber::EnvFilter;
 
-use super::run::{Daemon, Fatal, Place, run};
+use super::run::{Daemon, Place, run};
 use crate::{
     cli::{Exit, RunArgs},
     config::{load::load, paths},
-    sys::process,
+    daemon::fatal::Fatal,
+    linux::memory,
 };
 
 /// Variable with the log's filter, for example `claude_failover=debug`.
@@ -26,8 +27,8 @@ const LOG: &str = "CLAUDE_FAILOVER_LOG";
 #[must_use]
 pub fn main(args: &RunArgs) -> Exit {
     log(args.foreground);
-    process::keep_secrets();
-    process::return_memory();
+    memory::keep_secrets();
+    memory::return_memory();
     let env = &paths::process_env;
     let file = args.config.config.clone().unwrap_or_else(|| paths::config_file(env, &|path: &Path| path.exists()));
     let config = match load(&file, env) {

@@ -23,20 +23,22 @@ use super::{
 use crate::{
     agents::AgentBook,
     config::{Config, load::load as load_config, paths, queue::QUEUE},
+    daemon::fatal::{Fatal, fatal},
     fs::{self, Mounted},
     http,
-    live::{self, LoadError, World},
+    linux::{lock::Lock, memory},
+    live::{self, World},
     model::{
         command::{Action, Refused, RefusedKind},
-        event::{Event, Kind},
+        event::{Event, Kind, Memory},
         ids::{AccountName, ProjectName},
+        journal::{LoadError, Loss, Recovered, State, recover},
         provider::{Provider, ProviderEvent, ProviderStanding},
-        snapshot::Memory,
     },
     ports::{Clock, StateStore},
     sys::{
-        clock::SystemClock, disk::DiskQueue, homes::AccountHomes, lock::Lock, notify::Receivers, process,
-        providers::HttpProviders, state::StateDir, tmux::Tmux,
+        clock::SystemClock, disk::DiskQueue, homes::AccountHomes, notify::Receivers, providers::HttpProviders,
+        state::StateDir, tmux::Tmux,
     },
 };
 
@@ -58,15 +60,6 @@ pub struct Place {
     pub mountpoint: PathBuf,
     /// This program's own file.
     pub exe: PathBuf,
-}
-
-/// Why a daemon can't start or go on; reads as one sentence with its remedy.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Fatal(pub String);
-
-fn fatal(what: impl std::fmt::Display) -> Fatal {
-    Fatal(what.to_string())
 }
 
 /// Runs until SIGTERM or SIGINT. `ready` is called when everything answers.
@@ -135,9 +128,9 @@ impl Daemon {
         // Before anything in it is touched: it may be another daemon's.
         let lock = Lock::take(&place.state_dir.join("lock")).map_err(fatal)?;
         let state = StateDir::open(&place.state_dir).map_err(unusable)?;
-        let saved = state.load().await.map_err(|error| fatal(format!("state.json can't be read: {error}")))?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::begin(live::clock(saved.as_deref(), Timestamp::now())));
-        let (world, complaint) = load_world(&config, homes.linked().as_ref(), &state, saved.as_deref(), &clock).await?;
+        let (saved, mut told) = earlier_state(&state).await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::begin(live::clock(saved.as_ref(), Timestamp::now())));
+        let world = load_world(&config, homes.linked().as_ref(), &state, saved, &clock, &mut told).await?;
 
         let options = setup::tmux(&config);
         let server_is_ours = options.ours;
@@ -178,8 +171,11 @@ impl Daemon {
             _lock: lock,
         };
         daemon.note("started".to_owned()).await;
-        if let Some(complaint) = complaint {
-            daemon.problem("earlier state", complaint).await;
+        if let Some(cut) = told.cut {
+            daemon.note(cut).await;
+        }
+        if let Some(lost) = told.lost {
+            daemon.problem("earlier state", lost).await;
         }
         let backend = DaemonBackend::new(daemon.services.live.clone(), receiver, daemon.processes.clone());
         if let Err(error) = daemon.mount(&state, backend.clone()).await {
@@ -348,7 +344,7 @@ impl Daemon {
 
     /// Tells what the daemon and the tmux server use, and says so when the server, with which all agents would end, uses too much.
     async fn look_at_memory(&self) {
-        let used = |pid| process::memory(pid).map(|bytes| bytes.div_ceil(1 << 20));
+        let used = |pid| memory::memory(pid).map(|bytes| bytes.div_ceil(1 << 20));
         let (server, version) = (self.tmux.server_pid(), self.tmux.server_version().unwrap_or_default());
         let tmux = server.and_then(used);
         let memory = Memory { daemon: used(std::process::id()).unwrap_or_default(), tmux };
@@ -444,34 +440,77 @@ impl Daemon {
     }
 }
 
-/// The saved world, and what there is to complain about. An unreadable state is set aside, never overwritten.
+/// What a start says of the state that it found.
+#[derive(Default)]
+struct Told {
+    /// Nothing that anybody was told to be saved.
+    cut: Option<String>,
+    lost: Option<String>,
+}
+
+/// The state that the last daemon saved. What can't be understood is set aside and told of; a newer one is refused.
+async fn earlier_state(state: &StateDir) -> Result<(Option<State>, Told), Fatal> {
+    let stored = state.load().await.map_err(|error| fatal(format!("the saved state can't be read: {error}")))?;
+    let mut told = Told::default();
+    match recover(stored.checkpoint.as_deref(), &stored.journal) {
+        Ok(Recovered { state: found, loss: None }) => {
+            let with_texts = |mut state: State| {
+                state.entry("texts").or_insert_with(|| stored.texts.into_iter().collect());
+                state
+            };
+            Ok((found.map(with_texts), told))
+        }
+        Ok(Recovered { state: found, loss: Some(loss @ Loss::Torn { .. }) }) => {
+            tracing::warn!("{loss}");
+            told.cut = Some(loss.to_string());
+            Ok((found, told))
+        }
+        Ok(Recovered { state: found, loss: Some(loss @ Loss::Damaged { .. }) }) => {
+            told.lost = Some(set_aside(state, &loss).await?);
+            Ok((found, told))
+        }
+        Err(error @ LoadError::Newer { .. }) => Err(fatal(error)),
+        Err(error @ LoadError::Broken(_)) => {
+            told.lost = Some(set_aside(state, &error).await?);
+            Ok((None, told))
+        }
+    }
+}
+
+async fn set_aside(state: &StateDir, why: &dyn std::error::Error) -> Result<String, Fatal> {
+    let names = state.set_aside().await.map_err(|e| fatal(format!("{why}, and can't be set aside: {e}")))?;
+    let text = format!(
+        "{why}; it was set aside as {names}. Tasks are safe in their directories; those with a claim marker wait for a person \
+         (`why` tells), because whether they ran is not known"
+    );
+    tracing::error!("{text}");
+    Ok(text)
+}
+
+/// The saved world, or a new one.
 async fn load_world(
     config: &Config,
     linked: Option<&AccountName>,
     state: &StateDir,
-    saved: Option<&[u8]>,
+    saved: Option<State>,
     clock: &Arc<dyn Clock>,
-) -> Result<(World, Option<String>), Fatal> {
+    told: &mut Told,
+) -> Result<World, Fatal> {
     let fresh = || uuid::Uuid::new_v4().to_string();
-    let make = |saved: Option<&[u8]>| {
+    let make = |saved: Option<State>| {
         let now = clock.now();
         let accounts = setup::accounts(config, linked, now);
         let mut world =
             live::load(saved, setup::projects(config), accounts, setup::delegation(config, now), fresh(), now)?;
         world.snapshot.pool_agent = Some(config.pool.autonomous.agent.clone());
         world.snapshot.restarts = (config.lifecycle.restart_first, config.lifecycle.restart_max);
-        Ok(world)
+        Ok::<World, LoadError>(world)
     };
     match make(saved) {
-        Ok(world) => Ok((world, None)),
-        Err(error @ LoadError::Newer { .. }) => Err(fatal(error)),
-        Err(error @ LoadError::Broken(_)) => {
-            let name = state.set_aside().await.map_err(|e| fatal(format!("{error}, and can't be set aside: {e}")))?;
-            let text = format!(
-                "{error}; it was set aside as {name}. Tasks are safe in their directories; those with a claim marker wait for \
-                 a person (`why` tells), because whether they ran is not known"
-            );
-            Ok((make(None).map_err(fatal)?, Some(text)))
+        Ok(world) => Ok(world),
+        Err(error) => {
+            told.lost = Some(set_aside(state, &error).await?);
+            make(None).map_err(fatal)
         }
     }
 }

@@ -9,10 +9,10 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     agents::SteadyAgents,
     config::Config,
-    delegate::{self, Delegate},
+    delegate::Delegate,
     dispatcher::Dispatcher,
     janitor::Janitor,
-    live::{Live, World},
+    live::{Hands, Live, World},
     model::{
         event::Event,
         ids::SessionName,
@@ -23,7 +23,7 @@ use crate::{
     ports::{Agents, Clock, Homes, Notifier, Providers, QueueStore, StateStore, Terminal},
     queue::Queue,
     quota::Quota,
-    session::{Sessions, Tools},
+    session::Sessions,
     switcher::Switcher,
     watcher::Watcher,
 };
@@ -57,77 +57,37 @@ impl Services {
         let live = Live::start(world, ports.clock.clone(), ports.state.clone());
         let agents: Arc<dyn Agents> =
             Arc::new(SteadyAgents { agents: ports.agents.clone(), clock: ports.clock.clone() });
-        let tools = Tools {
+        let hands = Hands {
             live: live.clone(),
+            config: config.clone(),
+            clock: ports.clock.clone(),
             terminal: ports.terminal.clone(),
-            agents: agents.clone(),
+            agents,
             queue: ports.queue.clone(),
             state: ports.state.clone(),
-            clock: ports.clock.clone(),
-            config: config.clone(),
+            homes: ports.homes.clone(),
+            providers: ports.providers.clone(),
+            notifier: ports.notifier.clone(),
             new_id: ports.new_id.clone(),
         };
-        let sessions = Sessions::new(tools);
+        let sessions = Sessions::new(hands.clone());
         sessions.clear_strays().await;
-        let mut queue =
-            Queue::new(live.clone(), ports.queue.clone(), ports.state.clone(), ports.clock.clone(), config.clone());
+        let mut queue = Queue::new(hands.clone());
         queue.prepare().await;
-        let snapshot = live.snapshot();
-        let runs: Vec<_> = snapshot.tasks.values().filter_map(|task| task.phase.run_id().cloned()).collect();
-        if let Err(error) = ports.state.keep_runs(&runs).await {
-            tracing::warn!(%error, "texts of earlier runs could not be cleared away");
-        }
         // The first look tells which sessions and runs survived, before anybody acts on them.
-        let mut watcher =
-            Watcher::new(live.clone(), ports.terminal.clone(), agents.clone(), ports.clock.clone(), config.clone());
+        let mut watcher = Watcher::new(hands.clone());
         watcher.look().await;
-        let dispatcher = Dispatcher::new(
-            live.clone(),
-            ports.queue.clone(),
-            ports.state.clone(),
-            ports.clock.clone(),
-            config.clone(),
-            ports.new_id.clone(),
-        );
+        let dispatcher = Dispatcher::new(hands.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(queue.run());
         tasks.spawn(watcher.run());
         tasks.spawn(sessions.run());
         tasks.spawn(dispatcher.run());
-        let quota = Quota {
-            live: live.clone(),
-            homes: ports.homes.clone(),
-            clock: ports.clock.clone(),
-            config: config.clone(),
-        };
-        tasks.spawn(quota.run());
-        let delegate = Delegate::new(delegate::Tools {
-            live: live.clone(),
-            providers: ports.providers.clone(),
-            store: ports.queue.clone(),
-            state: ports.state.clone(),
-            clock: ports.clock.clone(),
-            config: config.clone(),
-        });
-        tasks.spawn(delegate.run());
-        let switcher = Switcher { live: live.clone(), homes: ports.homes.clone(), clock: ports.clock.clone() };
-        tasks.spawn(switcher.run());
-        let notices = Notices {
-            live: live.clone(),
-            notifier: ports.notifier.clone(),
-            clock: ports.clock.clone(),
-            config: config.clone(),
-        };
-        tasks.spawn(notices.run());
-        let janitor = Janitor::new(
-            live.clone(),
-            ports.queue.clone(),
-            ports.state.clone(),
-            agents.clone(),
-            ports.clock.clone(),
-            config.clone(),
-        );
-        tasks.spawn(janitor.run());
+        tasks.spawn(Quota { hands: hands.clone() }.run());
+        tasks.spawn(Delegate::new(hands.clone()).run());
+        tasks.spawn(Switcher { hands: hands.clone() }.run());
+        tasks.spawn(Notices { hands: hands.clone() }.run());
+        tasks.spawn(Janitor::new(hands).run());
         tasks.spawn(follow_rights(live.clone(), config.clone()));
         Self { live, tasks: tokio::sync::Mutex::new(tasks) }
     }

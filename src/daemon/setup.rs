@@ -13,24 +13,24 @@ use std::{
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::run::Fatal;
 use crate::{
     agents::{
         AccountHome, AgentBookOptions, AgentConfig, Kind, limits::Limits, rules::Rules, rules_file, screen::explain,
         version::Age,
     },
     config::{self, AgentKind, Config, queue::QUEUE},
+    daemon::fatal::Fatal,
     fs,
     model::{
         account::{Account, Standing},
         event::Counts,
         evidence::Screen,
+        homes::HomeFault,
         ids::{AccountName, AgentName, ProviderName},
         limit::Usage,
         provider::{Counters, Delegation, Provider, ProviderStanding},
         snapshot::Project,
     },
-    ports::HomeFault,
     sys::tmux::{Socket, TmuxOptions},
 };
 

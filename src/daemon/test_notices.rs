@@ -6,10 +6,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{main::in_runtime, run::Fatal};
+use super::main::in_runtime;
 use crate::{
     cli::NoticeReport,
     config::Config,
+    daemon::fatal::Fatal,
     model::notice::{Notice, NoticeKind},
     ports::Notifier as _,
     sys::notify::Receivers,

@@ -10,10 +10,9 @@ use crate::{
     model::{
         ids::ProviderName,
         marker::DelegatedMarker,
-        provider::{Job, JobStop, ProviderStanding},
+        provider::{Job, JobStop, Progress, ProviderError, ProviderStanding},
         task::{Ending, Status},
     },
-    ports::{Progress, ProviderError},
 };
 
 /// Pause between two looks at a job that was handed in just now; it doubles up to the provider's `poll`.
@@ -165,10 +164,7 @@ fn cancelled(job: &Job, now: Timestamp) -> Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        model::{ids::RunId, task::TextFacts},
-        ports::Answer,
-    };
+    use crate::model::{identity::TextFacts, ids::RunId, provider::Answer};
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 

@@ -14,24 +14,23 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::{
-    sync::{Notify, watch},
+    sync::Notify,
     task::{Id, JoinSet},
 };
 
 use self::decide::Next;
 use crate::{
-    config::Config,
-    live::Live,
+    live::Hands,
     model::{
         event::Event,
         ids::{RunId, TaskKey},
         marker::DelegatedMarker,
-        provider::{Job, JobStop, ProviderEvent, ProviderStanding},
+        provider::{Job, JobStop, Order, ProviderEvent, ProviderStanding},
+        queue::{Over, Sidecar},
         snapshot::Snapshot,
         task::{Task, TaskEvent},
         task_file::{Reading, read},
     },
-    ports::{Clock, Order, Providers, QueueStore, Sidecar, StateStore},
 };
 
 /// How long something that the owner or the disk did not take waits before the next try.
@@ -40,19 +39,8 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Shortest time between two pieces of one answer that are shown.
 const SHOW_EVERY: Duration = Duration::from_secs(1);
 
-/// What everybody who follows a job works with.
-#[derive(Clone)]
-pub struct Tools {
-    pub live: Live,
-    pub providers: Arc<dyn Providers>,
-    pub store: Arc<dyn QueueStore>,
-    pub state: Arc<dyn StateStore>,
-    pub clock: Arc<dyn Clock>,
-    pub config: watch::Receiver<Arc<Config>>,
-}
-
 pub struct Delegate {
-    tools: Tools,
+    hands: Hands,
     /// Jobs that an earlier daemon began.
     left: BTreeSet<RunId>,
     followed: HashMap<RunId, Arc<Notify>>,
@@ -63,10 +51,10 @@ pub struct Delegate {
 
 impl Delegate {
     #[must_use]
-    pub fn new(tools: Tools) -> Self {
-        let left = jobs(&tools.live.snapshot()).map(|(_, job)| job.run.clone()).collect();
+    pub fn new(hands: Hands) -> Self {
+        let left = jobs(&hands.live.snapshot()).map(|(_, job)| job.run.clone()).collect();
         Self {
-            tools,
+            hands,
             left,
             followed: HashMap::new(),
             followers: JoinSet::new(),
@@ -77,7 +65,7 @@ impl Delegate {
 
     /// Works until the owner stops.
     pub async fn run(mut self) {
-        let mut snapshots = self.tools.live.watch();
+        let mut snapshots = self.hands.live.watch();
         let mut adoption = tokio::time::Instant::now();
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
@@ -96,8 +84,8 @@ impl Delegate {
                     }
                 }
                 () = tokio::time::sleep_until(adoption), if delegates => {
-                    adoption = tokio::time::Instant::now() + self.tools.config.borrow().lifecycle.reconcile;
-                    self.adopted.look(&self.tools).await;
+                    adoption = tokio::time::Instant::now() + self.hands.config.borrow().lifecycle.reconcile;
+                    self.adopted.look(&self.hands).await;
                 }
             }
         }
@@ -114,7 +102,7 @@ impl Delegate {
             }
             let told = Arc::new(Notify::new());
             let follower = Follower {
-                tools: self.tools.clone(),
+                hands: self.hands.clone(),
                 key: key.clone(),
                 run: job.run.clone(),
                 left: self.left.contains(&job.run),
@@ -129,13 +117,13 @@ impl Delegate {
 
 fn jobs(snapshot: &Snapshot) -> impl Iterator<Item = (&TaskKey, &Job)> {
     let on = snapshot.delegation.is_on();
-    let tasks = snapshot.tasks.iter().filter(move |_| on);
-    tasks.filter_map(|(key, task)| Some((key, task.phase.delegated()?)))
+    let tasks = snapshot.tasks.delegated().filter(move |_| on);
+    tasks.filter_map(|task| Some((&task.key, task.phase.delegated()?)))
 }
 
 /// Follows one job from its claim to its end.
 struct Follower {
-    tools: Tools,
+    hands: Hands,
     key: TaskKey,
     run: RunId,
     left: bool,
@@ -146,18 +134,18 @@ struct Follower {
 impl Follower {
     /// The job as the owner knows it; `None` when it is no more.
     fn job(&self) -> Option<(Job, Arc<Task>)> {
-        let task = self.tools.live.snapshot().tasks.get(&self.key)?.clone();
+        let task = self.hands.live.snapshot().tasks.get(&self.key)?.clone();
         let job = task.phase.delegated().filter(|job| job.run == self.run)?.clone();
         Some((job, task))
     }
 
     fn now(&self) -> Timestamp {
-        self.tools.clock.now()
+        self.hands.clock.now()
     }
 
     async fn run(self) {
         let Some((job, _)) = self.job() else { return };
-        let repeats = self.tools.providers.repeats(&job.provider);
+        let repeats = self.hands.providers.repeats(&job.provider);
         let mut next = decide::begin(&job, self.left, repeats, self.now());
         let mut pause = decide::FIRST_LOOK / 2;
         while let Some((job, task)) = self.job() {
@@ -179,7 +167,7 @@ impl Follower {
                 }
                 Next::Output(text) => {
                     let event = TaskEvent::Output { run: job.run.clone(), text };
-                    self.tools.live.report(vec![Event::Task(self.key.clone(), event)]).await;
+                    self.hands.live.report(vec![Event::Task(self.key.clone(), event)]).await;
                     pause = SHOW_EVERY.min(self.poll(&job));
                     Next::Look(pause)
                 }
@@ -189,7 +177,7 @@ impl Follower {
                 },
                 Next::End(ending) => {
                     let event = TaskEvent::Ended { run: job.run.clone(), ending: ending.clone(), told: None };
-                    match self.tools.live.propose(vec![Event::Task(self.key.clone(), event)]).await {
+                    match self.hands.live.propose(vec![Event::Task(self.key.clone(), event)]).await {
                         Ok(()) => return,
                         Err(refusal) => {
                             tracing::warn!(task = %self.key, %refusal, "the end of a job was not taken");
@@ -204,13 +192,13 @@ impl Follower {
 
     async fn news(&self, job: &Job) {
         match &job.id {
-            Some(id) => self.tools.providers.news(&job.provider, id).await,
+            Some(id) => self.hands.providers.news(&job.provider, id).await,
             None => std::future::pending().await,
         }
     }
 
     fn poll(&self, job: &Job) -> Duration {
-        self.tools.config.borrow().providers.get(&job.provider).map_or(AGAIN, |row| row.poll)
+        self.hands.config.borrow().providers.get(&job.provider).map_or(AGAIN, |row| row.poll)
     }
 
     async fn submit(&self, job: &Job, task: &Task) -> Next {
@@ -227,7 +215,7 @@ impl Follower {
             word: task.spec.preferred_ai.clone(),
             complexity: task.spec.complexity_hint.clone(),
         };
-        match self.tools.providers.submit(&job.provider, &order).await {
+        match self.hands.providers.submit(&job.provider, &order).await {
             Ok(id) => self.submitted(job, id).await,
             Err(error) => {
                 // What it became meanwhile counts: somebody may have cancelled it.
@@ -241,10 +229,10 @@ impl Follower {
 
     /// The id goes into the marker first, where scripts and a later daemon find it.
     async fn submitted(&self, job: &Job, id: String) -> Next {
-        let snapshot = self.tools.live.snapshot();
+        let snapshot = self.hands.live.snapshot();
         let marker = DelegatedMarker::of(&Job { id: Some(id.clone()), ..job.clone() }, &snapshot).to_json();
         let (project, task) = (&self.key.project, &self.key.id);
-        if let Err(error) = self.tools.store.replace_sidecar(project, task, Sidecar::Delegated, &marker).await {
+        if let Err(error) = self.hands.queue.mark(project, task, Sidecar::Delegated, &marker, Over::Replace).await {
             // The owner keeps it too.
             tracing::warn!(task = %self.key, %error, "the job's id can't be written into its marker");
         }
@@ -252,7 +240,7 @@ impl Follower {
             let taken = TaskEvent::Submitted { run: job.run.clone(), job: id.clone() };
             let events =
                 vec![Event::Task(self.key.clone(), taken), Event::Provider(job.provider.clone(), ProviderEvent::Works)];
-            match self.tools.live.propose(events).await {
+            match self.hands.live.propose(events).await {
                 Ok(()) => return Next::Look(decide::FIRST_LOOK),
                 Err(refusal) if self.job().is_some() => {
                     tracing::warn!(task = %self.key, %refusal, "a job's id was not taken");
@@ -267,7 +255,7 @@ impl Follower {
         if job.stop != JobStop::No {
             return Next::Cancel;
         }
-        let timeout = self.tools.config.borrow().providers.get(&job.provider).map(|row| row.timeout);
+        let timeout = self.hands.config.borrow().providers.get(&job.provider).map(|row| row.timeout);
         if let Some(timeout) = task.spec.timeout.or(timeout)
             && let Some(ending) = decide::overdue(job, timeout, self.now())
         {
@@ -275,7 +263,7 @@ impl Follower {
             return Next::End(ending);
         }
         let Some(id) = &job.id else { return Next::Submit };
-        let answer = self.tools.providers.look(&job.provider, id).await;
+        let answer = self.hands.providers.look(&job.provider, id).await;
         let news = decide::looked(job, answer, repeats, pause, self.poll(job), self.now());
         self.tell(job, news.standing).await;
         news.next
@@ -288,13 +276,13 @@ impl Follower {
             ProviderStanding::Usable => ProviderEvent::Works,
             out => ProviderEvent::Out(out),
         };
-        self.tools.live.report(vec![Event::Provider(job.provider.clone(), event)]).await;
+        self.hands.live.report(vec![Event::Provider(job.provider.clone(), event)]).await;
     }
 
     /// A provider that does not answer is not waited for: what it does then, nobody reads.
     async fn cancel(&self, job: &Job) {
         let Some(id) = &job.id else { return };
-        if let Err(error) = self.tools.providers.cancel(&job.provider, id).await {
+        if let Err(error) = self.hands.providers.cancel(&job.provider, id).await {
             tracing::warn!(task = %self.key, job = %id, %error, "a job could not be cancelled");
         }
     }
@@ -302,7 +290,7 @@ impl Follower {
     /// The marker goes first: a task that waits has none.
     async fn give_back(&self, job: &Job, why: &str, refused: bool) -> Result<(), Next> {
         let again = || Next::GiveBack { why: why.to_owned(), refused };
-        let removed = self.tools.store.remove_sidecar(&self.key.project, &self.key.id, Sidecar::Delegated).await;
+        let removed = self.hands.queue.unmark(&self.key.project, &self.key.id, &[Sidecar::Delegated]).await;
         if let Err(error) = removed {
             tracing::warn!(task = %self.key, %error, "a marker can't be removed");
             tokio::time::sleep(AGAIN).await;
@@ -310,11 +298,8 @@ impl Follower {
         }
         let (run, why) = (job.run.clone(), why.to_owned());
         let event = if refused { TaskEvent::RefusedBy { run, why } } else { TaskEvent::Unclaimed { run, why } };
-        match self.tools.live.propose(vec![Event::Task(self.key.clone(), event)]).await {
-            Ok(()) => {
-                let _ = self.tools.state.remove_run(&job.run).await;
-                Ok(())
-            }
+        match self.hands.live.propose(vec![Event::Task(self.key.clone(), event)]).await {
+            Ok(()) => Ok(()),
             // Somebody has cancelled it meanwhile.
             Err(_) if self.job().is_some_and(|(job, _)| job.stop == JobStop::Cancelled) => {
                 Err(decide::stopped(&Job { stop: JobStop::Cancelled, ..job.clone() }, self.now()))
@@ -328,8 +313,8 @@ impl Follower {
 
     /// What the provider gets: the text that was claimed, without its frontmatter.
     async fn prompt(&self) -> Result<String, String> {
-        let text = self.tools.state.load_run(&self.run).await.map_err(|error| format!("its text is gone: {error}"))?;
-        match read(&text) {
+        let text = self.hands.live.snapshot().texts.get(&self.run).cloned().ok_or("its text is gone")?;
+        match read(text.as_bytes()) {
             Reading::Ready { prompt, .. } => Ok(prompt),
             Reading::Empty | Reading::OpenFrontmatter | Reading::Rejected(_) => Err("its text is no task".to_owned()),
         }

@@ -22,6 +22,7 @@ use serde_json::json;
 use super::hooks::{Hooks, LIMIT, Settings};
 use super::input_box::InputBox;
 use super::keys::Decoder;
+use super::limits;
 use super::modes::{Ending, Modes, Plan};
 use super::reply::Reply;
 use super::screen::Screen;
@@ -30,7 +31,7 @@ use super::term::{self, RawMode};
 use super::transcript::{self, Said, Task, Transcript};
 use super::turn::{self, Event, Handle, Order, Outbox, Outcome, Shared};
 use super::view::first_row;
-use super::{Identity, VERSION, limits};
+use crate::demo_agent::identity::{Identity, VERSION};
 
 /// After a lone ESC for this long, it was the Escape key.
 const ESCAPE_WAIT: Duration = Duration::from_millis(25);

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Identity;
+use crate::demo_agent::identity::Identity;
 
 /// A hook that takes longer is killed.
 pub const LIMIT: Duration = Duration::from_secs(2);

@@ -9,6 +9,7 @@
 mod app;
 mod block;
 mod hooks;
+mod identity;
 mod input_box;
 mod keys;
 mod limits;
@@ -30,10 +31,8 @@ use clap::Parser;
 use uuid::Uuid;
 
 use hooks::Settings;
+use identity::Identity;
 use modes::Modes;
-
-/// The version that the header, the status file and the transcript tell.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 #[derive(Parser)]
 #[command(
@@ -57,16 +56,6 @@ struct Args {
     mode: Vec<String>,
     /// The first prompt
     prompt: Option<String>,
-}
-
-/// Which conversation this is, and where it is kept.
-#[derive(Debug, Clone)]
-pub(crate) struct Identity {
-    session_id: Uuid,
-    cwd: PathBuf,
-    home: PathBuf,
-    transcript: PathBuf,
-    resumed: bool,
 }
 
 /// Runs the agent with the arguments after its name. Must be called before the process has started any thread.

@@ -2,14 +2,18 @@
 //!
 //! It owns that one file: replaced whole at each change, removed at a clean end, left behind by a crash.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::Identity;
+use crate::{
+    demo_agent::identity::{Identity, VERSION},
+    linux::{
+        dirs::{Outlives, write_private},
+        process::Stat,
+    },
+};
 
 /// What the agent says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +42,7 @@ impl StatusFile {
             "cwd": identity.cwd,
             "startedAt": millis(),
             "procStart": proc_start().unwrap_or_default(),
-            "version": super::VERSION,
+            "version": VERSION,
             "kind": "interactive",
             "entrypoint": "cli",
         });
@@ -66,7 +70,7 @@ impl StatusFile {
         }
         record["updatedAt"] = json!(now);
         record["statusUpdatedAt"] = json!(now);
-        if replace(&self.path, record.to_string().as_bytes()).is_ok() {
+        if write_private(&self.path, record.to_string().as_bytes(), Outlives::Nothing).is_ok() {
             self.last = Some(status);
         }
     }
@@ -77,27 +81,11 @@ impl StatusFile {
     }
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    private_dir(dir)?;
-    let draft = path.with_extension("json.tmp");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(bytes)?;
-    fs::rename(&draft, path)
-}
-
-/// Makes a directory that nobody else may enter, with its parents.
-pub fn private_dir(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
-
 fn millis() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-/// Start time of this process in clock ticks after boot: field 22 of `/proc/self/stat`, proc_pid_stat(5).
+/// Start time of this process in clock ticks after boot.
 fn proc_start() -> Option<String> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The name in field 2 may hold blanks and brackets, so counting starts behind its last bracket, at field 3.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)
+    Some(Stat::read(std::process::id())?.start.to_string())
 }

@@ -3,15 +3,14 @@
 //! It owns the raw mode and gives the terminal back as it was, also when the program panics.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{self, FlushArg, SetArg, Termios};
 
 use super::screen::emit;
-
-nix::ioctl_read_bad!(window_size, libc::TIOCGWINSZ, libc::winsize);
+use crate::linux::term::window_size;
 
 /// Raw mode with bracketed paste, for as long as it lives.
 #[derive(Debug)]
@@ -44,13 +43,7 @@ impl Drop for RawMode {
 
 /// Columns and rows; 80 × 24 where the terminal does not say.
 pub fn size(terminal: BorrowedFd) -> (usize, usize) {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: TIOCGWINSZ fills in the `winsize` that it is given, and nothing else; the descriptor is borrowed, thus open.
-    let answer = unsafe { window_size(terminal.as_raw_fd(), &raw mut size) };
-    match answer {
-        Ok(_) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
-        Ok(_) | Err(_) => (80, 24),
-    }
+    window_size(&terminal).filter(|(_, rows)| *rows > 0).unwrap_or((80, 24))
 }
 
 /// The signals the agent answers, as a descriptor. To be called before any thread starts: threads inherit the block.

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::Identity;
-use super::status::private_dir;
+use crate::{
+    demo_agent::identity::{Identity, VERSION},
+    linux::dirs::private_dir,
+};
 
 /// The model's name in the records; synthetic errors have `<synthetic>`, as Claude Code's.
 const MODEL: &str = "demo-1";
@@ -111,7 +113,7 @@ impl Transcript {
             "userType": "external",
             "cwd": self.cwd,
             "sessionId": self.session_id,
-            "version": super::VERSION,
+            "version": VERSION,
             "type": kind,
             "message": message,
             "uuid": uuid,

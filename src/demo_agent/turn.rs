@@ -16,7 +16,8 @@ use super::hooks::Hooks;
 use super::limits::Told;
 use super::modes::{Ending, Plan};
 use super::transcript::{Task, Transcript};
-use super::{Identity, block, limits};
+use super::{block, limits};
+use crate::demo_agent::identity::Identity;
 
 /// How fast a slow turn speaks.
 const WORD_EVERY: Duration = Duration::from_millis(250);

@@ -1,16 +1,22 @@
-//! Which task goes to which session or provider next.
-//! In: the snapshot, the configuration, `now`. Out: choices that can be carried out together. Pure.
+//! Which tasks go to which sessions and providers next.
+//! In: the snapshot, the configuration, claims under way, `now`. Out: choices that can be carried out together. Pure.
 //!
 //! The rule: highest priority first; among equals the project with the fewest tasks at work; then the oldest file; then the
 //! name. A task goes to the idle session that already runs its agent, account and directory; else to one that has to be
-//! started for it; last of all to one that somebody looks at, or whose agent he spoke with. Nothing is started cold while sessions that are starting anyway will take the tasks.
+//! started for it; last of all to one that somebody looks at, or whose agent he spoke with. Nothing is started cold while
+//! sessions that are starting anyway will take the tasks.
+//!
+//! The cost: who could take a task is asked first, and a lane (`model/tasks.rs`) is left at its first task that can go nowhere. So
+//! a look costs as much as what it chooses, however many wait.
 
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
+    iter::Peekable,
     path::PathBuf,
 };
 
+use imbl::ordset;
 use jiff::Timestamp;
 
 use crate::{
@@ -20,7 +26,8 @@ use crate::{
         route::{self, Pick},
         session::{Activity, Role, Session, SessionPhase},
         snapshot::{Snapshot, Under},
-        task::{Phase, Task},
+        task::Task,
+        tasks::{Lane, Turn},
     },
 };
 
@@ -67,52 +74,138 @@ enum Fit {
 /// How many claims for providers are made together: a claim is some fsyncs, and providers take many tasks at once.
 const TOGETHER: usize = 16;
 
-/// The next choices: one for a session, or some for providers. `skip` holds tasks that could not be claimed a moment ago.
+/// A lane, as far as it was looked at.
+struct Line<'a> {
+    lane: &'a Lane,
+    turns: Peekable<ordset::Iter<'a, Turn, imbl::shared_ptr::DefaultSharedPtr>>,
+}
+
+/// What is left to be given out in one look.
+struct Look<'a> {
+    snapshot: &'a Snapshot,
+    config: &'a Config,
+    now: Timestamp,
+    free: Vec<&'a Session>,
+    /// Sessions that will be free without being started for a task.
+    coming: usize,
+    /// Jobs by provider.
+    jobs: BTreeMap<ProviderName, u32>,
+    /// Claims for providers that may still be made.
+    claims: usize,
+}
+
+/// What becomes of a task at this look.
+enum Fate {
+    Goes(Target),
+    /// It waits for a session that is starting; the next of its lane may go.
+    Passed,
+    /// Nobody takes it or any other of its lane.
+    Stuck,
+}
+
+/// The next choices. `skip` holds tasks that could not be claimed a moment ago, `claiming` claims that the snapshot doesn't
+/// show yet.
 #[must_use]
-pub fn choose(snapshot: &Snapshot, config: &Config, skip: &BTreeSet<TaskKey>, now: Timestamp) -> Vec<Choice> {
+pub fn choose(
+    snapshot: &Snapshot,
+    config: &Config,
+    skip: &BTreeMap<TaskKey, Timestamp>,
+    claiming: &BTreeMap<TaskKey, Target>,
+    now: Timestamp,
+) -> Vec<Choice> {
     let mut choices = Vec::new();
-    if snapshot.paused {
+    let mut look = Look::new(snapshot, config, claiming, now);
+    if snapshot.paused || !look.is_open() {
         return choices;
     }
-    let mut at_work: BTreeMap<&ProjectName, usize> = BTreeMap::new();
-    for task in snapshot.tasks.values().filter(|task| matches!(task.phase, Phase::Working(_) | Phase::Filing(_))) {
-        *at_work.entry(&task.key.project).or_default() += 1;
+    let mut at_work: BTreeMap<&ProjectName, u64> = BTreeMap::new();
+    let mut lines: Vec<Line> = Vec::new();
+    for (lane, turns) in snapshot.tasks.lanes() {
+        at_work.entry(&lane.project).or_insert_with(|| snapshot.tasks.at_work(&lane.project));
+        lines.push(Line { lane, turns: turns.iter().peekable() });
     }
-    let mut queued: Vec<&Task> = snapshot.tasks.values().map(AsRef::as_ref).collect();
-    let mut jobs = route::busy(snapshot);
-    queued.retain(|task| task.phase == Phase::Queued && !skip.contains(&task.key));
-    queued.sort_by_key(|task| {
-        let age = task.text.as_ref().map(|text| text.modified);
-        (Reverse(task.priority), at_work.get(&task.key.project).copied().unwrap_or(0), age, task.key.clone())
-    });
-
-    let busy: BTreeSet<&SessionName> = snapshot.requests.values().filter_map(|action| action.session()).collect();
-    let free = |session: &&Session| {
-        session.role == Role::Pool && !session.drained && session.task.is_none() && !busy.contains(&session.name)
-    };
-    let free: Vec<&Session> = snapshot.sessions.values().map(AsRef::as_ref).filter(free).collect();
-    let mut coming = free.iter().filter(|session| matches!(session.phase, SessionPhase::Starting(_))).count();
-
-    for task in queued {
-        match route::pick(task, &snapshot.delegation, &jobs, now) {
-            Pick::Here if choices.is_empty() => {}
-            // A session's task is not passed over; it is the next round's.
-            Pick::Here => return choices,
-            Pick::Provider(name) => {
-                *jobs.entry(name.clone()).or_default() += 1;
-                choices.push(Choice { task: task.key.clone(), to: Target::Provider(name) });
-                if choices.len() == TOGETHER {
-                    return choices;
-                }
-                continue;
+    for key in claiming.keys() {
+        at_work.entry(&key.project).and_modify(|count| *count += 1);
+    }
+    while look.is_open()
+        && let Some((at, key)) = first(&mut lines, &at_work)
+    {
+        let waits = !skip.contains_key(key) && !claiming.contains_key(key);
+        let fate = match snapshot.tasks.get(key).filter(|_| waits) {
+            Some(task) => look.fate(task),
+            None => Fate::Passed,
+        };
+        match fate {
+            Fate::Goes(to) => {
+                *at_work.entry(&key.project).or_default() += 1;
+                choices.push(Choice { task: key.clone(), to });
+                lines[at].turns.next();
             }
-            Pick::Wait(_) => continue,
+            Fate::Passed => drop(lines[at].turns.next()),
+            Fate::Stuck => drop(lines.remove(at)),
         }
-        let Some(project) = snapshot.projects.iter().find(|project| project.name == task.key.project) else { continue };
+    }
+    choices
+}
+
+/// The task that is next, and its line's place. Lines without one are left out from then on.
+fn first<'a>(lines: &mut Vec<Line<'a>>, at_work: &BTreeMap<&ProjectName, u64>) -> Option<(usize, &'a TaskKey)> {
+    lines.retain_mut(|line| line.turns.peek().is_some());
+    let urgent = lines.first()?.lane.priority;
+    let heads = lines.iter_mut().take_while(|line| line.lane.priority == urgent).enumerate();
+    let heads = heads.filter_map(|(at, line)| Some((at, at_work.get(&line.lane.project), *line.turns.peek()?)));
+    let (at, _, (_, key)) = heads.min_by(|(_, a, one), (_, b, other)| a.cmp(b).then_with(|| one.cmp(other)))?;
+    Some((at, key))
+}
+
+impl<'a> Look<'a> {
+    fn new(snapshot: &'a Snapshot, config: &'a Config, claiming: &BTreeMap<TaskKey, Target>, now: Timestamp) -> Self {
+        let mut busy: BTreeSet<&SessionName> =
+            snapshot.requests.values().filter_map(|action| action.session()).collect();
+        let mut jobs = route::busy(snapshot);
+        for to in claiming.values() {
+            match to {
+                Target::Session { session, .. } => drop(busy.insert(session)),
+                Target::Provider(name) => *jobs.entry(name.clone()).or_default() += 1,
+            }
+        }
+        let free = |session: &&Session| {
+            session.role == Role::Pool && !session.drained && session.task.is_none() && !busy.contains(&session.name)
+        };
+        let free: Vec<&Session> = snapshot.sessions.values().map(AsRef::as_ref).filter(free).collect();
+        let coming = free.iter().filter(|session| matches!(session.phase, SessionPhase::Starting(_))).count();
+        let under_way = claiming.values().filter(|to| matches!(to, Target::Provider(_))).count();
+        Self { snapshot, config, now, free, coming, jobs, claims: TOGETHER.saturating_sub(under_way) }
+    }
+
+    /// Whether anybody could take a task.
+    fn is_open(&self) -> bool {
+        let providers = &self.snapshot.delegation.providers;
+        let room = |name: &ProviderName, most: u32| self.jobs.get(name).is_none_or(|jobs| *jobs < most);
+        !self.free.is_empty() || self.claims > 0 && providers.iter().any(|p| room(&p.name, p.max_jobs))
+    }
+
+    fn fate(&mut self, task: &Task) -> Fate {
+        match route::pick(task, &self.snapshot.delegation, &self.jobs, self.now) {
+            Pick::Here => self.here(task),
+            Pick::Provider(name) if self.claims > 0 => {
+                self.claims -= 1;
+                *self.jobs.entry(name.clone()).or_default() += 1;
+                Fate::Goes(Target::Provider(name))
+            }
+            Pick::Provider(_) | Pick::Wait(_) => Fate::Stuck,
+        }
+    }
+
+    fn here(&mut self, task: &Task) -> Fate {
+        let (snapshot, config) = (self.snapshot, self.config);
+        let Some(project) = snapshot.projects.iter().find(|project| project.name == task.key.project) else {
+            return Fate::Stuck;
+        };
         let agent = task.spec.agent.clone().unwrap_or_else(|| config.pool.autonomous.agent.clone());
         let under = snapshot.under(&agent);
         if is_out(snapshot, &under, &agent) {
-            continue;
+            return Fate::Stuck;
         }
         let need = Need {
             agent,
@@ -120,22 +213,24 @@ pub fn choose(snapshot: &Snapshot, config: &Config, skip: &BTreeSet<TaskKey>, no
             // Without `.` and doubled separators, so that the same directory is always written the same.
             workdir: project.path.join(&task.spec.workdir).components().collect(),
         };
-        let fits = free.iter().filter_map(|session| {
+        let fits = self.free.iter().enumerate().filter_map(|(at, session)| {
             // Where somebody looks, or has spoken, he may want to go on.
             let alone = session.attached == 0 && !session.talked;
-            Some((alone, fit(session, &need, config, now)?, Reverse(&session.name)))
+            Some((alone, fit(session, &need, config, self.now)?, Reverse(&session.name), at))
         });
         match fits.max() {
-            Some((false, ..) | (_, Fit::Cold | Fit::Replace, _)) if coming > 0 => coming -= 1,
-            Some((_, _, Reverse(session))) => {
-                let Need { agent, account, workdir } = need;
-                let to = Target::Session { session: session.clone(), agent, account, workdir };
-                return vec![Choice { task: task.key.clone(), to }];
+            Some((false, ..) | (_, Fit::Cold | Fit::Replace, ..)) if self.coming > 0 => {
+                self.coming -= 1;
+                Fate::Passed
             }
-            None => {}
+            Some((.., at)) => {
+                let session = self.free.remove(at).name.clone();
+                let Need { agent, account, workdir } = need;
+                Fate::Goes(Target::Session { session, agent, account, workdir })
+            }
+            None => Fate::Stuck,
         }
     }
-    choices
 }
 
 /// Whether nothing of this agent can run now: its account is out, or, where it has none, one of its sessions stands at a
@@ -169,5 +264,121 @@ fn fit(session: &Session, need: &Need, config: &Config, now: Timestamp) -> Optio
             ready.then_some(Fit::Cold)
         }
         SessionPhase::Up(_) | SessionPhase::Starting(_) | SessionPhase::Ending(_) | SessionPhase::Dead { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{
+        event::Counts,
+        identity::TextFacts,
+        session::Incarnation,
+        snapshot::Project,
+        task::{Origin, Phase, TaskSpec},
+    };
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    /// Two projects and that many sessions at their prompt, the last of them still starting.
+    fn picture(sessions: usize) -> Snapshot {
+        let mut snapshot = Snapshot::empty(NOW);
+        let project = |name: &str| Project {
+            name: ProjectName::parse(name).expect("a name"),
+            path: format!("/{name}").into(),
+            counts: Counts::default(),
+        };
+        snapshot.projects = Arc::new(vec![project("a"), project("b")]);
+        for n in 0..sessions {
+            let name = SessionName::parse(&format!("pool-{n}")).expect("a name");
+            let mut session = Session::new(name.clone(), Role::Pool, NOW);
+            let incarnation = Incarnation {
+                id: "i".to_owned(),
+                session: name.clone(),
+                agent: Config::default().pool.autonomous.agent,
+                account: None,
+                workdir: "/a".into(),
+                conversation: None,
+                pane: crate::model::pane::PaneId("%1".to_owned()),
+                pid: 1,
+                started: NOW,
+                token: String::new(),
+            };
+            session.verdict.activity = Activity::Idle;
+            session.phase =
+                if n + 1 == sessions { SessionPhase::Starting(incarnation) } else { SessionPhase::Up(incarnation) };
+            snapshot.sessions.insert(name, Arc::new(session));
+        }
+        snapshot
+    }
+
+    fn put(snapshot: &mut Snapshot, key: &str, priority: i32, age: i64, spec: TaskSpec) {
+        let key = TaskKey::parse(key).expect("a key");
+        let modified = Timestamp::from_second(age).expect("a time");
+        let task = Task {
+            key: key.clone(),
+            text: Some(TextFacts { sha256: String::new(), identity: String::new(), bytes: 1, modified }),
+            spec: Arc::new(spec),
+            priority,
+            phase: Phase::Queued,
+            since: NOW,
+            attempts: 0,
+            origin: Origin::default(),
+            wish: None,
+            refused_by: Vec::new(),
+            note: None,
+            doubt: None,
+            also: Vec::new(),
+        };
+        snapshot.tasks.insert(key, Arc::new(task));
+    }
+
+    fn chosen(snapshot: &Snapshot) -> Vec<String> {
+        let choices = choose(snapshot, &Config::default(), &BTreeMap::new(), &BTreeMap::new(), NOW);
+        choices.into_iter().map(|choice| choice.task.to_string()).collect()
+    }
+
+    #[test]
+    fn every_free_session_gets_a_task_in_one_look_in_the_order_of_the_rule() {
+        let mut snapshot = picture(5);
+        for (key, priority, age) in
+            [("a:old", 0, 1), ("a:older", 0, 0), ("b:new", 0, 9), ("a:late", 0, 8), ("b:urgent", 5, 9)]
+        {
+            put(&mut snapshot, key, priority, age, TaskSpec::default());
+        }
+        // The urgent one would replace an agent: it waits for the one that is starting. Then the projects take turns while both wait.
+        assert_eq!(chosen(&snapshot), ["a:older", "b:new", "a:old", "a:late"]);
+        assert_eq!(chosen(&picture(5)), [""; 0]);
+    }
+
+    #[test]
+    fn what_can_go_nowhere_holds_up_nobody_and_is_looked_at_once() {
+        let mut snapshot = picture(3);
+        for n in 0..1000 {
+            let spec = TaskSpec { workdir: "gone".to_owned(), ..TaskSpec::default() };
+            put(&mut snapshot, &format!("c:{n}"), 9, n, spec);
+        }
+        put(&mut snapshot, "a:one", 0, 0, TaskSpec::default());
+        let (config, claiming) = (Config::default(), BTreeMap::new());
+        let stuck = snapshot.tasks.values().find(|task| task.priority == 9).expect("one");
+        let fate = Look::new(&snapshot, &config, &claiming, NOW).fate(stuck);
+        assert!(matches!(fate, Fate::Stuck), "its project is not in the configuration");
+        assert_eq!(snapshot.tasks.lanes().count(), 2, "so it is asked for one of a thousand");
+        assert_eq!(chosen(&snapshot), ["a:one"]);
+    }
+
+    #[test]
+    fn a_claim_under_way_keeps_its_task_and_its_session() {
+        let mut snapshot = picture(2);
+        put(&mut snapshot, "a:one", 0, 0, TaskSpec::default());
+        put(&mut snapshot, "a:two", 0, 1, TaskSpec::default());
+        let choices = |claiming: &BTreeMap<TaskKey, Target>| {
+            choose(&snapshot, &Config::default(), &BTreeMap::new(), claiming, NOW)
+        };
+        let first = choices(&BTreeMap::new()).remove(0);
+        assert_eq!(first.task.to_string(), "a:one");
+        assert_eq!(choices(&[(first.task, first.to)].into()), []);
     }
 }

@@ -15,18 +15,19 @@ use nix::fcntl::OFlag;
 
 use crate::{
     fs::{
-        Place, Process, Touched,
+        backend::{Place, Process, Touched},
         error::FsError,
-        ops::{Caller, Ops, RealDir, lock},
+        ops::Ops,
         real::FileId,
+        words::{Caller, RealDir, lock},
     },
     model::{
         command::{Refused, RefusedKind},
         ids::{TaskId, TaskKey},
         marker::{DelegatedMarker, Marker},
+        queue::Sidecar,
         task::Phase,
     },
-    ports::Sidecar,
 };
 
 /// Markers are shorter.

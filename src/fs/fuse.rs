@@ -20,15 +20,13 @@ use fuser::{
 
 use crate::fs::{
     error::FsError,
-    ops::{Attr, Caller, Kind, MOMENT, Ops, lock},
-    ops_dir::UNKNOWN_NUMBER,
-    ops_file::Opened,
-    ops_real::SetAttr,
+    ops::Ops,
     passthrough::Passthrough,
     real::proc_path,
     repeat::{GHOST_HANDLE, Shows, Table, ghost_attr, is_ghost},
-    slow::{For, Place, Slow},
-    waiters::{Ready, Waiters},
+    slow::{Place, Slow},
+    waiters::Waiters,
+    words::{Attr, Caller, For, Kind, MOMENT, Opened, Ready, SetAttr, UNKNOWN_NUMBER, lock},
 };
 
 /// Facts are not cached but where `Lasting` says so: the queue directories change behind the mount.

@@ -12,7 +12,11 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    fs::{log::Log, ops::Kind, ops_text::Text, tree::Spot},
+    fs::{
+        log::Log,
+        tree::Spot,
+        words::{Kind, Text},
+    },
     model::{
         command::{Scope, Writer},
         ids::SessionName,

@@ -2,16 +2,13 @@
 
 use std::{
     ffi::OsStr,
-    io::{IoSliceMut, Read as _},
-    os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
-        unix::net::UnixStream,
-    },
+    io::Read as _,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::Path,
     process::{Command, Stdio},
 };
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use crate::linux::socket::receive_fd;
 
 const HELPER: &str = "fusermount3";
 /// Tells the helper which descriptor is the socket (libfuse util/fusermount.c, `FUSE_COMMFD_ENV`).
@@ -43,7 +40,7 @@ pub fn mount(path: &Path, fsname: &str, allow_other: bool) -> Result<OwnedFd, St
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| format!("{HELPER} can't be run: {error}"))?;
-    let device = receive(&ours);
+    let device = receive_fd(&ours);
     let mut words = String::new();
     if let Some(mut stderr) = child.stderr.take() {
         let _ = stderr.read_to_string(&mut words);
@@ -57,25 +54,4 @@ pub fn unmount(path: &Path) -> Result<(), String> {
     let output = bare(HELPER).args(arguments).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("{HELPER} can't be run: {error}"))?;
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
-}
-
-fn receive(socket: &UnixStream) -> Option<OwnedFd> {
-    let mut byte = [0_u8];
-    let mut parts = [IoSliceMut::new(&mut byte)];
-    let mut space = nix::cmsg_space!(RawFd);
-    let message = loop {
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags) {
-            Ok(message) => break message,
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(_) => return None,
-        }
-    };
-    for control in message.cmsgs().ok()? {
-        if let ControlMessageOwned::ScmRights(descriptors) = control {
-            // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
-            return descriptors.first().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) });
-        }
-    }
-    None
 }

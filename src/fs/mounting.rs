@@ -25,24 +25,22 @@ use nix::{
 
 use crate::{
     fs::{
-        Backend, found,
+        backend::Backend,
+        found,
         fuse::Adapter,
         mount_helper,
-        mount_table::{Entry, entry_at, places_of},
         ops::Ops,
         real::Queue,
         repeat::{Table, Teller},
         repeating::Repeating,
         waiters::Waiters,
+        words::{FSTYPE, THREADS},
     },
+    linux::mountinfo::{Entry, entry_at, places_of},
     model::ids::ProjectName,
 };
 
-/// How the mount shows in /proc/mounts: tells ours from strangers'.
-pub const FSTYPE: &str = "fuse.claude-failover";
 const FSNAME: &str = "claude-failover";
-/// Requests answered at once: one that waits for the disk or a verb holds up no other.
-pub(super) const THREADS: usize = 8;
 /// How long a mountpoint may take to answer whether its server lives.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How long the threads may take to end after unmounting before the connection is cut.
@@ -221,7 +219,7 @@ impl Mounted {
         // places are looked up while ours is there, or at least still lives: copies of it, over a queue for example, would be dead.
         let goes_on = || matches!(self.ended.recv_timeout(GONE_WITHIN), Err(RecvTimeoutError::Timeout));
         let lives = self.is_served() || goes_on();
-        for place in if lives { places_of(&self.entry) } else { Vec::new() } {
+        for place in if lives { places_of(&self.entry.device, &self.entry.fstype) } else { Vec::new() } {
             match detach(&place) {
                 Ok(()) => {}
                 Err(error) if place == self.path => return Err(error),

@@ -8,10 +8,10 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use jiff::Timestamp;
@@ -19,7 +19,7 @@ use nix::fcntl::OFlag;
 
 use crate::{
     fs::{
-        Backend, Place, Touched,
+        backend::{Backend, Place, Touched},
         claims::Claims,
         error::FsError,
         handles::Handle,
@@ -27,103 +27,17 @@ use crate::{
         ops_text::Rendering,
         real::{Facts, FileId, QUEUE_DIRS, Queue, is_component, proc_path},
         repeat::{Change, Notice, Teller, ghost_attr, is_shown_twice},
-        slow::For,
         tree::{Object, Row, Spot, View, What},
+        words::{Attr, Caller, For, Kind, Lasting, RealDir, lock},
     },
     model::{
         command::{Scope, Writer},
         ids::{ProjectName, SessionName},
-        writer::By,
     },
 };
 
-/// Inode number of the mount's root (FUSE's own rule).
-pub const ROOT: u64 = 1;
 /// Directories kept open at once.
 const DIRS_MAX: usize = 16;
-
-/// Who asks.
-#[derive(Debug, Clone, Copy)]
-pub struct Caller {
-    pub uid: u32,
-    pub gid: u32,
-    pub pid: u32,
-}
-
-impl Caller {
-    /// The same with its program's name, for the record.
-    #[must_use]
-    pub fn writer(self) -> Writer {
-        let program = std::fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
-        let program = crate::render::clean(program.trim_end());
-        Writer { uid: self.uid, pid: self.pid, program, by: By::Unknown, session: None }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    File,
-    Dir,
-    Symlink,
-    Fifo,
-    Socket,
-    Char,
-    Block,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attr {
-    pub number: u64,
-    pub kind: Kind,
-    pub mode: u16,
-    pub nlink: u32,
-    pub uid: u32,
-    pub gid: u32,
-    pub rdev: u32,
-    pub size: u64,
-    pub blocks: u64,
-    pub atime: SystemTime,
-    pub mtime: SystemTime,
-    pub ctime: SystemTime,
-}
-
-/// A real directory, open for `*at` calls.
-pub(super) struct RealDir {
-    pub file: Arc<File>,
-    pub number: u64,
-    pub queue: usize,
-    pub path: PathBuf,
-    pub view: View,
-}
-
-/// How long what was told of a thing may be remembered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lasting {
-    pub name: Duration,
-    pub facts: Duration,
-}
-
-impl Lasting {
-    /// Queue directories change behind the mount.
-    const NOT: Self = Self { name: Duration::ZERO, facts: Duration::ZERO };
-    /// Our own directories: their names stand for the same as long as they are there, and only their times ever change. Asking
-    /// anew for each part of a path took most of the time of reading a file.
-    const DIR: Self = Self { name: NAME_LASTS, facts: Duration::from_secs(1) };
-    /// A task's name may come to stand for another task.
-    const TASK: Self = Self { name: Duration::ZERO, ..Self::DIR };
-    /// Our own files. Who opens one that has another size by then has the kernel forget the facts (`Opened`).
-    const TEXT: Self = Self { name: NAME_LASTS, facts: MOMENT };
-    /// Their size changes without a word of ours.
-    const FROM_DISK: Self = Self { name: NAME_LASTS, facts: Duration::ZERO };
-    /// A queue and its four directories, which nobody can move through the mount; should it be done on the disk, whoever comes by
-    /// path goes to the new one after that time.
-    const QUEUE: Self = Self { name: Duration::from_millis(100), facts: MOMENT };
-}
-
-/// As long as anything that our tables name.
-const NAME_LASTS: Duration = Duration::from_secs(60);
-/// Serves calls that follow each other: the `stat` that a look-up was made for, the parts of one path.
-pub const MOMENT: Duration = Duration::from_millis(5);
 
 pub struct Ops {
     pub(super) backend: Arc<dyn Backend>,
@@ -146,11 +60,6 @@ pub struct Ops {
     open: bool,
     uid: u32,
     gid: u32,
-}
-
-/// A lock whose holder panicked guards tables that are whole between statements.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Ops {

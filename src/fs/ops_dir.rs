@@ -12,13 +12,12 @@ use crate::fs::{
     error::FsError,
     handles::{DirEntry, Handle},
     nodes::Key,
-    ops::{Attr, Kind, Ops, RealDir, lock, row_of},
+    ops::{Ops, row_of},
+    real::sync_dir,
     tree::{Object, Spot, View, What},
+    words::{Attr, Kind, RealDir, UNKNOWN_NUMBER, lock},
 };
 use crate::render::Picture;
-
-/// An inode number that says "ask for it" (`FUSE_UNKNOWN_INO` of the kernel's fuse.h).
-pub(super) const UNKNOWN_NUMBER: u64 = 0xffff_ffff;
 
 impl Ops {
     pub fn opendir(&self, number: u64) -> Result<u64, FsError> {
@@ -196,12 +195,4 @@ fn dots() -> Vec<DirEntry> {
 
 fn entry(name: &str, kind: Kind) -> DirEntry {
     DirEntry { number: UNKNOWN_NUMBER, kind, name: OsString::from(name) }
-}
-
-/// Puts a directory's names on disk. `dir` may be open by path only.
-pub(super) fn sync_dir(dir: &std::fs::File) -> Result<(), FsError> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let lost = |errno| FsError::NotDurable { what: "the directory", errno };
-    let open = nix::fcntl::openat(dir, ".", flags, nix::sys::stat::Mode::empty()).map_err(lost)?;
-    nix::unistd::fsync(&open).map_err(lost)
 }

@@ -16,18 +16,18 @@ use nix::{
 
 use crate::{
     fs::{
-        Place, Touched,
+        backend::{Place, Touched},
         error::FsError,
         handles::{Handle, Message, RealFile, Shown},
         log::Log,
         nodes::{Key, Where},
-        ops::{Caller, Ops, RealDir, lock, row_of},
-        ops_dir::sync_dir,
-        ops_text::Text,
-        real::{QUEUE_DIRS, append_to, copy_range},
+        ops::{Ops, row_of},
+        real::{QUEUE_DIRS, sync_dir},
         repeat::{At, Change},
         tree::{Object, Spot, What},
+        words::{Caller, Opened, RealDir, Text, lock},
     },
+    linux::file,
     model::{
         command::{Refused, RefusedKind, Scope},
         evidence::WaitingFor,
@@ -39,18 +39,6 @@ use crate::{
 
 /// Longest text for an agent (the same bound as `command::parse`).
 const MESSAGE_MAX: usize = 1024 * 1024;
-
-/// What an open gave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Opened {
-    pub handle: u64,
-    /// The kernel must not cache it: live text, and control files.
-    pub direct: bool,
-    /// Closing it does nothing.
-    pub quiet: bool,
-    /// What was told of its size before this may not hold for the text that this open gives.
-    pub size_changed: bool,
-}
 
 impl Ops {
     pub fn open(&self, number: u64, flags: i32, caller: Caller) -> Result<Opened, FsError> {
@@ -207,7 +195,7 @@ impl Ops {
             }
             Handle::Real { file, .. } => {
                 file.mark_written();
-                let written = if append { append_to(&file.file, data) } else { file.file.write_at(data, offset) };
+                let written = if append { file::append(&file.file, data) } else { file.file.write_at(data, offset) };
                 written.map_err(|error| FsError::io("write", &error))
             }
             Handle::Text(_) | Handle::Log(_) => Err(FsError::ReadOnly),
@@ -363,7 +351,7 @@ impl Ops {
         };
         target.mark_written();
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        copy_range(&source.file, at, &target.file, into, length).map_err(|errno| FsError::system("copy", errno))
+        file::copy_range(&source.file, at, &target.file, into, length).map_err(|errno| FsError::system("copy", errno))
     }
 
     /// Whether the truncation of a file of the supervisor's own means anything: on control files never.

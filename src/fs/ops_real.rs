@@ -7,7 +7,7 @@ use std::{
     io::Read as _,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
-    time::{SystemTime, UNIX_EPOCH},
+    time::UNIX_EPOCH,
 };
 
 use nix::{
@@ -23,35 +23,20 @@ use nix::{
 
 use crate::{
     fs::{
-        Place, Touched,
+        backend::{Place, Touched},
         error::FsError,
         handles::{Handle, RealFile},
         nodes::{Key, Where},
-        ops::{Attr, Caller, Kind, Ops, RealDir, lock},
-        ops_dir::sync_dir,
-        ops_file::Opened,
-        real::{Facts, QUEUE_DIRS, proc_path},
+        ops::Ops,
+        real::{Facts, QUEUE_DIRS, proc_path, sync_dir},
         repeat::{At, Change, is_shown_twice},
+        words::{Attr, Caller, Kind, Opened, RealDir, SetAttr, SetTime, lock},
     },
     model::{command::Writer, ids::TaskId},
 };
 
 /// Longer files are nobody's task, whatever `dispatcher.max_task_bytes` says.
 const TEXT_MAX: u64 = 16 * 1024 * 1024;
-
-/// A time to set; `None` is now.
-pub type SetTime = Option<SystemTime>;
-
-/// What `setattr` changes.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SetAttr {
-    pub mode: Option<u32>,
-    pub uid: Option<u32>,
-    pub gid: Option<u32>,
-    pub size: Option<u64>,
-    pub atime: Option<SetTime>,
-    pub mtime: Option<SetTime>,
-}
 
 impl Ops {
     pub fn create(

@@ -2,7 +2,6 @@
 
 use std::{
     path::Path,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,8 +11,9 @@ use nix::fcntl::OFlag;
 use crate::{
     fs::{
         error::FsError,
-        ops::{Ops, lock, row_of},
+        ops::{Ops, row_of},
         tree::{Object, Spot, What},
+        words::{Text, lock},
     },
     model::{
         snapshot::Snapshot,
@@ -28,23 +28,6 @@ const RENDERING_LIVES: Duration = Duration::from_secs(1);
 const RENDERINGS_MAX: usize = 256;
 /// Largest file of a queue that `task.md` and `result.md` show.
 const SHOWN_MAX: u64 = 16 * 1024 * 1024;
-
-/// A rendered file.
-#[derive(Debug, Clone)]
-pub struct Text {
-    pub bytes: Arc<[u8]>,
-    /// The picture that it was made from.
-    pub seq: u64,
-    /// The time that ages in it are told from.
-    pub at: Timestamp,
-}
-
-impl Text {
-    /// The event log before its first line.
-    pub(super) fn empty() -> Self {
-        Self { bytes: Arc::from([]), seq: 0, at: Timestamp::UNIX_EPOCH }
-    }
-}
 
 /// A rendered file that may serve again.
 #[derive(Debug)]
@@ -138,7 +121,7 @@ impl Ops {
     fn task_text(&self, task: &Task) -> Result<String, FsError> {
         if let Phase::Finished(_) = task.phase {
             let filed = self.task_result(task)?;
-            let own = crate::model::task_file::without_result(filed.as_bytes());
+            let own = crate::model::footer::without_result(filed.as_bytes());
             return Ok(String::from_utf8_lossy(own).into_owned());
         }
         self.shown_file(task, &["inbox"])

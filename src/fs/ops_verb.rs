@@ -10,9 +10,10 @@ use crate::{
     fs::{
         error::FsError,
         nodes::Key,
-        ops::{Caller, Ops},
+        ops::Ops,
         real::Facts,
         tree::{Object, Spot},
+        words::Caller,
     },
     model::{
         command::Scope,

@@ -13,7 +13,7 @@ use std::{
 
 use fuser::BackingId;
 
-use crate::fs::ops::lock;
+use crate::fs::words::lock;
 
 /// All opens of a file at one time are alike and share one word: the kernel refuses a mixture.
 #[derive(Debug, Default)]

@@ -5,7 +5,6 @@
 use std::{
     ffi::{CStr, CString, OsStr},
     fs::File,
-    mem::MaybeUninit,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
@@ -25,9 +24,11 @@ use crate::{
     config::queue,
     fs::{
         error::FsError,
-        mount_table::{Entry, places_of},
-        mounting::FSTYPE,
-        ops::{Attr, Kind},
+        words::{Attr, FSTYPE, Kind},
+    },
+    linux::{
+        mountinfo::places_of,
+        statx::{device_numbers, statx},
     },
     model::ids::ProjectName,
 };
@@ -84,17 +85,10 @@ impl Facts {
     }
 
     fn ask(dir: BorrowedFd<'_>, name: &CStr, flags: i32) -> Result<Self, FsError> {
-        let mut facts = MaybeUninit::uninit();
-        let wanted = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
-        // SAFETY: the name ends in NUL, and the call fills a structure of ours or fails.
-        unsafe {
-            if libc::statx(dir.as_raw_fd(), name.as_ptr(), flags, wanted, facts.as_mut_ptr()) == 0 {
-                return Ok(Self(facts.assume_init()));
-            }
-        }
-        match Errno::last() {
-            Errno::ENOENT => Err(FsError::NoEntry),
-            errno => Err(FsError::system("stat", errno)),
+        match statx(dir, name, flags, libc::STATX_BASIC_STATS | libc::STATX_BTIME) {
+            Ok(facts) => Ok(Self(facts)),
+            Err(Errno::ENOENT) => Err(FsError::NoEntry),
+            Err(errno) => Err(FsError::system("stat", errno)),
         }
     }
 
@@ -247,15 +241,9 @@ fn past_mounts(from: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> Result<File, 
 }
 
 fn refuse_own_mount(file: &File) -> Result<(), Errno> {
-    // SAFETY: all-zero is a valid value of this plain structure.
-    let mut facts: libc::statx = unsafe { std::mem::zeroed() };
-    // From memory: asking for more would be a request to ourselves (statx(2)).
-    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
-    // SAFETY: the descriptor is open, the path is an empty string, and the structure is ours.
-    Errno::result(unsafe { libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, 0, &raw mut facts) })?;
-    let device = format!("{}:{}", facts.stx_dev_major, facts.stx_dev_minor);
-    let own = Entry { device, fstype: FSTYPE.to_owned() };
-    if places_of(&own).is_empty() { Ok(()) } else { Err(Errno::ELOOP) }
+    // From memory: asking for more would be a request to ourselves.
+    let (major, minor) = device_numbers(file)?;
+    if places_of(&format!("{major}:{minor}"), FSTYPE).is_empty() { Ok(()) } else { Err(Errno::ELOOP) }
 }
 
 fn resolve(from: BorrowedFd<'_>, path: &[u8], flags: OFlag, more: ResolveFlag) -> Result<File, Errno> {
@@ -272,6 +260,14 @@ fn resolve(from: BorrowedFd<'_>, path: &[u8], flags: OFlag, more: ResolveFlag) -
     }
 }
 
+/// Puts a directory's names on disk. `dir` may be open by path only.
+pub(super) fn sync_dir(dir: &std::fs::File) -> Result<(), FsError> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let lost = |errno| FsError::NotDurable { what: "the directory", errno };
+    let open = nix::fcntl::openat(dir, ".", flags, nix::sys::stat::Mode::empty()).map_err(lost)?;
+    nix::unistd::fsync(&open).map_err(lost)
+}
+
 /// A path that reaches exactly the file behind a descriptor, symbolic links included.
 #[must_use]
 pub fn proc_path(fd: &impl AsRawFd) -> String {
@@ -283,20 +279,4 @@ pub fn proc_path(fd: &impl AsRawFd) -> String {
 pub fn is_component(name: &OsStr) -> bool {
     let bytes = name.as_encoded_bytes();
     !bytes.is_empty() && !bytes.contains(&b'/') && !bytes.contains(&0) && bytes != b"." && bytes != b".."
-}
-
-/// Copies within the kernel; answers how much was copied.
-pub fn copy_range(from: &File, mut at: i64, to: &File, mut into: i64, length: usize) -> Result<usize, Errno> {
-    // SAFETY: both descriptors are open for the length of the call and both offsets are ours.
-    let copied =
-        unsafe { libc::copy_file_range(from.as_raw_fd(), &raw mut at, to.as_raw_fd(), &raw mut into, length, 0) };
-    usize::try_from(copied).map_err(|_| Errno::last())
-}
-
-/// Writes at the end of the file as it is at that moment.
-pub fn append_to(file: &File, data: &[u8]) -> std::io::Result<usize> {
-    let part = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
-    // SAFETY: one part, which is read only and as long as told.
-    let written = unsafe { libc::pwritev2(file.as_raw_fd(), &raw const part, 1, 0, libc::RWF_APPEND) };
-    usize::try_from(written).map_err(|_| std::io::Error::last_os_error())
 }

@@ -18,12 +18,11 @@ use std::{
 
 use crate::{
     fs::{
-        ops::{Attr, Kind, lock},
         real::QUEUE_DIRS,
         tree::View,
+        words::{Attr, Kind, lock},
     },
-    model::ids::ProjectName,
-    ports::QueueChange,
+    model::{ids::ProjectName, queue::QueueChange},
 };
 
 /// Changes that may wait to be repeated; more are lost to watchers, as inotify's own queue would lose them.

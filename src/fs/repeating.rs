@@ -21,10 +21,11 @@ use nix::{
 
 use crate::fs::{
     nodes::Key,
-    ops::{Ops, lock},
+    ops::Ops,
     real::Facts,
     repeat::{Call, Notice, Shows, Sight, Table, calls, is_shown_twice},
     tree::View,
+    words::lock,
 };
 
 /// How long one call may take; a child that takes longer is killed.

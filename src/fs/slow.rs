@@ -12,10 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::ops::lock;
+use crate::fs::words::{For, THREADS, lock};
 
 /// Serving threads that may be held up at once; the others go on answering.
-const HELD_MAX: usize = super::mounting::THREADS - 2;
+const HELD_MAX: usize = THREADS - 2;
 /// Pieces of work under way at once for one thing that they wait for. More callers get an error rather than a place in a
 /// queue without end, and nobody who waits for something else does.
 const UNDER_WAY_MAX: usize = 256;
@@ -23,15 +23,6 @@ const UNDER_WAY_MAX: usize = 256;
 /// How long a disk may take for what must be answered in time: longer than a busy one takes, shorter than people wait.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_secs(1);
-
-/// What work may wait for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum For {
-    /// The supervisor, and everything else of our own.
-    Supervisor,
-    /// The disk of a queue, by its place in the list.
-    Queue(usize),
-}
 
 #[derive(Debug, Default)]
 struct Counts {

@@ -8,7 +8,8 @@ use fuser::PollNotifier;
 use crate::fs::{
     error::FsError,
     handles::{Handle, Shown},
-    ops::{Ops, lock},
+    ops::Ops,
+    words::{Ready, Text, lock},
 };
 
 /// Notifiers by handle: an open file has one.
@@ -40,19 +41,6 @@ impl Waiters {
     }
 }
 
-/// What a poll is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ready {
-    /// Everything was read and nothing is new.
-    Not,
-    /// Reading gives something.
-    ToRead,
-    /// It has changed since it was opened or read: a read at offset 0 gives the new text.
-    Changed,
-    /// What it told of is gone.
-    Gone,
-}
-
 impl Ops {
     /// Whether a reader would get something that it has not read. What comes from the disk is always ready, as files are.
     pub fn is_ready(&self, handle: u64) -> Result<Ready, FsError> {
@@ -82,7 +70,7 @@ impl Ops {
     }
 
     /// The present text where it differs from the shown one by more than the passing of time.
-    fn news(&self, shown: &Shown) -> Result<Option<super::ops_text::Text>, FsError> {
+    fn news(&self, shown: &Shown) -> Result<Option<Text>, FsError> {
         let snapshot = self.backend.snapshot();
         let (bytes, seq, at) = {
             let text = lock(&shown.text);

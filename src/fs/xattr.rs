@@ -16,14 +16,13 @@ use crate::{
         real::proc_path,
         tree::{Object, Spot, TASK_ROWS, View},
     },
+    linux::xattr,
     model::{
         ids::{TaskId, TaskKey},
         task::{Phase, Status},
     },
 };
 
-/// Longest value and list that Linux has (`XATTR_SIZE_MAX`, linux/limits.h).
-const SIZE_MAX: usize = 65536;
 /// What begins so is the supervisor's.
 const TASK_PREFIX: &str = "user.task.";
 /// Files of `tasks/<id>/` that are attributes too, where they have a value.
@@ -42,24 +41,16 @@ impl Ops {
             return self.task_attribute(number, &path.1, file).ok_or(FsError::NoAttribute);
         }
         let name = c_string(name.as_bytes())?;
-        let mut value = vec![0_u8; SIZE_MAX];
-        // SAFETY: both strings end in NUL and `value` is as long as the call is told.
-        let size = unsafe { libc::getxattr(path.0.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
-        value.truncate(length(size)?);
-        Ok(value)
+        xattr::get(&path.0, &name).map_err(refused)
     }
 
     /// Names, each with its NUL.
     pub fn listxattr(&self, number: u64) -> Result<Vec<u8>, FsError> {
         let Some(path) = self.xattr_path(number)? else { return Ok(Vec::new()) };
-        let mut names = vec![0_u8; SIZE_MAX];
-        // SAFETY: the string ends in NUL and `names` is as long as the call is told.
-        let size = unsafe { libc::listxattr(path.0.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
-        match length(size) {
-            Ok(size) => names.truncate(size),
-            Err(FsError::System { errno: Errno::ENOTSUP, .. }) => names.clear(),
-            Err(error) => return Err(error),
-        }
+        let names = match xattr::list(&path.0) {
+            Err(Errno::ENOTSUP) => Vec::new(),
+            names => names.map_err(refused)?,
+        };
         let kept = names.split_inclusive(|&byte| byte == 0).filter(|name| {
             let name = OsStr::from_bytes(name);
             served(name) && ours(name).is_none()
@@ -80,9 +71,7 @@ impl Ops {
             return Err(FsError::NotSupported);
         }
         let name = c_string(name.as_bytes())?;
-        // SAFETY: both strings end in NUL and `value` is as long as the call is told.
-        let done = unsafe { libc::setxattr(path.0.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), flags) };
-        Errno::result(done).map(drop).map_err(|errno| FsError::system("set attribute", errno))
+        xattr::set(&path.0, &name, value, flags).map_err(|errno| FsError::system("set attribute", errno))
     }
 
     pub fn removexattr(&self, number: u64, name: &OsStr) -> Result<(), FsError> {
@@ -94,9 +83,7 @@ impl Ops {
             return Err(FsError::NotSupported);
         }
         let name = c_string(name.as_bytes())?;
-        // SAFETY: both strings end in NUL.
-        let done = unsafe { libc::removexattr(path.0.as_ptr(), name.as_ptr()) };
-        Errno::result(done).map(drop).map_err(|errno| FsError::system("remove attribute", errno))
+        xattr::remove(&path.0, &name).map_err(|errno| FsError::system("remove attribute", errno))
     }
 
     /// What is known of the task whose file, or whose result, stands at this number.
@@ -152,9 +139,9 @@ fn c_string(bytes: &[u8]) -> Result<CString, FsError> {
     CString::new(bytes).map_err(|_| FsError::Invalid)
 }
 
-fn length(size: isize) -> Result<usize, FsError> {
-    usize::try_from(size).map_err(|_| match Errno::last() {
+fn refused(errno: Errno) -> FsError {
+    match errno {
         Errno::ENODATA => FsError::NoAttribute,
         errno => FsError::system("attribute", errno),
-    })
+    }
 }

@@ -42,7 +42,7 @@ pub(super) fn note(log: &Path, session: Option<&str>, input: &[u8]) -> io::Resul
     if read.is_ok() && known == words() {
         return Ok(());
     }
-    super::append(log, session, EVENT, &json!({"rate_limits": limits}))?;
+    super::log::append(log, session, EVENT, &json!({"rate_limits": limits}))?;
     file.set_len(0)?;
     file.rewind()?;
     file.write_all(words().as_bytes())

@@ -14,11 +14,11 @@ pub fn status(picture: &Picture) -> Option<Value> {
     if !delegation.is_on() {
         return None;
     }
-    let jobs = snapshot.tasks.iter().filter_map(|(key, task)| {
+    let jobs = snapshot.tasks.delegated().filter_map(|task| {
         let job = task.phase.delegated()?;
         Some(json!({
-            "id": snapshot.display_id(key),
-            "project": key.project,
+            "id": snapshot.display_id(&task.key),
+            "project": task.key.project,
             "provider": job.provider,
             "job": job.id.as_deref().filter(|id| is_plain(id)),
             "since": picture.shown(job.claimed),

@@ -18,8 +18,11 @@ use axum::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Backend, delegated, guard::Guard, watchdog};
-use crate::render::{self, Picture, metrics, root, status_json};
+use super::{delegated, guard::Guard, watchdog};
+use crate::{
+    http::backend::Backend,
+    render::{self, Picture, metrics, root, status_json},
+};
 
 /// One path.
 pub struct Route {

@@ -17,10 +17,10 @@ use tokio::{
 };
 
 use super::{
-    Backend, Options,
     guard::Guard,
     routes::{Desk, router},
 };
+use crate::http::backend::{Backend, Options};
 
 /// Connections at once. The oldest makes room for the next, so nobody can keep others out by holding his open.
 pub const MOST_CONNECTIONS: usize = 256;

@@ -17,11 +17,11 @@ use crate::{
 
 pub fn status(picture: &Picture, idle_timeout: Duration) -> Value {
     let snapshot = picture.snapshot;
-    let stale = snapshot.tasks.iter().filter_map(|(key, task)| {
+    let stale = snapshot.tasks.working().chain(snapshot.tasks.filing()).filter_map(|task| {
         let silent_since = stale(snapshot, task, idle_timeout, picture.now)?;
         Some(json!({
-            "id": snapshot.display_id(key),
-            "project": key.project,
+            "id": snapshot.display_id(&task.key),
+            "project": task.key.project,
             "state": task.phase.word(),
             "session": task.phase.run().map(|run| &run.session),
             "since": picture.shown(task.since),
@@ -39,7 +39,7 @@ pub fn status(picture: &Picture, idle_timeout: Duration) -> Value {
     });
     let mut open = [0; 5];
     for project in snapshot.projects.iter() {
-        for (sum, count) in open.iter_mut().zip(snapshot.open_counts(&project.name)) {
+        for (sum, count) in open.iter_mut().zip(snapshot.tasks.open_counts(&project.name)) {
             *sum += count;
         }
     }

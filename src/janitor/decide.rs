@@ -11,13 +11,14 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{
     config,
     model::{
+        agent::HookLog,
         command::Action,
+        footer::Told,
         ids::{ProjectName, SessionName, TaskId, TaskKey},
-        result::Told,
+        queue::{Entry, Leftover, QueueDir},
         snapshot::Snapshot,
         task::Phase,
     },
-    ports::{Entry, HookLog, Leftover, QueueDir},
 };
 
 /// An event log longer than this is set aside, when nothing has been written to it for `EVENTS_QUIET`: whoever follows it has
@@ -208,12 +209,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{
-        model::{
-            session::{Role, Session},
-            task::{Hold, Task},
-        },
-        ports::{FileFacts, FileKind},
+    use crate::model::{
+        queue::{FileFacts, FileKind},
+        session::{Role, Session},
+        task::{Hold, Task},
     };
 
     const DAY: i64 = 86_400;

@@ -7,23 +7,21 @@ pub mod decide;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
-    sync::Arc,
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use self::decide::{Filed, Look, Removal, Seen, What, agreed, decide, lives};
 use crate::{
-    config::Config,
-    live::Live,
+    live::Hands,
     model::{
         command::{Action, Clean, Refused, RefusedKind},
         event::{Event, Kind},
+        footer::{Told, told},
         ids::{ProjectName, TaskId, TaskKey},
-        result::{Told, told},
+        queue::{Entry, FileKind, QueueDir, Sidecar},
     },
-    ports::{Agents, Clock, Entry, FileKind, QueueDir, QueueStore, Sidecar, StateStore},
 };
 
 /// How often the logs are looked at.
@@ -41,12 +39,7 @@ type Place = (TaskKey, QueueDir);
 type Change = (i128, u64);
 
 pub struct Janitor {
-    live: Live,
-    store: Arc<dyn QueueStore>,
-    state: Arc<dyn StateStore>,
-    agents: Arc<dyn Agents>,
-    clock: Arc<dyn Clock>,
-    config: watch::Receiver<Arc<Config>>,
+    hands: Hands,
     /// What files that were read tell; those that have not changed are not read again.
     told: HashMap<Place, (Change, Option<Told>)>,
 }
@@ -62,20 +55,13 @@ struct Outcome {
 
 impl Janitor {
     #[must_use]
-    pub fn new(
-        live: Live,
-        store: Arc<dyn QueueStore>,
-        state: Arc<dyn StateStore>,
-        agents: Arc<dyn Agents>,
-        clock: Arc<dyn Clock>,
-        config: watch::Receiver<Arc<Config>>,
-    ) -> Self {
-        Self { live, store, state, agents, clock, config, told: HashMap::new() }
+    pub fn new(hands: Hands) -> Self {
+        Self { hands, told: HashMap::new() }
     }
 
     /// Works until the owner stops.
     pub async fn run(mut self) {
-        let mut snapshots = self.live.watch();
+        let mut snapshots = self.hands.live.watch();
         let mut before: Option<Look> = None;
         let (mut looked, mut logs) = (Instant::now(), Instant::now());
         loop {
@@ -83,10 +69,10 @@ impl Janitor {
             for (id, action) in &snapshot.requests {
                 if let Action::Clean(how) = action.as_ref() {
                     let result = self.asked(*how).await;
-                    self.live.report(vec![Event::RequestDone { id: *id, result }]).await;
+                    self.hands.live.report(vec![Event::RequestDone { id: *id, result }]).await;
                 }
             }
-            let interval = self.config.borrow().janitor.interval;
+            let interval = self.hands.config.borrow().janitor.interval;
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(looked + interval) => {
@@ -130,7 +116,7 @@ impl Janitor {
 
     async fn dry_run(&self, removals: &[Removal]) -> String {
         let lines = removals.iter().take(DRY_LINES).map(|removal| note(removal, "would go"));
-        self.live.report(lines.collect()).await;
+        self.hands.live.report(lines.collect()).await;
         let more = removals.len().saturating_sub(DRY_LINES);
         let more = if more > 0 { format!(" but {more}") } else { String::new() };
         format!("nothing was changed; {} would go, `events` names them all{more}", removals.len())
@@ -139,16 +125,20 @@ impl Janitor {
     /// Health says what is in the way of the janitor.
     async fn tell(&self, outcome: &Outcome) {
         let problem = outcome.problems.first().cloned();
-        self.live.report(vec![Event::Health { topic: "janitor".to_owned(), problem }]).await;
+        self.hands.live.report(vec![Event::Health { topic: "janitor".to_owned(), problem }]).await;
     }
 
     fn decide(&self, seen: &Seen) -> Look {
-        let now = self.clock.wall();
-        Look { at: now, removals: decide(seen, &self.config.borrow().janitor, &self.live.snapshot(), now) }
+        let now = self.hands.clock.wall();
+        Look { at: now, removals: decide(seen, &self.hands.config.borrow().janitor, &self.hands.live.snapshot(), now) }
     }
 
     async fn logs(&self) -> Seen {
-        Seen { hooks: self.agents.hook_logs().await, events: self.state.events_log().await.ok(), ..Seen::default() }
+        Seen {
+            hooks: self.hands.agents.hook_logs().await,
+            events: self.hands.state.events_log().await.ok(),
+            ..Seen::default()
+        }
     }
 
     /// Looks at everything.
@@ -156,7 +146,7 @@ impl Janitor {
         let mut seen = self.logs().await;
         let mut outcome = Outcome::default();
         let known = std::mem::take(&mut self.told);
-        let projects: Vec<ProjectName> = self.live.snapshot().projects.iter().map(|p| p.name.clone()).collect();
+        let projects: Vec<ProjectName> = self.hands.live.snapshot().projects.iter().map(|p| p.name.clone()).collect();
         for project in projects {
             if let Err(error) = self.project(&project, &known, &mut seen).await {
                 outcome.problems.push(format!("the queue of project {project} can't be looked through: {error}"));
@@ -171,11 +161,11 @@ impl Janitor {
         known: &HashMap<Place, (Change, Option<Told>)>,
         seen: &mut Seen,
     ) -> io::Result<()> {
-        let inbox = self.store.list(project, None).await?;
-        let marks = inbox.sidecars.iter().filter(|(_, which)| matches!(which, Sidecar::Working | Sidecar::Delegated));
-        seen.marked.extend(marks.map(|(id, _)| TaskKey::new(project, id)));
+        let inbox = self.hands.queue.look(project, None).await?;
+        let marks = inbox.sidecars.iter().filter(|mark| mark.which != Sidecar::Rejected);
+        seen.marked.extend(marks.map(|mark| TaskKey::new(project, &mark.id)));
         for dir in RESULT_DIRS {
-            for entry in self.store.entries(project, dir).await? {
+            for entry in self.hands.queue.entries(project, dir).await? {
                 let place = (TaskKey::new(project, &entry.id), dir);
                 let told = match known.get(&place) {
                     Some((change, told)) if *change == entry.file.change => *told,
@@ -190,7 +180,7 @@ impl Janitor {
                 }
             }
         }
-        let leftovers = self.store.leftovers(project).await?;
+        let leftovers = self.hands.queue.leftovers(project).await?;
         seen.leftovers.extend(leftovers.into_iter().map(|leftover| (project.clone(), leftover)));
         Ok(())
     }
@@ -200,7 +190,7 @@ impl Janitor {
         if entry.file.kind != FileKind::Regular {
             return Some(None);
         }
-        let (bytes, facts) = self.store.read(project, dir, &entry.id, RESULT_MAX).await.ok()?;
+        let (bytes, facts) = self.hands.queue.read(project, dir, &entry.id, RESULT_MAX).await.ok()?;
         (facts.change == entry.file.change).then(|| told(&bytes))
     }
 
@@ -230,8 +220,8 @@ impl Janitor {
             }
         }
         for project in projects {
-            if let Ok(counts) = self.store.counts(&project).await {
-                self.live.report(vec![Event::Counts { project, counts }]).await;
+            if let Ok(counts) = self.hands.queue.counts(&project).await {
+                self.hands.live.report(vec![Event::Counts { project, counts }]).await;
             }
         }
     }
@@ -248,7 +238,7 @@ impl Janitor {
         let mut going: Vec<(&Removal, &Entry)> = Vec::new();
         for removal in removals {
             if let What::Result { entry, .. } = &removal.what
-                && self.may_go(project, dir, &entry.id).await
+                && self.may_go(project, &entry.id)
             {
                 going.push((removal, entry));
             }
@@ -256,7 +246,7 @@ impl Janitor {
         let entries: Vec<Entry> = going.iter().map(|(_, entry)| (*entry).clone()).collect();
         let (stored, how) = match month {
             Some(month) => {
-                let stored = self.store.archive(project, dir, month, &entries).await?;
+                let stored = self.hands.queue.archive(project, dir, month, &entries).await?;
                 (
                     Some(stored.into_iter().collect::<BTreeSet<_>>()),
                     format!("goes into {}/archive/{month}.tar.gz", dir.name()),
@@ -265,11 +255,11 @@ impl Janitor {
             None => (None, "is removed".to_owned()),
         };
         going.retain(|(_, entry)| stored.as_ref().is_none_or(|stored| stored.contains(&entry.id)));
-        self.live.report(going.iter().map(|(removal, _)| note(removal, &how)).collect()).await;
+        self.hands.live.report(going.iter().map(|(removal, _)| note(removal, &how)).collect()).await;
         for (_, entry) in going {
             // It may have come to life while the archive was written.
-            if self.may_go(project, dir, &entry.id).await
-                && self.store.remove_unchanged(project, dir, &entry.id, &entry.file).await?
+            if self.may_go(project, &entry.id)
+                && self.hands.queue.remove_unchanged(project, dir, &entry.id, &entry.file).await?
             {
                 match month {
                     Some(_) => outcome.archived += 1,
@@ -280,19 +270,18 @@ impl Janitor {
         Ok(())
     }
 
-    /// Nobody writes the file and no task of its name is on its way.
-    async fn may_go(&self, project: &ProjectName, dir: QueueDir, id: &TaskId) -> bool {
-        let written = self.store.has_writer(project, dir, id).await.unwrap_or(Some(true)) == Some(true);
-        !written && !lives(&TaskKey::new(project, id), &self.live.snapshot())
+    /// No task of its name is on its way. Whether somebody writes it, the store knows.
+    fn may_go(&self, project: &ProjectName, id: &TaskId) -> bool {
+        !lives(&TaskKey::new(project, id), &self.hands.live.snapshot())
     }
 
     async fn other(&self, removal: &Removal) -> io::Result<()> {
-        self.live.report(vec![note(removal, "goes")]).await;
+        self.hands.live.report(vec![note(removal, "goes")]).await;
         match &removal.what {
-            What::Leftover { project, leftover } => self.store.remove_leftover(project, leftover).await,
-            What::HookLog { session } => self.agents.clear_hook_log(session, None).await,
-            What::ReadHooks { session, to } => self.agents.clear_hook_log(session, Some(*to)).await,
-            What::EventLog => self.state.rotate_events().await,
+            What::Leftover { project, leftover } => self.hands.queue.remove_leftover(project, leftover).await,
+            What::HookLog { session } => self.hands.agents.clear_hook_log(session, None).await,
+            What::ReadHooks { session, to } => self.hands.agents.clear_hook_log(session, Some(*to)).await,
+            What::EventLog => self.hands.state.rotate_events().await,
             What::Result { .. } => Ok(()),
         }
     }

@@ -42,7 +42,6 @@ impl World {
             let text = format!("{} -> {}{}", known.word(), next.word(), reason(&next, event, &self.snapshot.timeline));
             self.note(now, Kind::Account, &format!("account {name}"), text);
         }
-        self.touch();
         Arc::make_mut(&mut self.snapshot.accounts)[at] = next;
         Ok(())
     }
@@ -108,7 +107,6 @@ impl World {
         if let (SwapEvent::Ensured, Some(swap)) = (event, &before.current) {
             self.activate(&swap.to, now);
         }
-        self.touch();
         for line in told(before.current.as_ref().or(next.current.as_ref()), event, now) {
             self.note(now, Kind::Swap, "swap", line);
         }
@@ -148,7 +146,6 @@ impl World {
             not_before: not_before.unwrap_or(now),
         });
         session.failures = 0;
-        self.touch();
         let text = match session.resume.as_ref().and_then(|resume| resume.conversation.as_ref()) {
             Some(id) => {
                 let when =
@@ -163,7 +160,6 @@ impl World {
     /// The time that the agent stood still is not the task's.
     pub(super) fn resumed(&mut self, session: &mut Session, now: Timestamp) {
         let Some(resume) = session.resume.take() else { return };
-        self.touch();
         let lost = now.duration_since(resume.since);
         if let Some(assignment) = &session.task
             && let Some(task) = self.snapshot.tasks.get(&assignment.task).cloned()
@@ -204,7 +200,6 @@ impl World {
         if other && session.resume.as_ref().is_some_and(|resume| resume.from == found.id) {
             // What was to go on is gone; whether what is there now has to is another question.
             session.resume = None;
-            self.touch();
         }
         if (before.pid, &before.account) == (found.pid, &found.account) {
             return;
@@ -326,7 +321,7 @@ mod tests {
     use crate::model::provider::Delegation;
     use crate::{
         live::{load, persist},
-        model::{account::Account, event::Event, ids::AgentName, limit::Usage, swap::Cause},
+        model::{account::Account, event::Event, ids::AgentName, journal::State, limit::Usage, swap::Cause},
     };
 
     fn account(name: &str, active: bool) -> Account {
@@ -344,7 +339,7 @@ mod tests {
         }
     }
 
-    fn world(saved: Option<&[u8]>) -> World {
+    fn world(saved: Option<State>) -> World {
         let accounts = vec![account("one", true), account("two", false)];
         load(saved, Vec::new(), accounts, Delegation::default(), "id".to_owned(), Timestamp::UNIX_EPOCH)
             .expect("a world")
@@ -362,7 +357,7 @@ mod tests {
         tell(&mut world, SwapEvent::Failed { why: "no links".to_owned() });
         assert!(world.snapshot.health.is_empty());
         tell(&mut world, SwapEvent::RollBackFailed { why: "no disk".to_owned() });
-        let mut again = self::world(Some(&persist::render(&world, None)));
+        let mut again = self::world(Some(persist::state(&world)));
         for world in [&world, &again] {
             let told = world.snapshot.health.get(swap::HEALTH).expect("in health");
             assert!(told.contains("no links") && told.contains("no disk") && told.contains("clear-partial"), "{told}");

@@ -11,8 +11,8 @@ use crate::model::{
     command::{self, Action, Command, Refused, RefusedKind, Scope, TaskRef, Writer},
     event::Event,
     ids::{AccountName, SessionName, TaskId, TaskKey},
+    permits,
     provider::Wish,
-    rights,
     session::{Role, SessionEvent, SessionPhase, SessionRefusal},
     swap::{Cause, SwapEvent, SwapRefusal},
     task::{Hold, Phase, Status, TaskEvent},
@@ -46,9 +46,9 @@ fn permitted(world: &World, command: &Command, writer: Option<&Writer>) -> Resul
         {
             By::Person
         }
-        other => rights::least(other),
+        other => permits::least(other),
     };
-    rights::may_ask(least, writer, command.word())?;
+    permits::may_ask(least, writer, command.word())?;
     if let Command::Release(key) = command
         && let Some(Phase::Held(hold @ Hold::Closed(_))) = phase(key)
     {
@@ -61,7 +61,6 @@ fn begin(world: &mut World, command: Command, writer: Option<&Writer>, now: Time
     match command {
         Command::Pause | Command::Resume => {
             world.snapshot.paused = command == Command::Pause;
-            world.touch();
             Ok(None)
         }
         Command::Rescan => {

@@ -1,16 +1,18 @@
 //! The owner: one task that alone changes the supervisor's state.
 //! In: events that services propose and texts that people write. Out: the snapshot that everybody reads. Owns the
-//! world, saves it before it is shown. Never touches tmux, a queue file or an agent.
+//! world and its journal: what has to outlive the daemon is saved before it is shown. Never touches tmux, a queue file or an agent.
 
 mod accounts;
 mod ask;
 mod clock;
+mod hands;
 mod persist;
 mod providers;
 mod rights;
 mod world;
 
 use std::{
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -19,7 +21,8 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::{
-    persist::{LoadError, clock, load},
+    hands::{Hands, NewId},
+    persist::{clock, load},
     world::{Refusal, World},
 };
 use crate::{
@@ -70,6 +73,7 @@ impl Live {
             world,
             clock,
             store,
+            checkpoint_due: true,
             publish,
             readers: readers.clone(),
             unsaved_log: String::new(),
@@ -161,6 +165,8 @@ struct Owner {
     world: World,
     clock: Arc<dyn Clock>,
     store: Arc<dyn StateStore>,
+    /// The next save is one of the whole state, and the journal begins anew: what a start has found of the last one's is in it.
+    checkpoint_due: bool,
     publish: watch::Sender<Arc<Snapshot>>,
     readers: Readers,
     /// Event lines that could not be written yet.
@@ -170,6 +176,8 @@ struct Owner {
 
 /// How soon a jump of the wall's clock is seen.
 const CLOCK_EVERY: Duration = Duration::from_secs(5);
+/// Bytes of a journal that is long enough: a start reads it in a moment, and a checkpoint is rare.
+const JOURNAL_LONG: u64 = 4 * 1024 * 1024;
 /// Event lines kept for a log that can't be written, in bytes.
 const UNSAVED_LOG_MAX: usize = 1024 * 1024;
 
@@ -212,6 +220,7 @@ impl Owner {
                 Message::Stop(reply) => {
                     let mut next = self.world.clone();
                     next.note(self.clock.now(), Kind::Daemon, "daemon", "stopped".to_owned());
+                    self.checkpoint_due = true;
                     let _ = self.commit(next).await;
                     let _ = reply.send(());
                     return;
@@ -288,10 +297,15 @@ impl Owner {
 
     /// Saves what has to outlive the daemon, then shows the new world. On failure the old world stays.
     async fn commit(&mut self, mut next: World) -> Result<(), Refusal> {
-        if next.is_unsaved() {
-            if let Err(error) = self.store.save(&persist::render(&next, self.clock.saved())).await {
+        match self.save(&next).await {
+            Ok(None) => {}
+            Ok(Some(number)) => {
+                next.journal = number;
+                next.snapshot.health.remove("state");
+            }
+            Err(error) => {
                 let text = format!(
-                    "the state file can't be written: {error}; nothing new is begun until it can (is the disk full?)"
+                    "the state can't be written: {error}; nothing new is begun until it can (is the disk full?)"
                 );
                 tracing::error!("{text}");
                 self.world.snapshot.health.insert("state".to_owned(), text.clone());
@@ -299,8 +313,6 @@ impl Owner {
                 self.show();
                 return Err(Refusal::Unsaved(text));
             }
-            next.saved();
-            next.snapshot.health.remove("state");
         }
         self.unsaved_log.push_str(&next.take_log());
         if !self.unsaved_log.is_empty() {
@@ -320,6 +332,20 @@ impl Owner {
         self.world = next;
         self.show();
         Ok(())
+    }
+
+    /// Makes durable what differs from the present world; answers the number of its record, `None` when nothing does.
+    async fn save(&mut self, next: &World) -> io::Result<Option<u64>> {
+        let before = (!self.checkpoint_due).then_some(&self.world);
+        let Some(record) = persist::record(before, next, || self.clock.saved())? else { return Ok(None) };
+        let number = record.seq;
+        if self.checkpoint_due {
+            self.store.checkpoint(&persist::checkpoint(record)?).await?;
+            self.checkpoint_due = false;
+        } else {
+            self.checkpoint_due = self.store.append(&record.line()?).await? >= JOURNAL_LONG;
+        }
+        Ok(Some(number))
     }
 
     async fn ask(

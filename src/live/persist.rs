@@ -1,73 +1,61 @@
-//! What of the world outlives the daemon, as `state.json`: sessions, runs, what people said by verb.
-//! Tasks are not in it: the queue's files are the truth about them.
+//! What of the world outlives the daemon (`model::journal`): tasks at work, sessions, accounts, what people said by verb.
+//! In: the world before and after a batch. Out: the record of what differs, or the whole state; a world from such a state.
+//! Tasks that wait are not in it: the queue's files are the truth about them.
+//!
+//! Whether a batch has to be saved is not noted anywhere: it has, when the record says something. What comes and goes with the
+//! daemon (counts, health, screens, requests that are done) is in no record, so it costs no write.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+use imbl::{OrdMap, ordmap::DiffItem};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, to_value};
 
 use super::world::{Override, World, failing};
 use crate::model::{
     account::{Account, Standing},
-    ids::{AccountName, ProviderName, SessionName, TaskKey},
+    identity::TextFacts,
+    ids::{AccountName, ProviderName, RunId, SessionName, TaskKey},
+    journal::{LoadError, Record, State, VERSION, number},
     limit::Usage,
     notice::Told,
-    provider::{Delegation, Job, ProviderStanding},
+    provider::{Delegation, Provider, ProviderStanding},
     session::{Assignment, Gone, Resume, Role, Session, SessionPhase, Stated},
     snapshot::{Project, Snapshot},
-    steady::Saved,
+    steady::{Saved, Timeline},
     swap::{self, SwapRefusal, Swaps},
-    task::{Ending, Filing, Origin, Phase, Run, Task, TaskSpec, TextFacts, Work},
+    task::{Ending, Filing, Origin, Phase, Task, Work},
     writer::Servers,
 };
 
 /// How long an end that was begun in a person's session is finished by a later daemon without another look.
 const BEGUN_JUST_NOW: SignedDuration = SignedDuration::from_mins(2);
 
-/// Rises with every change of the format that an older daemon can't read.
-const VERSION: u32 = 1;
-
-#[derive(Debug, Serialize, Deserialize)]
-struct State {
-    version: u32,
-    supervisor: String,
-    #[serde(default)]
-    clock: Option<Saved>,
-    #[serde(default)]
+/// The parts of a state, as a start reads them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Parts {
+    supervisor: Option<String>,
     paused: bool,
-    #[serde(default)]
     event_seq: u64,
-    #[serde(default)]
     request_seq: u64,
-    #[serde(default)]
-    accounts: Vec<SavedAccount>,
-    #[serde(default)]
+    accounts: BTreeMap<AccountName, SavedAccount>,
     swaps: Swaps,
-    #[serde(default)]
-    sessions: Vec<SavedSession>,
-    #[serde(default)]
-    runs: Vec<SavedRun>,
-    #[serde(default)]
-    jobs: Vec<SavedJob>,
-    #[serde(default)]
-    providers: Vec<SavedProvider>,
-    #[serde(default)]
-    filings: Vec<SavedFiling>,
-    #[serde(default)]
-    overrides: Vec<(TaskKey, Override)>,
-    #[serde(default)]
-    submitted: Vec<(Option<TaskKey>, Vec<Timestamp>)>,
-    #[serde(default)]
-    notices: Vec<Told>,
-    #[serde(default)]
-    starts: Vec<(String, TaskKey)>,
-    #[serde(default)]
+    sessions: BTreeMap<SessionName, SavedSession>,
+    tasks: BTreeMap<TaskKey, SavedTask>,
+    texts: BTreeMap<RunId, Arc<str>>,
+    providers: BTreeMap<ProviderName, SavedProvider>,
+    overrides: BTreeMap<TaskKey, Override>,
+    submitted: BTreeMap<String, Vec<Timestamp>>,
+    notices: BTreeMap<String, Arc<Told>>,
+    starts: BTreeMap<String, TaskKey>,
     servers: Option<Arc<Servers>>,
+    timeline: Arc<Timeline>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedAccount {
-    name: AccountName,
     active: bool,
     active_since: Timestamp,
     standing: Standing,
@@ -76,9 +64,20 @@ struct SavedAccount {
     usage: Usage,
 }
 
+impl SavedAccount {
+    fn of(account: &Account) -> Self {
+        Self {
+            active: account.active,
+            active_since: account.active_since,
+            standing: account.standing.clone(),
+            believed_from: account.believed_from,
+            usage: account.usage.clone(),
+        }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedSession {
-    name: SessionName,
     role: Role,
     phase: SessionPhase,
     drained: bool,
@@ -100,140 +99,247 @@ struct SavedSession {
     rests: bool,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct SavedRun {
-    task: TaskKey,
-    attempts: u32,
-    #[serde(default)]
-    origin: Origin,
-    run: Run,
+impl SavedSession {
+    fn of(session: &Session, stated: &Stated) -> Self {
+        Self {
+            role: session.role,
+            phase: session.phase.clone(),
+            drained: session.drained,
+            spent: session.spent,
+            failures: session.failures,
+            task: session.task.clone(),
+            used: session.used,
+            since: Some(session.since),
+            stated: Some(stated.clone()),
+            resume: session.resume.clone(),
+            gone: session.gone.clone(),
+            talked: session.talked,
+            rests: session.rests,
+        }
+    }
 }
 
+/// A task that is worked on, or whose known end isn't on disk yet: a cancel that was answered with OK must not be forgotten.
 #[derive(Debug, Serialize, Deserialize)]
-struct SavedJob {
-    task: TaskKey,
+struct SavedTask {
     attempts: u32,
     #[serde(default)]
     origin: Origin,
-    job: Job,
+    /// Of one that has ended: its file's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    text: Option<TextFacts>,
+    work: Option<Work>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ending: Option<Ending>,
+}
+
+impl SavedTask {
+    fn of(task: &Task) -> Option<Self> {
+        let (work, text, ending) = match &task.phase {
+            Phase::Working(run) => (Some(Work::Run(run.clone())), None, None),
+            Phase::Delegated(job) => (Some(Work::Job(job.clone())), None, None),
+            Phase::Filing(filing) => (filing.work.clone(), task.text.clone(), Some(filing.ending.clone())),
+            Phase::Held(_) | Phase::Queued | Phase::Rejected(_) | Phase::Finished(_) => return None,
+        };
+        Some(Self { attempts: task.attempts, origin: task.origin.clone(), text, work, ending })
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedProvider {
-    name: ProviderName,
     standing: ProviderStanding,
     since: Timestamp,
 }
 
-/// A known end whose result isn't on disk yet: a cancel that was answered with OK must not be forgotten.
-#[derive(Debug, Serialize, Deserialize)]
-struct SavedFiling {
-    task: TaskKey,
-    attempts: u32,
-    text: Option<TextFacts>,
-    run: Option<Run>,
-    #[serde(default)]
-    job: Option<Job>,
-    ending: Ending,
+impl SavedProvider {
+    fn of(provider: &Provider) -> Self {
+        Self { standing: provider.standing.clone(), since: provider.since }
+    }
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    #[error(
-        "state.json is of version {found}; this daemon reads up to {VERSION}: start the newer daemon, or move the file away"
-    )]
-    Newer { found: u32 },
-    #[error("state.json can't be read: {0}")]
-    Broken(String),
+/// The record of what has to outlive the daemon and differs from the world before; of everything where there was none.
+/// `None` when nothing does.
+pub(super) fn record(
+    before: Option<&World>,
+    after: &World,
+    clock: impl FnOnce() -> Option<Saved>,
+) -> serde_json::Result<Option<Record>> {
+    let mut it = Differences { before, after, record: Record::default() };
+    it.set("supervisor", |world| &world.snapshot.supervisor)?;
+    it.set("paused", |world| &world.snapshot.paused)?;
+    it.set("request_seq", |world| &world.request_seq)?;
+    it.set("swaps", |world| &world.snapshot.swaps)?;
+    it.set("servers", |world| &world.snapshot.servers)?;
+    it.set("timeline", |world| &world.snapshot.timeline)?;
+    it.rows(
+        "accounts",
+        |world| &*world.snapshot.accounts,
+        |account| (account.name.to_string(), SavedAccount::of(account)),
+    )?;
+    it.rows(
+        "providers",
+        |world| &world.snapshot.delegation.providers,
+        |provider| (provider.name.to_string(), SavedProvider::of(provider)),
+    )?;
+    it.put(
+        "sessions",
+        |world| &world.snapshot.sessions,
+        |session, next| {
+            // A person may be waited for all night; other states come and go with what is saved anyway.
+            let stated = next
+                .map(|next| &next.stated)
+                .filter(|next| !matches!(next.word.as_str(), "waiting" | "stalled" | "limited"));
+            Some(SavedSession::of(session, stated.unwrap_or(&session.stated)))
+        },
+    )?;
+    it.put("tasks", |world| &*world.snapshot.tasks, |task, _| SavedTask::of(task))?;
+    it.put("texts", |world| &world.snapshot.texts, |text, _| Some(text.clone()))?;
+    it.put("overrides", |world| &world.overrides, |said, _| Some(said.clone()))?;
+    it.put("submitted", |world| &world.submitted, |times, _| Some(times.clone()))?;
+    it.put("notices", |world| &world.snapshot.notices, |told, _| Some(told.clone()))?;
+    it.put("starts", |world| &world.snapshot.starts, |task, _| Some(task.clone()))?;
+    let mut record = it.record;
+    if record.set.is_empty() && record.put.is_empty() {
+        return Ok(None);
+    }
+    record.seq = after.journal + 1;
+    record.set.insert("event_seq".to_owned(), after.event_seq.into());
+    if let Some(clock) = clock() {
+        // It may have jumped since the world went by it.
+        if before.is_none_or(|before| before.snapshot.timeline != clock.timeline) {
+            record.set.insert("timeline".to_owned(), to_value(&clock.timeline)?);
+        }
+        if let Value::Object(mut clock) = to_value(&clock)? {
+            clock.remove("timeline");
+            record.set.insert("clock".to_owned(), clock.into());
+        }
+    }
+    Ok(Some(record))
 }
 
-/// The part to save, as JSON.
-pub(super) fn render(world: &World, clock: Option<Saved>) -> Vec<u8> {
-    let sessions = world.snapshot.sessions.values().map(|session| SavedSession {
-        name: session.name.clone(),
-        role: session.role,
-        phase: session.phase.clone(),
-        drained: session.drained,
-        spent: session.spent,
-        failures: session.failures,
-        task: session.task.clone(),
-        used: session.used,
-        since: Some(session.since),
-        stated: Some(session.stated.clone()),
-        resume: session.resume.clone(),
-        gone: session.gone.clone(),
-        talked: session.talked,
-        rests: session.rests,
-    });
-    let accounts = world.snapshot.accounts.iter().map(|account| SavedAccount {
-        name: account.name.clone(),
-        active: account.active,
-        active_since: account.active_since,
-        standing: account.standing.clone(),
-        believed_from: account.believed_from,
-        usage: account.usage.clone(),
-    });
-    let runs = world.snapshot.tasks.values().filter_map(|task| match &task.phase {
-        Phase::Working(run) => Some(SavedRun {
-            task: task.key.clone(),
-            attempts: task.attempts,
-            origin: task.origin.clone(),
-            run: run.clone(),
-        }),
-        Phase::Held(_)
-        | Phase::Queued
-        | Phase::Rejected(_)
-        | Phase::Delegated(_)
-        | Phase::Filing(_)
-        | Phase::Finished(_) => None,
-    });
-    let jobs = world.snapshot.tasks.values().filter_map(|task| {
-        let job = task.phase.delegated()?.clone();
-        Some(SavedJob { task: task.key.clone(), attempts: task.attempts, origin: task.origin.clone(), job })
-    });
-    let providers = world.snapshot.delegation.providers.iter().map(|provider| SavedProvider {
-        name: provider.name.clone(),
-        standing: provider.standing.clone(),
-        since: provider.since,
-    });
-    let filings = world.snapshot.tasks.values().filter_map(|task| match &task.phase {
-        Phase::Filing(filing) => Some(SavedFiling {
-            task: task.key.clone(),
-            attempts: task.attempts,
-            text: task.text.clone(),
-            run: filing.work.as_ref().and_then(Work::run).cloned(),
-            job: filing.work.as_ref().and_then(Work::job).cloned(),
-            ending: filing.ending.clone(),
-        }),
-        Phase::Held(_)
-        | Phase::Queued
-        | Phase::Rejected(_)
-        | Phase::Working(_)
-        | Phase::Delegated(_)
-        | Phase::Finished(_) => None,
-    });
-    let state = State {
-        version: VERSION,
-        supervisor: world.snapshot.supervisor.to_string(),
-        clock,
-        paused: world.snapshot.paused,
-        event_seq: world.event_seq,
-        request_seq: world.request_seq,
-        accounts: accounts.collect(),
-        swaps: (*world.snapshot.swaps).clone(),
-        sessions: sessions.collect(),
-        runs: runs.collect(),
-        jobs: jobs.collect(),
-        providers: providers.collect(),
-        filings: filings.collect(),
-        overrides: world.overrides.iter().map(|(key, said)| (key.clone(), said.clone())).collect(),
-        submitted: world.submitted.iter().map(|(root, times)| (root.clone(), times.clone())).collect(),
-        notices: world.snapshot.notices.values().map(|told| (**told).clone()).collect(),
-        starts: world.snapshot.starts.iter().map(|(token, task)| (token.clone(), task.clone())).collect(),
-        servers: world.snapshot.servers.clone(),
-    };
-    // These types always serialise: every map key is a string.
-    serde_json::to_vec_pretty(&state).unwrap_or_default()
+/// A checkpoint of a record of everything, for people to read.
+pub(super) fn checkpoint(record: Record) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec_pretty(&whole(record))
+}
+
+fn whole(record: Record) -> State {
+    let mut state = State::new();
+    state.insert("version".to_owned(), VERSION.into());
+    record.merge_into(&mut state);
+    state
+}
+
+#[cfg(test)]
+pub(super) fn state(world: &World) -> State {
+    whole(record(None, world, || None).expect("JSON").expect("everything"))
+}
+
+/// The record of the differences, while it is made.
+struct Differences<'a> {
+    before: Option<&'a World>,
+    after: &'a World,
+    record: Record,
+}
+
+impl Differences<'_> {
+    /// A part that is replaced as a whole.
+    fn set<T: PartialEq + Serialize>(&mut self, part: &str, of: fn(&World) -> &T) -> serde_json::Result<()> {
+        let next = of(self.after);
+        if self.before.is_none_or(|before| of(before) != next) {
+            self.record.set.insert(part.to_owned(), to_value(next)?);
+        }
+        Ok(())
+    }
+
+    /// A part by key, of which only what differs is looked at. `saved` is told what becomes of an earlier entry.
+    fn put<K: Ord + Clone + PartKey, V: Clone + PartialEq, S: Serialize>(
+        &mut self,
+        part: &str,
+        of: fn(&World) -> &OrdMap<K, V>,
+        saved: impl Fn(&V, Option<&V>) -> Option<S>,
+    ) -> serde_json::Result<()> {
+        let none = OrdMap::new();
+        let value = |one: &V, next: Option<&V>| saved(one, next).map(to_value).transpose();
+        let mut entries = Map::new();
+        for item in self.before.map_or(&none, of).diff(of(self.after)) {
+            let (key, before, after) = match item {
+                DiffItem::Add(key, one) => (key, None, value(one, None)?),
+                DiffItem::Update { old: (key, old), new: (_, new) } => (key, value(old, Some(new))?, value(new, None)?),
+                DiffItem::Remove(key, one) => (key, value(one, None)?, None),
+            };
+            if before != after {
+                entries.insert(key.text(), after.unwrap_or(Value::Null));
+            }
+        }
+        self.entries(part, entries);
+        Ok(())
+    }
+
+    /// The same of a short list.
+    fn rows<T, S: Serialize>(
+        &mut self,
+        part: &str,
+        of: fn(&World) -> &Vec<T>,
+        saved: impl Fn(&T) -> (String, S),
+    ) -> serde_json::Result<()> {
+        let rows = |world: &World| -> serde_json::Result<Vec<(String, Value)>> {
+            of(world).iter().map(&saved).map(|(name, row)| Ok((name, to_value(row)?))).collect()
+        };
+        let mut entries: Map<String, Value> = Map::from_iter(rows(self.after)?);
+        if let Some(before) = self.before {
+            for (name, row) in rows(before)? {
+                match entries.get(&name) {
+                    Some(next) if *next == row => drop(entries.remove(&name)),
+                    Some(_) => {}
+                    None => drop(entries.insert(name, Value::Null)),
+                }
+            }
+        }
+        self.entries(part, entries);
+        Ok(())
+    }
+
+    fn entries(&mut self, part: &str, entries: Map<String, Value>) {
+        if !entries.is_empty() {
+            self.record.put.insert(part.to_owned(), entries.into());
+        }
+    }
+}
+
+/// What names an entry.
+trait PartKey {
+    fn text(&self) -> String;
+}
+
+impl PartKey for String {
+    fn text(&self) -> String {
+        self.clone()
+    }
+}
+
+impl PartKey for TaskKey {
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl PartKey for RunId {
+    fn text(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl PartKey for SessionName {
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// What no task submitted has no name.
+impl PartKey for Option<TaskKey> {
+    fn text(&self) -> String {
+        self.as_ref().map(TaskKey::to_string).unwrap_or_default()
+    }
 }
 
 /// What an earlier daemon began to end in a person's session is ended when that was just now. Later he may have gone on there:
@@ -247,9 +353,9 @@ fn as_found(role: Role, resume: Option<&Resume>, phase: SessionPhase, now: Times
 }
 
 /// What is known of the accounts that the configuration still has. One of each kind stays the active one.
-fn restore_accounts(accounts: &mut [Account], saved: Vec<SavedAccount>) {
-    for one in saved {
-        let Some(at) = accounts.iter().position(|account| account.name == one.name) else { continue };
+fn restore_accounts(accounts: &mut [Account], saved: BTreeMap<AccountName, SavedAccount>) {
+    for (name, one) in saved {
+        let Some(at) = accounts.iter().position(|account| account.name == name) else { continue };
         if one.active {
             for other in 0..accounts.len() {
                 if accounts[other].is_like(&accounts[at]) {
@@ -268,11 +374,15 @@ fn restore_accounts(accounts: &mut [Account], saved: Vec<SavedAccount>) {
 /// What the clock goes on from. An earlier version saved wall times: those of a wall's clock that was set back since lie ahead,
 /// and time goes on from the latest.
 #[must_use]
-pub fn clock(saved: Option<&[u8]>, wall: Timestamp) -> Option<Saved> {
-    let state: serde_json::Value = serde_json::from_slice(saved?).ok()?;
-    match state.get("clock").filter(|clock| !clock.is_null()) {
-        Some(clock) => serde_json::from_value(clock.clone()).ok(),
-        None => latest(&state).filter(|at| *at > wall).map(Saved::by_wall),
+pub fn clock(saved: Option<&State>, wall: Timestamp) -> Option<Saved> {
+    let state = saved?;
+    match state.get("clock") {
+        Some(Value::Object(clock)) => {
+            let mut clock = clock.clone();
+            clock.insert("timeline".to_owned(), state.get("timeline")?.clone());
+            serde_json::from_value(clock.into()).ok()
+        }
+        Some(_) | None => state.values().filter_map(latest).max().filter(|at| *at > wall).map(Saved::by_wall),
     }
 }
 
@@ -295,26 +405,17 @@ fn latest(value: &serde_json::Value) -> Option<Timestamp> {
 /// # Errors
 /// When the saved state is there and can't be understood; the caller sets it aside and says so.
 pub fn load(
-    saved: Option<&[u8]>,
+    saved: Option<State>,
     projects: Vec<Project>,
     accounts: Vec<Account>,
     delegation: Delegation,
     fresh_id: String,
     now: Timestamp,
 ) -> Result<World, LoadError> {
-    let state = match saved {
-        None => None,
-        Some(bytes) => {
-            let state: serde_json::Value =
-                serde_json::from_slice(bytes).map_err(|e| LoadError::Broken(e.to_string()))?;
-            let found = state.get("version").and_then(serde_json::Value::as_u64).unwrap_or(0);
-            if found > u64::from(VERSION) {
-                return Err(LoadError::Newer { found: u32::try_from(found).unwrap_or(u32::MAX) });
-            }
-            Some(serde_json::from_value::<State>(state).map_err(|e| LoadError::Broken(e.to_string()))?)
-        }
-    };
-    let supervisor = state.as_ref().map_or(fresh_id, |state| state.supervisor.clone());
+    let journal = saved.as_ref().map_or(0, number);
+    let state = serde_json::from_value::<Parts>(saved.unwrap_or_default().into());
+    let state = state.map_err(|error| LoadError::Broken(error.to_string()))?;
+    let supervisor = state.supervisor.unwrap_or(fresh_id);
     let snapshot = Snapshot {
         supervisor: supervisor.into(),
         projects: Arc::new(projects),
@@ -322,28 +423,24 @@ pub fn load(
         delegation: Arc::new(delegation),
         ..Snapshot::empty(now)
     };
-    let Some(state) = state else { return Ok(World::new(snapshot)) };
-
     let mut world = World::new(snapshot);
-    if let Some(clock) = state.clock {
-        world.snapshot.timeline = clock.timeline;
-    }
+    world.journal = journal;
+    world.snapshot.timeline = state.timeline;
     world.snapshot.paused = state.paused;
     world.event_seq = state.event_seq;
     world.request_seq = state.request_seq;
     world.overrides = state.overrides.into_iter().collect();
-    world.submitted = state.submitted.into_iter().collect();
+    world.submitted = state.submitted.into_iter().map(|(root, times)| (TaskKey::parse(&root), times)).collect();
     world.snapshot.starts = state.starts.into_iter().collect();
     world.snapshot.servers = state.servers;
-    world.snapshot.notices =
-        state.notices.into_iter().map(|told| (told.notice.incident.clone(), Arc::new(told))).collect();
+    world.snapshot.notices = state.notices.into_iter().collect();
     if let Some(partial) = &state.swaps.partial {
         world.snapshot.health.insert(swap::HEALTH.to_owned(), SwapRefusal::from(partial).to_string());
     }
     world.snapshot.swaps = Arc::new(state.swaps);
     restore_accounts(Arc::make_mut(&mut world.snapshot.accounts).as_mut_slice(), state.accounts);
-    for saved in state.sessions {
-        let new = Session::new(saved.name.clone(), saved.role, now);
+    for (name, saved) in state.sessions {
+        let new = Session::new(name.clone(), saved.role, now);
         let session = Session {
             since: saved.since.unwrap_or(now),
             stated: saved.stated.unwrap_or(new.stated.clone()),
@@ -360,64 +457,97 @@ pub fn load(
             ..new
         };
         if let Some(text) = failing(&session) {
-            world.snapshot.health.insert(format!("session {}", saved.name), text);
+            world.snapshot.health.insert(format!("session {name}"), text);
         }
-        world.snapshot.sessions.insert(saved.name, Arc::new(session));
+        world.snapshot.sessions.insert(name, Arc::new(session));
     }
     // What a person had to do about a broken one may be done: it is tried again.
     let known = |saved: &SavedProvider| !matches!(saved.standing, ProviderStanding::Broken { .. });
-    for saved in state.providers.into_iter().filter(known) {
+    for (name, saved) in state.providers.into_iter().filter(|(_, saved)| known(saved)) {
         let providers = &mut Arc::make_mut(&mut world.snapshot.delegation).providers;
-        if let Some(provider) = providers.iter_mut().find(|provider| provider.name == saved.name) {
+        if let Some(provider) = providers.iter_mut().find(|provider| provider.name == name) {
             provider.standing = saved.standing;
             provider.since = saved.since;
         }
     }
-    for saved in state.runs {
-        let (text, since) = (Some(saved.run.text.clone()), saved.run.claimed);
-        let task = Task {
-            attempts: saved.attempts,
-            origin: saved.origin,
-            ..restored(&saved.task, text, since, Phase::Working(saved.run))
+    for (key, saved) in state.tasks {
+        let (text, since, phase) = match (saved.work, saved.ending) {
+            (work, Some(ending)) => (saved.text, ending.at, Phase::Filing(Filing { work, ending })),
+            (Some(Work::Run(run)), None) => (Some(run.text.clone()), run.claimed, Phase::Working(run)),
+            (Some(Work::Job(job)), None) => (Some(job.text.clone()), job.claimed, Phase::Delegated(job)),
+            (None, None) => return Err(LoadError::Broken(format!("task {key} has neither work nor an end"))),
         };
-        world.snapshot.tasks.insert(saved.task, Arc::new(task));
-    }
-    for saved in state.jobs {
-        let (text, since) = (Some(saved.job.text.clone()), saved.job.claimed);
-        let wish = world.overrides.get(&saved.task).and_then(|said| said.wish.clone());
-        let task = Task {
-            attempts: saved.attempts,
-            origin: saved.origin,
-            wish,
-            ..restored(&saved.task, text, since, Phase::Delegated(saved.job))
-        };
-        world.snapshot.tasks.insert(saved.task, Arc::new(task));
-    }
-    for saved in state.filings {
-        let work = saved.run.map(Work::Run).or(saved.job.map(Work::Job));
-        let since = saved.ending.at;
-        let phase = Phase::Filing(Filing { work, ending: saved.ending });
-        let task = Task { attempts: saved.attempts, ..restored(&saved.task, saved.text, since, phase) };
-        world.snapshot.tasks.insert(saved.task, Arc::new(task));
+        let said = world.overrides.get(&key).filter(|_| phase.delegated().is_some());
+        let wish = said.and_then(|said| said.wish.clone());
+        let (attempts, origin) = (saved.attempts, saved.origin);
+        // What its frontmatter asks for is read from its file again.
+        let task = Task { text, phase, since, attempts, origin, wish, ..world.blank(&key, now) };
+        if let Some((run, text)) = task.phase.open_run().and_then(|run| state.texts.get_key_value(run)) {
+            world.snapshot.texts.insert(run.clone(), text.clone());
+        }
+        world.snapshot.tasks.insert(key, Arc::new(task));
     }
     Ok(world)
 }
 
-/// A task as the saved state tells it; what its frontmatter asks for is read from its file again.
-fn restored(key: &TaskKey, text: Option<TextFacts>, since: Timestamp, phase: Phase) -> Task {
-    Task {
-        key: key.clone(),
-        text,
-        spec: Arc::new(TaskSpec::default()),
-        priority: 0,
-        phase,
-        since,
-        attempts: 0,
-        origin: Origin::default(),
-        wish: None,
-        refused_by: Vec::new(),
-        note: None,
-        doubt: None,
-        also: Vec::new(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::{Counts, Event};
+    use crate::model::{ids::ProjectName, task::TaskEvent};
+
+    fn world() -> World {
+        let project = Project {
+            name: ProjectName::parse("web").expect("a name"),
+            path: "/web".into(),
+            counts: Counts::default(),
+        };
+        let at = Timestamp::UNIX_EPOCH;
+        load(None, vec![project], Vec::new(), Delegation::default(), "id".to_owned(), at).expect("a world")
+    }
+
+    fn after(world: &World, events: &[Event]) -> World {
+        let mut next = world.clone();
+        for event in events {
+            next.apply(event, Timestamp::UNIX_EPOCH).expect("taken");
+        }
+        next
+    }
+
+    fn seen() -> Event {
+        let text =
+            TextFacts { sha256: "1".to_owned(), identity: "1".to_owned(), bytes: 1, modified: Timestamp::UNIX_EPOCH };
+        Event::Task(key(), TaskEvent::Seen { text, spec: Arc::default() })
+    }
+
+    fn key() -> TaskKey {
+        TaskKey::parse("web:a").expect("a key")
+    }
+
+    #[test]
+    fn what_comes_and_goes_with_the_daemon_is_in_no_record() {
+        let before = world();
+        let counts = Counts { done: 7, ..Counts::default() };
+        let transient = [
+            Event::Health { topic: "disk".to_owned(), problem: Some("full".to_owned()) },
+            Event::Counts { project: ProjectName::parse("web").expect("a name"), counts },
+            seen(),
+        ];
+        let next = after(&before, &transient);
+        assert_ne!(next.event_seq, before.event_seq);
+        assert_eq!(record(Some(&before), &next, || unreachable!("nothing is saved")).expect("JSON"), None);
+    }
+
+    #[test]
+    fn a_record_says_what_differs_and_makes_the_state_after_it() {
+        let before = after(&world(), &[seen()]);
+        let next = after(&before, &[Event::Task(key(), TaskEvent::Hold), Event::Task(key(), TaskEvent::Priority(5))]);
+        let record = record(Some(&before), &next, || None).expect("JSON").expect("something");
+        assert_eq!(record.put.keys().collect::<Vec<_>>(), ["overrides"]);
+        assert_eq!(record.set.keys().collect::<Vec<_>>(), ["event_seq"]);
+        let mut merged = state(&before);
+        merged.insert("journal".to_owned(), 0.into());
+        record.merge_into(&mut merged);
+        assert_eq!(Value::from(merged), Value::from(state(&next)));
     }
 }

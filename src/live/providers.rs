@@ -36,7 +36,6 @@ impl World {
         let provider = &mut Arc::make_mut(&mut self.snapshot.delegation).providers[at];
         provider.standing = standing;
         provider.since = now;
-        self.touch();
         if news {
             self.note(now, Kind::Provider, &format!("provider {name}"), text);
         }

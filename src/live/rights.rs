@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::world::World;
 use crate::model::{
     event::Kind,
+    identity::Bound,
     ids::TaskKey,
-    rights::Bound,
     task::{Hold, Origin, Phase, Task},
     writer::By,
 };
@@ -108,7 +108,6 @@ impl World {
             | Hold::Closed(_)
             | Hold::Unreadable(_) => {}
         }
-        self.touch();
     }
 
     /// What a person or the queue has against this text, beside whose right it is; what is let go first comes first.
@@ -173,6 +172,5 @@ impl World {
             return;
         }
         self.overrides.entry(task.key.clone()).or_default().origin = kept;
-        self.touch();
     }
 }

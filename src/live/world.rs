@@ -6,19 +6,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::model::{
+    agent::Leftover,
     command::{Refused, Scope, Writer},
     event::{Event, Ignored, Kind, LogLine},
+    identity::{Bound, TextFacts},
     ids::{AccountName, ProjectName, ProviderName, SessionName, TaskKey},
-    leftover::Leftover,
     notice::{NoticeEvent, Told},
     provider::{JobStop, Wish},
-    rights::Bound,
     session::{self, Activity, Gone, Role, Session, SessionEvent, SessionPhase, SessionRefusal, Then, Verdict},
     snapshot::{Outcome, RECENT_EVENTS, RECENT_FINISHED, RECENT_OUTCOMES, Snapshot},
     swap::SwapRefusal,
-    task::{
-        self, After, Delivery, Origin, Phase, Status, Stop, Task, TaskEvent, TaskRefusal, TaskSpec, TextFacts, Work,
-    },
+    task::{self, After, Delivery, Origin, Phase, Status, Stop, Task, TaskEvent, TaskRefusal, TaskSpec, Work},
 };
 
 /// Why the owner did not take an event.
@@ -86,7 +84,8 @@ pub struct World {
     pub request_seq: u64,
     /// When tasks were submitted from tasks, by the first of these; within the last hour.
     pub submitted: imbl::OrdMap<Option<TaskKey>, Vec<Timestamp>>,
-    unsaved: bool,
+    /// The number of the last record of the journal.
+    pub journal: u64,
     log: imbl::Vector<Arc<LogLine>>,
 }
 
@@ -99,22 +98,9 @@ impl World {
             event_seq: 0,
             request_seq: 0,
             submitted: imbl::OrdMap::new(),
-            unsaved: true,
+            journal: 0,
             log: imbl::Vector::new(),
         }
-    }
-
-    #[must_use]
-    pub fn is_unsaved(&self) -> bool {
-        self.unsaved
-    }
-
-    pub(super) fn saved(&mut self) {
-        self.unsaved = false;
-    }
-
-    pub(super) fn touch(&mut self) {
-        self.unsaved = true;
     }
 
     /// The event lines since the last call, as JSON lines.
@@ -146,6 +132,10 @@ impl World {
     pub fn apply(&mut self, event: &Event, now: Timestamp) -> Result<(), Refusal> {
         match event {
             Event::Task(key, event) => self.task(key, event, now),
+            Event::Text(run, text) => {
+                self.snapshot.texts.insert(run.clone(), text.clone());
+                Ok(())
+            }
             Event::Origin(key, origin) => {
                 self.origin(key, origin, now);
                 Ok(())
@@ -200,7 +190,6 @@ impl World {
             }
             Event::Servers(servers) => {
                 let known = self.snapshot.servers.replace(servers.clone());
-                self.unsaved |= known.as_ref() != Some(servers);
                 if servers.lost && !known.is_some_and(|known| known.lost && known.boot == servers.boot) {
                     self.note(now, Kind::Daemon, "daemon", LOST.to_owned());
                 }
@@ -248,7 +237,7 @@ impl World {
             }
         }
         for token in over {
-            self.unsaved |= self.snapshot.starts.remove(token).is_some();
+            self.snapshot.starts.remove(token);
         }
         self.snapshot.leftovers = Some(found.clone());
     }
@@ -268,7 +257,6 @@ impl World {
             }
             NoticeEvent::Forgotten { incident } => drop(notices.remove(incident)),
         }
-        self.unsaved = true;
     }
 
     pub(super) fn health(&mut self, topic: &str, problem: Option<&str>, now: Timestamp) {
@@ -325,7 +313,7 @@ impl World {
         let phase = match after {
             After::Gone => {
                 self.snapshot.tasks.remove(key);
-                self.unsaved |= self.overrides.remove(key).is_some();
+                self.overrides.remove(key);
                 self.note(now, Kind::Task, &format!("task {key}"), "gone: its file was removed".to_owned());
                 return Ok(());
             }
@@ -345,6 +333,10 @@ impl World {
             self.task_moved(&mut task, phase, event, now);
         }
         self.judge(&mut task, now);
+        let open = |task: &Task| task.phase.open_run().cloned();
+        if let Some(run) = known.as_deref().and_then(open).filter(|run| task.phase.open_run() != Some(run)) {
+            self.snapshot.texts.remove(&run);
+        }
         if known.as_deref() != Some(&task) {
             self.snapshot.tasks.insert(key.clone(), Arc::new(task));
         }
@@ -420,11 +412,9 @@ impl World {
                     // Whoever sends it wants it tried again.
                     task.refused_by.clear();
                 }
-                self.unsaved = true;
             }
             TaskEvent::Filed { kept: Some(text) } => {
                 self.overrides.entry(task.key.clone()).or_default().kept = Some(text.sha256.clone());
-                self.unsaved = true;
                 task.text = Some(text.clone());
                 task.attempts = 0;
                 task.note = None;
@@ -443,13 +433,11 @@ impl World {
             TaskEvent::Priority(n) => {
                 task.priority = *n;
                 self.overrides.entry(task.key.clone()).or_default().priority = Some(*n);
-                self.unsaved = true;
             }
             TaskEvent::Hold => {
                 let said = self.overrides.entry(task.key.clone()).or_default();
                 said.held = true;
                 said.released = None;
-                self.unsaved = true;
             }
             TaskEvent::Release => self.release(task),
             // What was said of its file is over with its run.
@@ -505,8 +493,6 @@ impl World {
             let tried = Tried { identity: text.identity.clone(), attempts: task.attempts, refused_by };
             self.overrides.entry(task.key.clone()).or_default().tried = Some(tried);
         }
-        let runs = |phase: &Phase| matches!(phase, Phase::Working(_) | Phase::Delegated(_) | Phase::Filing(_));
-        self.unsaved |= (runs(&task.phase) || runs(&phase)) && !matches!(event, TaskEvent::Output { .. });
         let moved = task.phase.word() != phase.word();
         // A person has to act: that is told whatever held it before.
         let held_anew = matches!(&phase, Phase::Held(hold) if hold.needs_person()) && task.phase != phase;
@@ -531,7 +517,7 @@ impl World {
                     self.count_job(&job, &ending);
                 }
                 self.note(now, Kind::Task, &object, format!("{}{by}{error}", status.word()));
-                self.forget_old_results(task);
+                self.snapshot.tasks.keep_finished(RECENT_FINISHED - 1);
             }
             Phase::Working(run) => match &run.delivery {
                 Delivery::NotBegun if run.stop != Stop::No => {
@@ -565,23 +551,6 @@ impl World {
         }
     }
 
-    fn forget_old_results(&mut self, newest: &Task) {
-        let finished = |task: &Task| matches!(task.phase, Phase::Finished(_)) && task.key != newest.key;
-        let mut old: Vec<_> = self
-            .snapshot
-            .tasks
-            .values()
-            .filter(|task| finished(task))
-            .map(|task| (task.since, task.key.clone()))
-            .collect();
-        if old.len() >= RECENT_FINISHED {
-            old.sort();
-            for (_, key) in old.drain(..old.len() + 1 - RECENT_FINISHED) {
-                self.snapshot.tasks.remove(&key);
-            }
-        }
-    }
-
     fn session(&mut self, name: &SessionName, event: &SessionEvent, now: Timestamp) -> Result<(), Refusal> {
         let known = self.snapshot.sessions.get(name).cloned().ok_or_else(|| Refusal::NoSession(name.clone()))?;
         let next = session::step(&known, event, now).map_err(|e| Refusal::Session(name.clone(), e))?;
@@ -592,7 +561,6 @@ impl World {
         if let Some(phase) = next {
             // The agent may go before its task is over, and go on with it in another start.
             self.remember_start(&session);
-            self.unsaved = true;
             session.since = now;
             session.phase = phase;
         }
@@ -619,12 +587,10 @@ impl World {
                 session.failures += 1;
                 session.gone = None;
                 session.since = now;
-                self.unsaved = true;
                 self.note(now, Kind::Problem, &object, format!("could not be started: {why}"));
             }
             SessionEvent::Forgiven => {
                 session.failures = 0;
-                self.unsaved = true;
             }
             SessionEvent::Resume { not_before, .. } => self.note_resume(&mut session, *not_before, now),
             SessionEvent::Resumed { .. } => self.resumed(&mut session, now),
@@ -659,10 +625,8 @@ impl World {
             SessionEvent::Assigned(assignment) => {
                 session.task = Some(assignment.clone());
                 session.used = now;
-                self.unsaved = true;
             }
             SessionEvent::Freed => {
-                self.unsaved |= session.task.is_some();
                 let done = session.task.as_ref().and_then(|a| self.snapshot.tasks.get(&a.task));
                 // A command that can't be started is filed before its death is seen.
                 let stands = match &session.phase {
@@ -688,13 +652,9 @@ impl World {
             }
             SessionEvent::Screen(screen) => session.screen = screen.clone(),
             SessionEvent::Attached(clients) => session.attached = *clients,
-            SessionEvent::Talked { .. } => {
-                self.unsaved |= !session.talked;
-                session.talked = true;
-            }
+            SessionEvent::Talked { .. } => session.talked = true,
             SessionEvent::Drain(drained) => {
                 session.drained = *drained;
-                self.unsaved = true;
                 self.note(now, Kind::Session, &object, if *drained { "drained" } else { "undrained" }.to_owned());
             }
             SessionEvent::Ending { why, failed } => {
@@ -714,8 +674,6 @@ impl World {
         }
         let after = session.word();
         session.restate(&known, now);
-        // A person may be waited for all night; other states come and go with what is saved anyway.
-        self.unsaved |= session.stated != known.stated && matches!(after, "waiting" | "stalled" | "limited");
         if before != after && session.role == Role::Pool {
             self.note(now, Kind::Session, &object, format!("{before} -> {after}"));
         }
@@ -730,7 +688,6 @@ impl World {
             && self.snapshot.starts.get(&incarnation.token) != Some(&assigned.task)
         {
             self.snapshot.starts.insert(incarnation.token.clone(), assigned.task.clone());
-            self.unsaved = true;
         }
     }
 
@@ -767,7 +724,6 @@ impl World {
             && incarnation.conversation.as_ref() != Some(id)
         {
             incarnation.conversation = Some(id.clone());
-            self.unsaved = true;
         }
     }
 
@@ -840,7 +796,6 @@ impl World {
     /// The number for a new request.
     pub(super) fn next_request(&mut self) -> u64 {
         self.request_seq += 1;
-        self.unsaved = true;
         self.request_seq
     }
 }
@@ -878,8 +833,12 @@ mod tests {
     use super::*;
     use crate::{
         live::load,
-        model::{ids::AgentName, provider::Delegation, session::Incarnation, session::Then},
-        ports::{Exit, PaneId},
+        model::{
+            ids::AgentName,
+            pane::{Exit, PaneId},
+            provider::Delegation,
+            session::{Incarnation, Then},
+        },
     };
 
     #[test]

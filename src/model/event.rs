@@ -7,14 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     account::AccountEvent,
+    agent::Leftover,
     command::{Refused, Writer},
-    ids::{AccountName, ProjectName, ProviderName, SessionName, TaskKey},
-    leftover::Leftover,
+    ids::{AccountName, ProjectName, ProviderName, RunId, SessionName, TaskKey},
     notice::NoticeEvent,
     provider::ProviderEvent,
     rights::Rights,
     session::SessionEvent,
-    snapshot::Memory,
     swap::SwapEvent,
     task::{Origin, TaskEvent},
     writer::Servers,
@@ -24,6 +23,8 @@ use crate::model::{
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     Task(TaskKey, TaskEvent),
+    /// The text that a run is about to be claimed with, as it was read; kept until its result is filed.
+    Text(RunId, Arc<str>),
     /// Who wrote a task's file, learned at the mount.
     Origin(TaskKey, Origin),
     Session(SessionName, SessionEvent),
@@ -154,4 +155,12 @@ pub enum Kind {
     Verb,
     /// Something went wrong; the text says what to do.
     Problem,
+}
+
+/// What is in use, in whole MiB: it is looked at again and again, and told when it differs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub daemon: u64,
+    /// `None` without a connection to the server.
+    pub tmux: Option<u64>,
 }

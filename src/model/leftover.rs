@@ -4,23 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
-
-use super::{ids::SessionName, snapshot::Snapshot};
-
-/// A process that an agent's start has left, detached or not. What it has started itself is not told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leftover {
-    pub pid: u32,
-    /// Clock ticks from the machine's start to its own: with the pid its identity.
-    pub start: u64,
-    pub since: Timestamp,
-    pub session: SessionName,
-    /// The token of the start that it is of: a secret.
-    pub token: String,
-    /// As people are told of it.
-    pub command: String,
-}
+use super::snapshot::Snapshot;
+use crate::model::agent::Leftover;
 
 /// The tokens of the agents that are there, or not cleared away yet: what is of them is theirs.
 #[must_use]

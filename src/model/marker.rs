@@ -6,9 +6,38 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     ids::{AccountName, AgentName, RunId, SessionName},
     provider::Job,
+    queue::{Mark, Sidecar},
     snapshot::Snapshot,
     task::Run,
 };
+
+/// What a claim marker of ours says, of whichever kind it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnClaim {
+    pub run: RunId,
+    /// As `Marker::identity`.
+    pub identity: String,
+    pub since: Timestamp,
+}
+
+impl OwnClaim {
+    /// `None` for a stranger's, and for what is no claim.
+    #[must_use]
+    pub fn read(mark: &Mark, supervisor: &str) -> Option<Self> {
+        match mark.which {
+            Sidecar::Working => {
+                let marker = Marker::read(&mark.bytes).filter(|marker| marker.supervisor == supervisor)?;
+                Some(Self { run: marker.run, identity: marker.identity, since: marker.since })
+            }
+            Sidecar::Delegated => {
+                let marker = DelegatedMarker::read(&mark.bytes)?;
+                let ours = marker.by(supervisor)?.clone();
+                Some(Self { run: ours.run, identity: ours.identity, since: marker.submitted_at? })
+            }
+            Sidecar::Rejected => None,
+        }
+    }
+}
 
 /// The marker's JSON (INTERFACE 1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,17 +2,25 @@
 //! In: plain values, `now` as an argument. Out: plain values. No tokio, no clock, no file, no process.
 
 pub mod account;
+pub mod agent;
 pub mod command;
 pub mod command_line;
 pub mod event;
 pub mod evidence;
+pub mod footer;
+pub mod homes;
+pub mod identity;
 pub mod ids;
+pub mod journal;
 pub mod leftover;
 pub mod letters;
 pub mod limit;
 pub mod marker;
 pub mod notice;
+pub mod pane;
+pub mod permits;
 pub mod provider;
+pub mod queue;
 pub mod reset;
 pub mod result;
 pub mod rights;
@@ -20,9 +28,12 @@ pub mod route;
 pub mod seal;
 pub mod session;
 pub mod snapshot;
+pub mod spelling;
+mod state_v1;
 pub mod steady;
 pub mod swap;
 pub mod task;
 pub mod task_file;
+pub mod tasks;
 pub mod text;
 pub mod writer;

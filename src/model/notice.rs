@@ -2,6 +2,8 @@
 //! In: plain values. Out: plain values, and one line of text for each kind. An incident is what a notice is about: it has a name
 //! that stays the same while it lasts, also over a restart.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -154,4 +156,15 @@ pub enum NoticeEvent {
     Sent { incident: String, at: Timestamp, channel: Channel },
     /// The incident is no more.
     Forgotten { incident: String },
+}
+
+/// Why a notice was not delivered. The words never hold a key, a token or an address that has one in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoticeError {
+    /// It may work later; `after` is what the receiver asked to wait.
+    #[error("{why}")]
+    Temporary { why: String, after: Option<Duration> },
+    /// The same notice would be refused again.
+    #[error("{0}")]
+    Permanent(String),
 }

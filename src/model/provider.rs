@@ -7,9 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
+    evidence::Tokens,
+    identity::TextFacts,
     ids::{ProviderName, RunId},
     steady::Timeline,
-    task::TextFacts,
 };
 
 /// When a provider that is out without a told end is tried again.
@@ -178,7 +179,7 @@ pub enum JobStop {
 }
 
 /// Where a person wants a task to go, whatever its frontmatter says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wish {
     Here,
@@ -191,5 +192,50 @@ pub enum Wish {
 pub enum ProviderEvent {
     /// It took or did a job.
     Works,
+    Out(ProviderStanding),
+}
+
+/// What a provider is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The same for each sending of one attempt, so that a repeated one is known again.
+    pub key: RunId,
+    pub prompt: String,
+    /// The task's `preferred_ai`: a server that chooses among several is told.
+    pub word: Option<String>,
+    pub complexity: Option<String>,
+}
+
+/// How a job stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Progress {
+    /// `output` is what there is so far, where the provider shows it.
+    Running {
+        output: Option<Arc<str>>,
+    },
+    Done(Answer),
+    /// The job ended without an answer; the provider's words.
+    Failed(String),
+    /// The job came to nothing for a reason that another provider need not have.
+    Declined(ProviderError),
+    /// The provider, or this process where the answer comes on the request's own connection, knows no such job.
+    Unknown,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    pub text: String,
+    pub tokens: Option<Tokens>,
+    pub cost_usd: Option<f64>,
+}
+
+/// Why a provider did not do what was asked, after every try that made sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProviderError {
+    /// This request is wrong for it; others may pass.
+    #[error("{0}")]
+    Refused(String),
+    /// It can take nothing now.
+    #[error("{}", .0.why().unwrap_or_default())]
     Out(ProviderStanding),
 }

@@ -6,15 +6,13 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{
-    task_file::{RESULT_LINE, without_result},
-    text::clean,
-};
+use super::text::clean;
 use crate::model::{
     evidence::Tokens,
+    footer::{RESULT_LINE, without_result},
     ids::{AccountName, RunId},
     steady::Timeline,
-    task::{Ending, Status, Work},
+    task::{Ending, Work},
 };
 
 #[derive(Serialize)]
@@ -122,65 +120,14 @@ fn fence_for(text: &str) -> String {
     "`".repeat(longest.max(2) + 1)
 }
 
-/// The run whose result a finished file holds.
-#[must_use]
-pub fn run_of(file: &[u8]) -> Option<RunId> {
-    whole(file)?.run
-}
-
-/// What a finished file tells of its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
-    pub finished: Option<Timestamp>,
-}
-
-/// `None` for a file without a result of ours.
-#[must_use]
-pub fn told(file: &[u8]) -> Option<Told> {
-    Some(Told { finished: whole(file)?.finished })
-}
-
-/// A whole result of ours that ends a file.
-pub(super) struct Whole {
-    /// Where its marker line begins.
-    pub at: usize,
-    run: Option<RunId>,
-    finished: Option<Timestamp>,
-}
-
-/// The result that ends a file: marker line, text, and as the last thing our fenced `yaml`, which tells a status and a run or
-/// an end. Anything less is somebody's text.
-pub(super) fn whole(file: &[u8]) -> Option<Whole> {
-    let mut lines = Vec::new();
-    let mut from = 0;
-    for line in file.split_inclusive(|b| *b == b'\n') {
-        lines.push((from, line.trim_ascii_end()));
-        from += line.len();
-    }
-    let end = lines.iter().rposition(|(_, line)| !line.is_empty())?;
-    if lines[end].1 != b"```" {
-        return None;
-    }
-    let begin = lines[..end].iter().rposition(|(_, line)| *line == b"```yaml")?;
-    let value = |key: &str| {
-        let block = lines[begin + 1..end].iter();
-        let told = block.filter_map(|(_, line)| std::str::from_utf8(line).ok()?.strip_prefix(key)?.strip_prefix(':'));
-        let mut told = told.map(|value| value.trim().trim_matches(['"', '\'']).to_owned());
-        told.next().filter(|value| !value.is_empty())
-    };
-    let status = value("status")?;
-    let ours = [Status::Done, Status::Failed, Status::Cancelled].iter().any(|known| known.word() == status);
-    let (run, finished) = (value("run").map(RunId), value("finished").and_then(|text| text.parse().ok()));
-    let at = lines[..begin].iter().rposition(|(_, line)| *line == RESULT_LINE.as_bytes())?;
-    (ours && (run.is_some() || finished.is_some())).then_some(Whole { at: lines[at].0, run, finished })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{
+        footer::{Told, run_of, told},
+        identity::TextFacts,
         ids::{AgentName, SessionName},
-        task::{Delivery, Run, Status, Stop, TextFacts},
+        task::{Delivery, Run, Status, Stop},
     };
 
     fn run() -> Run {

@@ -5,15 +5,18 @@ use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 
-use crate::{
-    config::{CLAUDE_CODE, LOCAL},
-    model::{
-        ids::ProviderName,
-        provider::{Delegation, Provider, Wish},
-        snapshot::Snapshot,
-        task::{Task, TaskSpec},
-    },
+use crate::model::{
+    ids::ProviderName,
+    provider::{Delegation, Provider, Wish},
+    snapshot::Snapshot,
+    task::{Task, TaskSpec},
 };
+
+/// The word for a session here instead of a provider.
+pub const LOCAL: &str = "local";
+
+/// The word of `preferred_ai` for a session here (INTERFACE 5).
+pub const CLAUDE_CODE: &str = "claude-code";
 
 /// The word of `preferred_ai` that leaves the choice open.
 pub const AUTO: &str = "auto";
@@ -172,7 +175,7 @@ fn out(task: &Task, delegation: &Delegation, name: &ProviderName) -> String {
 pub fn busy(snapshot: &Snapshot) -> BTreeMap<ProviderName, u32> {
     let mut busy = BTreeMap::new();
     if snapshot.delegation.is_on() {
-        for task in snapshot.tasks.values() {
+        for task in snapshot.tasks.delegated() {
             if let Some(job) = task.phase.delegated() {
                 *busy.entry(job.provider.clone()).or_default() += 1;
             }

@@ -6,12 +6,10 @@ use std::{path::PathBuf, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    model::{
-        evidence::{Signal, WaitingFor},
-        ids::{AccountName, AgentName, RunId, SessionName, TaskKey},
-    },
-    ports::{Exit, PaneId},
+use crate::model::{
+    evidence::{Signal, WaitingFor},
+    ids::{AccountName, AgentName, RunId, SessionName, TaskKey},
+    pane::{Exit, PaneId},
 };
 
 /// One start of an agent in a session. A new conversation is a new incarnation.

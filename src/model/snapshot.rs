@@ -8,17 +8,17 @@ use serde::Serialize;
 
 use crate::model::{
     account::Account,
+    agent::Leftover,
     command::{Action, RefusedKind, Writer},
-    event::{Counts, Ignored, LogLine},
-    ids::{AccountName, AgentName, ProjectName, SessionName, TaskId, TaskKey},
-    leftover::Leftover,
+    event::{Counts, Ignored, LogLine, Memory},
+    ids::{AccountName, AgentName, ProjectName, RunId, SessionName, TaskId, TaskKey},
     notice::Told,
     provider::Delegation,
     rights::Rights,
     session::Session,
     steady::Timeline,
     swap::Swaps,
-    task::{Phase, Task},
+    tasks::Tasks,
     writer::Servers,
 };
 
@@ -54,7 +54,7 @@ pub struct Snapshot {
     pub restarts: (Duration, Duration),
     pub swaps: Arc<Swaps>,
     pub delegation: Arc<Delegation>,
-    pub tasks: imbl::OrdMap<TaskKey, Arc<Task>>,
+    pub tasks: Tasks,
     /// Files in inboxes that are no tasks; no entry where there are none.
     pub ignored: imbl::OrdMap<ProjectName, Arc<Vec<Ignored>>>,
     pub sessions: imbl::OrdMap<SessionName, Arc<Session>>,
@@ -71,18 +71,12 @@ pub struct Snapshot {
     pub memory: Memory,
     /// What agents that are gone left running, oldest first; `None` before the first look.
     pub leftovers: Option<Arc<Vec<Leftover>>>,
+    /// The texts of tasks that are worked on, as they were claimed, by run.
+    pub texts: imbl::OrdMap<RunId, Arc<str>>,
     /// Which task a start of an agent had, by its token; as long as anything of it may run.
     pub starts: imbl::OrdMap<String, TaskKey>,
     /// Our tmux servers so far; `None` before one was met.
     pub servers: Option<Arc<Servers>>,
-}
-
-/// What is in use, in whole MiB: it is looked at again and again, and told when it differs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Memory {
-    pub daemon: u64,
-    /// `None` without a connection to the server.
-    pub tmux: Option<u64>,
 }
 
 /// A project and what stands in its directories.
@@ -157,7 +151,7 @@ impl Snapshot {
             restarts: (Duration::ZERO, Duration::ZERO),
             swaps: Arc::default(),
             delegation: Arc::default(),
-            tasks: imbl::OrdMap::new(),
+            tasks: Tasks::default(),
             ignored: imbl::OrdMap::new(),
             sessions: imbl::OrdMap::new(),
             requests: imbl::OrdMap::new(),
@@ -168,6 +162,7 @@ impl Snapshot {
             finished: [0; 3],
             memory: Memory::default(),
             leftovers: None,
+            texts: imbl::OrdMap::new(),
             starts: imbl::OrdMap::new(),
             servers: None,
         }
@@ -214,22 +209,5 @@ impl Snapshot {
         let Some(id) = TaskId::from_file_name(&format!("{text}.md")) else { return Vec::new() };
         let keys = self.projects.iter().map(|project| TaskKey::new(&project.name, &id));
         keys.filter(|key| self.tasks.contains_key(key)).collect()
-    }
-
-    /// Tasks of one project that are not finished, by phase: held, queued, rejected, working, delegated.
-    #[must_use]
-    pub fn open_counts(&self, project: &ProjectName) -> [u64; 5] {
-        let mut counts = [0; 5];
-        for (_, task) in self.tasks.iter().filter(|(key, _)| key.project == *project) {
-            match task.phase {
-                Phase::Held(_) => counts[0] += 1,
-                Phase::Queued => counts[1] += 1,
-                Phase::Rejected(_) => counts[2] += 1,
-                Phase::Working(_) | Phase::Filing(_) => counts[3] += 1,
-                Phase::Delegated(_) => counts[4] += 1,
-                Phase::Finished(_) => {}
-            }
-        }
-        counts
     }
 }

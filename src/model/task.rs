@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     command::Writer,
     evidence::Tokens,
+    identity::{Bound, TextFacts},
     ids::{AccountName, AgentName, ProviderName, RunId, SessionName, TaskKey},
     provider::{Job, JobStop, Wish},
-    rights::Bound,
     writer::By,
 };
 
@@ -63,17 +63,6 @@ impl Task {
     }
 }
 
-/// What is known of a task's text without keeping the text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TextFacts {
-    /// Hex SHA-256 of the bytes.
-    pub sha256: String,
-    /// The same without bookkeeping keys (`status:`, `state:`) and earlier results: what makes it this task and no other.
-    pub identity: String,
-    pub bytes: u64,
-    pub modified: Timestamp,
-}
-
 /// Who wrote a task, where that is known (writes through the mount).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
@@ -104,7 +93,7 @@ impl Origin {
 }
 
 /// The frontmatter (INTERFACE 4).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TaskSpec {
     pub preferred_ai: Option<String>,
     pub allow_delegation: bool,
@@ -705,6 +694,11 @@ impl Phase {
         }
     }
 
+    #[must_use]
+    pub fn filing(&self) -> Option<&Filing> {
+        if let Self::Filing(filing) = self { Some(filing) } else { None }
+    }
+
     /// The job that it has now.
     #[must_use]
     pub fn delegated(&self) -> Option<&Job> {
@@ -727,6 +721,12 @@ impl Phase {
             Self::Filing(Filing { work, .. }) | Self::Finished(Finished { work, .. }) => work.as_ref()?.job(),
             Self::Held(_) | Self::Queued | Self::Rejected(_) | Self::Working(_) => None,
         }
+    }
+
+    /// The attempt whose text is needed still: for its prompt, or for its result.
+    #[must_use]
+    pub fn open_run(&self) -> Option<&RunId> {
+        self.run_id().filter(|_| !matches!(self, Self::Finished(_)))
     }
 
     /// The attempt, wherever it was made.

@@ -8,12 +8,11 @@ use serde_yaml::Spanned;
 use sha2::{Digest, Sha256};
 
 use crate::model::{
+    footer::without_result,
     ids::AgentName,
+    spelling::nearest,
     task::{PRIORITY_RANGE, Problem, TaskSpec},
 };
-
-/// The line that begins a result (INTERFACE 3).
-pub const RESULT_LINE: &str = "<!-- claude-failover:result -->";
 
 /// Keys that scripts rewrite in place; they are no part of what a task is.
 const BOOKKEEPING: [&str; 2] = ["status:", "state:"];
@@ -209,12 +208,12 @@ fn frontmatter(front: &str, rules: &Rules) -> Result<(TaskSpec, Vec<Problem>), P
 /// The key that an unknown one was most likely meant to be.
 #[must_use]
 pub fn meant(key: &str) -> Option<&'static str> {
-    crate::config::nearest(key, KEYS.into_iter())
+    nearest(key, KEYS.into_iter())
 }
 
 fn no_such_agent(name: &AgentName, known: &[AgentName]) -> String {
     let names = || known.iter().map(AgentName::as_str);
-    let near = crate::config::nearest(name.as_str(), names());
+    let near = nearest(name.as_str(), names());
     let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
     format!("there is no agent {name} in the configuration{near}; known: {}", names().collect::<Vec<_>>().join(", "))
 }
@@ -291,16 +290,6 @@ fn stays_inside(dir: &str) -> bool {
     Path::new(dir).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// The task's own bytes: everything before the results of ours that end the file. A marker line anywhere else is its text.
-#[must_use]
-pub fn without_result(bytes: &[u8]) -> &[u8] {
-    let mut own = bytes;
-    while let Some(result) = super::result::whole(own) {
-        own = &own[..result.at];
-    }
-    own
-}
-
 /// Words by which scripts claim a task in its own frontmatter.
 const CLAIMED: [&str; 5] = ["claimed", "in_progress", "in-progress", "working", "running"];
 
@@ -347,6 +336,7 @@ pub fn clean(text: &str) -> (String, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::footer::RESULT_LINE;
 
     fn spec(text: &str) -> TaskSpec {
         match read(text.as_bytes()) {

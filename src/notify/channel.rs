@@ -4,17 +4,15 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::decide::TOPIC;
 use crate::{
-    config::Config,
-    live::{Live, Refusal},
+    live::{Hands, Refusal},
     model::{
         event::Event,
-        notice::{Channel, Notice, NoticeEvent},
+        notice::{Channel, Notice, NoticeError, NoticeEvent},
     },
-    ports::{Clock, NoticeError, Notifier},
 };
 
 /// First pause before a notice is tried again; it doubles with each.
@@ -29,10 +27,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) struct Line {
     pub channel: Channel,
-    pub live: Live,
-    pub notifier: Arc<dyn Notifier>,
-    pub clock: Arc<dyn Clock>,
-    pub config: watch::Receiver<Arc<Config>>,
+    pub hands: Hands,
 }
 
 /// The channel's topic in `health`.
@@ -52,12 +47,12 @@ impl Line {
 
     /// Until it is delivered or given up.
     async fn deliver(&mut self, notice: &Notice) {
-        let begun = self.clock.now();
+        let begun = self.hands.clock.now();
         let (mut pause, mut tries) = (FIRST_PAUSE, 0);
         loop {
             tries += 1;
-            let shown = Notice { at: self.live.snapshot().timeline.shown(notice.at), ..notice.clone() };
-            let after = match self.notifier.send(self.channel, &shown).await {
+            let shown = Notice { at: self.hands.live.snapshot().timeline.shown(notice.at), ..notice.clone() };
+            let after = match self.hands.notifier.send(self.channel, &shown).await {
                 Ok(()) => {
                     tracing::info!(channel = self.channel.name(), incident = notice.incident, "notice sent");
                     return self.health(None).await;
@@ -72,7 +67,7 @@ impl Line {
                     after.unwrap_or_default()
                 }
             };
-            if self.clock.now().duration_since(begun) >= GIVE_UP_AFTER {
+            if self.hands.clock.now().duration_since(begun) >= GIVE_UP_AFTER {
                 tracing::warn!(channel = self.channel.name(), incident = notice.incident, "notice given up");
                 return;
             }
@@ -85,13 +80,13 @@ impl Line {
     async fn rest(&mut self, pause: Duration) {
         tokio::select! {
             biased;
-            Ok(()) = self.config.changed() => {}
+            Ok(()) = self.hands.config.changed() => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
 
     async fn health(&self, problem: Option<String>) {
-        self.live.report(vec![Event::Health { topic: topic(self.channel), problem }]).await;
+        self.hands.live.report(vec![Event::Health { topic: topic(self.channel), problem }]).await;
     }
 
     /// Has it saved that this channel has the notice; `false` when the owner has stopped.
@@ -99,7 +94,7 @@ impl Line {
         let sent = NoticeEvent::Sent { incident: notice.incident.clone(), at: notice.at, channel: self.channel };
         let sent = Event::Notice(sent);
         loop {
-            match self.live.propose(vec![sent.clone()]).await {
+            match self.hands.live.propose(vec![sent.clone()]).await {
                 Ok(()) => return true,
                 Err(Refusal::Stopped) => return false,
                 Err(_) => tokio::time::sleep(AGAIN_AFTER).await,

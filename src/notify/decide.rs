@@ -137,7 +137,8 @@ fn standing(snapshot: &Snapshot, silent_after: Duration, now: Timestamp) -> BTre
         all.extend(all_out(snapshot, account, now));
     }
     all.extend(swap(snapshot));
-    all.extend(snapshot.tasks.values().filter_map(|task| failed(task).or_else(|| held(task))));
+    all.extend(snapshot.tasks.filing().chain(snapshot.tasks.finished()).filter_map(|task| failed(task)));
+    all.extend(snapshot.tasks.held().filter_map(|task| held(task)));
     for session in snapshot.sessions.values().filter(|session| session.role == Role::Pool) {
         all.extend(waiting(session));
         all.extend(silent(snapshot, session, silent_after, now));

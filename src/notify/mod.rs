@@ -8,24 +8,19 @@ pub mod decide;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
+use tokio::{sync::mpsc, task::JoinSet};
 
 use self::{
     channel::{Line, topic},
     decide::{Pace, decide},
 };
 use crate::{
-    config::Config,
-    live::Live,
+    live::Hands,
     model::{
         event::Event,
         notice::{Channel, Notice},
         snapshot::Snapshot,
     },
-    ports::{Clock, Notifier},
 };
 
 /// What lasts shorter than the pause between two looks is worth no notice.
@@ -35,33 +30,24 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Notices that a channel has before it; the others wait in the saved state.
 const QUEUE: usize = 16;
 
-pub struct Notices {
-    pub live: Live,
-    pub notifier: Arc<dyn Notifier>,
-    pub clock: Arc<dyn Clock>,
-    pub config: watch::Receiver<Arc<Config>>,
-}
-
 /// One notice on its way to one channel. An incident may come again while its last notice is still under way.
 type Flight = (String, Timestamp, Channel);
+
+pub struct Notices {
+    pub hands: Hands,
+}
 
 impl Notices {
     /// Works until the owner stops.
     pub async fn run(self) {
-        let mut snapshots = self.live.watch();
-        let mut config = self.config.clone();
+        let mut snapshots = self.hands.live.watch();
+        let mut config = self.hands.config.clone();
         let mut pace = Pace::default();
         let mut flying: BTreeSet<Flight> = BTreeSet::new();
         let mut lines = JoinSet::new();
         let queues = Channel::ALL.map(|channel| {
             let (queue, waiting) = mpsc::channel(QUEUE);
-            let line = Line {
-                channel,
-                live: self.live.clone(),
-                notifier: self.notifier.clone(),
-                clock: self.clock.clone(),
-                config: self.config.clone(),
-            };
+            let line = Line { channel, hands: self.hands.clone() };
             lines.spawn(line.run(waiting));
             (channel, queue)
         });
@@ -73,15 +59,15 @@ impl Notices {
             let decision = {
                 let config = config.borrow();
                 let silent_after = config.watcher.silent_after;
-                decide(&snapshot, &config.notifications, silent_after, &pace, self.clock.now())
+                decide(&snapshot, &config.notifications, silent_after, &pace, self.hands.clock.now())
             };
             if !decision.events.is_empty() {
-                match self.live.propose(decision.events).await {
+                match self.hands.live.propose(decision.events).await {
                     Ok(()) => pace = decision.pace,
                     Err(refusal) => tracing::info!(%refusal, "no notice is sent that could not be saved; tried again"),
                 }
             }
-            send(&self.live.snapshot(), &queues, &mut flying);
+            send(&self.hands.live.snapshot(), &queues, &mut flying);
             tokio::time::sleep(PAUSE).await;
             tokio::select! {
                 biased;
@@ -94,9 +80,9 @@ impl Notices {
 
     /// Says in `health` which channels can't send anything as they are configured.
     async fn tell_faults(&self) {
-        let settings = self.config.borrow().notifications.clone();
+        let settings = self.hands.config.borrow().notifications.clone();
         let health = |channel| Event::Health { topic: topic(channel), problem: settings.fault(channel) };
-        self.live.report(Channel::ALL.map(health).to_vec()).await;
+        self.hands.live.report(Channel::ALL.map(health).to_vec()).await;
     }
 }
 

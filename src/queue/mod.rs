@@ -6,9 +6,10 @@ mod file;
 pub mod ready;
 mod reconcile;
 mod scan;
+mod wakes;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -19,19 +20,19 @@ use tokio::sync::watch;
 
 use crate::{
     config::Config,
-    live::Live,
+    live::{Hands, Live},
     model::{
         command::{Action, Refused, RefusedKind, Writer},
-        event::Event,
+        event::{Counts, Event},
         ids::{ProjectName, TaskId, TaskKey},
-        rights,
+        permits,
+        queue::QueueDir,
         snapshot::Snapshot,
-        task::Phase,
         task_file::identity,
         writer::By,
     },
-    ports::{Clock, QueueDir, QueueStore, StateStore},
-    queue::scan::Known,
+    ports::{Clock, QueueStore},
+    queue::{scan::Known, wakes::Wakes},
 };
 
 /// How long a result that could not be written waits before the next try.
@@ -47,13 +48,14 @@ const HINTS: usize = 8 * TOGETHER;
 pub struct Queue {
     live: Live,
     store: Arc<dyn QueueStore>,
-    state: Arc<dyn StateStore>,
     clock: Arc<dyn Clock>,
     config: watch::Receiver<Arc<Config>>,
     /// What was seen of each name.
     known: HashMap<TaskKey, Known>,
+    /// When names are looked at again though nothing hints at them.
+    wakes: Wakes,
     /// When results that failed to be written are tried again.
-    retry_filing: HashMap<TaskKey, Timestamp>,
+    retry_filing: Wakes,
     rescanned: u64,
 }
 
@@ -65,14 +67,10 @@ enum Look {
 
 impl Queue {
     #[must_use]
-    pub fn new(
-        live: Live,
-        store: Arc<dyn QueueStore>,
-        state: Arc<dyn StateStore>,
-        clock: Arc<dyn Clock>,
-        config: watch::Receiver<Arc<Config>>,
-    ) -> Self {
-        Self { live, store, state, clock, config, known: HashMap::new(), retry_filing: HashMap::new(), rescanned: 0 }
+    pub fn new(hands: Hands) -> Self {
+        let Hands { live, queue: store, clock, config, .. } = hands;
+        let (wakes, retry_filing) = (Wakes::default(), Wakes::default());
+        Self { live, store, clock, config, known: HashMap::new(), wakes, retry_filing, rescanned: 0 }
     }
 
     /// Makes the directories, brings markers and results of an earlier daemon in order, and looks at everything once.
@@ -145,21 +143,14 @@ impl Queue {
     }
 
     fn next_wake(&self) -> Option<Timestamp> {
-        let looks = self.known.values().filter_map(|known| known.wake);
-        looks.chain(self.retry_filing.values().copied()).min()
+        [self.wakes.next(), self.retry_filing.next()].into_iter().flatten().min()
     }
 
-    /// The names whose time has come. Each look sets the next time itself: a name that is gone by now has none.
+    /// The names whose time has come.
     fn due(&mut self) -> Look {
         let now = self.clock.now();
-        let due = self.known.iter_mut().filter(|(_, known)| known.wake.is_some_and(|at| at <= now));
-        Look::Only(
-            due.map(|(key, known)| {
-                known.wake = None;
-                (key.project.clone(), key.id.clone())
-            })
-            .collect(),
-        )
+        self.retry_filing.due(now);
+        Look::Only(self.wakes.due(now).into_iter().map(|key| (key.project, key.id)).collect())
     }
 
     async fn look(&mut self, look: &Look) {
@@ -171,8 +162,10 @@ impl Queue {
                 }
             }
             Look::Only(names) => {
-                for (project, id) in names {
-                    self.scan(project, Some(id)).await;
+                let names: Vec<_> = names.iter().collect();
+                for of_one in names.chunk_by(|(a, _), (b, _)| a == b) {
+                    let ids: Vec<TaskId> = of_one.iter().map(|(_, id)| id.clone()).collect();
+                    self.scan(&of_one[0].0, Some(&ids)).await;
                 }
             }
         }
@@ -189,19 +182,32 @@ impl Queue {
     async fn settle_ends(&mut self) -> bool {
         let snapshot = self.live.snapshot();
         let now = self.clock.now();
-        let waits = |key: &TaskKey| self.retry_filing.get(key).is_some_and(|at| *at > now);
-        let filing = snapshot.tasks.values().filter(|task| matches!(task.phase, Phase::Filing(_)) && !waits(&task.key));
-        let filing: Vec<_> = filing.take(TOGETHER).collect();
-        let filed = join_all(filing.iter().map(|task| self.file(task))).await;
+        let waits = |key: &TaskKey| self.retry_filing.get(key).is_some_and(|at| at > now);
+        let filing = snapshot.tasks.filing().filter(|task| !waits(&task.key)).take(TOGETHER);
+        let filing: Vec<_> = filing.filter_map(|task| Some((task, task.phase.filing()?))).collect();
+        let filed = join_all(filing.iter().map(|(task, filing)| self.file(task, filing))).await;
         let mut news = Vec::new();
-        for (task, filed) in filing.iter().zip(&filed) {
+        let mut kept: BTreeSet<(ProjectName, TaskId)> = BTreeSet::new();
+        let mut counts: BTreeMap<&ProjectName, Counts> = BTreeMap::new();
+        for ((task, _), filed) in filing.iter().zip(&filed) {
+            let (project, id) = (&task.key.project, &task.key.id);
             let problem = match filed {
-                Ok(()) => {
-                    self.retry_filing.remove(&task.key);
+                Ok(filed) => {
+                    self.retry_filing.set(&task.key, None);
+                    if filed.kept {
+                        kept.insert((project.clone(), id.clone()));
+                    }
+                    let known = snapshot.projects.iter().find(|known| known.name == *project);
+                    let count = counts.entry(project).or_insert(known.map(|known| known.counts).unwrap_or_default());
+                    match filed.dir {
+                        QueueDir::Done => count.done += 1,
+                        QueueDir::Failed => count.failed += 1,
+                        QueueDir::Inbox | QueueDir::Drafts => {}
+                    }
                     None
                 }
                 Err(error) => {
-                    self.retry_filing.insert(task.key.clone(), now.saturating_add(RETRY_FILING).unwrap_or(now));
+                    self.retry_filing.set(&task.key, Some(now.saturating_add(RETRY_FILING).unwrap_or(now)));
                     Some(format!(
                         "the result of task {} can't be written: {error}; it is kept in memory and tried again every {} s",
                         task.key,
@@ -211,18 +217,12 @@ impl Queue {
             };
             news.push(Event::Health { topic: format!("result {}", task.key), problem });
         }
+        // Counted on; the next look at everything counts anew.
+        news.extend(counts.into_iter().map(|(project, counts)| Event::Counts { project: project.clone(), counts }));
         self.live.report(news).await;
-        let done = filing.iter().zip(&filed).filter(|(_, filed)| filed.is_ok()).map(|(task, _)| &task.key);
-        let done: Vec<&TaskKey> = done.collect();
-        let projects: BTreeSet<&ProjectName> = done.iter().map(|key| &key.project).collect();
-        for project in projects {
-            self.count(project).await;
-        }
         // A kept file has a newer text; read it at once.
-        for key in &done {
-            self.scan(&key.project, Some(&key.id)).await;
-        }
-        !done.is_empty()
+        self.look(&Look::Only(kept)).await;
+        filed.iter().any(Result::is_ok)
     }
 
     /// What people asked for that concerns the queue's files.
@@ -262,9 +262,7 @@ impl Queue {
                 }
             };
             self.live.report(vec![Event::RequestDone { id: *id, result }]).await;
-            for key in keys {
-                self.scan(&key.project, Some(&key.id)).await;
-            }
+            self.look(&Look::Only(keys.into_iter().map(|key| (key.project, key.id)).collect())).await;
         }
     }
 
@@ -287,7 +285,7 @@ impl Queue {
             if writer.by == By::Person && ran != Some(&identity(&text)) {
                 return;
             }
-            let origin = rights::origin(snapshot, key, writer, &text);
+            let origin = permits::origin(snapshot, key, writer, &text);
             self.live.report(vec![Event::Origin(key.clone(), origin)]).await;
         }
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{
-    model::task::{Hold, Problem},
-    ports::{FileFacts, FileKind},
+use crate::model::{
+    queue::{FileFacts, FileKind},
+    task::{Hold, Problem},
 };
 
 /// The settings that readiness depends on.

@@ -1,36 +1,19 @@
 //! What an earlier daemon left behind: markers without a known run, runs without a marker, results not cleaned up.
 //! Nothing is run again on doubt.
 
-use jiff::Timestamp;
-
-use super::Queue;
-use crate::{
-    model::{
-        event::{Event, Kind},
-        ids::{ProjectName, RunId, TaskKey},
-        marker::{DelegatedMarker, Marker},
-        result::run_of,
-        session::SessionEvent,
-        task::{Delivery, Ending, Phase, Status, TaskEvent, Work},
-        task_file::identity,
-    },
-    ports::{QueueDir, Sidecar},
+use super::{
+    Queue,
+    file::{claim_of, facts_of},
 };
-
-/// A claim marker of ours.
-pub(super) struct OwnClaim {
-    pub run: RunId,
-    pub identity: String,
-    pub since: Timestamp,
-}
-
-/// The marker that stands beside a task while this is worked on.
-pub(super) fn claim_of(work: &Work) -> Sidecar {
-    match work {
-        Work::Run(_) => Sidecar::Working,
-        Work::Job(_) => Sidecar::Delegated,
-    }
-}
+use crate::model::{
+    event::{Event, Kind},
+    footer::run_of,
+    ids::{ProjectName, RunId, TaskKey},
+    marker::{DelegatedMarker, Marker, OwnClaim},
+    queue::{End, Mark, Over, QueueDir, Sidecar},
+    session::SessionEvent,
+    task::{Delivery, Ending, Phase, Status, TaskEvent, Work},
+};
 
 impl Queue {
     /// Who wrote our markers.
@@ -39,12 +22,12 @@ impl Queue {
     }
 
     pub(super) async fn reconcile(&self, project: &ProjectName) {
-        let inbox = match self.store.list(project, None).await {
+        let inbox = match self.store.look(project, None).await {
             Ok(inbox) => inbox,
             Err(error) => return self.disk_problem(project, "inbox/ can't be read", &error).await,
         };
-        for (id, which) in &inbox.sidecars {
-            self.marker_left(&TaskKey::new(project, id), *which).await;
+        for mark in &inbox.sidecars {
+            self.marker_left(&TaskKey::new(project, &mark.id), mark).await;
         }
         let snapshot = self.live.snapshot();
         for task in snapshot.tasks.values().filter(|task| task.key.project == *project) {
@@ -53,57 +36,31 @@ impl Queue {
                 Phase::Delegated(job) => (Work::Job(job.clone()), Sidecar::Delegated),
                 Phase::Held(_) | Phase::Queued | Phase::Rejected(_) | Phase::Filing(_) | Phase::Finished(_) => continue,
             };
-            let marked = inbox.sidecars.iter().any(|(id, which)| *which == claim && *id == task.key.id);
+            let marked = inbox.sidecars.iter().any(|mark| mark.which == claim && mark.id == task.key.id);
             self.work_left(&task.key, &work, marked).await;
         }
     }
 
-    /// What a claim marker of ours says; `None` for a stranger's.
-    pub(super) async fn own_claim(&self, key: &TaskKey, which: Sidecar) -> Option<OwnClaim> {
-        let bytes = self.store.read_sidecar(&key.project, &key.id, which).await.ok()?;
-        match which {
-            Sidecar::Working => {
-                let marker = Marker::read(&bytes).filter(|marker| marker.supervisor == self.supervisor())?;
-                Some(OwnClaim { run: marker.run, identity: marker.identity, since: marker.since })
-            }
-            Sidecar::Delegated => {
-                let marker = DelegatedMarker::read(&bytes)?;
-                let ours = marker.by(&self.supervisor())?.clone();
-                Some(OwnClaim { run: ours.run, identity: ours.identity, since: marker.submitted_at? })
-            }
-            Sidecar::Rejected => None,
-        }
-    }
-
     /// A marker on disk: of a known run, of a filed run, of a claim that was never told to the owner, or a stranger's.
-    async fn marker_left(&self, key: &TaskKey, which: Sidecar) {
-        let Some(marker) = self.own_claim(key, which).await else { return };
+    async fn marker_left(&self, key: &TaskKey, mark: &Mark) {
+        let Some(claim) = OwnClaim::read(mark, &self.supervisor()) else { return };
         let snapshot = self.live.snapshot();
-        if snapshot.tasks.get(key).and_then(|task| task.phase.run_id()) == Some(&marker.run) {
+        if snapshot.tasks.get(key).and_then(|task| task.phase.run_id()) == Some(&claim.run) {
             return;
         }
-        if self.is_filed(key, &marker.run).await {
+        let (run, is_filed) = (claim.run.clone(), self.is_filed(key, &claim.run).await);
+        let text = if is_filed {
             // The result was written and the daemon ended before it could clean up.
-            if let Ok((text, _)) = self.store.read(&key.project, QueueDir::Inbox, &key.id, u64::MAX).await
-                && identity(&text) == marker.identity
-            {
-                let _ = self.store.remove(&key.project, &key.id).await;
-                let text = format!(
-                    "run {} is filed; its task and marker, which were still (or again) in inbox/, are removed",
-                    marker.run
-                );
-                let object = format!("task {key}");
-                self.live.report(vec![Event::Note { kind: Kind::Task, object, text, writer: None }]).await;
-            }
+            let end = End { run: Some(claim.run), result: None, own: claim.identity, claim: Some(mark.which) };
+            let _ = self.store.file(&key.project, &key.id, &end).await;
+            format!("run {run} is filed; its task and marker, which were still (or again) in inbox/, are removed")
         } else {
             // The owner saves a claim before anything is typed or sent; it knows nothing of this one.
-            let text = format!("claim of run {} taken back: the daemon ended before it began", marker.run);
-            self.live
-                .report(vec![Event::Note { kind: Kind::Task, object: format!("task {key}"), text, writer: None }])
-                .await;
-        }
-        let _ = self.store.remove_sidecar(&key.project, &key.id, which).await;
-        let _ = self.state.remove_run(&marker.run).await;
+            let _ = self.store.unmark(&key.project, &key.id, &[mark.which]).await;
+            format!("claim of run {run} taken back: the daemon ended before it began")
+        };
+        let object = format!("task {key}");
+        self.live.report(vec![Event::Note { kind: Kind::Task, object, text, writer: None }]).await;
     }
 
     /// Work that the owner knows: perhaps filed already, perhaps its marker is gone.
@@ -112,7 +69,10 @@ impl Queue {
         let mut events = if let Some(status) = self.filed_status(key, work.id()).await {
             // The result is on disk: only the cleaning up and the news are missing.
             let ending = Ending::new(status, self.clock.now());
-            match self.clear(key, &work.text().identity, Some(claim_of(work))).await {
+            let (run, own) = (Some(work.id().clone()), work.text().identity.clone());
+            let end = End { run, result: None, own, claim: Some(claim_of(work)) };
+            let kept = self.store.file(&key.project, &key.id, &end).await;
+            match kept.map(|kept| kept.map(|(text, facts)| facts_of(&text, &facts))) {
                 Ok(kept) => vec![
                     Event::Task(key.clone(), TaskEvent::Ended { run: work.id().clone(), ending, told: None }),
                     Event::Task(key.clone(), TaskEvent::Filed { kept }),
@@ -130,7 +90,7 @@ impl Queue {
                 Work::Run(run) => Marker::of(run, &self.live.snapshot()).to_json(),
                 Work::Job(job) => DelegatedMarker::of(job, &self.live.snapshot()).to_json(),
             };
-            let _ = self.store.write_sidecar(&key.project, &key.id, claim_of(work), &marker).await;
+            let _ = self.store.mark(&key.project, &key.id, claim_of(work), &marker, Over::Never).await;
             return;
         };
         events.extend(freed);
@@ -144,13 +104,8 @@ impl Queue {
     }
 
     async fn filed_status(&self, key: &TaskKey, run: &RunId) -> Option<Status> {
-        for (dir, status) in [(QueueDir::Done, Status::Done), (QueueDir::Failed, Status::Failed)] {
-            if let Ok((file, _)) = self.store.read(&key.project, dir, &key.id, u64::MAX).await
-                && run_of(&file).as_ref() == Some(run)
-            {
-                return Some(status);
-            }
-        }
-        None
+        let results = self.store.results(&key.project, &key.id).await.ok()?;
+        let (dir, ..) = results.into_iter().find(|(_, file, _)| run_of(file).as_ref() == Some(run))?;
+        Some(if dir == QueueDir::Done { Status::Done } else { Status::Failed })
     }
 }

@@ -1,27 +1,28 @@
 //! Looking into an inbox: each name is weighed by `ready` and read when it is its time.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Queue,
+    file::facts_of,
     ready::{Decision, Facts, Settings, decide},
 };
 use crate::{
     config::{Config, UnknownKeys},
     model::{
         event::{Event, Kind},
+        footer::{self, without_result},
+        identity::TextFacts,
         ids::{AgentName, ProjectName, RunId, TaskId, TaskKey},
-        marker::{DelegatedMarker, Marker},
-        result,
-        task::{Hold, Phase, Problem, TaskEvent, TextFacts},
-        task_file::{Reading, Rules, claimed_by_status, identity, place_of, read_by, sha256, without_result},
+        marker::{Marker, OwnClaim},
+        queue::{Ask, Claim, Entry, FileKind, Filed, Inbox, Mark, Over, Read, Sidecar, Text, Workdir},
+        snapshot::Snapshot,
+        task::{Hold, Phase, Problem, Task, TaskEvent},
+        task_file::{Reading, Rules, claimed_by_status, identity, place_of, read_by},
     },
-    ports::{Claim, Clock, Entry, FileKind, Inbox, QueueDir, Sidecar, Workdir},
+    ports::Clock,
 };
 
 /// When something that could not be read is tried again.
@@ -51,31 +52,40 @@ pub(super) struct Known {
     /// The event that the content at `change` gave; reported again without reading while nothing changes.
     read: Option<TaskEvent>,
     missing_since: Option<Timestamp>,
+    /// It was told since when it stands there.
+    stands: bool,
     /// It was seen without a `status:` that claims it.
     unclaimed: bool,
     /// A script's claim of it, and whether it was told that it is too old to count.
     claim: Option<String>,
     told_old: Option<String>,
-    pub(super) wake: Option<Timestamp>,
+}
+
+/// What came of weighing one name.
+enum Weighed {
+    News(Vec<Event>),
+    /// Its text is needed and was not read.
+    Unread,
 }
 
 impl Queue {
-    /// Looks at one inbox, or at one name of it, and reports what it finds.
-    pub(super) async fn scan(&mut self, project: &ProjectName, only: Option<&TaskId>) {
-        let mut listed = self.store.list(project, only).await;
+    /// Looks at one inbox, or at some names of it, and reports what it finds.
+    pub(super) async fn scan(&mut self, project: &ProjectName, only: Option<&[TaskId]>) {
+        let asks: Option<Vec<Ask>> = only.map(|ids| ids.iter().map(|id| self.ask(project, id)).collect());
+        let mut listed = self.store.look(project, asks.as_deref()).await;
         // Removed or replaced while the daemon runs: made again.
         if only.is_none()
             && listed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
             && self.store.prepare(project).await.is_ok()
         {
-            listed = self.store.list(project, only).await;
+            listed = self.store.look(project, None).await;
         }
         let inbox = match listed {
             Ok(inbox) => inbox,
             Err(error) => {
-                if let Some(id) = only {
-                    let again = self.clock.now().saturating_add(READ_AGAIN).ok();
-                    self.known.entry(TaskKey::new(project, id)).or_default().wake = again;
+                let again = self.clock.now().saturating_add(READ_AGAIN).ok();
+                for id in only.into_iter().flatten() {
+                    self.wakes.set(&TaskKey::new(project, id), again);
                 }
                 return self.disk_problem(project, "inbox/ can't be read", &error).await;
             }
@@ -85,16 +95,15 @@ impl Queue {
             events.push(Event::Health { topic: format!("queue {project}"), problem: None });
             events.push(Event::Ignored { project: project.clone(), files: Arc::new(inbox.ignored.clone()) });
         }
-        let mut present = BTreeSet::new();
-        let sidecars: BTreeMap<&TaskId, BTreeSet<Sidecar>> =
-            inbox.sidecars.iter().fold(BTreeMap::new(), |mut map, (id, which)| {
-                map.entry(id).or_default().insert(*which);
-                map
-            });
-        for entry in &inbox.tasks {
-            present.insert(entry.id.clone());
-            let sidecars = sidecars.get(&entry.id).cloned().unwrap_or_default();
-            events.extend(self.weigh(project, entry, &inbox, &sidecars).await.into_iter().flatten());
+        let present: BTreeSet<TaskId> = inbox.tasks.iter().map(|entry| entry.id.clone()).collect();
+        let unread = self.weigh_all(project, &inbox, &mut events).await;
+        if !unread.is_empty() {
+            let max = self.settings().max_bytes;
+            let asks: Vec<Ask> =
+                unread.into_iter().map(|id| Ask { id, read: Read::Unless { change: None, max } }).collect();
+            if let Ok(inbox) = self.store.look(project, Some(&asks)).await {
+                self.weigh_all(project, &inbox, &mut events).await;
+            }
         }
         let expected = self.expected(project, only);
         if only.is_none() {
@@ -106,30 +115,47 @@ impl Queue {
             }
         }
         self.live.report(events).await;
-        self.sidecars(project, only, &sidecars).await;
+        self.sidecars(project, only, &inbox.sidecars).await;
+    }
+
+    /// What is asked of a name: its text too, when it may have settled.
+    fn ask(&self, project: &ProjectName, id: &TaskId) -> Ask {
+        let settings = self.settings();
+        let settle = SignedDuration::try_from(settings.settle).unwrap_or(SignedDuration::MAX);
+        let known = self.known.get(&TaskKey::new(project, id));
+        let settled = known.map_or(settle.is_zero(), |known| self.clock.now().duration_since(known.touched) >= settle);
+        let change = known.filter(|known| known.read.is_some()).and_then(|known| known.change);
+        let read = if settled { Read::Unless { change, max: settings.max_bytes } } else { Read::No };
+        Ask { id: id.clone(), read }
+    }
+
+    /// Weighs every task of a look; answers those whose text is needed.
+    async fn weigh_all(&mut self, project: &ProjectName, inbox: &Inbox, events: &mut Vec<Event>) -> Vec<TaskId> {
+        let mut unread = Vec::new();
+        for entry in &inbox.tasks {
+            match self.weigh(project, entry, inbox).await {
+                Some(Weighed::News(news)) => events.extend(news),
+                Some(Weighed::Unread) => unread.push(entry.id.clone()),
+                None => {}
+            }
+        }
+        unread
     }
 
     /// Tasks of ours that should have a file in this inbox.
-    fn expected(&self, project: &ProjectName, only: Option<&TaskId>) -> BTreeSet<TaskKey> {
+    fn expected(&self, project: &ProjectName, only: Option<&[TaskId]>) -> BTreeSet<TaskKey> {
         let snapshot = self.live.snapshot();
-        let tasks = snapshot.tasks.values().filter(|task| task.key.project == *project);
-        let open = tasks.filter(|task| !matches!(task.phase, Phase::Finished(_) | Phase::Filing(_)));
-        open.map(|task| task.key.clone()).filter(|key| only.is_none_or(|id| *id == key.id)).collect()
+        let open = tasks_of(&snapshot, project, only)
+            .filter(|task| !matches!(task.phase, Phase::Finished(_) | Phase::Filing(_)));
+        open.map(|task| task.key.clone()).collect()
     }
 
-    async fn weigh(
-        &mut self,
-        project: &ProjectName,
-        entry: &Entry,
-        inbox: &Inbox,
-        sidecars: &BTreeSet<Sidecar>,
-    ) -> Option<Vec<Event>> {
+    async fn weigh(&mut self, project: &ProjectName, entry: &Entry, inbox: &Inbox) -> Option<Weighed> {
         let key = TaskKey::new(project, &entry.id);
         let now = self.clock.now();
         let settings = self.settings();
 
         let known = self.known.entry(key.clone()).or_default();
-        let first = known.change.is_none();
         known.missing_since = None;
         if known.change != Some(entry.file.change) {
             // After a restart an old file is settled at once; a time in the future counts from now.
@@ -156,27 +182,23 @@ impl Queue {
         }
         known.claim = claim.map(|(claim, _)| claim.how.clone());
         let old = claims.map(|claim| claim.how.clone()).next().filter(|_| claim.is_none());
-        let told_old = (old.is_some() && known.told_old != old).then(|| old.clone().unwrap_or_default());
-        known.told_old = old;
         let known = known.clone();
 
-        let beside = self.beside(&key, sidecars).await;
+        let beside = self.beside(&key, &inbox.sidecars).await;
         let foreign = match &beside {
             Beside::Foreign(marker) => Some(marker.clone()),
             Beside::Nothing | Beside::Filed(_) => None,
         };
-        let unread = known.read.is_none();
-        let quiet = entry.file.kind == FileKind::Regular
-            && match decide(&facts(entry, &known, None, foreign.as_deref()), &settings, now) {
-                Decision::Read | Decision::Reject(_) => true,
-                Decision::Hold(..) => false,
-            };
-        let writer = if quiet && unread {
-            self.store.has_writer(project, QueueDir::Inbox, &entry.id).await.unwrap_or(None)
-        } else {
-            None
-        };
+        let text = inbox.texts.get(&entry.id);
+        let writer = text.and_then(|text| text.writer);
         let decision = decide(&facts(entry, &known, writer, foreign.as_deref()), &settings, now);
+        // Before it is called too large it is known that nobody writes it any more.
+        let wants_text = entry.file.kind == FileKind::Regular
+            && known.read.is_none()
+            && matches!(decision, Decision::Read | Decision::Reject(_));
+        if wants_text && text.is_none() {
+            return Some(Weighed::Unread);
+        }
 
         let (event, wake, keep) = match decision {
             Decision::Hold(Hold::OutsideClaim(how), _) => (TaskEvent::OutsideClaim(how), None, false),
@@ -187,11 +209,11 @@ impl Queue {
                 None if inbox.git.at_work => {
                     (TaskEvent::NotReady(Hold::GitAtWork), now.saturating_add(LOOK_AGAIN).ok(), false)
                 }
-                None => self.read(project, entry, inbox, settings.max_bytes).await?,
+                None => self.read(project, entry, inbox, text?).await?,
             },
         };
+        self.wakes.set(&key, wake);
         if let Some(known) = self.known.get_mut(&key) {
-            known.wake = wake;
             known.read = keep.then(|| event.clone());
         }
         // What may change while the file stays as it is.
@@ -201,9 +223,7 @@ impl Queue {
             }
             (TaskEvent::Seen { text, spec }, Beside::Nothing, Some((claim, end))) => {
                 let again = now.saturating_add(LOOK_AGAIN).ok();
-                if let Some(known) = self.known.get_mut(&key) {
-                    known.wake = end.or(again);
-                }
+                self.wakes.set(&key, end.or(again));
                 let how = match claim.touched {
                     Some(touched) => format!("{} stands beside it, last touched at {}", claim.how, second(touched)),
                     None => claim.how.clone(),
@@ -212,16 +232,22 @@ impl Queue {
             }
             (event, _, _) => event,
         };
-        let mut events = vec![Event::Task(key.clone(), event)];
-        if let Some(how) = told_old {
+        let mut events = Vec::new();
+        if !is_known(self.live.snapshot().tasks.get(&key), &event) {
+            events.push(Event::Task(key.clone(), event));
+        }
+        if let Some(how) = old.as_ref().filter(|_| known.told_old != old) {
             let text =
                 format!("{how} beside it has not been touched for dispatcher.claim_hold: it counts as left behind");
             events.push(Event::Note { kind: Kind::Task, object: format!("task {key}"), text, writer: None });
         }
-        if first {
-            events.push(Event::Stands { task: key, since: known.touched });
+        if let Some(known) = self.known.get_mut(&key) {
+            known.told_old = old;
+            if !std::mem::replace(&mut known.stands, true) {
+                events.push(Event::Stands { task: key, since: known.touched });
+            }
         }
-        Some(events)
+        Some(Weighed::News(events))
     }
 
     fn settings(&self) -> Settings {
@@ -233,17 +259,17 @@ impl Queue {
         }
     }
 
-    /// Reads the file. `None` when it changed meanwhile: its own event comes.
+    /// What a text is. `None` when it changed meanwhile: its own event comes.
     async fn read(
         &mut self,
         project: &ProjectName,
         entry: &Entry,
         inbox: &Inbox,
-        max: u64,
+        text: &Text,
     ) -> Option<(TaskEvent, Option<Timestamp>, bool)> {
         let key = TaskKey::new(project, &entry.id);
         let again = || self.clock.now().saturating_add(READ_AGAIN).ok();
-        let (bytes, facts) = match self.store.read(project, QueueDir::Inbox, &entry.id, max).await {
+        let (bytes, facts) = match &text.read {
             Ok(read) => read,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
             Err(error) => return Some((TaskEvent::NotReady(Hold::Unreadable(error.to_string())), again(), false)),
@@ -252,14 +278,18 @@ impl Queue {
             return None;
         }
         let hold = |hold| Some((TaskEvent::NotReady(hold), None, true));
-        let spec = match read_by(&bytes, &self.rules()) {
+        let spec = match read_by(bytes, &self.rules()) {
             Reading::Empty => return hold(Hold::Empty),
             Reading::OpenFrontmatter => return hold(Hold::OpenFrontmatter),
             Reading::Rejected(problem) => return Some((TaskEvent::Rejected(problem), None, true)),
             Reading::Ready { spec, .. } if !spec.depends_on.is_empty() => return hold(Hold::DependsOn),
             Reading::Ready { spec, .. } => spec,
         };
-        let wrong = match self.store.workdir(project, &spec.workdir).await.unwrap_or(Workdir::Inside) {
+        let leads = match spec.workdir.as_str() {
+            "." => Ok(Workdir::Inside),
+            workdir => self.store.workdir(project, workdir).await,
+        };
+        let wrong = match leads.unwrap_or(Workdir::Inside) {
             Workdir::Inside => None,
             Workdir::Missing => Some(format!("workdir: there is no directory {} in the project", spec.workdir)),
             Workdir::Outside => Some(format!(
@@ -268,19 +298,15 @@ impl Queue {
             )),
         };
         if let Some(message) = wrong {
-            let (line, column) = place_of(&bytes, "workdir");
+            let (line, column) = place_of(bytes, "workdir");
             return Some((TaskEvent::Rejected(Problem { line, column, message }), again(), false));
         }
-        let text = TextFacts {
-            sha256: sha256(&bytes),
-            identity: identity(&bytes),
-            bytes: facts.bytes,
-            modified: facts.modified,
-        };
+        let results = &text.results;
+        let text = facts_of(bytes, facts);
         // Another's directory may go away while the task waits.
         let stays = spec.workdir == ".";
         let spec = Arc::from(spec);
-        let claimed = claimed_by_status(&bytes);
+        let claimed = claimed_by_status(bytes);
         let known = self.known.entry(key.clone()).or_default();
         known.unclaimed |= claimed.is_none();
         // One that was written so means nothing; one that became so is a script's.
@@ -288,7 +314,7 @@ impl Queue {
             claimed.filter(|_| known.unclaimed).map(|how| Hold::InPlace(format!("its frontmatter says `{how}`")));
         let doubt = match in_place.or_else(|| tracked(entry, inbox)) {
             Some(doubt) => Some(doubt),
-            None => self.ran_before(&key, &text).await.map(Hold::RanBefore),
+            None => ran_before(results, &text).map(Hold::RanBefore),
         };
         let event = match doubt {
             Some(why) => TaskEvent::Doubtful { text, spec, why },
@@ -303,43 +329,20 @@ impl Queue {
         Rules { agents, reject_unknown: config.dispatcher.unknown_keys == UnknownKeys::Reject }
     }
 
-    /// The run of a result of this very text that was filed after the file was written: an old copy of it came back.
-    async fn ran_before(&self, key: &TaskKey, text: &TextFacts) -> Option<RunId> {
-        for dir in [QueueDir::Done, QueueDir::Failed] {
-            let Ok((file, facts)) = self.store.read(&key.project, dir, &key.id, u64::MAX).await else { continue };
-            if facts.modified > text.modified
-                && without_result(&file).len() < file.len()
-                && identity(&file) == text.identity
-                && let Some(run) = result::run_of(&file)
-            {
-                return Some(run);
-            }
-        }
-        None
-    }
-
     /// A marker beside the task that isn't of its present run.
-    async fn beside(&self, key: &TaskKey, sidecars: &BTreeSet<Sidecar>) -> Beside {
-        let name = |which: Sidecar| format!("{}{}", key.id.file_name(), which.suffix());
+    async fn beside(&self, key: &TaskKey, marks: &[Mark]) -> Beside {
         let snapshot = self.live.snapshot();
         let task = snapshot.tasks.get(key);
         let present =
             task.filter(|task| !matches!(task.phase, Phase::Finished(_))).and_then(|task| task.phase.run_id());
-        for which in [Sidecar::Delegated, Sidecar::Working].into_iter().filter(|which| sidecars.contains(which)) {
-            let Ok(bytes) = self.store.read_sidecar(&key.project, &key.id, which).await else { continue };
-            let (run, told) = match which {
-                Sidecar::Working => {
-                    let marker = Marker::read(&bytes);
-                    let told = marker.as_ref().map(|m| format!(" (run {} in session {})", m.run, m.session));
-                    (marker.filter(|marker| marker.supervisor == self.supervisor()).map(|marker| marker.run), told)
+        for which in [Sidecar::Delegated, Sidecar::Working] {
+            let Some(mark) = marks.iter().find(|mark| mark.which == which && mark.id == key.id) else { continue };
+            match OwnClaim::read(mark, &snapshot.supervisor).map(|claim| claim.run) {
+                None => {
+                    let marker = Marker::read(&mark.bytes).filter(|_| which == Sidecar::Working);
+                    let told = marker.map(|marker| format!(" (run {} in session {})", marker.run, marker.session));
+                    return Beside::Foreign(format!("{}{}", which.beside(&key.id), told.unwrap_or_default()));
                 }
-                Sidecar::Delegated | Sidecar::Rejected => {
-                    let marker = DelegatedMarker::read(&bytes);
-                    (marker.and_then(|marker| Some(marker.by(&self.supervisor())?.run.clone())), None)
-                }
-            };
-            match run {
-                None => return Beside::Foreign(format!("{}{}", name(which), told.unwrap_or_default())),
                 Some(run) if Some(&run) == present => {}
                 Some(run) if self.is_over(key, &run).await => return Beside::Filed(run),
                 // Between writing the marker and telling the owner: the dispatcher is at it.
@@ -364,64 +367,47 @@ impl Queue {
         known.missing_since = Some(since);
         known.change = None;
         known.read = None;
+        known.stands = false;
         let until = since.saturating_add(settle).unwrap_or(now);
         if now < until {
-            known.wake = Some(until);
+            self.wakes.set(&key, Some(until));
             return Some(Event::Task(key, TaskEvent::NotReady(Hold::Missing)));
         }
         self.known.remove(&key);
+        self.wakes.set(&key, None);
         Some(Event::Task(key, TaskEvent::Vanished { by_verb: false }))
     }
 
     /// Keeps `.rejected` beside exactly the rejected tasks.
-    async fn sidecars(
-        &self,
-        project: &ProjectName,
-        only: Option<&TaskId>,
-        present: &BTreeMap<&TaskId, BTreeSet<Sidecar>>,
-    ) {
+    async fn sidecars(&self, project: &ProjectName, only: Option<&[TaskId]>, marks: &[Mark]) {
         let snapshot = self.live.snapshot();
-        let rejected = |id: &TaskId| {
-            snapshot.tasks.get(&TaskKey::new(project, id)).and_then(|task| match &task.phase {
-                Phase::Rejected(problem) => Some(problem.clone()),
-                Phase::Held(_)
-                | Phase::Queued
-                | Phase::Working(_)
-                | Phase::Delegated(_)
-                | Phase::Filing(_)
-                | Phase::Finished(_) => None,
-            })
-        };
-        for (id, which) in present {
-            if which.contains(&Sidecar::Rejected) && rejected(id).is_none() {
-                let _ = self.store.remove_sidecar(project, id, Sidecar::Rejected).await;
+        let of = |mark: &Mark| snapshot.tasks.get(&TaskKey::new(project, &mark.id));
+        for mark in marks.iter().filter(|mark| mark.which == Sidecar::Rejected) {
+            if !of(mark).is_some_and(|task| matches!(task.phase, Phase::Rejected(_))) {
+                let _ = self.store.unmark(project, &mark.id, &[Sidecar::Rejected]).await;
             }
         }
-        for (id, which) in present {
-            let key = TaskKey::new(project, id);
+        for mark in marks.iter().filter(|_| only.is_none()) {
             // A queued task's is the dispatcher's to clear: it may be at its claim. One that came back with its task says why that
             // is held.
-            let claimed = snapshot.tasks.get(&key).is_some_and(|task| match &task.phase {
+            let claimed = of(mark).is_some_and(|task| match &task.phase {
                 Phase::Queued | Phase::Working(_) | Phase::Delegated(_) | Phase::Filing(_) => true,
                 Phase::Held(hold) => matches!(hold, Hold::RanBefore(_) | Hold::Tracked(_)),
                 Phase::Rejected(_) | Phase::Finished(_) => false,
             });
-            let claims = [Sidecar::Working, Sidecar::Delegated].into_iter().filter(|claim| which.contains(claim));
-            for claim in claims.filter(|_| only.is_none() && !claimed) {
-                self.clear_orphan(&key, claim).await;
+            if !claimed {
+                self.clear_orphan(project, mark).await;
             }
         }
-        let wanted = snapshot.tasks.values().filter(|task| task.key.project == *project);
-        for task in wanted.filter(|task| only.is_none_or(|id| *id == task.key.id)) {
-            let Some(problem) = rejected(&task.key.id) else { continue };
+        for task in tasks_of(&snapshot, project, only) {
+            let Phase::Rejected(problem) = &task.phase else { continue };
             let text = format!("{problem}\n");
-            let same = match self.store.read_sidecar(project, &task.key.id, Sidecar::Rejected).await {
-                Ok(known) => known == text.as_bytes(),
-                Err(_) => false,
+            let same = |mark: &Mark| {
+                mark.which == Sidecar::Rejected && mark.id == task.key.id && mark.bytes == text.as_bytes()
             };
-            if !same
+            if !marks.iter().any(same)
                 && let Err(error) =
-                    self.store.replace_sidecar(project, &task.key.id, Sidecar::Rejected, text.as_bytes()).await
+                    self.store.mark(project, &task.key.id, Sidecar::Rejected, text.as_bytes(), Over::Replace).await
             {
                 tracing::warn!(task = %task.key, %error, "the .rejected file can't be written");
             }
@@ -430,15 +416,46 @@ impl Queue {
 
     /// A marker of ours without a task is of a claim that could not be taken back before the task's file went away. One that
     /// was made just now may be of a claim under way.
-    async fn clear_orphan(&self, key: &TaskKey, which: Sidecar) {
-        let Some(claim) = self.own_claim(key, which).await else { return };
+    async fn clear_orphan(&self, project: &ProjectName, mark: &Mark) {
+        let Some(claim) = OwnClaim::read(mark, &self.supervisor()) else { return };
         if self.clock.now().duration_since(self.clock.heard(claim.since)) < CLAIM_WITHIN {
             return;
         }
-        if let Err(error) = self.store.remove_sidecar(&key.project, &key.id, which).await {
-            tracing::warn!(task = %key, %error, "a marker without a task can't be removed");
+        if let Err(error) = self.store.unmark(project, &mark.id, &[mark.which]).await {
+            tracing::warn!(task = %TaskKey::new(project, &mark.id), %error, "a marker without a task can't be removed");
         }
-        let _ = self.state.remove_run(&claim.run).await;
+    }
+}
+
+/// The run of a result of this very text that was filed after the file was written: an old copy of it came back.
+fn ran_before(results: &[Filed], text: &TextFacts) -> Option<RunId> {
+    let same = |(_, file, facts): &&Filed| {
+        facts.modified > text.modified && without_result(file).len() < file.len() && identity(file) == text.identity
+    };
+    results.iter().filter(same).find_map(|(_, file, _)| footer::run_of(file))
+}
+
+/// A project's tasks, or those of these names.
+fn tasks_of<'a>(
+    snapshot: &'a Snapshot,
+    project: &'a ProjectName,
+    only: Option<&'a [TaskId]>,
+) -> impl Iterator<Item = &'a Arc<Task>> {
+    let some = only.into_iter().flatten().filter_map(|id| snapshot.tasks.get(&TaskKey::new(project, id)));
+    let all = only.is_none().then(|| snapshot.tasks.values().filter(|task| task.key.project == *project));
+    some.chain(all.into_iter().flatten())
+}
+
+/// Whether a task is what the event would make of it. A look at everything tells then only what is new, however much waits.
+fn is_known(task: Option<&Arc<Task>>, event: &TaskEvent) -> bool {
+    let Some(task) = task else { return false };
+    match (&task.phase, event) {
+        (Phase::Queued, TaskEvent::Seen { text, spec }) => {
+            task.text.as_ref() == Some(text) && task.spec == *spec && task.doubt.is_none()
+        }
+        (Phase::Held(known), TaskEvent::NotReady(hold)) => known == hold,
+        (Phase::Rejected(known), TaskEvent::Rejected(problem)) => known == problem,
+        _ => false,
     }
 }
 

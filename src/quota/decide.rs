@@ -198,10 +198,10 @@ mod tests {
         evidence::{Failure, Meaning, Signal, Source},
         ids::{AccountName, AgentName, SessionName},
         limit::{Limit, LimitKind, Usage, Window},
+        pane::PaneId,
         session::{Incarnation, Session, Verdict},
         swap::{Partial, Swapped},
     };
-    use crate::ports::PaneId;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + seconds).expect("time")

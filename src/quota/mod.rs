@@ -3,21 +3,18 @@
 
 pub mod decide;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
 
 use self::decide::{decide, hasty};
 use crate::{
-    config::Config,
-    live::Live,
+    live::Hands,
     model::{
         account::{AccountEvent, Standing},
         event::Event,
         snapshot::Snapshot,
     },
-    ports::{Clock, Homes},
 };
 
 /// The longest sleep: a machine that was suspended, or a clock that was set, is noticed so late.
@@ -28,25 +25,22 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const LOGINS_EVERY: Duration = Duration::from_secs(2);
 
 pub struct Quota {
-    pub live: Live,
-    pub homes: Arc<dyn Homes>,
-    pub clock: Arc<dyn Clock>,
-    pub config: watch::Receiver<Arc<Config>>,
+    pub hands: Hands,
 }
 
 impl Quota {
     /// Works until the owner stops.
     pub async fn run(self) {
-        let mut snapshots = self.live.watch();
+        let mut snapshots = self.hands.live.watch();
         // One under way may have begun a moment before the last daemon ended.
-        let swaps = self.live.snapshot().swaps.clone();
+        let swaps = self.hands.live.snapshot().swaps.clone();
         let mut warned = swaps.number.saturating_sub(u64::from(swaps.current.is_some()));
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
-            let now = self.clock.now();
-            let mut decision = decide(&snapshot, &self.config.borrow().quota, now);
+            let now = self.hands.clock.now();
+            let mut decision = decide(&snapshot, &self.hands.config.borrow().quota, now);
             decision.events.extend(self.logins(&snapshot).await);
-            let warning = hasty(&snapshot, &self.config.borrow().quota, warned);
+            let warning = hasty(&snapshot, &self.hands.config.borrow().quota, warned);
             let mut sleep = match decision.wake {
                 Some(at) => Duration::try_from(at.duration_since(now)).unwrap_or_default().min(LOOK_EVERY),
                 None => LOOK_EVERY,
@@ -55,7 +49,7 @@ impl Quota {
                 sleep = sleep.min(LOGINS_EVERY);
             }
             let told = match warning {
-                Some(warning) => self.live.propose(vec![warning]).await.is_ok(),
+                Some(warning) => self.hands.live.propose(vec![warning]).await.is_ok(),
                 None => true,
             };
             if told {
@@ -64,7 +58,7 @@ impl Quota {
                 sleep = sleep.min(AGAIN_AFTER);
             }
             for event in decision.events {
-                if let Err(refusal) = self.live.propose(vec![event]).await {
+                if let Err(refusal) = self.hands.live.propose(vec![event]).await {
                     tracing::info!(%refusal, "not taken; tried again");
                     sleep = sleep.min(AGAIN_AFTER);
                 }
@@ -82,7 +76,7 @@ impl Quota {
         let mut events = Vec::new();
         for account in snapshot.accounts.iter() {
             let Some(lost) = lost_login(&account.standing) else { continue };
-            if self.homes.logged_in(&account.name).await.is_some_and(|at| self.clock.heard(at) > lost) {
+            if self.hands.homes.logged_in(&account.name).await.is_some_and(|at| self.hands.clock.heard(at) > lost) {
                 let why = "somebody has logged in again".to_owned();
                 events.push(Event::Account(account.name.clone(), AccountEvent::Vouched { why }));
             }

@@ -135,7 +135,7 @@ fn problems(picture: &Picture) -> Vec<Sample> {
 fn tasks(picture: &Picture) -> Vec<Sample> {
     let mut samples = Vec::new();
     for project in picture.snapshot.projects.iter() {
-        let counts = picture.snapshot.open_counts(&project.name);
+        let counts = picture.snapshot.tasks.open_counts(&project.name);
         for (state, number) in ["held", "queued", "rejected", "working", "delegated"].into_iter().zip(counts) {
             let labels = vec![("project", project.name.to_string()), ("state", state.to_owned())];
             samples.push((labels, count(number)));

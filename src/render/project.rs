@@ -14,7 +14,7 @@ pub fn status(picture: &Picture, project: &Project) -> String {
         let age = words::age(picture, one.since);
         rows.push(vec![key.id.to_string(), one.phase.word().to_owned(), age, session]);
     }
-    let [held, queued, rejected, working, delegated] = picture.snapshot.open_counts(&project.name);
+    let [held, queued, rejected, working, delegated] = picture.snapshot.tasks.open_counts(&project.name);
     let counts = project.counts;
     let ignored = picture.snapshot.ignored.get(&project.name).map(|files| files.as_slice()).unwrap_or_default();
     let ignored: String = ignored.iter().map(|file| format!("IGNORED {}: {}\n", file.name, file.why)).collect();

@@ -52,6 +52,6 @@ pub fn counters(picture: &Picture, provider: &Provider) -> String {
 
 /// The tasks at it, with their jobs.
 pub fn own<'a>(picture: &Picture<'a>, provider: &'a Provider) -> impl Iterator<Item = (&'a Task, &'a Job)> {
-    let tasks = picture.snapshot.tasks.values();
+    let tasks = picture.snapshot.tasks.delegated();
     tasks.filter_map(|task| Some((&**task, task.phase.delegated()?))).filter(|(_, job)| job.provider == provider.name)
 }

@@ -60,7 +60,7 @@ pub fn status(picture: &Picture) -> String {
 
     let mut rows = vec![heading(&["PROJECT", "QUEUED", "HELD", "WORKING", "DELEGATED", "REJECTED", "DONE", "FAILED"])];
     for project in snapshot.projects.iter() {
-        let [held, queued, rejected, working, delegated] = snapshot.open_counts(&project.name);
+        let [held, queued, rejected, working, delegated] = snapshot.tasks.open_counts(&project.name);
         let numbers = [queued, held, working, delegated, rejected, project.counts.done, project.counts.failed];
         let mut row = vec![name(project.name.as_str())];
         row.extend(numbers.iter().map(u64::to_string));
@@ -94,11 +94,11 @@ pub fn status(picture: &Picture) -> String {
     }
     section(&mut out, &rows);
 
-    let open = || snapshot.tasks.values().filter(|task| !matches!(task.phase, Phase::Finished(_)));
+    let open = snapshot.tasks.values().filter(|task| !matches!(task.phase, Phase::Finished(_)));
     let mut rows = vec![heading(&["TASK", "STATE", "AGE", "WHERE", "WHY"])];
-    rows.extend(open().take(TASKS_MAX).map(|task| task_row(picture, task)));
+    rows.extend(open.take(TASKS_MAX).map(|task| task_row(picture, task)));
     section(&mut out, &rows);
-    let more = open().count().saturating_sub(TASKS_MAX);
+    let more = snapshot.tasks.open().saturating_sub(TASKS_MAX);
     if more > 0 {
         let _ = writeln!(out, "and {more} more: claude-failover tasks");
     }

@@ -80,7 +80,7 @@ pub fn value(picture: &Picture) -> Value {
         })
     });
     let queues = snapshot.projects.iter().map(|project| {
-        let [held, queued, rejected, working, delegated] = snapshot.open_counts(&project.name);
+        let [held, queued, rejected, working, delegated] = snapshot.tasks.open_counts(&project.name);
         json!({
             "project": project.name,
             "path": project.path.to_string_lossy(),

@@ -6,8 +6,8 @@ use crate::{
     model::{
         command::TASK_VERBS,
         ids::ProviderName,
+        permits,
         provider::{Job, JobStop},
-        rights,
         route::{self, Pick},
         session::{Activity, Incarnation, Session, SessionPhase},
         snapshot::Under,
@@ -93,7 +93,7 @@ pub fn why(picture: &Picture, task: &Task) -> String {
     if let Some(writer) = &task.origin.writer {
         let waits = matches!(task.phase, Phase::Held(_) | Phase::Queued | Phase::Rejected(_));
         let own = task.origin.text.is_none() || task.text.is_none() || task.origin.text == task.bound();
-        let who = rights::who(writer);
+        let who = permits::who(writer);
         let _ = if own || !waits {
             writeln!(out, "written by {who}")
         } else {

@@ -4,35 +4,32 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{
-    Tools,
-    decide::{Program, Step},
-    deliver::{NotFree, free},
-};
+use super::deliver::{NotFree, free};
 use crate::{
+    live::Hands,
     model::{
+        agent::{AgentError, LaunchPlan, LaunchRequest, LaunchTask},
         command::{Action, Refused, RefusedKind},
         event::Event,
         ids::{ProjectName, TaskKey},
+        pane::{Background, Key, Launch, PaneId, TerminalError},
+        queue::{Sidecar, Workdir},
         session::{Activity, Incarnation, Role, Session, SessionEvent, SessionPhase, Then},
         task::{Delivery, Ending, Run, Stop, TaskEvent},
         task_file::{Reading, clean, read},
     },
-    ports::{
-        AgentError, Background, Key, Launch, LaunchPlan, LaunchRequest, LaunchTask, PaneId, Sidecar, TerminalError,
-        Workdir,
-    },
+    session::step::{Program, Step},
 };
 
 /// One session's job.
 pub(super) struct Job {
-    pub(super) tools: Tools,
+    pub(super) hands: Hands,
     pub(super) session: Arc<Session>,
 }
 
 impl Job {
-    pub(super) fn new(tools: Tools, session: Arc<Session>) -> Self {
-        Self { tools, session }
+    pub(super) fn new(hands: Hands, session: Arc<Session>) -> Self {
+        Self { hands, session }
     }
 
     pub(super) async fn carry_out(&self, step: Step) -> Result<(), String> {
@@ -70,7 +67,7 @@ impl Job {
     }
 
     pub(super) async fn propose(&self, events: Vec<Event>) -> Result<(), String> {
-        self.tools.live.propose(events).await.map_err(|refusal| refusal.to_string())
+        self.hands.live.propose(events).await.map_err(|refusal| refusal.to_string())
     }
 
     pub(super) fn task_event(&self, event: TaskEvent) -> Option<Event> {
@@ -86,7 +83,7 @@ impl Job {
         self.end_stray().await?;
         if let Some(why) = self.outside(&program.workdir).await {
             let assigned =
-                self.session.task.as_ref().and_then(|at| self.tools.live.snapshot().tasks.get(&at.task).cloned());
+                self.session.task.as_ref().and_then(|at| self.hands.live.snapshot().tasks.get(&at.task).cloned());
             return match run.or(assigned.as_ref().and_then(|task| task.phase.run())) {
                 Some(run) => self.give_back(run, &why).await,
                 None => self.tell(SessionEvent::OpenFailed(why)).await,
@@ -94,7 +91,7 @@ impl Job {
         }
         let task = match run {
             Some(run) => {
-                let background = self.tools.background();
+                let background = self.hands.background();
                 let project = self.project_of(&program.workdir).map(|(_, path, _)| path);
                 let task = LaunchTask { run: run.id.clone(), text: self.prompt(run).await?, project, background };
                 // From here on the program may have the task.
@@ -106,8 +103,8 @@ impl Job {
         };
         let request = LaunchRequest {
             session: name.clone(),
-            incarnation: (self.tools.new_id)(),
-            token: (self.tools.new_id)(),
+            incarnation: (self.hands.new_id)(),
+            token: (self.hands.new_id)(),
             agent: program.agent.clone(),
             account: program.account.clone(),
             workdir: program.workdir.clone(),
@@ -117,7 +114,7 @@ impl Job {
             task,
         };
         let opened = match self.launch(&request).await {
-            Ok(plan) => self.tools.terminal.open(&plan.launch).await.map(|pane| (plan, pane)),
+            Ok(plan) => self.hands.terminal.open(&plan.launch).await.map(|pane| (plan, pane)),
             Err(error) => Err(TerminalError::Refused { what: name.to_string(), message: error.to_string() }),
         };
         match opened {
@@ -132,7 +129,7 @@ impl Job {
                     conversation: plan.conversation,
                     pane: pane.id,
                     pid: pane.pid,
-                    started: self.tools.clock.now(),
+                    started: self.hands.clock.now(),
                 };
                 let (of, pane) = (incarnation.id.clone(), incarnation.pane.clone());
                 let mut events = vec![Event::Session(name.clone(), SessionEvent::Opened(incarnation))];
@@ -143,8 +140,8 @@ impl Job {
                 let told = self.propose(events).await;
                 if told.is_err() {
                     // A program that the owner does not know would go on under whatever account it has.
-                    let grace = self.tools.config.borrow().lifecycle.stop_grace;
-                    let _ = self.tools.terminal.terminate(&pane, grace, self.background()).await;
+                    let grace = self.hands.config.borrow().lifecycle.stop_grace;
+                    let _ = self.hands.terminal.terminate(&pane, grace, self.background()).await;
                 }
                 told
             }
@@ -158,7 +155,6 @@ impl Job {
                     // the run is left begun: `decide` fails it rather than have it run twice.
                     events.extend(self.unclaim(run, &why).await?);
                     self.propose(events).await?;
-                    let _ = self.tools.state.remove_run(&run.id).await;
                     return Ok(());
                 }
                 self.propose(events).await
@@ -170,7 +166,7 @@ impl Job {
     async fn outside(&self, workdir: &std::path::Path) -> Option<String> {
         let (project, _, below) = self.project_of(workdir)?;
         let below = Some(below).filter(|below| !below.is_empty())?;
-        match self.tools.queue.workdir(&project, &below).await {
+        match self.hands.queue.workdir(&project, &below).await {
             Ok(Workdir::Inside) | Err(_) => None,
             Ok(Workdir::Outside) => Some(format!("{} leads out of the project by a link now", workdir.display())),
             Ok(Workdir::Missing) => Some(format!("{} is gone", workdir.display())),
@@ -179,7 +175,7 @@ impl Job {
 
     /// The project that a working directory belongs to, the project's directory, and the rest of the path.
     fn project_of(&self, workdir: &std::path::Path) -> Option<(ProjectName, PathBuf, String)> {
-        let snapshot = self.tools.live.snapshot();
+        let snapshot = self.hands.live.snapshot();
         snapshot.projects.iter().find_map(|project| {
             let below = workdir.strip_prefix(&project.path).ok()?.to_str()?.to_owned();
             Some((project.name.clone(), project.path.clone(), below))
@@ -188,10 +184,10 @@ impl Job {
 
     /// Prepares a start; `health` tells what is wrong with the program's version as long as it is.
     pub(super) async fn launch(&self, request: &LaunchRequest) -> Result<LaunchPlan, AgentError> {
-        let plan = self.tools.agents.launch(request).await?;
+        let plan = self.hands.agents.launch(request).await?;
         let (topic, problem) = (format!("version of {}", request.agent), plan.complaint.clone());
-        if self.tools.live.snapshot().health.get(&topic) != problem.as_ref() {
-            self.tools.live.report(vec![Event::Health { topic, problem }]).await;
+        if self.hands.live.snapshot().health.get(&topic) != problem.as_ref() {
+            self.hands.live.report(vec![Event::Health { topic, problem }]).await;
         }
         Ok(plan)
     }
@@ -206,38 +202,38 @@ impl Job {
             let SessionPhase::Dead { .. } = &self.session.phase else { return Ok(()) };
             return self.end_left(incarnation).await;
         }
-        let panes = self.tools.terminal.panes().await.map_err(|e| e.to_string())?;
+        let panes = self.hands.terminal.panes().await.map_err(|e| e.to_string())?;
         let stray = panes
             .iter()
             .find(|pane| pane.session == self.session.name && pane.exit.is_none() && pane.incarnation.is_some());
         let Some(stray) = stray else { return Ok(()) };
-        let grace = self.tools.config.borrow().lifecycle.stop_grace;
-        self.tools.terminal.terminate(&stray.id, grace, Background::Ends).await.map_err(|e| e.to_string())
+        let grace = self.hands.config.borrow().lifecycle.stop_grace;
+        self.hands.terminal.terminate(&stray.id, grace, Background::Ends).await.map_err(|e| e.to_string())
     }
 
     async fn open_dedicated(&self) -> Result<(), String> {
         let name = &self.session.name;
         let row = {
-            let config = self.tools.config.borrow();
+            let config = self.hands.config.borrow();
             config.pool.dedicated.iter().find(|row| row.name == *name).cloned()
         };
         let Some(row) = row else { return Ok(()) };
-        let panes = self.tools.terminal.panes().await.map_err(|e| e.to_string())?;
+        let panes = self.hands.terminal.panes().await.map_err(|e| e.to_string())?;
         let present = panes.into_iter().find(|pane| pane.session == *name);
         let mut token = String::new();
         let (pane, agent, account, conversation) = match (present, &row.agent) {
             // The operator's own: looked at, never changed.
             (Some(pane), agent) => (pane, agent.clone(), None, None),
             (None, None) => {
-                let launch = self.shell((self.tools.new_id)(), row.workdir.clone());
-                (self.opened(self.tools.terminal.open(&launch).await).await?, None, None, None)
+                let launch = self.shell((self.hands.new_id)(), row.workdir.clone());
+                (self.opened(self.hands.terminal.open(&launch).await).await?, None, None, None)
             }
             (None, Some(agent)) => {
-                let account = self.tools.live.snapshot().under(agent).name().cloned();
-                token = (self.tools.new_id)();
+                let account = self.hands.live.snapshot().under(agent).name().cloned();
+                token = (self.hands.new_id)();
                 let request = LaunchRequest {
                     session: name.clone(),
-                    incarnation: (self.tools.new_id)(),
+                    incarnation: (self.hands.new_id)(),
                     token: token.clone(),
                     agent: agent.clone(),
                     account: account.clone(),
@@ -252,11 +248,11 @@ impl Job {
                     Err(error) => return self.tell(SessionEvent::OpenFailed(error.to_string())).await,
                 };
                 plan.launch.keep_dead = false;
-                let pane = self.opened(self.tools.terminal.open(&plan.launch).await).await?;
+                let pane = self.opened(self.hands.terminal.open(&plan.launch).await).await?;
                 (pane, Some(agent.clone()), account, plan.conversation)
             }
         };
-        let default = self.tools.config.borrow().pool.autonomous.agent.clone();
+        let default = self.hands.config.borrow().pool.autonomous.agent.clone();
         let incarnation = Incarnation {
             id: pane.incarnation.unwrap_or_default(),
             token,
@@ -267,7 +263,7 @@ impl Job {
             conversation,
             pane: pane.id,
             pid: pane.pid,
-            started: self.tools.clock.now(),
+            started: self.hands.clock.now(),
         };
         self.tell(SessionEvent::Opened(incarnation)).await
     }
@@ -287,8 +283,8 @@ impl Job {
 
     pub(super) async fn opened(
         &self,
-        result: Result<crate::ports::Pane, TerminalError>,
-    ) -> Result<crate::ports::Pane, String> {
+        result: Result<crate::model::pane::Pane, TerminalError>,
+    ) -> Result<crate::model::pane::Pane, String> {
         match result {
             Ok(pane) => Ok(pane),
             Err(error) => {
@@ -305,13 +301,13 @@ impl Job {
         else {
             return Ok(true);
         };
-        let panes = self.tools.terminal.panes().await.map_err(|error| error.to_string())?;
+        let panes = self.hands.terminal.panes().await.map_err(|error| error.to_string())?;
         let pane = panes.iter().find(|pane| pane.id == incarnation.pane && pane.exit.is_none());
         // We started it ourselves with no shell around it: it is what the pane holds.
         let Some(pane) = pane.filter(|pane| pane.pid != incarnation.pid || self.session.spent) else { return Ok(true) };
         let of = incarnation.id.clone();
         let topic = format!("session {}", self.session.name);
-        match self.tools.agents.find(&incarnation.agent, pane.pid).await {
+        match self.hands.agents.find(&incarnation.agent, pane.pid).await {
             Some(found) if found.pid != incarnation.pid => {
                 let (pid, account, conversation) = (found.pid, found.account, found.conversation);
                 self.tell(SessionEvent::Found { of, pid, account, conversation }).await?;
@@ -362,12 +358,12 @@ impl Job {
         events.push(Event::Session(name.clone(), SessionEvent::Ending { why: why.to_owned(), failed }));
         self.propose(events).await?;
         if let Some(pane) = self.pane() {
-            let grace = self.tools.config.borrow().lifecycle.stop_grace;
+            let grace = self.hands.config.borrow().lifecycle.stop_grace;
             if self.session.role == Role::Dedicated {
                 // Its pane would go with its program, and whoever looks at it with it.
-                self.tools.terminal.keep(&pane).await.map_err(|e| e.to_string())?;
+                self.hands.terminal.keep(&pane).await.map_err(|e| e.to_string())?;
             }
-            self.tools.terminal.terminate(&pane, grace, self.background()).await.map_err(|e| e.to_string())?;
+            self.hands.terminal.terminate(&pane, grace, self.background()).await.map_err(|e| e.to_string())?;
         }
         self.clear(then).await
     }
@@ -379,14 +375,14 @@ impl Job {
             self.end_left(incarnation).await?;
         }
         if then == Then::Retire {
-            self.tools.terminal.close(name).await.map_err(|e| e.to_string())?;
+            self.hands.terminal.close(name).await.map_err(|e| e.to_string())?;
         }
         self.tell(SessionEvent::Ended { then }).await
     }
 
     async fn end_left(&self, incarnation: &Incarnation) -> Result<(), String> {
-        let grace = self.tools.config.borrow().lifecycle.stop_grace;
-        let ended = self.tools.terminal.end_left(incarnation, grace, self.background()).await;
+        let grace = self.hands.config.borrow().lifecycle.stop_grace;
+        let ended = self.hands.terminal.end_left(incarnation, grace, self.background()).await;
         ended.map_err(|e| e.to_string())
     }
 
@@ -394,7 +390,7 @@ impl Job {
     /// cancelled, out of time, or begins again. In a person's session the program is below a shell of his.
     fn background(&self) -> Background {
         match (self.session.role, &self.session.task) {
-            (Role::Pool, None) => self.tools.background(),
+            (Role::Pool, None) => self.hands.background(),
             (Role::Pool, Some(_)) | (Role::Dedicated, _) => Background::Ends,
         }
     }
@@ -413,7 +409,7 @@ impl Job {
     }
 
     async fn remove_marker(&self, task: &TaskKey) -> Result<(), String> {
-        let removed = self.tools.queue.remove_sidecar(&task.project, &task.id, Sidecar::Working).await;
+        let removed = self.hands.queue.unmark(&task.project, &task.id, &[Sidecar::Working]).await;
         removed.map_err(|error| format!("the claim marker of {task} can't be removed: {error}"))
     }
 
@@ -424,10 +420,7 @@ impl Job {
             self.propose(again.into_iter().collect()).await?;
         }
         let events = self.unclaim(run, why).await?;
-        self.propose(events).await?;
-        // Until now its result may have been asked for.
-        let _ = self.tools.state.remove_run(&run.id).await;
-        Ok(())
+        self.propose(events).await
     }
 
     async fn finish(&self, run: &Run, ending: Ending) -> Result<(), String> {
@@ -435,7 +428,7 @@ impl Job {
             self.end_stray().await?;
         }
         let tokens = match self.session.phase.incarnation() {
-            Some(incarnation) => self.tools.agents.tokens(incarnation).await,
+            Some(incarnation) => self.hands.agents.tokens(incarnation).await,
             None => None,
         };
         let resume_id = self.session.phase.incarnation().and_then(|i| i.conversation.clone());
@@ -448,9 +441,9 @@ impl Job {
 
     /// The text that the agent gets, cleaned of everything that drives a terminal.
     pub(super) async fn prompt(&self, run: &Run) -> Result<String, String> {
-        let bytes = self.tools.state.load_run(&run.id).await;
-        let bytes = bytes.map_err(|error| format!("the text of run {} can't be read: {error}", run.id))?;
-        let Reading::Ready { prompt, .. } = read(&bytes) else {
+        let text = self.hands.live.snapshot().texts.get(&run.id).cloned();
+        let text = text.ok_or_else(|| format!("the text of run {} is not there any more", run.id))?;
+        let Reading::Ready { prompt, .. } = read(text.as_bytes()) else {
             return Err(format!("the text of run {} is no task any more", run.id));
         };
         let (text, dropped) = clean(&prompt);
@@ -473,7 +466,7 @@ impl Job {
     /// A verb of a person's.
     pub(super) async fn request(&self, id: u64, action: &Action) -> Result<(), String> {
         let result = match action {
-            Action::Interrupt(_) => self.keys(&self.tools.agents.interrupt_keys(self.agent().as_ref())).await,
+            Action::Interrupt(_) => self.keys(&self.hands.agents.interrupt_keys(self.agent().as_ref())).await,
             Action::Keys(_, keys) => self.keys(keys).await,
             Action::Input(_, text) => self.input(text).await,
             Action::Exit(_) | Action::Restart(_) if self.session.role == Role::Dedicated => {
@@ -508,7 +501,7 @@ impl Job {
     async fn keys(&self, keys: &[String]) -> Result<(), Refused> {
         let keys: Vec<Key> = keys.iter().cloned().map(Key).collect();
         let pane = self.pane().ok_or_else(|| Refused::new(RefusedKind::Unavailable, "no agent runs there"))?;
-        self.tools.terminal.keys(&pane, &keys).await.map_err(|error| refused(&error))
+        self.hands.terminal.keys(&pane, &keys).await.map_err(|error| refused(&error))
     }
 
     pub(super) async fn input(&self, text: &str) -> Result<(), Refused> {
@@ -526,11 +519,11 @@ impl Job {
             }
             Err(NotFree::NoBox) => return busy("it shows no input box now; use keys".to_owned()),
         };
-        self.tools.terminal.paste(&pane, &text).await.map_err(|error| refused(&error))?;
+        self.hands.terminal.paste(&pane, &text).await.map_err(|error| refused(&error))?;
         self.arrived(&pane, agent.as_ref(), &text, ghost.as_deref())
             .await
             .map_err(|why| Refused::new(RefusedKind::Failed, why))?;
-        self.tools.terminal.keys(&pane, &[Key("Enter".to_owned())]).await.map_err(|error| refused(&error))
+        self.hands.terminal.keys(&pane, &[Key("Enter".to_owned())]).await.map_err(|error| refused(&error))
     }
 }
 

@@ -2,32 +2,23 @@
 //! In: the session, its task, what is wanted of it, `now`. Out: one step. Pure. Wanted and actual are compared each time,
 //! so a restart of the daemon simply goes on from what it finds.
 
-use std::path::PathBuf;
-
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::resume::{GIVE_UP_AFTER, going_on, onward};
 use crate::{
-    config::{Lifecycle, Switcher},
+    config::Lifecycle,
     model::{
-        ids::{AccountName, AgentName},
+        agent::PromptBy,
+        ids::AgentName,
         session::{Activity, Gone, Resume, Role, Session, SessionPhase, Then},
         snapshot::Under,
         task::{Delivery, Ending, Phase, Run, Status, Stop, Task},
     },
-    ports::PromptBy,
+    session::step::{Program, Settings, Step, after, starting, when},
 };
 
 /// Starts in a row after which a task is given back to the queue, so that another session may take it.
 const GIVE_BACK_AFTER: u32 = 3;
-
-/// What to run in a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {
-    pub agent: AgentName,
-    pub account: Option<AccountName>,
-    pub workdir: PathBuf,
-}
 
 /// What is wanted of a session when it has no task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,58 +31,6 @@ pub enum Wanted {
     Rest,
     /// The operator's session, with a shell or the given agent.
     Dedicated,
-}
-
-/// What of the configuration steps depend on.
-#[derive(Debug, Clone, Copy)]
-pub struct Settings<'a> {
-    pub lifecycle: &'a Lifecycle,
-    pub switcher: &'a Switcher,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum Step {
-    Nothing,
-    /// Decide again then.
-    Wait(Timestamp),
-    Open(Program),
-    /// Starts a `command` agent together with its task.
-    OpenWith(Program, Run),
-    /// Notes that its conversation is to go on in a fresh program.
-    Resume,
-    /// Starts the program that goes on with a conversation.
-    Reopen(Resume),
-    /// Types the words to go on: they were not taken at the start.
-    Continue(Run),
-    /// The operator's session is missing.
-    OpenDedicated,
-    /// Ends the program; `retire` removes the tmux session too.
-    End {
-        why: String,
-        retire: bool,
-    },
-    /// Ends a program that did not come to its prompt.
-    GiveUpStart {
-        why: String,
-    },
-    /// Types the prompt.
-    Deliver(Run),
-    /// Typing was begun by an earlier daemon: finds out how far it got.
-    Confirm(Run),
-    /// Takes the claim back: nothing of it can run any more.
-    GiveBack {
-        run: Run,
-        why: String,
-    },
-    /// The run is over without the agent's word.
-    Finish {
-        run: Run,
-        ending: Ending,
-    },
-    /// The assignment has no run behind it.
-    Free,
-    /// A program that died is cleared away, with what it left.
-    Clear(Then),
 }
 
 /// The next step. `task` is the assigned task, if there still is one.
@@ -362,16 +301,6 @@ fn again_or_failed(session: &Session, run: &Run, how: String, now: Timestamp) ->
     }
 }
 
-pub(super) fn starting(session: &Session, lifecycle: &Lifecycle, now: Timestamp) -> Step {
-    // A dialog, or a person who looks at it: what is missing is an answer, not another start.
-    if matches!(session.verdict.activity, Activity::Waiting(_)) || session.attached > 0 {
-        return Step::Nothing;
-    }
-    let until = after(session.since, lifecycle.start_within);
-    let why = format!("no prompt within {} s of the start (lifecycle.start_within)", lifecycle.start_within.as_secs());
-    when(until, now, Step::GiveUpStart { why })
-}
-
 /// Why a run is over without the agent having ended it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Over {
@@ -415,12 +344,4 @@ fn failed(error: String, screen: Option<String>, now: Timestamp) -> Ending {
 
 fn finish(run: &Run, ending: Ending) -> Step {
     Step::Finish { run: run.clone(), ending }
-}
-
-pub(super) fn after(at: Timestamp, wait: std::time::Duration) -> Timestamp {
-    at.saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
-}
-
-pub(super) fn when(at: Timestamp, now: Timestamp, step: Step) -> Step {
-    if at <= now { step } else { Step::Wait(at) }
 }

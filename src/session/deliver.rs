@@ -6,15 +6,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::act::Job;
-use crate::{
-    model::{
-        evidence::{Look, Meaning, Screen},
-        ids::{AgentName, SessionName},
-        letters::{same, shows},
-        session::{Incarnation, Then},
-        task::{Phase, Run, Stop, TaskEvent},
-    },
-    ports::{Capture, Cursor, Key, PaneId},
+use crate::model::{
+    agent::Cursor,
+    evidence::{Look, Meaning, Screen},
+    ids::{AgentName, SessionName},
+    letters::{same, shows},
+    pane::{Capture, Key, PaneId},
+    session::{Incarnation, Then},
+    task::{Phase, Run, Stop, TaskEvent},
 };
 
 /// Pause between two looks at a screen or a hook log while a prompt is handed over.
@@ -67,12 +66,12 @@ impl Job {
         let Some(incarnation) = self.session.phase.incarnation().cloned() else { return Ok(()) };
         let Some(free) = self.wait_for_box(&incarnation, run).await? else { return Ok(()) };
         let ghost = free.ghost.as_deref();
-        let text = self.tools.agents.as_prompt(&incarnation.agent, self.prompt(run).await?, ghost);
-        let run = &Run { typed: Some(self.tools.clock.now()), ..run.clone() };
+        let text = self.hands.agents.as_prompt(&incarnation.agent, self.prompt(run).await?, ghost);
+        let run = &Run { typed: Some(self.hands.clock.now()), ..run.clone() };
         let begun = self.task_event(TaskEvent::TypingBegun { run: run.id.clone() });
         self.propose(begun.into_iter().collect()).await?;
 
-        if let Err(error) = self.tools.terminal.paste(&incarnation.pane, &text).await {
+        if let Err(error) = self.hands.terminal.paste(&incarnation.pane, &text).await {
             return self.settle(run, Handed::NotTaken(error.to_string())).await;
         }
         let handed = match self.arrived(&incarnation.pane, Some(&incarnation.agent), &text, ghost).await {
@@ -85,8 +84,8 @@ impl Job {
     /// Waits until the input box is there and empty: a person may be typing, and two texts in one box are neither's; a dialog
     /// would take the text for an answer. Says meanwhile what is waited for. `None`: not this time.
     async fn wait_for_box(&self, incarnation: &Incarnation, run: &Run) -> Result<Option<Free>, String> {
-        if !self.tools.agents.tells_prompts(&incarnation.agent) {
-            let up = Duration::try_from(self.tools.clock.now().duration_since(self.session.since)).unwrap_or_default();
+        if !self.hands.agents.tells_prompts(&incarnation.agent) {
+            let up = Duration::try_from(self.hands.clock.now().duration_since(self.session.since)).unwrap_or_default();
             tokio::time::sleep(LISTENS_AFTER.saturating_sub(up)).await;
         }
         let deadline = tokio::time::Instant::now() + BOX_FREE_WITHIN;
@@ -127,20 +126,20 @@ impl Job {
         let handed = if self.was_taken(&incarnation, run, &mut Cursor::default()).await {
             Handed::Taken
         } else {
-            let text = self.tools.agents.as_prompt(&incarnation.agent, self.prompt(run).await?, None);
+            let text = self.hands.agents.as_prompt(&incarnation.agent, self.prompt(run).await?, None);
             match self.look(&incarnation.pane, Some(&incarnation.agent)).await {
                 Some(look) if holds(&look, &text, None) => self.press_enter(&incarnation, run, &text, None).await,
                 // A person's, who would not want it sent.
                 Some(look) if look.input.as_deref().is_some_and(|input| !input.trim().is_empty()) => {
                     let why = "the daemon ended while the prompt was typed, and another text stands in the input box";
-                    match self.tools.agents.tells_prompts(&incarnation.agent) {
+                    match self.hands.agents.tells_prompts(&incarnation.agent) {
                         true => Handed::NotTaken(why.to_owned()),
                         false => Handed::Doubtful(why.to_owned()),
                     }
                 }
                 Some(look) if look.ready => match self.wait_taken(&incarnation, run, ENTER_AGAIN * 5).await {
                     true => Handed::Taken,
-                    false if self.tools.agents.tells_prompts(&incarnation.agent) => {
+                    false if self.hands.agents.tells_prompts(&incarnation.agent) => {
                         Handed::NotTaken("the daemon ended before the prompt was typed".to_owned())
                     }
                     false => Handed::Doubtful("the daemon ended while the prompt was typed".to_owned()),
@@ -211,7 +210,7 @@ impl Job {
         }
         match look.map_or(Err(NotFree::NoBox), free) {
             Ok(Free { ghost }) => {
-                self.tools.terminal.paste(&incarnation.pane, text).await.map_err(|error| error.to_string())?;
+                self.hands.terminal.paste(&incarnation.pane, text).await.map_err(|error| error.to_string())?;
                 self.arrived(&incarnation.pane, agent, text, ghost.as_deref()).await
             }
             Err(not_free) => Err(not_free.why(&self.session.name)),
@@ -231,7 +230,7 @@ impl Job {
             if self.is_stopped(run) {
                 return Handed::NotTaken("it was stopped while it was typed".to_owned());
             }
-            if let Err(error) = self.tools.terminal.keys(&incarnation.pane, &[Key("Enter".to_owned())]).await {
+            if let Err(error) = self.hands.terminal.keys(&incarnation.pane, &[Key("Enter".to_owned())]).await {
                 return Handed::NotTaken(error.to_string());
             }
             if self.wait_taken(incarnation, run, ENTER_AGAIN).await {
@@ -251,7 +250,7 @@ impl Job {
     /// was sent.
     async fn left_the_box(&self, incarnation: &Incarnation, run: &Run) -> Handed {
         let deadline = tokio::time::Instant::now() + TAKE_WITHIN;
-        let tells = self.tools.agents.tells_prompts(&incarnation.agent);
+        let tells = self.hands.agents.tells_prompts(&incarnation.agent);
         loop {
             if self.wait_taken(incarnation, run, ENTER_AGAIN).await {
                 return Handed::Taken;
@@ -284,14 +283,14 @@ impl Job {
 
     /// Whether the agent's program is no more.
     async fn has_ended(&self, incarnation: &Incarnation) -> bool {
-        let Ok(panes) = self.tools.terminal.panes().await else { return false };
+        let Ok(panes) = self.hands.terminal.panes().await else { return false };
         let pane = panes.into_iter().find(|pane| pane.id == incarnation.pane);
         pane.is_none_or(|pane| pane.exit.is_some())
     }
 
     /// Whether the run was told to stop since its typing began.
     fn is_stopped(&self, run: &Run) -> bool {
-        let snapshot = self.tools.live.snapshot();
+        let snapshot = self.hands.live.snapshot();
         let task = self.session.task.as_ref().and_then(|assignment| snapshot.tasks.get(&assignment.task));
         let present = task.and_then(|task| task.phase.run()).filter(|present| present.id == run.id);
         present.is_none_or(|present| present.stop != Stop::No)
@@ -299,13 +298,13 @@ impl Job {
 
     /// Whether a person wants something of the session.
     fn is_asked(&self) -> bool {
-        let snapshot = self.tools.live.snapshot();
+        let snapshot = self.hands.live.snapshot();
         snapshot.requests.values().any(|action| action.session() == Some(&self.session.name))
     }
 
     /// Whether the run is under way still, with no end.
     pub(super) fn is_at_work(&self, run: &Run) -> bool {
-        let snapshot = self.tools.live.snapshot();
+        let snapshot = self.hands.live.snapshot();
         let task = self.session.task.as_ref().and_then(|assignment| snapshot.tasks.get(&assignment.task));
         task.is_some_and(|task| matches!(&task.phase, Phase::Working(present) if present.id == run.id))
     }
@@ -326,7 +325,7 @@ impl Job {
 
     /// Evidence from the agent itself that a prompt was taken since the claim.
     pub(super) async fn was_taken(&self, incarnation: &Incarnation, run: &Run, cursor: &mut Cursor) -> bool {
-        let signals = self.tools.agents.signals(incarnation, cursor).await;
+        let signals = self.hands.agents.signals(incarnation, cursor).await;
         let since: Timestamp = run.heard_from();
         let told = signals.iter().any(|signal| {
             signal.at >= since
@@ -338,7 +337,7 @@ impl Job {
                         | Meaning::TurnFailed { .. }
                 )
         });
-        if told || self.tools.agents.tells_prompts(&incarnation.agent) {
+        if told || self.hands.agents.tells_prompts(&incarnation.agent) {
             return told;
         }
         // An agent without such signals: its screen has to show it at work, the box empty.
@@ -357,10 +356,10 @@ impl Job {
 
     pub(super) async fn look(&self, pane: &PaneId, agent: Option<&AgentName>) -> Option<Look> {
         let agent = agent?;
-        let captured = self.tools.terminal.capture(std::slice::from_ref(pane), Capture::Plain).await.ok()?;
+        let captured = self.hands.terminal.capture(std::slice::from_ref(pane), Capture::Plain).await.ok()?;
         let plain = captured.into_iter().next()?.ok()?;
         let screen = Screen { title: String::new(), plain };
-        Some(self.tools.agents.look(agent, &screen, self.tools.clock.now()))
+        Some(self.hands.agents.look(agent, &screen, self.hands.clock.now()))
     }
 }
 

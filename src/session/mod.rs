@@ -8,6 +8,7 @@ pub mod decide;
 mod deliver;
 mod reopen;
 pub mod resume;
+pub mod step;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,48 +18,30 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::task::JoinSet;
 
 use self::{
     act::Job,
-    decide::{Program, Settings, Step, Wanted, decide},
+    decide::{Wanted, decide},
 };
 use crate::{
     config::Config,
-    live::Live,
+    live::Hands,
     model::{
+        agent::PromptBy,
         ids::{AgentName, SessionName},
+        pane::Background,
         session::{Role, Session},
         snapshot::Snapshot,
     },
-    ports::{Agents, Background, Clock, PromptBy, QueueStore, StateStore, Terminal},
+    session::step::{Program, Settings, Step},
 };
 
 /// Pause of a session after a step that failed.
 const RETRY_STEP: Duration = Duration::from_secs(1);
 
-/// What every job needs.
-#[derive(Clone)]
-pub struct Tools {
-    pub live: Live,
-    pub terminal: Arc<dyn Terminal>,
-    pub agents: Arc<dyn Agents>,
-    pub queue: Arc<dyn QueueStore>,
-    pub state: Arc<dyn StateStore>,
-    pub clock: Arc<dyn Clock>,
-    pub config: watch::Receiver<Arc<Config>>,
-    pub new_id: Arc<dyn Fn() -> String + Send + Sync>,
-}
-
-impl Tools {
-    /// `watcher.leave_background`.
-    fn background(&self) -> Background {
-        if self.config.borrow().watcher.leave_background { Background::Stays } else { Background::Ends }
-    }
-}
-
 pub struct Sessions {
-    tools: Tools,
+    hands: Hands,
     jobs: JoinSet<(SessionName, Result<(), String>)>,
     busy: BTreeSet<SessionName>,
     retry_at: BTreeMap<SessionName, tokio::time::Instant>,
@@ -68,9 +51,9 @@ pub struct Sessions {
 
 impl Sessions {
     #[must_use]
-    pub fn new(tools: Tools) -> Self {
+    pub fn new(hands: Hands) -> Self {
         Self {
-            tools,
+            hands,
             jobs: JoinSet::new(),
             busy: BTreeSet::new(),
             retry_at: BTreeMap::new(),
@@ -81,16 +64,16 @@ impl Sessions {
     /// Ends programs in pool sessions that the owner knows nothing of: a daemon ended between starting one and saying so.
     /// Only panes that carry our mark and a name of the pool.
     pub async fn clear_strays(&self) {
-        let Ok(panes) = self.tools.terminal.panes().await else { return };
-        let snapshot = self.tools.live.snapshot();
+        let Ok(panes) = self.hands.terminal.panes().await else { return };
+        let snapshot = self.hands.live.snapshot();
         for pane in panes {
             let Some(session) = snapshot.sessions.get(&pane.session) else { continue };
             let Some(mark) = &pane.incarnation else { continue };
             let known = session.phase.incarnation().is_some_and(|incarnation| incarnation.id == *mark);
             if session.role == Role::Pool && !known {
                 tracing::info!(session = %pane.session, "ending a program that was started and never told of");
-                let grace = self.tools.config.borrow().lifecycle.stop_grace;
-                if let Err(error) = self.tools.terminal.terminate(&pane.id, grace, Background::Ends).await {
+                let grace = self.hands.config.borrow().lifecycle.stop_grace;
+                if let Err(error) = self.hands.terminal.terminate(&pane.id, grace, Background::Ends).await {
                     tracing::warn!(session = %pane.session, %error, "could not be ended");
                 }
             }
@@ -99,12 +82,12 @@ impl Sessions {
 
     /// Works until the owner stops; jobs under way are dropped then, and found again by the next daemon.
     pub async fn run(mut self) {
-        let mut snapshots = self.tools.live.watch();
+        let mut snapshots = self.hands.live.watch();
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
             let wake = self.start_jobs(&snapshot);
             // Time may jump: the machine slept, or its clock was set.
-            let sleep = wake.unwrap_or(Duration::from_secs(3600)).min(self.tools.config.borrow().lifecycle.reconcile);
+            let sleep = wake.unwrap_or(Duration::from_secs(3600)).min(self.hands.config.borrow().lifecycle.reconcile);
             tokio::select! {
                 biased;
                 changed = snapshots.changed() => if changed.is_err() { return },
@@ -129,7 +112,7 @@ impl Sessions {
 
     /// Starts what can be started now; answers how long to sleep at most.
     fn start_jobs(&mut self, snapshot: &Arc<Snapshot>) -> Option<Duration> {
-        let now = self.tools.clock.now();
+        let now = self.hands.clock.now();
         let mut wake: Option<Duration> = None;
         let mut sooner = |after: Duration| wake = Some(wake.map_or(after, |known: Duration| known.min(after)));
         self.retry_at.retain(|_, at| *at > tokio::time::Instant::now());
@@ -146,7 +129,7 @@ impl Sessions {
             let ends = matches!(step, Step::End { .. });
             let request = snapshot.requests.iter().find(|(_, action)| action.session() == Some(name));
             if let Some((id, action)) = request.filter(|_| !ends) {
-                let job = Job::new(self.tools.clone(), session.clone());
+                let job = Job::new(self.hands.clone(), session.clone());
                 let (id, action) = (*id, action.clone());
                 self.spawn(name, async move { job.request(id, &action).await });
                 continue;
@@ -158,7 +141,7 @@ impl Sessions {
                     if let Some(incarnation) = session.phase.incarnation() {
                         self.workdirs.insert(name.clone(), incarnation.workdir.clone());
                     }
-                    let job = Job::new(self.tools.clone(), session.clone());
+                    let job = Job::new(self.hands.clone(), session.clone());
                     self.spawn(name, async move { job.carry_out(step).await });
                 }
             }
@@ -173,10 +156,10 @@ impl Sessions {
     }
 
     fn step(&self, snapshot: &Snapshot, session: &Session, now: Timestamp) -> Step {
-        let config = self.tools.config.borrow();
+        let config = self.hands.config.borrow();
         let task = session.task.as_ref().and_then(|a| snapshot.tasks.get(&a.task));
         let wanted = self.wanted(&config, snapshot, session);
-        let prompt_by = |agent: &_| self.tools.agents.prompt_by(agent);
+        let prompt_by = |agent: &_| self.hands.agents.prompt_by(agent);
         let under = |agent: &AgentName| snapshot.under(agent);
         let settings = Settings { lifecycle: &config.lifecycle, switcher: &config.switcher };
         decide(session, task.map(AsRef::as_ref), &wanted, under, prompt_by, &settings, now)
@@ -192,7 +175,7 @@ impl Sessions {
         if !kept || session.drained {
             return Wanted::Nothing;
         }
-        if self.tools.agents.prompt_by(&pool.agent) == PromptBy::Stdin {
+        if self.hands.agents.prompt_by(&pool.agent) == PromptBy::Stdin {
             return Wanted::Rest;
         }
         let Some(first) = snapshot.projects.first() else { return Wanted::Nothing };

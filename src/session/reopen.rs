@@ -3,14 +3,13 @@
 //! nothing is ever said in a person's session.
 
 use super::act::Job;
-use crate::{
-    model::{
-        ids::AccountName,
-        session::{Incarnation, Resume, Role, SessionEvent},
-        snapshot::Under,
-        task::{Run, TaskEvent},
-    },
-    ports::{AgentError, Cursor, Launch, LaunchRequest, PASSED_ON, Pane, TerminalError},
+use crate::model::{
+    agent::{AgentError, Cursor, LaunchRequest, PASSED_ON},
+    ids::AccountName,
+    pane::{Launch, Pane, TerminalError},
+    session::{Incarnation, Resume, Role, SessionEvent},
+    snapshot::Under,
+    task::{Run, TaskEvent},
 };
 
 /// A script that runs the words given to it, then leaves the person at a shell, as he was before: what only the agent was to
@@ -35,7 +34,7 @@ impl Job {
             let id = (pane.incarnation.clone().unwrap_or_default(), String::new());
             return self.is_open(resume, id, None, conversation, pane).await;
         }
-        let account = match self.tools.live.snapshot().under(&resume.agent) {
+        let account = match self.hands.live.snapshot().under(&resume.agent) {
             // It was usable a moment ago: what is to be done is decided anew.
             Under::Blocked(_) if self.session.role == Role::Pool && resume.conversation.is_some() => return Ok(()),
             under => under.name().cloned(),
@@ -50,7 +49,7 @@ impl Job {
             }
             Err(AgentError { message, .. }) => return self.tell(SessionEvent::OpenFailed(message)).await,
         };
-        let pane = match self.tools.terminal.open(&launch).await {
+        let pane = match self.hands.terminal.open(&launch).await {
             Ok(pane) => pane,
             // Whether it was started is not known; if it was, it is ended before the next start.
             Err(error @ TerminalError::Down { .. }) => return Err(error.to_string()),
@@ -68,7 +67,7 @@ impl Job {
         if self.session.role == Role::Pool {
             return Ok(None);
         }
-        let panes = self.tools.terminal.panes().await.map_err(|error| error.to_string())?;
+        let panes = self.hands.terminal.panes().await.map_err(|error| error.to_string())?;
         Ok(panes.into_iter().find(|pane| pane.session == self.session.name && pane.exit.is_none()))
     }
 
@@ -90,20 +89,20 @@ impl Job {
             conversation,
             pane: pane.id,
             pid: pane.pid,
-            started: self.tools.clock.now(),
+            started: self.hands.clock.now(),
         };
         self.tell(SessionEvent::Opened(incarnation)).await
     }
 
     fn resumed(&self, resume: &Resume, account: Option<AccountName>) -> LaunchRequest {
-        let takes = self.tools.agents.resumes_with_prompt(&resume.agent);
-        let text = self.tools.config.borrow().switcher.resume_text.clone();
+        let takes = self.hands.agents.resumes_with_prompt(&resume.agent);
+        let text = self.hands.config.borrow().switcher.resume_text.clone();
         let prompt =
-            (takes && self.session.task.is_some()).then(|| self.tools.agents.as_prompt(&resume.agent, text, None));
+            (takes && self.session.task.is_some()).then(|| self.hands.agents.as_prompt(&resume.agent, text, None));
         LaunchRequest {
             session: self.session.name.clone(),
-            incarnation: (self.tools.new_id)(),
-            token: (self.tools.new_id)(),
+            incarnation: (self.hands.new_id)(),
+            token: (self.hands.new_id)(),
             agent: resume.agent.clone(),
             account,
             workdir: resume.workdir.clone(),
@@ -116,7 +115,7 @@ impl Job {
 
     /// Whether the configuration says that this person's session starts an agent; else he started it himself, as he liked it.
     fn starts_agent(&self) -> bool {
-        let config = self.tools.config.borrow();
+        let config = self.hands.config.borrow();
         config.pool.dedicated.iter().any(|row| row.name == self.session.name && row.agent.is_some())
     }
 
@@ -138,9 +137,9 @@ impl Job {
         let Some(incarnation) = self.session.phase.incarnation() else { return Ok(()) };
         let since = |at| Run { typed: Some(at), ..run.clone() };
         if !self.was_taken(incarnation, &since(incarnation.started), &mut Cursor::default()).await {
-            let text = self.tools.config.borrow().switcher.resume_text.clone();
-            let text = self.tools.agents.as_prompt(&run.agent, text, None);
-            let now = self.tools.clock.now();
+            let text = self.hands.config.borrow().switcher.resume_text.clone();
+            let text = self.hands.agents.as_prompt(&run.agent, text, None);
+            let now = self.hands.clock.now();
             let told = match self.put_into_box(incarnation, &text).await {
                 Ok(()) => self.sent(incarnation, &since(now), &text).await,
                 Err(why) => Err(why),

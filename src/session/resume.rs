@@ -7,12 +7,14 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::decide::{Settings, Step, after, when};
-use crate::model::{
-    account,
-    session::{Activity, Incarnation, Resume, Role, Session, SessionPhase, Then},
-    snapshot::Under,
-    task::Run,
+use crate::{
+    model::{
+        account,
+        session::{Activity, Incarnation, Resume, Role, Session, SessionPhase, Then},
+        snapshot::Under,
+        task::Run,
+    },
+    session::step::{Settings, Step, after, when},
 };
 
 /// How long the end of a turn that an idle agent has just told may take to become the end of its task.
@@ -86,7 +88,7 @@ pub fn going_on(
         SessionPhase::Starting(incarnation) | SessionPhase::Up(incarnation) if matches!(under, Under::Account(account) if incarnation.account.as_ref() != Some(&account.name)) => {
             Step::Resume
         }
-        SessionPhase::Starting(_) => super::decide::starting(session, settings.lifecycle, now),
+        SessionPhase::Starting(_) => super::step::starting(session, settings.lifecycle, now),
         SessionPhase::Up(_) => match run {
             // It was told at its start to go on, and stands at its prompt all the same.
             Some(run) if session.verdict.activity == Activity::Idle => {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use self::decide::{goes_on, left};
 use crate::{
-    live::Live,
+    live::Hands,
     model::{
         account::AccountEvent,
         command::{Refused, RefusedKind},
@@ -19,7 +19,6 @@ use crate::{
         snapshot::Snapshot,
         swap::{Cause, Swap, SwapEvent, SwapStep},
     },
-    ports::{Clock, Homes},
 };
 
 /// How long sessions may take to move before the swap is told as done without them. They go on trying.
@@ -28,15 +27,13 @@ const MOVE_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 pub struct Switcher {
-    pub live: Live,
-    pub homes: Arc<dyn Homes>,
-    pub clock: Arc<dyn Clock>,
+    pub hands: Hands,
 }
 
 impl Switcher {
     /// Works until the owner stops.
     pub async fn run(self) {
-        let mut snapshots = self.live.watch();
+        let mut snapshots = self.hands.live.watch();
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
             let events = match &snapshot.swaps.current {
@@ -44,7 +41,7 @@ impl Switcher {
                 None => Vec::new(),
             };
             let idle = events.is_empty();
-            if !idle && let Err(refusal) = self.live.propose(events).await {
+            if !idle && let Err(refusal) = self.hands.live.propose(events).await {
                 tracing::warn!(%refusal, "a step of the swap was not taken; done again");
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
@@ -59,15 +56,15 @@ impl Switcher {
 
     /// Turns the link back; one that was never turned needs no turning back, whatever stands in its place.
     async fn turn_back(&self, swap: &Swap) -> std::io::Result<()> {
-        match self.homes.flip(&swap.from).await {
-            Err(_) if !self.homes.leads_to(&swap.to).await => Ok(()),
+        match self.hands.homes.flip(&swap.from).await {
+            Err(_) if !self.hands.homes.leads_to(&swap.to).await => Ok(()),
             flipped => flipped,
         }
     }
 
     async fn ensure(&self, snapshot: &Snapshot, swap: &Swap) -> Vec<Event> {
         let tell = |event| Event::Swap { from: swap.from.clone(), event };
-        match self.homes.ensure(&swap.to).await {
+        match self.hands.homes.ensure(&swap.to).await {
             Ok(()) => vec![tell(SwapEvent::Ensured)],
             Err(faults) => {
                 let why = faults.to_string();
@@ -94,14 +91,14 @@ impl Switcher {
         let tell = |event| Event::Swap { from: swap.from.clone(), event };
         match &swap.step {
             // Both can be done again, so the journal needs no save between them.
-            SwapStep::Flip => match self.homes.flip(&swap.to).await {
+            SwapStep::Flip => match self.hands.homes.flip(&swap.to).await {
                 Ok(()) => [vec![tell(SwapEvent::Flipped)], self.ensure(snapshot, swap).await].concat(),
                 Err(error) => vec![tell(SwapEvent::Failed { why: error.to_string() })],
             },
             SwapStep::Ensure => self.ensure(snapshot, swap).await,
             SwapStep::Move => {
                 let left = left(snapshot, swap);
-                let over = self.clock.now().duration_since(swap.since) >= MOVE_WITHIN || !goes_on(snapshot, swap);
+                let over = self.hands.clock.now().duration_since(swap.since) >= MOVE_WITHIN || !goes_on(snapshot, swap);
                 if !left.is_empty() && !over {
                     return Vec::new();
                 }

@@ -18,13 +18,14 @@ use nix::{
     unistd::{Gid, Uid, fsync},
 };
 
-use super::{
-    dirs::{Over, open_dir_at, open_file, write_whole_by},
-    disk::facts,
-};
 use crate::{
-    model::{ids::TaskId, task_file::sha256},
-    ports::{Entry, FileKind},
+    linux::dirs::{Over, open_dir_at, open_file, write_whole_by},
+    model::{
+        ids::TaskId,
+        queue::{Entry, FileKind},
+        task_file::sha256,
+    },
+    sys::names::facts,
 };
 
 /// Name of the directory in `done/` and `failed/`.
@@ -178,7 +179,7 @@ mod tests {
     use std::{path::Path, process::Command};
 
     use super::*;
-    use crate::sys::dirs::{open_dir, stat};
+    use crate::linux::dirs::{open_dir, stat};
 
     fn put(dir: &Path, name: &str, text: &str) -> Entry {
         std::fs::write(dir.join(name), text).expect("written");

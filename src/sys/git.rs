@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{config::queue::repository, ports::Git};
+use crate::{config::queue::repository, model::queue::Git};
 
 /// A lock older than this was left by a git that died.
 const LOCK_MAX: Duration = Duration::from_secs(600);

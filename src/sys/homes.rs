@@ -2,6 +2,7 @@
 //! In: the configuration. Out: what is wrong with each home; links and directories made where nothing is. Never replaces,
 //! moves or removes anything but the operator's link, and that only while it is a link.
 
+mod home;
 mod login;
 mod look;
 
@@ -16,27 +17,16 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use self::home::{Home, login_file};
 use self::look::{Fault, Leads, Mend};
 use crate::{
-    config::{self, AgentKind, Config, SharedLink},
-    model::ids::AccountName,
-    ports::{HomeFault, HomeFaults, Homes, HomesReport},
+    config::{self, Config},
+    model::{
+        homes::{HomeFault, HomeFaults, HomesReport},
+        ids::AccountName,
+    },
+    ports::Homes,
 };
-
-/// One account's home.
-#[derive(Debug)]
-struct Home {
-    account: AccountName,
-    /// The configuration's key.
-    key: String,
-    kind: Option<AgentKind>,
-    path: PathBuf,
-    /// What it shares with others; empty when no other account can take this one's place.
-    links: Vec<SharedLink>,
-    has_stand_in: bool,
-    /// The operator's link can lead to it.
-    linked: bool,
-}
 
 #[derive(Debug)]
 struct Inner {
@@ -174,15 +164,6 @@ impl Inner {
         let home = self.of(account).ok()?;
         let modified = fs::metadata(home.path.join(login_file(home.kind?)?)).ok()?.modified().ok()?;
         Timestamp::try_from(modified).ok()
-    }
-}
-
-/// Where an agent keeps its login (Claude Code 2.1.329, Codex 0.169.0: as they write them themselves).
-fn login_file(kind: AgentKind) -> Option<&'static str> {
-    match kind {
-        AgentKind::Claude | AgentKind::Demo => Some(".credentials.json"),
-        AgentKind::Codex => Some("auth.json"),
-        AgentKind::Gemini | AgentKind::Opencode | AgentKind::Command => None,
     }
 }
 

@@ -2,19 +2,15 @@
 
 pub mod archive;
 pub mod clock;
-pub mod dirs;
 pub mod disk;
 pub mod git;
 pub mod homes;
 pub mod http;
-pub mod lock;
-mod locks;
 mod names;
 pub mod notify;
 pub mod process;
 pub mod providers;
 mod queue_root;
-pub mod shared;
 pub mod state;
 pub mod tmux;
 pub mod watch;

@@ -3,13 +3,14 @@
 
 use std::ffi::OsStr;
 
-use crate::{
-    model::{
-        event::Ignored,
-        ids::{TASK_FILE_NAME_MAX, TASK_SUFFIX, TaskId},
-        text,
-    },
-    ports::Sidecar,
+use jiff::Timestamp;
+use nix::sys::stat::{FileStat, SFlag};
+
+use crate::model::{
+    event::Ignored,
+    ids::{TASK_FILE_NAME_MAX, TASK_SUFFIX, TaskId},
+    queue::{FileFacts, FileKind, Sidecar},
+    text,
 };
 
 pub const SIDECARS: [Sidecar; 3] = [Sidecar::Working, Sidecar::Delegated, Sidecar::Rejected];
@@ -117,6 +118,26 @@ fn quoted(name: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '+' | '@' | ',' | ':');
     let name = if name.starts_with('-') { format!("./{name}") } else { name.to_owned() };
     if name.chars().all(|c| plain(c) || c == '/') { name } else { format!("'{}'", name.replace('\'', "'\\''")) }
+}
+
+/// What `stat(2)` tells of a file in a queue.
+pub(super) fn facts(stat: &FileStat) -> FileFacts {
+    let kind = match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFREG => FileKind::Regular,
+        SFlag::S_IFLNK => FileKind::Other("symlink"),
+        SFlag::S_IFDIR => FileKind::Other("directory"),
+        SFlag::S_IFIFO => FileKind::Other("FIFO"),
+        SFlag::S_IFSOCK => FileKind::Other("socket"),
+        _ => FileKind::Other("device"),
+    };
+    let nanos = i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec);
+    FileFacts {
+        kind,
+        bytes: u64::try_from(stat.st_size).unwrap_or(0),
+        modified: Timestamp::new(stat.st_mtime, i32::try_from(stat.st_mtime_nsec).unwrap_or(0))
+            .unwrap_or(Timestamp::UNIX_EPOCH),
+        change: (nanos, stat.st_ino),
+    }
 }
 
 #[cfg(test)]

@@ -13,13 +13,12 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2},
-    libc,
-    sys::stat::{Mode, makedev},
+    sys::stat::Mode,
 };
 
-use super::dirs::open_dir_at;
 use crate::{
     config::queue::{QUEUE, queue_dir},
+    linux::{dirs::open_dir_at, statx::device},
     model::ids::ProjectName,
 };
 
@@ -158,16 +157,4 @@ impl Roots {
             None => Ok(false),
         }
     }
-}
-
-/// The device of what is open, from memory: unlike `fstat(2)` never asks a file system's server (statx(2),
-/// `AT_STATX_DONT_SYNC`).
-fn device(fd: &impl AsFd) -> io::Result<u64> {
-    // SAFETY: all-zero is a valid value of this plain structure.
-    let mut facts: libc::statx = unsafe { std::mem::zeroed() };
-    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
-    // SAFETY: the descriptor is open, the path is an empty string, and the structure is ours.
-    let asked = unsafe { libc::statx(fd.as_fd().as_raw_fd(), c"".as_ptr(), flags, 0, &raw mut facts) };
-    Errno::result(asked)?;
-    Ok(makedev(facts.stx_dev_major.into(), facts.stx_dev_minor.into()))
 }

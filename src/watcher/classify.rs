@@ -226,9 +226,10 @@ mod tests {
     use crate::{
         model::{
             evidence::{Failure, Look, Source},
+            identity::TextFacts,
             ids::{AgentName, RunId, SessionName},
             limit::{Limit, LimitKind},
-            task::{Delivery, Run, Stop, TextFacts},
+            task::{Delivery, Run, Stop},
         },
         watcher::over::{Facts, Over, over as judge},
     };

@@ -1,9 +1,9 @@
 //! What runs in a person's session, where he starts and quits agents as he likes.
 //! In: what was found below the pane's process. Out: what to tell of it, when it is another than was known. Pure.
 
-use crate::{
-    model::session::{Incarnation, Session, SessionEvent},
-    ports::Found,
+use crate::model::{
+    agent::Found,
+    session::{Incarnation, Session, SessionEvent},
 };
 
 /// What there is to tell. `pane` is the process in the pane.
@@ -32,12 +32,10 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::{
-        model::{
-            ids::{AccountName, AgentName, SessionName},
-            session::Role,
-        },
-        ports::PaneId,
+    use crate::model::{
+        ids::{AccountName, AgentName, SessionName},
+        pane::PaneId,
+        session::Role,
     };
 
     fn account(name: &str) -> Option<AccountName> {

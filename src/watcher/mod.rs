@@ -22,19 +22,19 @@ use self::{
     shown::{APART, ScreenLimit},
 };
 use crate::{
-    config::Config,
-    live::Live,
+    live::Hands,
     model::{
         account::{Account, AccountEvent, Standing},
+        agent::Cursor,
         event::{Event, Kind},
         evidence::{Look, Meaning, Screen, Source, UNKNOWN_DIALOG},
         ids::SessionName,
+        pane::{Capture, Pane, PaneId},
         session::{Activity, Incarnation, Role, Screens, Session, SessionEvent, SessionPhase, Verdict},
         snapshot::Snapshot,
         steady::Timeline,
         task::{Delivery, Ending, Phase, Run, Status, TaskEvent},
     },
-    ports::{Agents, Capture, Clock, Cursor, Pane, PaneId, Terminal},
 };
 
 /// A command that the agent left running, where only its screen tells of one.
@@ -53,11 +53,7 @@ const FILES_EVERY_IDLE: SignedDuration = SignedDuration::from_secs(30);
 const HISTORY_EVERY: SignedDuration = SignedDuration::from_secs(15);
 
 pub struct Watcher {
-    live: Live,
-    terminal: Arc<dyn Terminal>,
-    agents: Arc<dyn Agents>,
-    clock: Arc<dyn Clock>,
-    config: watch::Receiver<Arc<Config>>,
+    hands: Hands,
     watched: HashMap<SessionName, Watched>,
     /// Said once that the terminal does not answer.
     down: bool,
@@ -96,19 +92,9 @@ struct Watched {
 
 impl Watcher {
     #[must_use]
-    pub fn new(
-        live: Live,
-        terminal: Arc<dyn Terminal>,
-        agents: Arc<dyn Agents>,
-        clock: Arc<dyn Clock>,
-        config: watch::Receiver<Arc<Config>>,
-    ) -> Self {
+    pub fn new(hands: Hands) -> Self {
         Self {
-            live,
-            terminal,
-            agents,
-            clock,
-            config,
+            hands,
             watched: HashMap::new(),
             down: false,
             files_hinted: true,
@@ -119,14 +105,14 @@ impl Watcher {
 
     /// Works until the owner stops.
     pub async fn run(mut self) {
-        let mut hints = self.terminal.hints();
-        let mut snapshots = self.live.watch();
+        let mut hints = self.hands.terminal.hints();
+        let mut snapshots = self.hands.live.watch();
         loop {
             self.look().await;
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(self.pause()) => {}
-                () = self.agents.changed() => {
+                () = self.hands.agents.changed() => {
                     self.files_hinted = true;
                     tokio::time::sleep(GATHER).await;
                 }
@@ -149,20 +135,20 @@ impl Watcher {
 
     /// One look at everything.
     pub async fn look(&mut self) {
-        let timeline = self.clock.timeline();
+        let timeline = self.hands.clock.timeline();
         if self.timeline != timeline {
             // What was told of times to come is read again, by the clock as it goes now.
             self.watched.clear();
             self.timeline = timeline;
         }
-        let snapshot = self.live.snapshot();
-        let panes = match self.terminal.glance().await {
+        let snapshot = self.hands.live.snapshot();
+        let panes = match self.hands.terminal.glance().await {
             Ok(panes) => panes,
             Err(error) => {
                 if !self.down {
                     let text =
                         format!("tmux does not answer: {error}; sessions are looked at again as soon as it does");
-                    self.live.report(vec![Event::Health { topic: "tmux".to_owned(), problem: Some(text) }]).await;
+                    self.hands.live.report(vec![Event::Health { topic: "tmux".to_owned(), problem: Some(text) }]).await;
                 }
                 self.down = true;
                 return;
@@ -198,7 +184,7 @@ impl Watcher {
             events.extend(self.session(&snapshot, &session, pane, files_hinted).await);
         }
         events.extend(snapshot.accounts.iter().filter_map(|account| self.recovered(&snapshot, account)));
-        self.live.report(events).await;
+        self.hands.live.report(events).await;
     }
 
     /// A suspicion whose screen shows something else, or is gone.
@@ -208,7 +194,7 @@ impl Watcher {
         let watched = incarnation
             .filter(|i| i.account.as_ref() == Some(&account.name))
             .and_then(|incarnation| self.watched.get(session).filter(|watched| watched.incarnation == incarnation.id));
-        let confirm = self.config.borrow().quota.confirm;
+        let confirm = self.hands.config.borrow().quota.confirm;
         let stands = watched.is_some_and(|watched| watched.history.screen_limit(confirm).is_some());
         let recovered = AccountEvent::Recovered { session: session.clone() };
         (!stands).then(|| Event::Account(account.name.clone(), recovered))
@@ -216,7 +202,7 @@ impl Watcher {
 
     /// Reads the screens that may have changed, all in one go.
     async fn capture(&mut self, present: &[(Arc<Session>, &Pane)]) {
-        let now = self.clock.now();
+        let now = self.hands.clock.now();
         let mut plain: Vec<(SessionName, PaneId)> = Vec::new();
         let mut colour = Vec::new();
         let mut history = Vec::new();
@@ -251,7 +237,7 @@ impl Watcher {
             if ids.is_empty() {
                 continue;
             }
-            let texts = self.terminal.capture(&ids, how).await;
+            let texts = self.hands.terminal.capture(&ids, how).await;
             let Ok(texts) = texts else {
                 // Not read, so not known: the next look tries again.
                 for (name, _) in which {
@@ -286,11 +272,11 @@ impl Watcher {
         pane: &Pane,
         files_hinted: bool,
     ) -> Vec<Event> {
-        let now = self.clock.now();
+        let now = self.hands.clock.now();
         let name = &session.name;
         let Some(incarnation) = session.phase.incarnation() else { return Vec::new() };
         let (settings, silent_after) = {
-            let config = self.config.borrow();
+            let config = self.hands.config.borrow();
             let settings = Settings {
                 stalled_after: config.watcher.idle_timeout,
                 background_for: config.watcher.background_for,
@@ -299,7 +285,7 @@ impl Watcher {
             (settings, config.watcher.silent_after)
         };
         let of = incarnation.id.clone();
-        let agents = self.agents.clone();
+        let agents = self.hands.agents.clone();
         let Some(watched) = self.watched.get_mut(name) else { return Vec::new() };
         let mut events = Vec::new();
         let mut ended = None;
@@ -451,11 +437,11 @@ impl Watcher {
         let Some(run) = run_of(snapshot, session) else { return Vec::new() };
         let mut watched = self.watched.remove(&session.name).filter(|watched| watched.incarnation == incarnation.id);
         let Watched { cursor, history, .. } = watched.get_or_insert_default();
-        for signal in self.agents.signals(incarnation, cursor).await {
+        for signal in self.hands.agents.signals(incarnation, cursor).await {
             history.absorb(&signal);
         }
-        let now = self.clock.now();
-        let background_for = self.config.borrow().watcher.background_for;
+        let now = self.hands.clock.now();
+        let background_for = self.hands.config.borrow().watcher.background_for;
         let facts = Facts { tells: true, gone: true, background_for };
         let Some(over) = over(history, run, facts, now) else { return Vec::new() };
         let (told, screen) = (history.ended_at().unwrap_or(now), session.screen.plain.clone());
@@ -472,9 +458,9 @@ impl Watcher {
         screen: String,
     ) -> Vec<Event> {
         let Some(assignment) = &session.task else { return Vec::new() };
-        let now = self.clock.now();
+        let now = self.hands.clock.now();
         let (mut ended_with_agent, mut left_running) = (Vec::new(), Vec::new());
-        let leaves = self.config.borrow().watcher.leave_background;
+        let leaves = self.hands.config.borrow().watcher.leave_background;
         let (status, message, error, screen) = match over {
             Over::Done { message, left } => {
                 for command in left {
@@ -504,7 +490,7 @@ impl Watcher {
             message,
             error,
             screen,
-            tokens: self.agents.tokens(incarnation).await,
+            tokens: self.hands.agents.tokens(incarnation).await,
             cost_usd: None,
             resume_id: incarnation.conversation.clone(),
             ended_with_agent,
@@ -518,8 +504,8 @@ impl Watcher {
 impl Watcher {
     /// Whether an attempt that met a failing server goes on, after a pause, in the same conversation.
     fn pauses(&self, session: &Session, incarnation: &Incarnation, run: &Run) -> bool {
-        let known = incarnation.conversation.is_some() && self.agents.resumes(&incarnation.agent);
-        known && session.role == Role::Pool && run.pauses < self.config.borrow().watcher.server_retries
+        let known = incarnation.conversation.is_some() && self.hands.agents.resumes(&incarnation.agent);
+        known && session.role == Role::Pool && run.pauses < self.hands.config.borrow().watcher.server_retries
     }
 
     fn paused(
@@ -531,7 +517,7 @@ impl Watcher {
         now: Timestamp,
     ) -> Vec<Event> {
         let Some(assignment) = session.task.as_ref().filter(|_| session.resume.is_none()) else { return Vec::new() };
-        let first = self.config.borrow().watcher.server_pause;
+        let first = self.hands.config.borrow().watcher.server_pause;
         let pause = first.saturating_mul(1 << run.pauses.min(16));
         let at = now.saturating_add(SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX));
         let why = format!("the provider's server failed: {error}; goes on after {} s", pause.as_secs());

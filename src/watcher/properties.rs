@@ -12,10 +12,11 @@ use super::{
 };
 use crate::model::{
     evidence::{Failure, Look, Meaning, Signal, Source, WaitingFor},
+    identity::TextFacts,
     ids::{AgentName, RunId, SessionName},
     limit::{Limit, LimitKind},
     session::Activity,
-    task::{Delivery, Run, Stop, TextFacts},
+    task::{Delivery, Run, Stop},
 };
 
 const SETTINGS: Settings =

@@ -203,7 +203,8 @@ fn ten_claudes_move_at_once() {
     let Some(stage) = Stage::set(Play { sessions: 10, ..Play::failover(Cli::Claude) }) else { return };
     let go = stage.world.path("go");
     for n in 0..10 {
-        let text = format!("RUN: while ! test -e {}; do sleep 0.2; done; echo {n} >> side{n}\n", go.display());
+        // One that is moved in the middle of it has left its line all the same, and only one.
+        let text = format!("RUN: echo {n} >> side{n}; while ! test -e {}; do sleep 0.2; done\n", go.display());
         stage.world.submit(&format!("t{n}"), &text);
     }
     stage.until("ten tools to run", |s| s.requests_of(ONE) == 10);

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use claude_failover::{model::seal::is_sealed, ports::INCARNATION};
+use claude_failover::model::{agent::INCARNATION, seal::is_sealed};
 
 use crate::{
     mock_llm::{Claim, Mode},

@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::world::{Setup, World, program};
 
@@ -248,17 +248,15 @@ fn an_agent_that_was_started_and_never_told_of_is_taken_over() {
     let pid = of(&world, "mine", "pid");
     world.kill_daemon();
     // As a daemon leaves it that is killed between starting the agent and saying so.
-    let file = world.path("state/state.json");
-    let mut state: Value = serde_json::from_slice(&fs::read(&file).expect("a state")).expect("JSON");
-    let sessions = state["sessions"].as_array_mut().expect("sessions");
-    let session = sessions.iter_mut().find(|session| session["name"] == "mine").expect("the session");
+    let mut state = world.state();
+    let session = &mut state["sessions"]["mine"];
     let up = session["phase"]["up"].clone();
     session["phase"] = json!("down");
     session["resume"] = json!({
         "from": "the-one-before", "conversation": id, "agent": up["agent"], "workdir": up["workdir"],
         "since": up["started"], "not_before": up["started"],
     });
-    fs::write(&file, state.to_string()).expect("written");
+    world.save_state(&state);
     world.run();
     goes_on_under(&world, "mine", &id, "two");
     assert_eq!(of(&world, "mine", "pid"), pid);
@@ -299,8 +297,8 @@ fn kill_9_in_the_middle_of_a_move_is_gone_on_with() {
         world.ok(&format!("(echo swap {to} > $MNT/control) & true"));
         std::thread::sleep(std::time::Duration::from_millis(random.u64(5..350)));
         world.kill_daemon();
-        let state = fs::read_to_string(world.path("state/state.json")).expect("a state");
-        let moving = state.contains(&format!("\"to\": \"{to}\"")) && !world.events().contains(&format!("to {to} done"));
+        let moving =
+            world.state()["swaps"]["current"]["to"] == to && !world.events().contains(&format!("to {to} done"));
         cut_short += usize::from(moving);
         world.run();
         if world.word("accounts/active") != to {

@@ -11,6 +11,7 @@ mod tracer;
 mod world;
 
 mod bad_days;
+mod budget;
 mod claims;
 mod clock;
 mod commands;

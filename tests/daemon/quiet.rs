@@ -1,4 +1,5 @@
-//! The log of a quiet day: what programs, tasks, moves and a restart ordinarily do is nothing to warn of, so what warns is read.
+//! A quiet day: what programs, tasks, moves and a restart ordinarily do is nothing to warn of, so what warns is read; and saving costs
+//! what a task does, not what is looked at.
 
 use std::fs;
 
@@ -60,4 +61,40 @@ fn the_log_of_a_quiet_day_has_no_warning() {
     let log = fs::read_to_string(world.path("daemon.log")).expect("the log");
     let loud: Vec<&str> = log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
     assert!(log.contains("ready") && loud.is_empty(), "{loud:#?}");
+}
+
+/// Records that a small task may cost from submit to a fresh agent; each is one `fdatasync`. Ten were measured.
+const RECORDS_A_TASK: u64 = 12;
+
+#[test]
+fn a_task_costs_few_records_and_a_quiet_daemon_none() {
+    let world = World::start(&Setup::agents(1));
+    let records = || world.state()["journal"].as_u64().expect("a number");
+    let at_rest = || {
+        world.until_word("sessions/pool-11/state", "idle");
+        // What a fresh agent says, and what the last one left, is looked at within a moment.
+        world.until("the journal to rest", || {
+            let before = records();
+            std::thread::sleep(std::time::Duration::from_millis(1500));
+            before == records()
+        });
+        records()
+    };
+    let before = at_rest();
+    let tasks = 5;
+    for n in 0..tasks {
+        world.submit(&format!("t{n}"), "say it\n");
+        world.result(&format!("done/t{n}.md"));
+        world.until_word("sessions/pool-11/state", "idle");
+    }
+    let after = at_rest();
+    let cost = (after - before).div_ceil(tasks);
+    println!("{cost} records a task");
+    assert!((3..=RECORDS_A_TASK).contains(&cost), "{cost} records a task");
+    // Whoever looks, and files that are no tasks, change nothing that has to be saved.
+    for n in 0..20 {
+        world.ok(&format!("cat $MNT/status > /dev/null; echo x > $MNT/drafts/d{n}.md"));
+    }
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(records(), after, "a quiet daemon saves nothing");
 }

@@ -96,6 +96,86 @@ fn an_unreadable_state_is_set_aside_and_nothing_runs_again() {
 }
 
 #[test]
+fn a_record_that_was_not_written_whole_is_cut_off_and_told() {
+    let mut world = World::start(&Setup::agents(1));
+    world.submit("a", "```sh\necho x >> ../count; sleep 3; echo finished\n```\n");
+    world.until("the agent to have it", || world.events().contains("taken by"));
+    world.kill_daemon();
+    let journal = world.path("state/state.journal");
+    let mut bytes = fs::read(&journal).expect("a journal");
+    bytes.extend_from_slice(b"00000200 0badcafe {\"seq\":");
+    fs::write(&journal, bytes).expect("written");
+    world.run();
+    assert!(world.events().contains("was not written whole"), "{}", world.events());
+    assert!(world.result("done/a.md").contains("attempts: 1"));
+    assert_eq!((count(&world), world.word("health")), (1, "ok".to_owned()));
+}
+
+#[test]
+fn a_damaged_journal_is_set_aside_what_people_said_stays_and_nothing_runs_again() {
+    let mut world = World::start(&Setup::agents(1));
+    world.ok("echo later > $MNT/drafts/b.md; echo pause > $MNT/control; mv $MNT/drafts/b.md $MNT/inbox/");
+    world.ok("until echo hold > $MNT/tasks/b/control; do sleep 0.1; done; echo resume > $MNT/control");
+    world.stop_daemon();
+    world.run();
+    world.submit("a", "```sh\necho x >> ../count; sleep 600\n```\n");
+    world.until("the task to begin", || count(&world) == 1);
+    world.kill_daemon();
+    let journal = world.path("state/state.journal");
+    let mut bytes = fs::read(&journal).expect("a journal");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    fs::write(&journal, &bytes).expect("written");
+    world.run();
+    assert_eq!(fs::read(world.path("state/state.journal.unreadable.1")).expect("kept"), bytes);
+    assert!(world.path("state/state.json.unreadable.1").exists());
+    world.until_word("tasks/a/state", "held");
+    world.until_word("tasks/b/state", "held");
+    let health = world.read("health").expect("health");
+    assert!(health.starts_with("degraded") && health.contains("the journal is damaged"), "{health}");
+    world.submit("c", "and on\n");
+    world.result("done/c.md");
+    assert_eq!(count(&world), 1, "the marked task waits for a person");
+}
+
+#[test]
+fn the_saved_state_is_shown_backed_up_beside_the_daemon_and_restored_without_it() {
+    let mut world = World::start(&Setup::agents(1));
+    let program = crate::world::program().display().to_string();
+    world.ok("echo pause > $MNT/control; echo later > $MNT/inbox/b.md");
+    world.ok("until echo hold > $MNT/tasks/b/control; do sleep 0.1; done; echo resume > $MNT/control");
+    world.submit("a", "```sh\necho x >> ../count; sleep 600\n```\n");
+    world.until("the task to begin", || count(&world) == 1);
+
+    let shown = world.ok(&format!("{program} state"));
+    let lines: Vec<serde_json::Value> =
+        shown.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect();
+    assert!(lines[0]["supervisor"].is_string() && lines.len() > 3, "{shown}");
+    let numbers: Vec<u64> = lines.iter().filter_map(|line| line.get("seq").or(line.get("journal"))?.as_u64()).collect();
+    assert!(numbers.windows(2).all(|two| two[0] + 1 == two[1]) && numbers.len() == lines.len(), "{numbers:?}");
+
+    world.ok(&format!("{program} state --backup backup.json; test $(stat -c %a backup.json) = 600"));
+    assert!(!world.sh(&format!("{program} state --backup backup.json")).status.success(), "never over another");
+    let refused = world.sh(&format!("{program} state --restore backup.json"));
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && told.contains(&world.daemon_pid().to_string()), "{told}");
+
+    world.kill_daemon();
+    world.ok("echo '{' > torn.json");
+    assert!(!world.sh(&format!("{program} state --restore torn.json")).status.success());
+    let before = fs::read(world.path("state/state.journal")).expect("a journal");
+    world.ok(&format!("{program} state --restore backup.json"));
+    assert_eq!(fs::read(world.path("state/state.journal.replaced.1")).expect("kept"), before);
+    world.run();
+    world.until_word("tasks/a/state", "held");
+    world.until_word("tasks/b/state", "held");
+    assert_eq!(world.word("health"), "ok");
+    world.submit("c", "and on\n");
+    world.result("done/c.md");
+    assert_eq!(count(&world), 1, "the marked task waits for a person");
+}
+
+#[test]
 fn a_killed_tmux_server_is_survived() {
     let world = World::start(&Setup::agents(2));
     world.until_word("sessions/pool-11/state", "idle");

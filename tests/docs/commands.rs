@@ -273,7 +273,7 @@ fn task_files_are_read() {
 #[test]
 fn our_variables_exist() {
     let mut code = String::new();
-    for file in ["src/agents/launch.rs", "src/cli/args.rs", "src/daemon/main.rs", "src/ports.rs"] {
+    for file in ["src/agents/launch.rs", "src/cli/args.rs", "src/daemon/main.rs", "src/model/agent.rs"] {
         code.push_str(&text(file));
     }
     let variable = Regex::new(r"CLAUDE_FAILOVER_[A-Z]+").expect("a pattern");

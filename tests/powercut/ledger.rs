@@ -47,8 +47,11 @@ impl Ledger {
                 [] => losses.push(format!("{id} is lost")),
                 ["drafts"] => losses.push(format!("{id} was sent, and is back in drafts/")),
                 [_] => {}
-                // A result comes before its task goes; the marker and the result then name the same run.
-                ["inbox", "done" | "failed"] if !self.results.contains_key(id) => {}
+                // A result comes before its task goes, and task and marker go by one sync: until it the marker is there with
+                // the task, and names the same run as the result.
+                ["inbox", "done" | "failed"]
+                    if !self.results.contains_key(id)
+                        || machine.names("inbox").contains(&format!("{id}.md.working")) => {}
                 more => losses.push(format!("{id} is in {more:?}")),
             }
         }

@@ -42,7 +42,7 @@ fn work_until_the_cut(machine: &Machine, ledger: &mut Ledger, round: u64, tasks:
         };
         let (ends, inbox) = (["done", "failed"].map(|dir| (dir, list(dir))), list("inbox"));
         let ended = waiting.iter().find_map(|id| {
-            // A removal is seen before it is on disk; the marker goes when it is.
+            // A removal is seen before it is on disk.
             let (name, marker) = (format!("{id}.md"), format!("{id}.md.working"));
             let gone = !inbox.contains(&name) && !inbox.contains(&marker);
             let (dir, _) = ends.iter().find(|(_, names)| gone && names.contains(&name))?;

@@ -133,8 +133,9 @@ fn delegated_after_a_cut(rounds: u64, lie: bool) -> (usize, usize) {
         fs::write(machine.world.mount(&format!("inbox/{id}.md")), "Do it there.\n").expect("written");
         machine.world.until_word(&format!("tasks/{id}/state"), "queued");
         machine.world.ok("sync -f state");
-        let state = machine.world.path("state");
-        let strace = lie.then(|| Strace::inject(machine.world.daemon_pid(), "inject=fsync:retval=0", &[&state]));
+        let (state, journal) = (machine.world.path("state"), machine.world.path("state/state.journal"));
+        let inject = "inject=fsync,fdatasync:retval=0";
+        let strace = lie.then(|| Strace::inject(machine.world.daemon_pid(), inject, &[&state, &journal]));
         machine.world.ok(&format!("mv \"$MNT/inbox/{id}.md\" \"$MNT/delegated/\""));
         machine.cut(0);
         drop(strace);

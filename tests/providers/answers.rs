@@ -2,8 +2,11 @@
 
 use claude_failover::{
     config::{Price, ProviderKind},
-    model::{evidence::Tokens, provider::ProviderStanding},
-    ports::{Answer, Progress, ProviderError, Providers as _},
+    model::{
+        evidence::Tokens,
+        provider::{Answer, Progress, ProviderError, ProviderStanding},
+    },
+    ports::Providers as _,
 };
 use serde_json::{Value, json};
 

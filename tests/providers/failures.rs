@@ -4,8 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use claude_failover::{
     config::{Provider, ProviderKind},
-    model::provider::ProviderStanding,
-    ports::{Progress, ProviderError},
+    model::provider::{Progress, ProviderError, ProviderStanding},
     sys::providers::Pace,
 };
 use jiff::{SignedDuration, Timestamp};

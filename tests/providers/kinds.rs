@@ -4,8 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use claude_failover::{
     config::{Provider, ProviderKind},
-    model::ids::{ProviderName, RunId},
-    ports::{Order, Progress, ProviderError, Providers},
+    model::{
+        ids::{ProviderName, RunId},
+        provider::{Order, Progress, ProviderError},
+    },
+    ports::Providers,
     sys::providers::{HttpProviders, Pace},
 };
 use serde_json::json;

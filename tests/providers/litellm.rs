@@ -2,8 +2,7 @@
 
 use claude_failover::{
     config::ProviderKind,
-    model::provider::ProviderStanding,
-    ports::{Progress, ProviderError},
+    model::provider::{Progress, ProviderError, ProviderStanding},
     sys::providers::Pace,
 };
 

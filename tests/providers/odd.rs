@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use claude_failover::{
     config::ProviderKind::{self, Anthropic, Gemini, Openai},
-    model::{evidence::Tokens, provider::ProviderStanding},
-    ports::{Answer, Progress, ProviderError},
+    model::{
+        evidence::Tokens,
+        provider::{Answer, Progress, ProviderError, ProviderStanding},
+    },
 };
 use serde_json::{Value, json};
 

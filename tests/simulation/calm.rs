@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use claude_failover::{
-    fake::{Faults, Inner},
     live::Live,
     model::{
         account::Standing,
         command::Scope,
         evidence::Failure,
+        footer::without_result,
         ids::{TaskId, TaskKey},
+        queue::QueueDir,
         snapshot::Snapshot,
         task::{Hold, Phase},
-        task_file::without_result,
     },
-    ports::QueueDir,
 };
+use claude_failover_sim::{Faults, Inner};
 
 use crate::run::{Life, project};
 
@@ -115,10 +115,11 @@ impl Life {
             }
             open.extend(unmoved(inner, &snapshot));
             if open.is_empty() {
-                if !inner.runs.is_empty() {
-                    let runs: Vec<&String> = inner.runs.keys().collect();
-                    let text = format!("texts of runs are left behind: {runs:?}");
-                    inner.note(text);
+                if let Some(texts) =
+                    inner.state.get("texts").filter(|texts| texts.as_object().is_none_or(|texts| !texts.is_empty()))
+                {
+                    let text = format!("texts of runs are left behind: {texts}");
+                    inner.violation(text);
                 }
                 return true;
             }

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use claude_failover::{
-    fake::{Inner, Rng},
-    ports::QueueDir,
-};
+use claude_failover::model::queue::QueueDir;
+use claude_failover_sim::{Inner, Rng};
 
 /// Where a text is, as far as people made it so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

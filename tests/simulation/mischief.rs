@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use claude_failover::{
-    model::{evidence::Failure, limit::LimitKind, provider::ProviderStanding},
-    ports::{Exit, ProviderError, QueueDir},
+use claude_failover::model::{
+    evidence::Failure,
+    limit::LimitKind,
+    pane::Exit,
+    provider::{ProviderError, ProviderStanding},
+    queue::QueueDir,
 };
 
 use crate::{

@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use claude_failover::{
-    fake::Inner,
     live::Live,
     model::{
         command::Scope,
         event::Event,
         ids::{AccountName, SessionName, TaskId, TaskKey},
+        queue::QueueDir,
         session::Activity,
         task::{Delivery, Phase, TaskEvent},
         task_file::sha256,
     },
-    ports::QueueDir,
 };
+use claude_failover_sim::Inner;
 
 use crate::{
     jobs::Fate,

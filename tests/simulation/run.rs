@@ -11,15 +11,16 @@ use claude_failover::{
         services::{Ports, Services},
         setup,
     },
-    fake::{Crash, FakeAccount, FakeProvider, FakeWorld, Faults, Inner, Promises, Rng, Tally},
     live::{clock, load},
     model::{
         ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName},
+        journal::{Loss, recover},
+        queue::QueueDir,
         rights::Tasks,
         session::SessionPhase,
     },
-    ports::QueueDir,
 };
+use claude_failover_sim::{Crash, FakeAccount, FakeProvider, FakeWorld, Faults, Inner, Promises, Rng, Tally};
 
 use crate::jobs::Jobs;
 
@@ -140,21 +141,17 @@ pub fn furnish(inner: &mut Inner, config: &Config) {
 /// Starts the daemon's services on the world, as the daemon does.
 pub async fn start(world: &Arc<FakeWorld>, config: &Arc<Config>) -> Services {
     let ports = ports(world);
-    let saved = ports.state.load().await.expect("the state can be read");
+    let stored = ports.state.load().await.expect("the state can be read");
+    let found = recover(stored.checkpoint.as_deref(), &stored.journal).expect("the state can be understood");
+    assert!(!matches!(found.loss, Some(Loss::Damaged { .. })), "{:?}", found.loss);
+    let saved = found.state;
     world.with(|inner| {
-        let (clock, anew) = (clock(saved.as_deref(), inner.timestamp()), inner.rng.chance(250));
+        let (clock, anew) = (clock(saved.as_ref(), inner.timestamp()), inner.rng.chance(250));
         inner.begin_clock(clock, anew);
     });
     let now = ports.clock.now();
     let accounts = setup::accounts(config, world.with(|inner| inner.link.clone()).as_ref(), now);
-    let loaded = load(
-        saved.as_deref(),
-        setup::projects(config),
-        accounts,
-        setup::delegation(config, now),
-        (ports.new_id)(),
-        now,
-    );
+    let loaded = load(saved, setup::projects(config), accounts, setup::delegation(config, now), (ports.new_id)(), now);
     let (_keep, config) = tokio::sync::watch::channel(config.clone());
     Services::start(&ports, &config, loaded.expect("the state can be understood")).await
 }

@@ -4,16 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use claude_failover::{
     config::Config,
-    fake::{Beat, Crash, FakeWorld, Inner, Script},
     live::Live,
     model::{
         evidence::Failure,
         limit::{Limit, LimitKind},
+        queue::QueueDir,
         snapshot::Snapshot,
         task::Phase,
     },
-    ports::QueueDir,
 };
+use claude_failover_sim::{Beat, Crash, FakeWorld, Inner, Script};
 
 use crate::run::{DEDICATED, account, config, delegate, furnish, project, runtime, session, start};
 

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use claude_failover::{model::journal::recover, sys::state::read};
 use serde_json::Value;
 
 /// Longest that anything here may take on a loaded machine.
@@ -202,6 +203,19 @@ impl World {
         let out = self.sh(script);
         assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
         String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    /// What the daemon has saved.
+    pub fn state(&self) -> Value {
+        let stored = read(&self.path("state")).expect("readable");
+        let found = recover(stored.checkpoint.as_deref(), &stored.journal).expect("a state");
+        found.state.expect("a state").into()
+    }
+
+    /// As if a daemon that is dead now had saved this.
+    pub fn save_state(&self, state: &Value) {
+        fs::write(self.path("state/state.json"), state.to_string()).expect("written");
+        fs::write(self.path("state/state.journal"), "").expect("written");
     }
 
     pub fn status(&self) -> Value {

@@ -2,26 +2,22 @@
 
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
-use claude_failover::{
-    model::{
-        account::{Account, Limited, Standing},
-        command::{RefusedKind, Writer},
-        event::{Counts, Kind, LogLine},
-        evidence::{Failure, Meaning, Signal, Source, WaitingFor},
-        ids::{AccountName, AgentName, ProjectName, ProviderName, RunId, SessionName, TaskKey},
-        leftover::Leftover,
-        limit::{Limit, LimitKind, Usage, Window},
-        provider::{Counters, Delegation, Job, JobStop, Provider, ProviderStanding},
-        session::{Activity, Assignment, Incarnation, Resume, Role, Screens, Session, SessionPhase, Verdict},
-        snapshot::{Outcome, Project, Snapshot},
-        swap::{Cause, Partial, Swap, SwapStep, Swapped, Swaps},
-        task::{
-            Delivery, Ending, Finished, Hold, Origin, Phase, Problem, Run, Status, Stop, Task, TaskSpec, TextFacts,
-            Work,
-        },
-        writer::By,
-    },
-    ports::PaneId,
+use claude_failover::model::{
+    account::{Account, Limited, Standing},
+    agent::Leftover,
+    command::{RefusedKind, Writer},
+    event::{Counts, Kind, LogLine},
+    evidence::{Failure, Meaning, Signal, Source, WaitingFor},
+    identity::TextFacts,
+    ids::{AccountName, AgentName, ProjectName, ProviderName, RunId, SessionName, TaskKey},
+    limit::{Limit, LimitKind, Usage, Window},
+    pane::PaneId,
+    provider::{Counters, Delegation, Job, JobStop, Provider, ProviderStanding},
+    session::{Activity, Assignment, Incarnation, Resume, Role, Screens, Session, SessionPhase, Verdict},
+    snapshot::{Outcome, Project, Snapshot},
+    swap::{Cause, Partial, Swap, SwapStep, Swapped, Swaps},
+    task::{Delivery, Ending, Finished, Hold, Origin, Phase, Problem, Run, Status, Stop, Task, TaskSpec, Work},
+    writer::By,
 };
 use jiff::Timestamp;
 

@@ -103,15 +103,16 @@ impl Backend for FakeDaemon {
             }
         }
         if let (Scope::Task(key), Ok(())) = (&scope, &result)
-            && let Some(task) = next.tasks.get_mut(key)
+            && let Some(mut known) = next.tasks.get(key).cloned()
         {
-            let task = Arc::make_mut(task);
+            let task = Arc::make_mut(&mut known);
             match (text, &mut task.phase) {
                 (b"delegate", _) => task.wish = Some(Wish::Provider(None)),
                 (b"recall", Phase::Delegated(job)) => job.stop = JobStop::Recalled,
                 (b"recall", _) => task.wish = Some(Wish::Here),
                 _ => {}
             }
+            next.tasks.insert(key.clone(), known);
         }
         let outcome = Outcome {
             seq: 1,

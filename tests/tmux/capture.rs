@@ -7,7 +7,8 @@ use std::{
 };
 
 use claude_failover::{
-    ports::{Capture, Key, Pane, Terminal},
+    model::pane::{Capture, Key, Pane},
+    ports::Terminal,
     sys::tmux::{Tmux, text},
 };
 

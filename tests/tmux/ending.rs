@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use claude_failover::ports::{Background, Exit, Launch, Terminal, TerminalHint};
+use claude_failover::{
+    model::pane::{Background, Exit, Launch, TerminalHint},
+    ports::Terminal,
+};
 
 use crate::world::{World, alive, eventually, file, pane, session, sh};
 

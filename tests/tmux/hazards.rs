@@ -9,7 +9,8 @@ use std::{
 };
 
 use claude_failover::{
-    ports::{Capture, Exit, Key, Terminal, TerminalError},
+    model::pane::{Capture, Exit, Key, TerminalError},
+    ports::Terminal,
     sys::tmux::{Tmux, TmuxOptions},
 };
 use nix::{

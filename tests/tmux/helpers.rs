@@ -7,7 +7,7 @@ use std::{
 };
 
 use claude_failover::{
-    ports::Launch,
+    model::pane::Launch,
     sys::tmux::{Socket, Tmux, TmuxOptions},
 };
 

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use claude_failover::ports::{Capture, Exit, PaneId, Terminal, TerminalError};
+use claude_failover::{
+    model::pane::{Capture, Exit, PaneId, TerminalError},
+    ports::Terminal,
+};
 
 use crate::world::{World, alive, eventually, file, launch, pane, screen, session, sh};
 
@@ -122,7 +125,7 @@ async fn a_session_that_keeps_nothing_goes_with_its_program() {
     let mut short = sh("a", "read line; exit 0");
     short.keep_dead = false;
     let opened = tmux.open(&short).await.expect("opening");
-    tmux.keys(&opened.id, &[claude_failover::ports::Key("Enter".into())]).await.expect("Enter");
+    tmux.keys(&opened.id, &[claude_failover::model::pane::Key("Enter".into())]).await.expect("Enter");
     eventually("the session is gone", || async { pane(&tmux, "a").await.is_none().then_some(()) }).await;
     let answers = tmux.capture(std::slice::from_ref(&opened.id), Capture::Plain).await.expect("capture");
     assert!(matches!(answers.as_slice(), [Err(TerminalError::Gone { .. })]), "{answers:?}");
@@ -193,7 +196,7 @@ async fn change_tells_when_there_is_something_to_read() {
     eventually("it is drawn", || async { screen(&tmux, &opened.id).await.contains('A').then_some(()) }).await;
     for letter in ["B", "C"] {
         let before = quiet().await;
-        let keys = [letter, "Enter"].map(|key| claude_failover::ports::Key(key.into()));
+        let keys = [letter, "Enter"].map(|key| claude_failover::model::pane::Key(key.into()));
         tmux.keys(&opened.id, &keys).await.expect("keys");
         eventually("it is redrawn", || async { screen(&tmux, &opened.id).await.contains(letter).then_some(()) }).await;
         assert_ne!(change().await, before);

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use claude_failover::{
-    ports::{Background, Capture, Key, Terminal, TerminalError, TerminalHint},
+    model::pane::{Background, Capture, Key, TerminalError, TerminalHint},
+    ports::Terminal,
     sys::tmux::{KEEPER, Tmux, TmuxOptions},
 };
 use nix::{

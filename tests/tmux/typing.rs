@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use claude_failover::ports::{Background, Key, PaneId, Terminal, TerminalError};
+use claude_failover::{
+    model::pane::{Background, Key, PaneId, TerminalError},
+    ports::Terminal,
+};
 
 use crate::{
     helpers::reader,

@@ -9,8 +9,11 @@ use std::{
 };
 
 use claude_failover::{
-    model::ids::SessionName,
-    ports::{Capture, Launch, Pane, PaneId, Terminal},
+    model::{
+        ids::SessionName,
+        pane::{Capture, Launch, Pane, PaneId},
+    },
+    ports::Terminal,
     sys::tmux::{Socket, Tmux, TmuxOptions},
 };
 

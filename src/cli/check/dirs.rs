@@ -11,13 +11,13 @@ use nix::{
     unistd::{AccessFlags, access, geteuid},
 };
 
-use super::{Report, Scene};
 use crate::{
     cli::{
+        check::{report::Report, scene::Scene},
         mount::{ANSWERS_WITHIN, Mount},
-        mountinfo,
     },
     config::queue::{IGNORE, IGNORE_ALL, QUEUE, covered, is_in_repository, queue_dir},
+    linux::mountinfo,
     model::{
         ids::TaskId,
         task_file::{Reading, meant, read},
@@ -301,7 +301,7 @@ fn nested(point: &Path, scene: &Scene<'_>, report: &mut Report) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::QueueDir;
+    use crate::model::queue::QueueDir;
 
     #[test]
     fn the_queue_has_the_daemon_s_directories() {

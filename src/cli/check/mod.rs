@@ -6,35 +6,26 @@
 mod dirs;
 mod providers;
 mod report;
+mod scene;
 mod tools;
 
-use std::path::PathBuf;
-
 use report::Report;
+use scene::Scene;
 pub use tools::find;
 
 use super::{
-    Io,
     args::CheckArgs,
     exit::{Exit, Failure},
     place,
 };
 use crate::{
-    config::{self, Config, Loaded, paths, paths::Lookup},
-    model::notice::Channel,
-    ports::{HomeFault, HomesReport},
+    cli::io::Io,
+    config::{self, Config, Loaded, paths},
+    model::{
+        homes::{HomeFault, HomesReport},
+        notice::Channel,
+    },
 };
-
-/// What the single checks look at.
-struct Scene<'a> {
-    config: &'a Config,
-    env: Lookup<'a>,
-    /// No permission stops us.
-    root: bool,
-    fix: bool,
-    /// As it is configured.
-    point: PathBuf,
-}
 
 /// # Errors
 /// When the output can't be written.

@@ -2,11 +2,11 @@
 
 use std::{fs, io::Read as _, path::Path};
 
-use super::{Report, Scene};
 use crate::{
-    config::{CLAUDE_CODE, Provider, queue::queue_dir},
+    cli::check::{report::Report, scene::Scene},
+    config::{Provider, queue::queue_dir},
     model::{
-        route::AUTO,
+        route::{AUTO, CLAUDE_CODE},
         task_file::{self, Reading},
     },
 };

@@ -1,7 +1,7 @@
 //! What `check` found, and how it is shown.
 
 use crate::{
-    cli::{Io, table::clean},
+    cli::{io::Io, table::clean},
     config::{LoadError, Loaded, error::point},
 };
 

@@ -11,9 +11,11 @@ use std::{
 
 use nix::unistd::{AccessFlags, Group, access};
 
-use super::{Report, Scene};
 use crate::{
-    cli::Io,
+    cli::{
+        check::{report::Report, scene::Scene},
+        io::Io,
+    },
     config::{Agent, AgentKind, Loaded, Socket},
     model::ids::AgentName,
 };

@@ -11,12 +11,12 @@ use crate::{
         ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName, TaskId, TaskKey},
         limit::{Limit, LimitKind, Usage},
         notice::Channel,
+        pane::PaneId,
         provider::{Counters, Delegation},
         session::{Incarnation, Verdict},
         swap::{Cause, Partial, Swapped, Swaps},
         task::{Finished, Origin, TaskSpec},
     },
-    ports::PaneId,
 };
 
 fn at(seconds: i64) -> Timestamp {

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Home, login_file};
+use super::home::{Home, login_file};
 use crate::config::AgentKind;
 
 /// What to say of each pair of homes with one login.

@@ -9,10 +9,10 @@ use std::{
 
 use nix::unistd::{AccessFlags, access};
 
-use super::Home;
+use super::home::Home;
 use crate::{
     config::{AgentKind, SharedLink},
-    ports::HomeFault,
+    model::homes::HomeFault,
 };
 
 /// What is missing, and only missing.

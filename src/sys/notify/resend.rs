@@ -5,12 +5,11 @@ use reqwest::Url;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::{client, permanent, post};
-use crate::{config::Resend, model::notice::Notice, ports::NoticeError};
-
-/// In the answer (409) while an earlier request with the same key is under way
-/// (<https://resend.com/docs/dashboard/emails/idempotency-keys>).
-pub const CONCURRENT: &str = "concurrent_idempotent_requests";
+use crate::{
+    config::Resend,
+    model::notice::{Notice, NoticeError},
+    sys::notify::post::{client, permanent, post},
+};
 
 pub async fn send(row: &Resend, notice: &Notice) -> Result<(), NoticeError> {
     let key = row.key().map_err(permanent)?;

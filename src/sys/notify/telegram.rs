@@ -4,8 +4,11 @@
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use super::{client, permanent, post};
-use crate::{config::Telegram, model::notice::Notice, ports::NoticeError};
+use crate::{
+    config::Telegram,
+    model::notice::{Notice, NoticeError},
+    sys::notify::post::{client, permanent, post},
+};
 
 /// A message's length in UTF-16 code units.
 const TEXT_MAX: usize = 4096;

@@ -4,11 +4,10 @@
 use minijinja::{Environment, UndefinedBehavior, context};
 use reqwest::header::CONTENT_TYPE;
 
-use super::{client, permanent, post};
 use crate::{
     config::{Secret, Webhook},
-    model::notice::Notice,
-    ports::NoticeError,
+    model::notice::{Notice, NoticeError},
+    sys::notify::post::{client, permanent, post},
 };
 
 pub async fn send(row: &Webhook, notice: &Notice) -> Result<(), NoticeError> {

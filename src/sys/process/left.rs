@@ -9,11 +9,14 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Stat, lineage::marked};
+use super::lineage::marked;
 use crate::{
-    model::leftover::Leftover,
-    peek::{self, Part, Silent},
-    ports::{Clock, INCARNATION},
+    linux::{
+        peek::{self, Part, Silent},
+        process::Stat,
+    },
+    model::agent::{INCARNATION, Leftover},
+    ports::Clock,
 };
 
 /// The process that the kernel gives orphans to when nobody else asked for them.
@@ -149,8 +152,16 @@ mod tests {
 
     #[test]
     fn orphans_go_to_the_server_or_who_is_above_it() {
-        let stat =
-            |pid, parent| Stat { pid, parent, group: pid, session: pid, terminal: false, zombie: false, start: 1 };
+        let stat = |pid, parent| Stat {
+            pid,
+            parent,
+            group: pid,
+            session: pid,
+            terminal: 0,
+            front: -1,
+            zombie: false,
+            start: 1,
+        };
         let all = [stat(1, 0), stat(10, 1), stat(20, 10), stat(30, 20), stat(40, 30)];
         assert_eq!(reapers(&all, Some(20)), HashSet::from([1, 10, 20]));
         assert_eq!(reapers(&all, None), HashSet::from([1]));

@@ -4,13 +4,15 @@
 
 use std::{fs, os::unix::ffi::OsStrExt as _, path::Path};
 
-use super::{Stat, thread_group};
 use crate::{
+    linux::{
+        peek::{self, Part, Silent},
+        process::{Stat, name, thread_group},
+    },
     model::{
         ids::SessionName,
         writer::{Ancestor, Lineage, Unit},
     },
-    peek::{self, Part, Silent},
 };
 
 /// Deeper than any sane process tree.
@@ -74,12 +76,12 @@ fn follow(pid: u32, line: &mut Vec<Ancestor>, stats: &mut Vec<Stat>) -> bool {
         }
         line.push(Ancestor {
             pid: stat.pid,
-            program: program_of(stat.pid),
+            program: name(stat.pid).unwrap_or_default(),
             start: stat.start,
             session: stat.session,
             // No other process gets the number of a session that is there.
             leader: Stat::read(stat.session).map(|leader| leader.start),
-            terminal: stat.terminal,
+            terminal: stat.terminal != 0,
             marked: None,
         });
         stats.push(stat);
@@ -98,10 +100,6 @@ fn has_parent(child: Stat, parent: u32) -> bool {
 fn is_hidden(pid: u32) -> bool {
     let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
     nix::sys::signal::kill(pid, None) == Err(nix::errno::Errno::EPERM)
-}
-
-fn program_of(pid: u32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
 }
 
 /// The session of this daemon that a process's variables name. A process can change them: what they don't say shows nothing.
@@ -137,5 +135,5 @@ pub fn unit_of(pid: u32) -> Option<Unit> {
 #[must_use]
 pub fn leads_unit() -> bool {
     let service = unit_of(std::process::id()).is_some_and(|unit| unit.name.ends_with(".service"));
-    service && Stat::read(std::process::id()).is_some_and(|own| program_of(own.parent) == "systemd")
+    service && Stat::read(std::process::id()).is_some_and(|own| name(own.parent).unwrap_or_default() == "systemd")
 }

@@ -6,8 +6,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Stat, lineage::login_of};
-use crate::model::writer::{Lost, Servers};
+use super::lineage::login_of;
+use crate::{
+    linux::process::Stat,
+    model::writer::{Lost, Servers},
+};
 
 /// Of one daemon.
 pub struct Watch {
@@ -137,7 +140,8 @@ mod tests {
             parent,
             group: pid,
             session: pid,
-            terminal: false,
+            terminal: 0,
+            front: -1,
             zombie: false,
             start: u64::from(pid),
         };

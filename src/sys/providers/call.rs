@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    Row, key,
+    key,
     send::{self, How, LARGEST, Sender},
     sse::Events,
     talk::{Said, Stop, Talk},
@@ -25,8 +25,11 @@ use super::{
 };
 use crate::{
     config::Secret,
-    model::ids::ProviderName,
-    ports::{Answer, Order, Progress, ProviderError},
+    model::{
+        ids::ProviderName,
+        provider::{Answer, Order, Progress, ProviderError},
+    },
+    sys::providers::row::Row,
 };
 
 /// How long a submit waits for the beginning of the answer. Later troubles are told by `look`.

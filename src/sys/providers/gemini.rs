@@ -5,13 +5,16 @@ use reqwest::{Client, RequestBuilder, header::HeaderName};
 use serde_json::{Value, json};
 
 use super::{
-    Row, key,
+    key,
     talk::{Said, Stop, Talk, number, text},
 };
 use crate::{
     config::Secret,
-    model::evidence::Tokens,
-    ports::{Order, ProviderError},
+    model::{
+        evidence::Tokens,
+        provider::{Order, ProviderError},
+    },
+    sys::providers::row::Row,
 };
 
 pub struct Gemini;

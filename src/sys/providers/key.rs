@@ -9,11 +9,10 @@ use reqwest::{
     header::{HeaderName, HeaderValue},
 };
 
-use super::Row;
 use crate::{
     config::{ProviderKind, Secret},
-    model::provider::ProviderStanding,
-    ports::ProviderError,
+    model::provider::{ProviderError, ProviderStanding},
+    sys::providers::row::Row,
 };
 
 /// Where a job server's key is when its row names no place (INTERFACE of `ccl-delegate`).

@@ -8,6 +8,7 @@ mod errors;
 mod gemini;
 mod key;
 mod openai;
+mod row;
 mod secutools;
 mod send;
 mod sse;
@@ -19,32 +20,21 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 
 pub use key::SECUTOOLS_KEYS;
+pub use row::SetupError;
 pub use send::Pace;
 
 use crate::{
     config::{Config, Provider, ProviderKind},
-    model::ids::ProviderName,
-    ports::{Order, Progress, ProviderError, Providers},
+    model::{
+        ids::ProviderName,
+        provider::{Order, Progress, ProviderError},
+    },
+    ports::Providers,
 };
 use call::Calls;
+use row::Row;
 use send::Sender;
 use talk::Talk;
-
-/// A row of the configuration and its name.
-#[derive(Debug)]
-struct Row {
-    name: ProviderName,
-    provider: Provider,
-}
-
-/// Why there can't be any provider.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    #[error("the HTTP client can't be made: {0}")]
-    Client(#[from] reqwest::Error),
-    #[error("the built-in rules of providers' errors can't be read: {0}")]
-    Rules(String),
-}
 
 /// The configured providers.
 pub struct HttpProviders {
@@ -124,16 +114,5 @@ impl Providers for HttpProviders {
 
     fn repeats(&self, provider: &ProviderName) -> bool {
         self.rows.get(provider).is_some_and(|row| row.repeats())
-    }
-}
-
-impl Row {
-    /// A job server's wire format (doc/PROVIDERS.md) demands it.
-    fn repeats(&self) -> bool {
-        self.provider.idempotent || self.provider.kind == ProviderKind::Secutools
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.provider.base_url().unwrap_or_default())
     }
 }

@@ -9,14 +9,17 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    Row, key,
+    key,
     send::{self, Fault, How, Sender},
     talk, words,
 };
 use crate::{
     config::Secret,
-    model::evidence::Tokens,
-    ports::{Answer, Order, Progress, ProviderError},
+    model::{
+        evidence::Tokens,
+        provider::{Answer, Order, Progress, ProviderError},
+    },
+    sys::providers::row::Row,
 };
 
 /// The longest id that is taken for one.

@@ -10,11 +10,14 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    SetupError,
     errors::{Rules, Verdict},
     words,
 };
-use crate::{config::Secret, model::provider::ProviderStanding, ports::ProviderError, sys::http};
+use crate::{
+    config::Secret,
+    model::provider::{ProviderError, ProviderStanding},
+    sys::{http, providers::row::SetupError},
+};
 
 /// Largest body that is read.
 pub const LARGEST: usize = 10 * 1024 * 1024;

@@ -4,11 +4,13 @@
 use reqwest::{Client, RequestBuilder};
 use serde_json::Value;
 
-use super::Row;
 use crate::{
     config::{Price, Secret},
-    model::evidence::Tokens,
-    ports::{Answer, Order, ProviderError},
+    model::{
+        evidence::Tokens,
+        provider::{Answer, Order, ProviderError},
+    },
+    sys::providers::row::Row,
 };
 
 /// How one kind of server speaks.

@@ -2,15 +2,11 @@
 //! In: panes. Out: their text, the same bytes by either way. Owns one name of a buffer, which is there only while tmux
 //! runs one line of ours. Never uses `capture-pane -p` where tmux keeps the text of each for ever.
 
-use super::{
-    Tmux,
-    parse::Block,
-    quote::Command,
-    target::Target,
-    terminal::{gone, refused, success},
-    text,
+use super::{Tmux, parse::Block, quote::Command, target::Target, text};
+use crate::{
+    model::pane::{Capture, PaneId, TerminalError},
+    sys::tmux::errors::{gone, refused, success},
 };
-use crate::ports::{Capture, PaneId, TerminalError};
 
 /// The first version that frees what a control client captured with `-p`. Earlier ones grow by each screen read, some GB
 /// a day with ten agents at work, until the server dies with all of them.

@@ -14,8 +14,8 @@ use std::{
 use tokio::task::AbortHandle;
 
 use crate::{
-    ports::PaneId,
-    sys::process::{Pidfd, Stat},
+    linux::process::{Pidfd, Stat},
+    model::pane::PaneId,
 };
 
 #[derive(Debug, Default)]

@@ -7,19 +7,19 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
 
-use super::{
-    Tmux,
-    list::Row,
-    open::close_dead,
-    quote::Command,
-    target::Target,
-    terminal::{refused, success},
-};
+use super::{Tmux, list::Row, open::close_dead, quote::Command, target::Target};
 use crate::{
-    model::{ids::SessionName, session::Incarnation},
-    peek::{self, Part},
-    ports::{Background, INCARNATION, PaneId, TerminalError},
-    sys::process::tree::{Root, end_tree},
+    linux::{
+        peek::{self, Part},
+        process::tree::{Root, end_tree},
+    },
+    model::{
+        agent::INCARNATION,
+        ids::SessionName,
+        pane::{Background, PaneId, TerminalError},
+        session::Incarnation,
+    },
+    sys::tmux::errors::{refused, success},
 };
 
 /// How long tmux may take to show a pane dead whose program has ended.

@@ -16,9 +16,11 @@ use tokio::{
 use super::{
     Tmux,
     list::{self, Row},
-    terminal::success,
 };
-use crate::ports::{TerminalError, TerminalHint};
+use crate::{
+    model::pane::{TerminalError, TerminalHint},
+    sys::tmux::errors::success,
+};
 
 /// A whole list is asked for this often even when nothing says that it would differ: what changes without output (copy
 /// mode, a cleared history) is seen by then.

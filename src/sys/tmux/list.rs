@@ -8,9 +8,9 @@ use std::{
 };
 
 use super::{quote::Command, target::Target, text};
-use crate::{
-    model::ids::SessionName,
-    ports::{Exit, Pane, PaneId},
+use crate::model::{
+    ids::SessionName,
+    pane::{Exit, Pane, PaneId},
 };
 
 /// The user option in which a pane remembers its incarnation.

@@ -8,13 +8,14 @@
 //! |---|---|
 //! | `parse` `converse` `quote` | the protocol, without input or output |
 //! | `options` `spawn` `link` `setup` `supervise` | the connection: client process, its life, reconnection |
-//! | `list` `target` `text` | reading answers |
+//! | `list` `target` `text` `errors` | reading answers |
 //! | `terminal` `glance` `capture` `open` `typing` `ending` `deaths` | the port |
 
 mod capture;
 mod converse;
 mod deaths;
 mod ending;
+mod errors;
 mod glance;
 mod link;
 mod list;
@@ -58,8 +59,8 @@ use self::{
     supervise::State,
 };
 use crate::{
-    ports::{PaneId, TerminalError, TerminalHint},
-    sys::shared::Shared,
+    linux::shared::Shared,
+    model::pane::{PaneId, TerminalError, TerminalHint},
 };
 
 /// A server that is told to end gets this long before it is killed.

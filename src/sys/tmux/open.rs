@@ -11,9 +11,11 @@ use super::{
     parse::Block,
     quote::Command,
     setup::{WINDOW_SIZE_MANUAL, variables},
-    terminal::{gone, refused, success},
 };
-use crate::ports::{Launch, Pane, TerminalError};
+use crate::{
+    model::pane::{Launch, Pane, TerminalError},
+    sys::tmux::errors::{gone, refused, success},
+};
 
 /// Run with the working directory as `$0` and the program as `$@`. tmux alone would start a missing directory's program
 /// at home, tell nothing of a missing program, and give a single word to a shell. The trap runs only when there is nothing

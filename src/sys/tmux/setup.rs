@@ -12,7 +12,7 @@ use super::{
     quote::Command,
     spawn, text,
 };
-use crate::sys::process::Pidfd;
+use crate::linux::process::Pidfd;
 
 /// A program that is run, not spoken to, gets this long: tmux out of descriptors hangs every client for ever.
 const RUN_WITHIN: Duration = Duration::from_secs(2);

@@ -7,7 +7,7 @@ use std::{
     io::{self, Read as _},
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
-        unix::{fs::MetadataExt, process::CommandExt},
+        unix::fs::MetadataExt,
     },
     path::{Path, PathBuf},
     process::{ChildStderr, Command, Stdio},
@@ -17,8 +17,7 @@ use std::{
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     sys::{
-        resource::{Resource, getrlimit, setrlimit},
-        signal::{SigSet, Signal},
+        signal::Signal,
         socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt::PeerCredentials},
     },
     unistd::pipe2,
@@ -26,7 +25,10 @@ use nix::{
 use tokio::{net::unix::pipe, sync::oneshot};
 
 use super::options::{KEEPER, TmuxOptions};
-use crate::sys::process::{Pidfd, pidfd_open};
+use crate::linux::{
+    process::{Pidfd, pidfd_open},
+    spawn,
+};
 
 /// Descriptors a server of ours may have: one a pane and a few more. Agents inherit it, so not the hard limit, which can
 /// be a billion.
@@ -146,7 +148,6 @@ fn start(options: &TmuxOptions) -> Result<(std::process::Child, Started), String
     let (their_input, input) = pipe2(OFlag::O_CLOEXEC).map_err(|e| failed(e.into()))?;
     let (output, their_output) = pipe2(OFlag::O_CLOEXEC).map_err(|e| failed(e.into()))?;
     let unread = their_input.try_clone().map_err(failed)?;
-    let parent = std::process::id();
     let mut command = Command::new(&program);
     command
         .args(options.arguments())
@@ -160,19 +161,7 @@ fn start(options: &TmuxOptions) -> Result<(std::process::Child, Started), String
         .stdin(Stdio::from(their_input))
         .stdout(Stdio::from(their_output))
         .stderr(Stdio::piped());
-    // SAFETY: between fork and exec only prctl(2), getppid(2), signal(2), sigprocmask(2), getrlimit(2) and
-    // setrlimit(2): all async-signal-safe.
-    unsafe {
-        command.pre_exec(move || {
-            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-            // The parent may have died before the line above.
-            if nix::unistd::getppid().as_raw() != parent.cast_signed() {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            default_signals()?;
-            more_descriptors()
-        });
-    }
+    spawn::that_dies_with_us(&mut command, DESCRIPTORS);
     let child = command.spawn().map_err(failed)?;
     let pid = child.id();
     let process = pidfd_open(pid).map_err(failed)?;
@@ -187,22 +176,7 @@ fn start_server(options: &TmuxOptions) {
     let mut command = Command::new(&options.tmux);
     command.args(options.arguments()).arg("-D").env_clear().envs(TmuxOptions::environment()).current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // SAFETY: between fork and exec only setsid(2), fork(2), _exit(2), prctl(2), getrlimit(2) and setrlimit(2), all
-    // async-signal-safe. The child that goes on is the only one that ever runs anything else.
-    unsafe {
-        command.pre_exec(|| {
-            nix::unistd::setsid()?;
-            // Its parent is nobody of ours: it outlives the daemon, which never has to wait for it.
-            match libc::fork() {
-                0 => {}
-                -1 => return Err(io::Error::last_os_error()),
-                _ => libc::_exit(0),
-            }
-            nix::sys::prctl::set_child_subreaper(true)?;
-            default_signals()?;
-            more_descriptors()
-        });
-    }
+    spawn::that_outlives_us(&mut command, DESCRIPTORS);
     let begun = Instant::now();
     match command.spawn().and_then(|mut child| child.wait()) {
         Ok(_) => {}
@@ -211,23 +185,6 @@ fn start_server(options: &TmuxOptions) {
     while server_pid(&options.socket_path()).is_none() && begun.elapsed() < LISTENS_WITHIN {
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// A server hands its signals on to every pane. Async-signal-safe, as what is called between fork and exec must be.
-fn default_signals() -> io::Result<()> {
-    for signal in Signal::iterator() {
-        // SAFETY: signal(2) with the default action.
-        unsafe { libc::signal(signal as libc::c_int, libc::SIG_DFL) };
-    }
-    Ok(SigSet::empty().thread_set_mask()?)
-}
-
-fn more_descriptors() -> io::Result<()> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if soft < DESCRIPTORS {
-        setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS.min(hard), hard)?;
-    }
-    Ok(())
 }
 
 /// The program to run as the client. Client and server of different versions often can't talk to each other after an

@@ -14,7 +14,7 @@ use super::{
     options::TmuxOptions,
     setup::{Server, establish},
 };
-use crate::ports::TerminalHint;
+use crate::model::pane::TerminalHint;
 
 /// Questions that wait for the connection.
 pub const QUEUED: usize = 64;

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::ports::PaneId;
+use crate::model::pane::PaneId;
 
 /// A pane of one server.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,14 +11,17 @@ use super::{
     Tmux,
     link::ANSWER_WITHIN,
     list::{self, Row},
-    parse::Block,
     supervise::State,
     target::Target,
-    text,
 };
 use crate::{
-    model::{ids::SessionName, session::Incarnation},
-    ports::{Background, Capture, Exit, Key, Launch, Pane, PaneId, Terminal, TerminalError, TerminalHint},
+    model::{
+        ids::SessionName,
+        pane::{Background, Capture, Exit, Key, Launch, Pane, PaneId, TerminalError, TerminalHint},
+        session::Incarnation,
+    },
+    ports::Terminal,
+    sys::tmux::errors::{gone, success},
 };
 
 /// How often tmux is reminded of a death that it hasn't told in full, and the first pause, which doubles: most are told at once.
@@ -150,22 +153,4 @@ impl Tmux {
         }
         now.keys().all(|pane| given_up.contains_key(pane))
     }
-}
-
-pub(super) fn gone(what: &str) -> TerminalError {
-    TerminalError::Gone { what: what.to_owned() }
-}
-
-pub(super) fn refused(what: &str, message: impl Into<String>) -> TerminalError {
-    TerminalError::Refused { what: what.to_owned(), message: message.into() }
-}
-
-/// The block, or what tmux's complaint means.
-pub(super) fn success<'a>(what: &str, block: &'a Block) -> Result<&'a Block, TerminalError> {
-    if block.ok {
-        return Ok(block);
-    }
-    let message = text::line(&block.text());
-    // "can't find pane: %9", "can't find session: x", "no such window"; the words are the same from 3.3 to 3.7.
-    if message.starts_with("can't find ") { Err(gone(what)) } else { Err(refused(what, message)) }
 }

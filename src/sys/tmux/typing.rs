@@ -3,18 +3,11 @@
 //! Never types into a dead pane (tmux before 3.5 crashes with all sessions on a paste), into copy mode (which would take
 //! the keys), or any character that a terminal obeys.
 
-use super::{
-    Tmux,
-    converse::Answer,
-    options,
-    parse::Block,
-    quote::Command,
-    setup,
-    target::Target,
-    terminal::{refused, success},
-    text,
+use super::{Tmux, converse::Answer, options, parse::Block, quote::Command, setup, target::Target, text};
+use crate::{
+    model::pane::{Key, PaneId, TerminalError},
+    sys::tmux::errors::{refused, success},
 };
-use crate::ports::{Key, PaneId, TerminalError};
 
 /// Up to this many bytes a text goes on the command line itself; more through the standard input of a client of its own,
 /// which is faster, doesn't hold up everybody else's questions, and leaves no file behind, whenever the daemon ends.

@@ -75,14 +75,13 @@ fn a_swap_that_can_not_be_undone_stops_all_swaps_until_a_person_has_looked() {
     };
     // A daemon ended while it took a swap back, and the link can't be turned any more.
     world.stop_daemon();
-    let state = world.path("state/state.json");
-    let mut saved: serde_json::Value = serde_json::from_slice(&fs::read(&state).expect("read")).expect("JSON");
+    let mut saved = world.state();
     let now = jiff::Timestamp::now().to_string();
     saved["swaps"] = serde_json::json!({"number": 1, "current": {
         "number": 1, "from": "one", "to": "two", "cause": {"out": {"why": "a limit"}}, "begun": now,
         "step": {"roll-back": {"why": "its home is not whole"}}, "since": now,
     }});
-    fs::write(&state, saved.to_string()).expect("written");
+    world.save_state(&saved);
     fs::remove_file(world.path("link")).expect("removed");
     std::os::unix::fs::symlink(world.path("two"), world.path("link")).expect("made");
     fs::create_dir(world.path(".link.claude-failover")).expect("made");

@@ -15,16 +15,10 @@ use crate::world::{PATIENCE, World};
 const STEPS: [&str; 6] =
     [" begun: ", "link turned to", "are whole after", "is ended to go on", "-> starting", "goes on under"];
 
-fn state(world: &World) -> Value {
-    let text = fs::read_to_string(world.path("state/state.json")).expect("a state");
-    serde_json::from_str(&text).expect("whole JSON: it is replaced in one piece")
-}
-
 /// The accounts that the saved state calls active.
 fn active(state: &Value) -> Vec<String> {
-    let accounts = state["accounts"].as_array().expect("accounts");
-    let active = accounts.iter().filter(|account| account["active"] == true);
-    active.map(|account| account["name"].as_str().expect("a name").to_owned()).collect()
+    let accounts = state["accounts"].as_object().expect("accounts");
+    accounts.iter().filter(|(_, account)| account["active"] == true).map(|(name, _)| name.clone()).collect()
 }
 
 /// Waits until the log has this behind `from`, without a pause: the next step may be a millisecond away.
@@ -62,7 +56,7 @@ fn a_daemon_killed_at_any_step_of_a_swap_leaves_it_to_the_next_one() {
             .expect("sh");
         until_logged(&world, logged, step);
         world.kill_daemon();
-        let killed = state(&world);
+        let killed = world.state();
         let at = killed["swaps"]["current"]["step"].to_string();
         println!("killed on `{step}`: the swap was at {at}");
         caught.insert(at);
@@ -70,8 +64,8 @@ fn a_daemon_killed_at_any_step_of_a_swap_leaves_it_to_the_next_one() {
         swap.wait().expect("waited for");
 
         world.run();
-        world.until("the swap's end", || state(&world)["swaps"]["current"].is_null());
-        let ended = state(&world);
+        world.until("the swap's end", || world.state()["swaps"]["current"].is_null());
+        let ended = world.state();
         assert_eq!(ended["swaps"]["last"]["to"], to, "{ended}");
         assert!(ended["swaps"]["last"]["error"].is_null() && ended["swaps"]["partial"].is_null(), "{ended}");
         assert_eq!(active(&ended), [to]);

@@ -1,0 +1,10 @@
+//! Why a daemon can't start or go on.
+
+/// Why a daemon can't start or go on; reads as one sentence with its remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Fatal(pub String);
+
+pub(super) fn fatal(what: impl std::fmt::Display) -> Fatal {
+    Fatal(what.to_string())
+}

@@ -1,0 +1,182 @@
+//! What the files of the mount share: who asks, what is told of a thing and for how long, what an open gave.
+//! In: plain values. Out: plain values. No request is answered here.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use jiff::Timestamp;
+
+use crate::{
+    fs::tree::View,
+    linux::process,
+    model::{command::Writer, writer::By},
+};
+
+/// Inode number of the mount's root (FUSE's own rule).
+pub const ROOT: u64 = 1;
+
+/// As long as anything that our tables name.
+const NAME_LASTS: Duration = Duration::from_secs(60);
+
+/// Serves calls that follow each other: the `stat` that a look-up was made for, the parts of one path.
+pub const MOMENT: Duration = Duration::from_millis(5);
+
+/// An inode number that says "ask for it" (`FUSE_UNKNOWN_INO` of the kernel's fuse.h).
+pub(super) const UNKNOWN_NUMBER: u64 = 0xffff_ffff;
+
+/// How the mount shows in /proc/mounts: tells ours from strangers'.
+pub const FSTYPE: &str = "fuse.claude-failover";
+
+/// Requests answered at once: one that waits for the disk or a verb holds up no other.
+pub(super) const THREADS: usize = 8;
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    pub uid: u32,
+    pub gid: u32,
+    pub pid: u32,
+}
+
+impl Caller {
+    /// The same with its program's name, for the record.
+    #[must_use]
+    pub fn writer(self) -> Writer {
+        let program = crate::render::clean(&process::name(self.pid).unwrap_or_default());
+        Writer { uid: self.uid, pid: self.pid, program, by: By::Unknown, session: None }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    File,
+    Dir,
+    Symlink,
+    Fifo,
+    Socket,
+    Char,
+    Block,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attr {
+    pub number: u64,
+    pub kind: Kind,
+    pub mode: u16,
+    pub nlink: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub rdev: u32,
+    pub size: u64,
+    pub blocks: u64,
+    pub atime: SystemTime,
+    pub mtime: SystemTime,
+    pub ctime: SystemTime,
+}
+
+/// A real directory, open for `*at` calls.
+pub(super) struct RealDir {
+    pub file: Arc<File>,
+    pub number: u64,
+    pub queue: usize,
+    pub path: PathBuf,
+    pub view: View,
+}
+
+/// How long what was told of a thing may be remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lasting {
+    pub name: Duration,
+    pub facts: Duration,
+}
+
+impl Lasting {
+    /// Queue directories change behind the mount.
+    pub(super) const NOT: Self = Self { name: Duration::ZERO, facts: Duration::ZERO };
+    /// Our own directories: their names stand for the same as long as they are there, and only their times ever change. Asking
+    /// anew for each part of a path took most of the time of reading a file.
+    pub(super) const DIR: Self = Self { name: NAME_LASTS, facts: Duration::from_secs(1) };
+    /// A task's name may come to stand for another task.
+    pub(super) const TASK: Self = Self { name: Duration::ZERO, ..Self::DIR };
+    /// Our own files. Who opens one that has another size by then has the kernel forget the facts (`Opened`).
+    pub(super) const TEXT: Self = Self { name: NAME_LASTS, facts: MOMENT };
+    /// Their size changes without a word of ours.
+    pub(super) const FROM_DISK: Self = Self { name: NAME_LASTS, facts: Duration::ZERO };
+    /// A queue and its four directories, which nobody can move through the mount; should it be done on the disk, whoever comes by
+    /// path goes to the new one after that time.
+    pub(super) const QUEUE: Self = Self { name: Duration::from_millis(100), facts: MOMENT };
+}
+
+/// A lock whose holder panicked guards tables that are whole between statements.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What work may wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// The supervisor, and everything else of our own.
+    Supervisor,
+    /// The disk of a queue, by its place in the list.
+    Queue(usize),
+}
+
+/// What an open gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    pub handle: u64,
+    /// The kernel must not cache it: live text, and control files.
+    pub direct: bool,
+    /// Closing it does nothing.
+    pub quiet: bool,
+    /// What was told of its size before this may not hold for the text that this open gives.
+    pub size_changed: bool,
+}
+
+/// A time to set; `None` is now.
+pub type SetTime = Option<SystemTime>;
+
+/// What `setattr` changes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SetAttr {
+    pub mode: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub size: Option<u64>,
+    pub atime: Option<SetTime>,
+    pub mtime: Option<SetTime>,
+}
+
+/// What a poll is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// Everything was read and nothing is new.
+    Not,
+    /// Reading gives something.
+    ToRead,
+    /// It has changed since it was opened or read: a read at offset 0 gives the new text.
+    Changed,
+    /// What it told of is gone.
+    Gone,
+}
+
+/// A rendered file.
+#[derive(Debug, Clone)]
+pub struct Text {
+    pub bytes: Arc<[u8]>,
+    /// The picture that it was made from.
+    pub seq: u64,
+    /// The time that ages in it are told from.
+    pub at: Timestamp,
+}
+
+impl Text {
+    /// The event log before its first line.
+    pub(super) fn empty() -> Self {
+        Self { bytes: Arc::from([]), seq: 0, at: Timestamp::UNIX_EPOCH }
+    }
+}

@@ -1,0 +1,18 @@
+//! The kernel's calls, made safe: each thing that more than one place asks of Linux stands here once.
+//! In: paths, descriptors, pids. Out: what the kernel answers. Built on nix, and on libc where nix lacks a call. Decides nothing
+//! and knows no task. All `unsafe` of the program is here (`tests/layers.rs`), each with its reason.
+
+pub mod dirs;
+pub mod file;
+pub mod lock;
+pub mod locks;
+pub mod memory;
+pub mod mountinfo;
+pub mod peek;
+pub mod process;
+pub mod shared;
+pub mod socket;
+pub mod spawn;
+pub mod statx;
+pub mod term;
+pub mod xattr;
