@@ -25,7 +25,7 @@ use crate::{
     live::Hands,
     model::{
         account::{Account, AccountEvent, Standing},
-        agent::Cursor,
+        agent::{Cursor, PromptBy},
         event::{Event, Kind},
         evidence::{Look, Meaning, Screen, Source, UNKNOWN_DIALOG},
         ids::SessionName,
@@ -369,11 +369,13 @@ impl Watcher {
                 SessionEvent::Observed { of: of.clone(), verdict: verdict.clone(), conversation },
             ));
         }
-        if matches!(session.phase, SessionPhase::Starting(_)) && is_up(&verdict, &look) {
+        let prompt_by = agents.prompt_by(&incarnation.agent);
+        let up = is_up(&verdict, &look, prompt_by, watched.history.has_taken());
+        if matches!(session.phase, SessionPhase::Starting(_)) && up {
             events.push(Event::Session(name.clone(), SessionEvent::Ready { of: of.clone() }));
         }
         let goes_on = session.resume.as_ref().is_some_and(|resume| resume.from != incarnation.id);
-        if goes_on && is_up(&verdict, &look) && watched.history.has_begun(agents.tells_prompts(&incarnation.agent)) {
+        if goes_on && up && watched.history.has_begun(agents.tells_prompts(&incarnation.agent)) {
             events.push(Event::Session(name.clone(), SessionEvent::Resumed { of: of.clone() }));
         }
         let begun = watched.history.has_begun(agents.tells_prompts(&incarnation.agent));
@@ -566,8 +568,12 @@ async fn moved(snapshots: &mut watch::Receiver<Arc<Snapshot>>) {
     }
 }
 
-/// Whether an agent is past its start: at its prompt, or at the one that it was started with.
-fn is_up(verdict: &Verdict, look: &Look) -> bool {
+/// Whether an agent is past its start: at its prompt, or at the one that it was started with. A program that starts with its
+/// task and could not be started ends its turn without having had one: its death is still to be seen, as a failed start.
+fn is_up(verdict: &Verdict, look: &Look, prompt_by: PromptBy, taken: bool) -> bool {
+    if prompt_by == PromptBy::Stdin && !taken {
+        return false;
+    }
     match verdict.activity {
         Activity::Idle => look.ready,
         Activity::Working | Activity::Limited => true,
@@ -613,4 +619,20 @@ fn differs(told: &Verdict, new: &Verdict) -> bool {
         || told.asked != new.asked
         || key(told) != key(new)
         || new.last_change.duration_since(told.last_change) >= COLOUR_EVERY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_could_not_be_started_with_its_task_never_comes_up() {
+        let verdict = |activity| Verdict { activity, ..Verdict::unknown(Timestamp::UNIX_EPOCH) };
+        let look = Look { ready: true, ..Look::default() };
+        for activity in [Activity::Idle, Activity::Working, Activity::Limited] {
+            assert!(!is_up(&verdict(activity), &look, PromptBy::Stdin, false));
+            assert!(is_up(&verdict(activity), &look, PromptBy::Stdin, true));
+            assert!(is_up(&verdict(activity), &look, PromptBy::Paste, false));
+        }
+    }
 }

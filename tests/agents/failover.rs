@@ -207,7 +207,10 @@ fn ten_claudes_move_at_once() {
         let text = format!("RUN: echo {n} >> side{n}; while ! test -e {}; do sleep 0.2; done\n", go.display());
         stage.world.submit(&format!("t{n}"), &text);
     }
-    stage.until("ten tools to run", |s| s.requests_of(ONE) == 10);
+    // The request says that the tool is asked for; only its line says that it runs. An agent that is moved between the two has not begun it.
+    let begun = |s: &Stage| (0..10).all(|n| s.world.path(&format!("web/side{n}")).exists());
+    stage.until("ten tools to run", begun);
+    assert_eq!(stage.requests_of(ONE), 10, "{}", stage.told());
     stage.mock.set_for(ONE, Mode::Limit(Claim::FiveHour));
     fs::write(go, "").expect("written");
     for n in 0..10 {

@@ -304,3 +304,44 @@ async fn hazard_l_takes_nothing_from_a_person_beside_the_dead_program() {
     control.kill().expect("ending the control client");
     control.wait().expect("the control client");
 }
+
+/// A client that a server waits for when it shuts down, for ever.
+async fn stopped_client(world: &World) -> std::process::Child {
+    let mut client = std::process::Command::new("tmux");
+    client.arg("-S").arg(world.socket()).args(["wait-for", "never"]).env_remove("TMUX");
+    let client = client.spawn().expect("a client");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    signal(client.id(), Signal::SIGSTOP);
+    client
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hazard_a_server_that_shuts_down_and_waits_for_a_stopped_client() {
+    let world = World::new();
+    let tmux = world.connect().await;
+    let first = tmux.server_pid().expect("a server");
+    let mut stopped = vec![stopped_client(&world).await];
+    let mut kills = vec![world.operator(&["kill-server"]).spawn().expect("a client")];
+    let second = eventually("another server", || async { tmux.server_pid().filter(|pid| *pid != first) }).await;
+    assert!(!alive(first), "the server that waited for its client");
+    tmux.open(&sh("a", "exec sleep 1000")).await.expect("opening");
+    assert_eq!(tmux.server_pid(), Some(second));
+    tmux.shutdown().await;
+    // The same at the start of a daemon.
+    stopped.push(stopped_client(&world).await);
+    kills.push(world.operator(&["kill-server"]).spawn().expect("a client"));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(alive(second), "it waits for its client");
+    let operators = Tmux::connect(TmuxOptions { ours: false, ..world.options() }).await;
+    assert!(
+        matches!(&operators, Err(TerminalError::Down { message, .. }) if message.contains("is shutting down and waits")),
+        "{operators:?}"
+    );
+    let tmux = world.connect().await;
+    assert!(!alive(second));
+    assert!(tmux.server_pid().is_some_and(|pid| pid != second));
+    for client in stopped.iter_mut().chain(&mut kills) {
+        drop(client.kill());
+        drop(client.wait());
+    }
+}

@@ -12,6 +12,9 @@ use super::{
     quote::Command,
     spawn, text,
 };
+use nix::sys::signal::Signal;
+use tokio::time::timeout;
+
 use crate::linux::process::Pidfd;
 
 /// A program that is run, not spoken to, gets this long: tmux out of descriptors hangs every client for ever.
@@ -28,11 +31,48 @@ pub struct Server {
     pub client: u32,
 }
 
+/// What a client says whose connection the server closes at once: it is shutting down, and takes nobody any more (tmux's
+/// client.c, `CLIENT_EXIT_LOST_SERVER`).
+const LOST_SERVER: &str = "server exited unexpectedly";
+
+/// A server that shuts down gets this long (0.35 to 1.3 s with 200 panes).
+const SHUTS_DOWN_WITHIN: Duration = Duration::from_secs(3);
+
 /// Connects and prepares.
 ///
 /// # Errors
 /// Why there is no usable connection.
 pub async fn establish(options: &TmuxOptions) -> Result<(Link, Server), String> {
+    let first = attempt(options).await;
+    let Some(server) = shutting_down(options, &first) else { return first };
+    drop(timeout(SHUTS_DOWN_WITHIN, server.ended()).await);
+    let second = attempt(options).await;
+    // Another server may have come, and taken its place.
+    let Some(server) = shutting_down(options, &second).filter(|still| still.pid() == server.pid()) else {
+        return second;
+    };
+    let pid = server.pid();
+    if !options.ours {
+        return Err(format!(
+            "tmux server {pid} is shutting down and waits for a client that doesn't end (stopped, or its terminal is): \
+             end that client, or the server with `kill -9 {pid}`; its sessions are gone already"
+        ));
+    }
+    tracing::warn!(server = pid, "the tmux server shuts down and waits for a client that doesn't end: it is killed");
+    drop(server.signal(Signal::SIGKILL));
+    drop(timeout(SHUTS_DOWN_WITHIN, server.ended()).await);
+    attempt(options).await
+}
+
+/// The server, where it refuses connections because it is shutting down. Its sessions are gone then; it waits for its clients,
+/// and one that is stopped, or whose terminal is, holds it for ever.
+fn shutting_down(options: &TmuxOptions, attempt: &Result<(Link, Server), String>) -> Option<Pidfd> {
+    let refused = attempt.as_ref().err()?.contains(LOST_SERVER);
+    let pid = spawn::server_pid(&options.socket_path()).filter(|_| refused)?;
+    Pidfd::open(pid).ok()
+}
+
+async fn attempt(options: &TmuxOptions) -> Result<(Link, Server), String> {
     defuse(options).await?;
     let mut link = Link::open(options).await?;
     let facts = link.ask(vec![
@@ -124,7 +164,7 @@ async fn defuse(options: &TmuxOptions) -> Result<(), String> {
         &["show-options", "-gwv", "window-size"]
     };
     let output = tokio::process::Command::from(run(options, command)).kill_on_drop(true).output();
-    match tokio::time::timeout(RUN_WITHIN, output).await {
+    match timeout(RUN_WITHIN, output).await {
         Ok(Ok(output)) if output.stdout.starts_with(b"manual") => Err(format!("tmux isn't used: {WINDOW_SIZE_MANUAL}")),
         // No server after all: attaching starts one.
         Ok(Ok(_)) => Ok(()),
@@ -151,7 +191,7 @@ pub async fn told(options: &TmuxOptions, words: &[&str], text: &str) -> Result<(
         drop(input.take());
         child.wait_with_output().await
     };
-    match tokio::time::timeout(ANSWER_WITHIN, exchange).await {
+    match timeout(ANSWER_WITHIN, exchange).await {
         Ok(Ok(output)) if output.status.success() => Ok(()),
         Ok(Ok(output)) => Err(text::line(String::from_utf8_lossy(&output.stderr).trim())),
         Ok(Err(e)) => Err(failed(e)),
