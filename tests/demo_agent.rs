@@ -567,6 +567,8 @@ fn mode_swallow_enter_eats_the_keys_after_a_paste() {
     let pane = Pane::start(&["--mode", "swallow-enter=2"]);
     pane.ready().paste("task");
     pane.sees("❯ task");
+    // The hook is written beside the screen.
+    pane.event("SessionStart", 0);
     pane.keys(&["Enter", "Enter", "!"]);
     pane.sees("❯ task!");
     assert_eq!(pane.names(), ["SessionStart"]);

@@ -287,7 +287,7 @@ impl Drop for MemoryLimit {
 
 #[test]
 fn a_memory_limit_of_its_service() {
-    let world = World::start(&Setup::agents(2));
+    let world = World::start(&Setup { on_disk: true, ..Setup::agents(2) });
     begin(&world);
     let Some(limit) = MemoryLimit::of(world.daemon_pid(), 32 << 20) else {
         println!("skipped: no cgroup with a memory limit can be made here");

@@ -41,6 +41,8 @@ pub struct Setup {
     pub more_mount: String,
     /// `api.listen`, and what follows it after a comma; off when empty, for daemons of tests run beside each other.
     pub http: String,
+    /// The directory is on a disk whatever TMPDIR says: what is written in memory counts as the daemon's.
+    pub on_disk: bool,
 }
 
 impl Setup {
@@ -91,7 +93,8 @@ impl World {
 
     /// Everything but the daemon.
     pub fn prepare(setup: &Setup) -> Self {
-        let temp = tempfile::Builder::new().prefix("cf-").tempdir().expect("a directory");
+        let at = if setup.on_disk { PathBuf::from("/var/tmp") } else { std::env::temp_dir() };
+        let temp = tempfile::Builder::new().prefix("cf-").tempdir_in(at).expect("a directory");
         let mut world = Self { temp, daemon: None, notify: None, env: Vec::new(), mounts: Vec::new() };
         for dir in ["web", "api", "home", "mnt"] {
             fs::create_dir(world.path(dir)).expect("made");
