@@ -311,6 +311,36 @@ fn check_tells_every_problem_at_once() {
     assert!(done.out.contains(" 3 | muont: {}\n   | ^"), "{}", done.out);
 }
 
+/// A mistake in the file hides none of the machine, and is no reason to speak of what it stands for.
+#[test]
+fn check_goes_on_behind_mistakes_of_the_configuration() {
+    let world = World::new();
+    fs::create_dir_all(world.path("x")).expect("mkdir");
+    fs::write(world.path("x/bad.yaml"), "states:\n  - {rule: a, region: nowhere}\n").expect("write");
+    world.config(
+        "projects:\n  - {name: web}\n  - {name: api, path: ~/api}\naccounts:\n  - {name: a, agent: 3}\n  - {name: b, home: ~/.none}\nagents:\n  own: {kind: claude, rules: ~/x/bad.yaml}\n  codex: {kind: codex, program: nowhere}\n  sh: {kind: command, run: 3}\npool:\n  autonomous: {agent: codex, settle: 3}\nmount: {path: ~/m}\nwatcher: {idle_timeout: soon}\n",
+    );
+    let done = world.run(&["check"]).is(
+        1,
+        &[
+            "config.yaml:2:5: the key `path` is missing",
+            "config.yaml:5:5: the key `home` is missing",
+            "config.yaml:12:30: unknown key `settle`",
+            "config.yaml:14:25: expected a time",
+            "config.yaml:10:28: expected a list",
+            "config.yaml:3:17: ",
+            "api doesn't exist",
+            "config.yaml:6:15: ",
+            "none doesn't exist",
+            "bad.yaml:1:1: ",
+            "config.yaml:9:24: the agent codex runs `nowhere`, which isn't on $PATH",
+            "9 problems",
+        ],
+    );
+    assert!(!done.out.contains("is a command and needs"), "{}", done.out);
+    assert!(!done.out.contains(": read"), "{}", done.out);
+}
+
 /// Every path below, directories with their mode.
 /// A rules file is read where everything else is checked, and the daemon says the same of it.
 #[test]

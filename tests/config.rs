@@ -219,13 +219,32 @@ fn broken_yaml_shows_its_line() {
     refused("a: 1\n---\nb: 2\n", &["multiple"]);
 }
 
+/// What can't be read hides no other mistake and makes none.
+#[test]
+fn mistakes_of_every_kind_are_told_at_once() {
+    let text = "projects: [{name: a}, {name: a, path: /x}, {name: a, path: /y}]\npool:\n  autonomous: {min: 9, max: many, agent: own}\nagents:\n  own: {kind: own}\n  sh: {kind: command, run: 3}\napi: {listen: 0.0.0.0:1}\nlifecycle: {reconcile: 0s}\n";
+    refused(
+        text,
+        &[
+            "1:12: the key `path` is missing",
+            "1:45: name \"a\" stands already at 1:24",
+            "3:29: expected a whole number, found \"many\"",
+            "5:15: ",
+            "6:28: expected a list",
+            "7:7: 0.0.0.0 is no loopback address",
+            "8:13: must be more than zero",
+        ],
+    );
+    assert_eq!(parse(text).expect_err("wrong").list.len(), 7);
+}
+
 #[test]
 fn values_must_fit_together() {
     refused(
         "projects: [{name: a, path: /x}, {name: a, path: /x}]\n",
-        &["1:34: name \"a\" stands already in projects[0]", "path \"/x\" stands already"],
+        &["1:34: name \"a\" stands already at 1:13", "path \"/x\" stands already"],
     );
-    refused("accounts: [{name: a, home: /x}, {name: a, home: /y}]\n", &["name \"a\" stands already in accounts[0]"]);
+    refused("accounts: [{name: a, home: /x}, {name: a, home: /y}]\n", &["name \"a\" stands already at 1:13"]);
     refused("pool: {autonomous: {min: 5, max: 3}}\n", &["1:21: `min` (5) is more than `max` (3)"]);
     refused("pool: {autonomous: {max: 5000}}\n", &["1000 sessions are the most"]);
     refused("pool: {autonomous: {prefix: 'a.b'}}\n", &["1:21: `prefix` can't begin"]);

@@ -1,7 +1,10 @@
 //! From a tree of nodes to typed values, gathering every problem on the way.
 //! In: nodes. Out: values, problems with places, and where each key stands. Decides nothing about meaning beyond one value.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use serde::{Serialize, Serializer};
 
@@ -21,21 +24,31 @@ pub struct Context<'a> {
     pub problems: Vec<Problem>,
     /// Dotted path of each key that stands in the file (`pool.dedicated[0].name`) and its place.
     pub places: BTreeMap<String, Place>,
+    /// Dotted paths of the keys whose values could not be read.
+    pub unread: BTreeSet<String>,
     path: String,
 }
 
 impl<'a> Context<'a> {
     #[must_use]
     pub fn new(base: &'a Path, home: Option<&'a Path>, env: Lookup<'a>) -> Self {
-        Self { base, home, env, problems: Vec::new(), places: BTreeMap::new(), path: String::new() }
+        Self {
+            base,
+            home,
+            env,
+            problems: Vec::new(),
+            places: BTreeMap::new(),
+            unread: BTreeSet::new(),
+            path: String::new(),
+        }
     }
 
     pub fn problem(&mut self, place: Place, message: impl Into<String>) {
         self.problems.push(Problem::new(place, message));
     }
 
-    /// Does `act` with the step added to the path that `places` remembers.
-    pub fn within<T>(&mut self, step: &str, place: Place, act: impl FnOnce(&mut Self) -> T) -> T {
+    /// Decodes with the step added to the path that `places` remembers.
+    pub fn within<T>(&mut self, step: &str, place: Place, act: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         let outer = self.path.len();
         if !step.starts_with('[') && outer > 0 {
             self.path.push('.');
@@ -43,8 +56,23 @@ impl<'a> Context<'a> {
         self.path.push_str(step);
         self.places.insert(self.path.clone(), place);
         let answer = act(self);
+        if answer.is_none() {
+            self.unread.insert(self.path.clone());
+        }
         self.path.truncate(outer);
         answer
+    }
+
+    /// Gives all that is known of one step below the path another name.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        let renamed = |path: &String| {
+            let rest = path.strip_prefix(&self.path)?.strip_prefix(from)?;
+            (rest.is_empty() || rest.starts_with(['.', '['])).then(|| format!("{}{to}{rest}", self.path))
+        };
+        let places = std::mem::take(&mut self.places);
+        self.places = places.into_iter().map(|(path, at)| (renamed(&path).unwrap_or(path), at)).collect();
+        let unread = std::mem::take(&mut self.unread);
+        self.unread = unread.into_iter().map(|path| renamed(&path).unwrap_or(path)).collect();
     }
 }
 

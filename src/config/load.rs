@@ -2,6 +2,7 @@
 //! In: a path or a text, and the environment. Out: a checked configuration, or every problem of the file at once.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
 };
@@ -22,19 +23,32 @@ use crate::model::{
 
 /// Where the keys of a file stand.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Places(BTreeMap<String, Place>);
+pub struct Places {
+    of: BTreeMap<String, Place>,
+    /// Keys whose values could not be read: a default, or nothing, took their place.
+    unread: BTreeSet<String>,
+}
 
 impl Places {
     /// Whether the key stands in the file.
     #[must_use]
     pub fn stands(&self, path: &str) -> bool {
-        self.0.contains_key(path)
+        self.of.contains_key(path)
+    }
+
+    /// Whether the value, or something in it, is not what the file says, since that could not be read.
+    #[must_use]
+    pub fn doubtful(&self, path: &str) -> bool {
+        let below = |unread: &String| {
+            unread.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        self.unread.iter().any(below)
     }
 
     /// Whether the key, or something around it, stands in the file.
     #[must_use]
     pub fn around(&self, path: &str) -> bool {
-        path.split(['.', '[']).next().is_some_and(|top| self.0.contains_key(top))
+        path.split(['.', '[']).next().is_some_and(|top| self.of.contains_key(top))
     }
 
     /// The place of `pool.dedicated[0].name`, or of the nearest thing around it that stands in the file.
@@ -42,7 +56,7 @@ impl Places {
     pub fn of(&self, path: &str) -> Place {
         let mut path = path;
         loop {
-            if let Some(place) = self.0.get(path) {
+            if let Some(place) = self.of.get(path) {
                 return *place;
             }
             match path.rfind(['.', '[']) {
@@ -60,6 +74,17 @@ pub struct Loaded {
     pub places: Places,
     pub file: std::path::PathBuf,
     pub text: String,
+    /// What is wrong in it; nothing in one that a daemon may run with.
+    pub problems: Vec<Problem>,
+}
+
+impl Loaded {
+    fn sound(self) -> Result<Self, Problems> {
+        if self.problems.is_empty() {
+            return Ok(self);
+        }
+        Err(Problems { file: self.file, text: self.text, list: self.problems })
+    }
 }
 
 /// Reads and checks the file.
@@ -67,10 +92,18 @@ pub struct Loaded {
 /// # Errors
 /// When it can't be read, or with everything that is wrong in it.
 pub fn load(file: &Path, env: Lookup<'_>) -> Result<Loaded, LoadError> {
+    survey(file, env)?.sound().map_err(LoadError::Wrong)
+}
+
+/// What can be read of the file, with defaults for what can't, and everything that is wrong in it.
+///
+/// # Errors
+/// When nothing of it can be read.
+pub fn survey(file: &Path, env: Lookup<'_>) -> Result<Loaded, LoadError> {
     let text =
         std::fs::read_to_string(file).map_err(|source| LoadError::Unreadable { file: file.to_owned(), source })?;
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    parse(&text, &file, env).map_err(LoadError::Wrong)
+    read(&text, &file, env).map_err(LoadError::Wrong)
 }
 
 /// Checks a text that stands in `file`, whose directory is where relative paths begin.
@@ -78,18 +111,19 @@ pub fn load(file: &Path, env: Lookup<'_>) -> Result<Loaded, LoadError> {
 /// # Errors
 /// With everything that is wrong.
 pub fn parse(text: &str, file: &Path, env: Lookup<'_>) -> Result<Loaded, Problems> {
-    let wrong = |mut list: Vec<Problem>| {
-        list.sort_by_key(|problem| problem.place);
-        list.dedup();
-        Problems { file: file.to_owned(), text: text.to_owned(), list }
-    };
-    let tree = node::read(text).map_err(|problem| wrong(vec![problem]))?;
+    read(text, file, env)?.sound()
+}
+
+fn read(text: &str, file: &Path, env: Lookup<'_>) -> Result<Loaded, Problems> {
+    let nothing = |list| Problems { file: file.to_owned(), text: text.to_owned(), list };
+    let tree = node::read(text).map_err(|problem| nothing(vec![problem]))?;
     let home = paths::home(env);
     let base = file.parent().unwrap_or(Path::new("/"));
     let mut context = Context::new(base, home.as_deref(), env);
     let decoded = Config::decode(&tree, &mut context);
-    let (mut problems, places) = (context.problems, Places(context.places));
-    let Some(mut config) = decoded else { return Err(wrong(problems)) };
+    let Context { mut problems, places, unread, .. } = context;
+    let places = Places { of: places, unread };
+    let Some(mut config) = decoded else { return Err(nothing(problems)) };
     for (name, agent) in default_agents() {
         config.agents.entry(name).or_insert(agent);
     }
@@ -102,27 +136,41 @@ pub fn parse(text: &str, file: &Path, env: Lookup<'_>) -> Result<Loaded, Problem
     {
         config.shared.root = root;
     }
-    // Rows that could not be read are missing from the lists, so numbers and names would be wrong: say these first.
-    if problems.is_empty() {
-        problems = meaning(&config, &places);
-    }
-    if problems.is_empty() {
-        Ok(Loaded { config, places, file: file.to_owned(), text: text.to_owned() })
-    } else {
-        Err(wrong(problems))
-    }
+    problems.extend(meaning(&config, &places));
+    problems.sort_by_key(|problem| problem.place);
+    problems.dedup();
+    Ok(Loaded { config, places, file: file.to_owned(), text: text.to_owned(), problems })
 }
 
 /// What is wrong with values that are each right alone.
 fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut wrong = |path: &str, message: String| problems.push(Problem::new(places.of(path), message));
+    // Beside a value that could not be read others seem wrong that are not: that one first.
+    let mut wrong = |path: &str, message: String| {
+        let around = path.rfind('.').map_or(path, |cut| &path[..cut]);
+        if !places.doubtful(around) {
+            problems.push(Problem::new(places.of(path), message));
+        }
+    };
 
-    twice("projects", config.projects.iter().map(|p| p.name.as_str()), "name", &mut wrong);
-    twice("projects", config.projects.iter().map(|p| p.path.to_string_lossy()), "path", &mut wrong);
-    twice("accounts", config.accounts.iter().map(|a| a.name.as_str()), "name", &mut wrong);
-    twice("accounts", config.accounts.iter().map(|a| a.home.to_string_lossy()), "home", &mut wrong);
-    twice("pool.dedicated", config.pool.dedicated.iter().map(|d| d.name.as_str()), "name", &mut wrong);
+    let mut twice = |list: &str, values: Vec<Cow<'_, str>>, key: &str| {
+        let mut seen = HashMap::new();
+        for (n, value) in values.into_iter().enumerate() {
+            match seen.get(&value) {
+                Some(first) => {
+                    let Place { line, column } = places.of(&format!("{list}[{first}].{key}"));
+                    let message = format!("{key} {value:?} stands already at {line}:{column}");
+                    wrong(&format!("{list}[{n}].{key}"), message);
+                }
+                None => drop(seen.insert(value, n)),
+            }
+        }
+    };
+    twice("projects", config.projects.iter().map(|p| p.name.as_str().into()).collect(), "name");
+    twice("projects", config.projects.iter().map(|p| p.path.to_string_lossy()).collect(), "path");
+    twice("accounts", config.accounts.iter().map(|a| a.name.as_str().into()).collect(), "name");
+    twice("accounts", config.accounts.iter().map(|a| a.home.to_string_lossy()).collect(), "home");
+    twice("pool.dedicated", config.pool.dedicated.iter().map(|d| d.name.as_str().into()).collect(), "name");
 
     let pool = &config.pool.autonomous;
     if pool.min > pool.max {
@@ -154,7 +202,7 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
     }
 
     let mut agent_known = |path: &str, name: &AgentName| {
-        if config.agent(name).is_none() {
+        if config.agent(name).is_none() && !places.stands(&format!("agents.{name}")) {
             let near = nearest(name.as_str(), config.agents.keys().map(AgentName::as_str));
             let hint = near.map_or_else(
                 || format!("known: {}", config.agents.keys().map(AgentName::as_str).collect::<Vec<_>>().join(", ")),
@@ -198,7 +246,7 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
 
     homes::meaning(config, &mut wrong);
     api::meaning(&config.api, &mut wrong);
-    providers::meaning(&config.providers, &config.delegation.auto, &mut wrong);
+    providers::meaning(&config.providers, &config.delegation.auto, &|path| places.stands(path), &mut wrong);
     notifications::meaning(&config.notifications, &mut wrong);
 
     let life = &config.lifecycle;
@@ -220,16 +268,3 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
 
 /// More sessions than any machine runs; a typing error otherwise makes thousands.
 const MOST_SESSIONS: u32 = 1000;
-
-fn twice<T: AsRef<str>>(list: &str, values: impl Iterator<Item = T>, key: &str, wrong: &mut impl FnMut(&str, String)) {
-    let mut seen: HashMap<String, usize> = HashMap::new();
-    for (n, value) in values.enumerate() {
-        let value = value.as_ref();
-        if let Some(first) = seen.get(value) {
-            let message = format!("{key} {value:?} stands already in {list}[{first}]");
-            wrong(&format!("{list}[{n}].{key}"), message);
-        } else {
-            seen.insert(value.to_owned(), n);
-        }
-    }
-}

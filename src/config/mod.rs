@@ -19,7 +19,7 @@ mod values;
 
 pub use error::{LoadError, Place, Problem, Problems};
 pub use homes::SharedLink;
-pub use load::{Loaded, Places, load, parse};
+pub use load::{Loaded, Places, load, parse, survey};
 pub use notifications::{Notifications, Resend, Telegram, Template, Webhook};
 pub use providers::{Auto, Delegation, Price, Provider, ProviderKind};
 pub use schema::{

@@ -9,6 +9,7 @@ use serde::{
 use serde_yaml::{Location, Spanned};
 
 use super::error::{Place, Problem};
+use crate::model::yaml;
 
 /// A value and where it begins.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,10 +57,7 @@ pub fn read(text: &str) -> Result<Node, Problem> {
         Err(error) => {
             let error = error.without_snippet();
             let place = error.location().map_or(Place::START, |at| place(&at));
-            let said = error.to_string();
-            // The place is shown by us; the parser's own copy of it is noise.
-            let said = said.split(" at line ").next().unwrap_or(&said).trim_start_matches("error: ").to_owned();
-            Err(Problem::new(place, said))
+            Err(Problem::new(place, yaml::words(&error.to_string())))
         }
     }
 }
@@ -75,19 +73,14 @@ enum Raw {
 }
 
 fn place(at: &Location) -> Place {
-    Place { line: usize::try_from(at.line()).unwrap_or(0), column: usize::try_from(at.column()).unwrap_or(0) }
-}
-
-fn source<'a>(at: &Location, text: &'a str) -> Option<&'a str> {
-    let begin = usize::try_from(at.span().byte_offset()?).ok()?;
-    let length = usize::try_from(at.span().byte_len()?).ok()?;
-    text.get(begin..begin.checked_add(length)?)
+    let (line, column) = yaml::place(at);
+    Place { line, column }
 }
 
 fn node(spanned: Spanned<Raw>, text: &str) -> Node {
     let value = match spanned.value {
         Raw::Null => Value::Null,
-        Raw::Plain => Value::Text(source(&spanned.defined, text).unwrap_or_default().trim().to_owned()),
+        Raw::Plain => Value::Text(yaml::source(&spanned.defined, text).unwrap_or_default().trim().to_owned()),
         Raw::Text(own) => Value::Text(own),
         Raw::List(items) => Value::List(items.into_iter().map(|item| node(item, text)).collect()),
         Raw::Map(rows) => Value::Map(

@@ -143,8 +143,14 @@ impl Provider {
 }
 
 /// What is wrong with values that are each right alone.
-pub(super) fn meaning(providers: &BTreeMap<ProviderName, Provider>, auto: &Auto, wrong: &mut impl FnMut(&str, String)) {
-    let known = |word: &str| word == LOCAL || providers.keys().any(|name| name.as_str() == word);
+pub(super) fn meaning(
+    providers: &BTreeMap<ProviderName, Provider>,
+    auto: &Auto,
+    stands: &dyn Fn(&str) -> bool,
+    wrong: &mut impl FnMut(&str, String),
+) {
+    // One that stands there and can't be read is known all the same.
+    let known = |word: &str| word == LOCAL || stands(&format!("providers.{word}"));
     let names = || {
         let names: Vec<&str> = providers.keys().map(ProviderName::as_str).collect();
         if names.is_empty() { "there is none".to_owned() } else { format!("known: {}", names.join(", ")) }
@@ -175,7 +181,7 @@ pub(super) fn meaning(providers: &BTreeMap<ProviderName, Provider>, auto: &Auto,
             wrong(&at("max_jobs"), "must be at least 1".to_owned());
         }
         for (n, next) in provider.fallback.iter().enumerate() {
-            if !providers.contains_key(next) {
+            if !known(next.as_str()) || next.as_str() == LOCAL {
                 wrong(&at(&format!("fallback[{n}]")), format!("no provider is called `{next}`; {}", names()));
             }
         }

@@ -258,8 +258,12 @@ impl<T: Setting> Setting for Vec<T> {
         };
         let mut list = Self::new();
         for (n, item) in items.iter().enumerate() {
-            // A wrong item is left out, so that the others are still looked at; numbers in `places` stay the file's.
-            list.extend(context.within(&format!("[{n}]"), item.place, |context| T::decode(item, context)));
+            // A wrong item is left out, so that the others are still looked at; numbers in `places` are the list's.
+            let step = format!("[{}]", list.len());
+            match context.within(&step, item.place, |context| T::decode(item, context)) {
+                Some(item) => list.push(item),
+                None => context.rename(&step, &format!("[wrong {n}]")),
+            }
         }
         Some(list)
     }

@@ -37,3 +37,4 @@ pub mod task_file;
 pub mod tasks;
 pub mod text;
 pub mod writer;
+pub mod yaml;

@@ -1,7 +1,7 @@
 //! A task file's text: frontmatter, prompt, identity.
 //! In: bytes. Out: what they mean, or what is wrong with line and column. Pure.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use serde_json::Value;
 use serde_yaml::Spanned;
@@ -12,6 +12,7 @@ use crate::model::{
     ids::AgentName,
     spelling::nearest,
     task::{PRIORITY_RANGE, Problem, TaskSpec},
+    yaml,
 };
 
 /// Keys that scripts rewrite in place; they are no part of what a task is.
@@ -66,10 +67,7 @@ pub fn read_by(bytes: &[u8], rules: &Rules) -> Reading {
         Split::Open => return Reading::OpenFrontmatter,
         Split::Whole { front, body } => (front, body),
     };
-    let (spec, mut problems) = match frontmatter(front, rules) {
-        Ok(read) => read,
-        Err(problem) => return Reading::Rejected(problem),
-    };
+    let (spec, mut problems) = frontmatter(front, rules);
     if body.trim().is_empty() {
         let line = front.lines().count() + 3;
         let message = "there is no text after the frontmatter: nothing to give to an agent".to_owned();
@@ -105,17 +103,13 @@ fn split(text: &str) -> Split<'_> {
 pub fn place_of(bytes: &[u8], key: &str) -> (usize, usize) {
     let text = String::from_utf8_lossy(bytes);
     let Split::Whole { front, .. } = split(text.strip_prefix('\u{feff}').unwrap_or(&text)) else { return (1, 1) };
-    let keys = serde_yaml::from_str::<BTreeMap<String, Spanned<Value>>>(front).unwrap_or_default();
-    keys.get(key).map_or((1, 1), place)
+    yaml::keys(front).0.get(key).map_or((1, 1), place)
 }
 
 /// The file's first line is the opening `---`.
-fn line_of(line: u64) -> usize {
-    usize::try_from(line).unwrap_or(usize::MAX).saturating_add(1)
-}
-
 fn place(value: &Spanned<Value>) -> (usize, usize) {
-    (line_of(value.defined.line()), usize::try_from(value.defined.column()).unwrap_or(1))
+    let (line, column) = yaml::place(&value.defined);
+    (line.saturating_add(1), column)
 }
 
 /// The keys that mean something.
@@ -132,20 +126,15 @@ pub const KEYS: [&str; 10] = [
     "depends_on",
 ];
 
-/// What the keys say and every mistake in them; an error when it is no YAML at all.
-fn frontmatter(front: &str, rules: &Rules) -> Result<(TaskSpec, Vec<Problem>), Problem> {
-    if front.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-        return Ok((TaskSpec::default(), Vec::new()));
-    }
-    let keys: BTreeMap<String, Spanned<Value>> = serde_yaml::from_str(front).map_err(|error| {
-        let at = error.location();
-        Problem {
-            line: at.map_or(2, |at| line_of(at.line())),
-            column: at.map_or(1, |at| usize::try_from(at.column()).unwrap_or(1)),
-            message: format!("the frontmatter is not valid YAML: {}", yaml_words(&error.without_snippet().to_string())),
-        }
-    })?;
-    let (mut spec, mut problems) = (TaskSpec::default(), Vec::new());
+/// What the keys say, and every mistake in them.
+fn frontmatter(front: &str, rules: &Rules) -> (TaskSpec, Vec<Problem>) {
+    let (keys, broken) = yaml::keys(front);
+    let broken = broken.into_iter().map(|problem| Problem {
+        line: problem.line.saturating_add(1),
+        message: format!("the frontmatter is not valid YAML: {}", problem.message),
+        ..problem
+    });
+    let (mut spec, mut problems) = (TaskSpec::default(), broken.collect::<Vec<_>>());
     for (key, spanned) in keys {
         let value = &spanned.value;
         let mut problem = |message: String| {
@@ -202,7 +191,7 @@ fn frontmatter(front: &str, rules: &Rules) -> Result<(TaskSpec, Vec<Problem>), P
             _ => spec.unknown.push(key),
         }
     }
-    Ok((spec, problems))
+    (spec, problems)
 }
 
 /// The key that an unknown one was most likely meant to be.
@@ -218,39 +207,17 @@ fn no_such_agent(name: &AgentName, known: &[AgentName]) -> String {
     format!("there is no agent {name} in the configuration{near}; known: {}", names().collect::<Vec<_>>().join(", "))
 }
 
-/// A parser's message without its own position and without advice to programmers.
-fn yaml_words(message: &str) -> String {
-    let message = one_line(message);
-    if message.contains("budget") || message.contains("recursion") || message.contains("depth") {
-        return "it is too large or nests too deeply".to_owned();
-    }
-    let end = [" at line ", ", set ", " (set "].iter().filter_map(|mark| message.find(mark)).min();
-    message[..end.unwrap_or(message.len())].trim_end_matches([',', ':', ' ']).to_owned()
-}
-
 /// A value as it stands in the text; a list or a map as it was understood.
 fn written(front: &str, value: &Spanned<Value>) -> String {
-    let line = usize::try_from(value.defined.line()).ok().and_then(|line| front.lines().nth(line.checked_sub(1)?));
-    let from = usize::try_from(value.defined.column()).unwrap_or(1).saturating_sub(1);
-    let rest: String = line.unwrap_or_default().chars().skip(from).collect();
-    let own = rest.split(" #").next().unwrap_or_default().trim();
-    match &value.value {
-        Value::Array(_) | Value::Object(_) => shown(&value.value),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) if own.is_empty() => shown(&value.value),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => short(own),
+    let own = yaml::source(&value.defined, front).map(str::trim).filter(|own| !own.is_empty());
+    match (&value.value, own) {
+        (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_), Some(own)) => short(own),
+        (value, _) => short(&value.to_string()),
     }
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn shown(value: &Value) -> String {
-    short(&value.to_string())
 }
 
 fn short(text: &str) -> String {
-    let text = super::text::clean(text);
+    let text = super::text::clean(&text.split_whitespace().collect::<Vec<_>>().join(" "));
     if text.chars().count() > 60 { text.chars().take(60).chain("…".chars()).collect() } else { text }
 }
 
@@ -419,6 +386,72 @@ mod tests {
         assert_eq!(place_of(text.as_bytes(), "workdir"), (7, 10));
     }
 
+    /// What is no YAML hides nothing else.
+    #[test]
+    fn what_is_no_yaml_is_told_with_all_other_mistakes() {
+        let told = |front: &str| -> Vec<String> {
+            let rules = Rules { agents: vec![AgentName::parse("claude").expect("name")], reject_unknown: true };
+            let Reading::Rejected(problem) = read_by(format!("---\n{front}---\nx").as_bytes(), &rules) else {
+                panic!("taken: {front}")
+            };
+            problem.to_string().lines().map(str::to_owned).collect()
+        };
+        let no_yaml = "the frontmatter is not valid YAML:";
+        let retries = "retries: 1e1 is not a whole number from 0 to 100";
+        let agnet = "agnet: unknown key; did you mean `agent`?";
+        let open = format!("{no_yaml} the quote that begins here is not closed");
+        let tab = format!("{no_yaml} a tab can't indent a line; use spaces");
+        let rest = "retries: 1e1\nagnet: x\n";
+        let of = |line: usize| [format!("{line}:10: {retries}"), format!("{}:8: {agnet}", line + 1)];
+        for (front, wanted) in [
+            (format!("timeout: \"2h\n{rest}"), format!("2:10: {open}")),
+            (format!("timeout: '2h\n{rest}"), format!("2:10: {open}")),
+            (format!("\tpriority: 5\n{rest}"), format!("2:1: {tab}")),
+            (format!("depends_on: [a\n{rest}"), format!("2:13: {no_yaml} unclosed bracket '['")),
+            (format!("just words\n{rest}"), format!("2:1: {no_yaml} expected `key: value`")),
+            (
+                format!("priority: 1: 2\n{rest}"),
+                format!("2:12: {no_yaml} mapping values are not allowed in this context"),
+            ),
+        ] {
+            let lines = told(&front);
+            let [one, two] = of(3);
+            assert_eq!(lines, [wanted.clone(), one, two], "{front}");
+        }
+        // The same behind the others, two at once, and beside a line that only another makes wrong.
+        let [one, two] = of(2);
+        assert_eq!(told(&format!("{rest}timeout: \"2h\n")), [one.clone(), two.clone(), format!("4:10: {open}")]);
+        assert_eq!(
+            told(&format!("{rest}depends_on:\n\t- a\ntimeout: \"2h\nretries: 1\n")),
+            [
+                one,
+                two,
+                format!("5:1: {tab}"),
+                format!("6:10: {open}"),
+                format!("7:1: {no_yaml} duplicate mapping key: retries"),
+            ]
+        );
+        assert_eq!(
+            told("priority: *p\nretries: &p 1e1\nstate: *p\n"),
+            [format!("2:11: {no_yaml} alias references unknown anchor"), format!("3:13: {retries}")]
+        );
+        let many = "x: @\n".repeat(30_000);
+        assert_eq!(told(&many).len(), 20);
+    }
+
+    #[test]
+    fn a_value_in_flow_style_is_quoted_without_what_stands_around_it() {
+        let told = |front: &str| problem(&format!("---\n{front}\n---\nx")).to_string();
+        assert_eq!(told("{priority: 5x, agent: a}"), "2:12: priority: 5x is not a whole number from -100 to 100");
+        assert_eq!(told("{agent: a, priority: 5x}"), "2:22: priority: 5x is not a whole number from -100 to 100");
+        assert_eq!(
+            told("{agent: a, priority: 'a, b'} # x"),
+            "2:22: priority: 'a, b' is not a whole number from -100 to 100"
+        );
+        assert!(told("priority: [5]").ends_with("priority: [5] is not a whole number from -100 to 100"));
+        assert!(told("priority: {a: b}").ends_with("priority: {\"a\":\"b\"} is not a whole number from -100 to 100"));
+    }
+
     #[test]
     fn messages_about_yaml_have_one_place_and_no_library_s_words() {
         let deep = format!("---\na: {}\n---\nx", "[".repeat(20_000));
@@ -427,12 +460,13 @@ mod tests {
             "---\npriority: 1\npriority: 2\n---\nx",
             "---\na: [1\n---\nx",
             "---\n- a\n---\nx",
+            "---\na: 1\n...\nb: 1\n---\nx",
             "---\na: *b\n---\nx",
             &deep,
             &bomb,
         ] {
             let told = problem(text).to_string();
-            let strange = ["Options", "Policy", "Nodes", "at line", "budget", "::", "{"];
+            let strange = ["Options", "Policy", "Nodes", "at line", "budget", "::", "{", "from_str"];
             assert!(!strange.iter().any(|word| told.contains(word)), "{told}");
         }
     }

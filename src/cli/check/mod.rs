@@ -32,10 +32,13 @@ use crate::{
 pub fn run(args: &CheckArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let file = place::config_file(&args.config, io);
     let mut report = Report::default();
-    let loaded = match config::load(&file, io.env) {
-        Ok(loaded) => Some(loaded),
+    let loaded = match config::survey(&file, io.env) {
+        Ok(loaded) => {
+            report.wrong(&loaded);
+            Some(loaded)
+        }
         Err(error) => {
-            report.unread(&error);
+            report.unread(error.to_string());
             None
         }
     };
@@ -57,6 +60,9 @@ pub fn run(args: &CheckArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
     if config.mount.enabled {
         tools::fuse(&scene, &mut report);
         dirs::mountpoint(&scene, &mut report);
+    }
+    if let Some(loaded) = &loaded {
+        report.leave_out_doubtful(&loaded.places);
     }
     report.write(loaded.as_ref(), io)?;
     Ok(if report.problems() == 0 { Exit::Ok } else { Exit::Failed })
@@ -105,7 +111,9 @@ fn notices(config: &Config, test: bool, io: &Io<'_>, report: &mut Report) {
 
 fn about_file(loaded: &Loaded, scene: &Scene<'_>, report: &mut Report) {
     use std::os::unix::fs::MetadataExt;
-    report.ok(format!("{}: read", loaded.file.display()));
+    if loaded.problems.is_empty() {
+        report.ok(format!("{}: read", loaded.file.display()));
+    }
     let config = scene.config;
     if config.projects.is_empty() {
         report.problem(

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{io::Io, table::clean},
-    config::{LoadError, Loaded, error::point},
+    config::{Loaded, Places, error::point},
 };
 
 #[derive(Debug)]
@@ -41,13 +41,20 @@ impl Report {
         self.unread.push(format!("{text}\n  -> {remedy}"));
     }
 
-    pub fn unread(&mut self, error: &LoadError) {
-        match error {
-            LoadError::Unreadable { .. } => self.unread.push(error.to_string()),
-            LoadError::Wrong(problems) => self
-                .unread
-                .extend(problems.list.iter().map(|p| point(&problems.file, &problems.text, p.place, &p.message))),
-        }
+    /// There is no configuration to look at.
+    pub fn unread(&mut self, why: String) {
+        self.unread.push(why);
+    }
+
+    /// What is wrong in the file, whatever else is.
+    pub fn wrong(&mut self, loaded: &Loaded) {
+        let Loaded { file, text, problems, .. } = loaded;
+        self.unread.extend(problems.iter().map(|problem| point(file, text, problem.place, &problem.message)));
+    }
+
+    /// What is said of a value that could not be read would be said of a default.
+    pub fn leave_out_doubtful(&mut self, places: &Places) {
+        self.problems.retain(|problem| problem.key.is_empty() || !places.doubtful(&problem.key));
     }
 
     #[must_use]
