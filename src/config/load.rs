@@ -176,6 +176,9 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
     if pool.min > pool.max {
         wrong("pool.autonomous.min", format!("`min` ({}) is more than `max` ({})", pool.min, pool.max));
     }
+    if pool.nice > NICEST {
+        wrong("pool.autonomous.nice", format!("`nice` is {}; {NICEST} is the most", pool.nice));
+    }
     if pool.max > MOST_SESSIONS {
         wrong("pool.autonomous.max", format!("`max` is {}; {MOST_SESSIONS} sessions are the most", pool.max));
     } else if pool.start_index.checked_add(pool.max).is_none() {
@@ -268,3 +271,6 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
 
 /// More sessions than any machine runs; a typing error otherwise makes thousands.
 const MOST_SESSIONS: u32 = 1000;
+
+/// The largest niceness (setpriority(2)).
+const NICEST: u32 = 19;

@@ -122,6 +122,8 @@ section! {
         start_index: u32 = 11;
         min: u32 = 2;
         max: u32 = 10;
+        /// How far agents stand back when processors are busy (nice(1)), up to 19.
+        nice: u32 = 0;
         agent: AgentName = builtin(AgentKind::Claude);
     }
 }

@@ -17,7 +17,10 @@ use crate::{
     cli::{Exit, RunArgs},
     config::{load::load, paths},
     daemon::fatal::Fatal,
-    linux::memory,
+    linux::{
+        memory,
+        slice::{self, Children},
+    },
 };
 
 /// Variable with the log's filter, for example `claude_failover=debug`.
@@ -29,6 +32,8 @@ pub fn main(args: &RunArgs) -> Exit {
     log(args.foreground);
     memory::keep_secrets();
     memory::return_memory();
+    // Before there are other threads: they inherit it. What `check` tells of it is told nowhere else.
+    let _ = slice::shorten(0, Children::Alike);
     let env = &paths::process_env;
     let file = args.config.config.clone().unwrap_or_else(|| paths::config_file(env, &|path: &Path| path.exists()));
     let config = match load(&file, env) {

@@ -11,6 +11,7 @@ pub mod mountinfo;
 pub mod peek;
 pub mod process;
 pub mod shared;
+pub mod slice;
 pub mod socket;
 pub mod spawn;
 pub mod statx;

@@ -184,7 +184,11 @@ impl Job {
 
     /// Prepares a start; `health` tells what is wrong with the program's version as long as it is.
     pub(super) async fn launch(&self, request: &LaunchRequest) -> Result<LaunchPlan, AgentError> {
-        let plan = self.hands.agents.launch(request).await?;
+        let mut plan = self.hands.agents.launch(request).await?;
+        let nice = self.hands.config.borrow().pool.autonomous.nice;
+        if self.session.role == Role::Pool && nice > 0 {
+            plan.launch.argv.splice(0..0, ["nice".to_owned(), "-n".to_owned(), nice.to_string()]);
+        }
         let (topic, problem) = (format!("version of {}", request.agent), plan.complaint.clone());
         if self.hands.live.snapshot().health.get(&topic) != problem.as_ref() {
             self.hands.live.report(vec![Event::Health { topic, problem }]).await;

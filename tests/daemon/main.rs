@@ -33,6 +33,7 @@ mod queue_claims;
 mod quiet;
 mod restart;
 mod rights;
+mod scheduling;
 mod secrets;
 mod sessions;
 mod standstill;

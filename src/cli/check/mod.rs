@@ -57,6 +57,7 @@ pub fn run(args: &CheckArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
     }
     dirs::state(&paths::state_dir(io.env), &scene, &mut report);
     tools::tmux(&scene, &mut report);
+    tools::scheduler(&mut report);
     if config.mount.enabled {
         tools::fuse(&scene, &mut report);
         dirs::mountpoint(&scene, &mut report);

@@ -17,6 +17,7 @@ use crate::{
         io::Io,
     },
     config::{Agent, AgentKind, Loaded, Socket},
+    linux::slice::{self, Children},
     model::ids::AgentName,
 };
 
@@ -182,6 +183,18 @@ fn one(name: &AgentName, agent: &Agent, needed: bool, (scene, io): (&Scene<'_>, 
             }
         }
     }
+}
+
+/// The daemon's threads, and tmux, are to be chosen soon where processors are busy.
+pub fn scheduler(report: &mut Report) {
+    // On a thread of its own: the programs that are tried here get none of it.
+    let tried = std::thread::spawn(|| slice::shorten(0, Children::Alike)).join();
+    report.ok(match tried {
+        Ok(Ok(true)) => "the scheduler takes short slices: dispatch stays quick where processors are busy",
+        Ok(Ok(false) | Err(_)) | Err(_) => {
+            "the scheduler takes no short slices (Linux 6.12 does): dispatch is slower where processors are busy"
+        }
+    });
 }
 
 pub fn fuse(scene: &Scene<'_>, report: &mut Report) {

@@ -15,7 +15,10 @@ use super::{
 use nix::sys::signal::Signal;
 use tokio::time::timeout;
 
-use crate::linux::process::Pidfd;
+use crate::linux::{
+    process::Pidfd,
+    slice::{self, Children},
+};
 
 /// A program that is run, not spoken to, gets this long: tmux out of descriptors hangs every client for ever.
 const RUN_WITHIN: Duration = Duration::from_secs(2);
@@ -96,6 +99,8 @@ async fn attempt(options: &TmuxOptions) -> Result<(Link, Server), String> {
         commands.extend(server_options(options));
         let foreign = variables(&environment.text()).into_iter().filter(|name| !inherited(name));
         commands.extend(foreign.map(|name| Command::new("set-environment").arg("-g").arg("-u").arg(name)));
+        // Keys and screens pass through it. Agents get the kernel's default.
+        let _ = slice::shorten(process.pid(), Children::Default);
     }
     for block in link.ask(commands).await?.blocks {
         if !block.ok {
