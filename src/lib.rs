@@ -24,6 +24,7 @@ pub mod queue;
 pub mod quota;
 pub mod render;
 pub mod repeater;
+pub mod rules;
 pub mod session;
 pub mod switcher;
 pub mod sys;

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fs, io::Write, os::unix::fs::PermissionsExt, path::Path};
 
 use claude_failover::{
-    agents::{AccountHome, AgentBook, AgentBookOptions, AgentConfig, Kind, hook_log},
+    agents::{AccountHome, AgentBook, AgentBookOptions, hook_log},
+    config::{Agent, Secret},
     model::{
         agent::{Cursor, LaunchPlan, LaunchRequest, LaunchTask, PromptBy},
         evidence::{Failure, Meaning, Signal, Source, Tokens, WaitingFor},
@@ -13,6 +14,7 @@ use claude_failover::{
         session::Incarnation,
     },
     ports::Agents,
+    rules::Kind,
 };
 use serde_json::{Value, json};
 
@@ -31,13 +33,13 @@ impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let at = |name: &str| dir.path().join(name);
-        let mut agents: BTreeMap<AgentName, AgentConfig> = BTreeMap::new();
-        for kind in [Kind::Claude, Kind::Codex, Kind::Gemini, Kind::Opencode, Kind::Demo, Kind::Command] {
-            let mut config = AgentConfig::new(kind);
-            config.env.insert("MINE".to_owned(), "{session}".to_owned());
-            config.args = if kind == Kind::Command { Vec::new() } else { vec!["--operators".to_owned()] };
-            config.run = vec!["cat".to_owned(), "{exe}".to_owned()];
-            agents.insert(AgentName::parse(kind.name()).expect("a name"), config);
+        let mut agents: BTreeMap<AgentName, Agent> = BTreeMap::new();
+        for kind in Kind::built_in() {
+            let name = AgentName::parse(kind.name()).expect("a name");
+            let args = if kind.is_command() { Vec::new() } else { vec!["--operators".to_owned()] };
+            let mut config = Agent { args, run: vec!["cat".to_owned(), "{exe}".to_owned()], ..Agent::new(kind) };
+            config.env.0.insert("MINE".to_owned(), Secret::new("{session}"));
+            agents.insert(name, config);
         }
         let homes = [("a", true), ("b", false)].map(|(name, owned)| {
             fs::create_dir(at(name)).expect("a home");
@@ -63,8 +65,7 @@ impl World {
             exe: "/opt/claude failover".into(),
             mount: "/mnt/agents".into(),
             base_env: base_env.into_iter().collect(),
-        })
-        .expect("built-in rules");
+        });
         Self { dir, book }
     }
 

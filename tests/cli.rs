@@ -357,6 +357,19 @@ fn check_reads_rules_files_and_versions() {
         "r.yaml:4:1: no key is called `lunch`",
     ];
     world.run(&["check"]).is(1, &wanted);
+    world.config("projects: [{name: web, path: web}]\nagents: {mine: {kind: mine, rules: r.yaml}}\n");
+    rules("based_on: gemnii\n");
+    world.run(&["check"]).is(1, &["r.yaml:1:11: no kind `gemnii` is built in; did you mean `gemini`?"]);
+    rules("launch: {args: [-x]}\nscreen: {done: '('}\n");
+    world.run(&["check"]).is(1, &["r.yaml:2:10: `done`: the pattern can't be read: unclosed group"]);
+    rules("launch: {args: [-x]}\n");
+    world.run(&["check"]).is(1, &["r.yaml:1:1: `launch: {program: [PROGRAM]}` is missing"]);
+    fs::remove_file(world.path(".config/claude-failover/r.yaml")).expect("removed");
+    world.run(&["check"]).is(1, &["r.yaml can't be read: No such file"]);
+    rules("launch: {program: [mine]}\nversions: {says: '^mine (.*)', whole: 3.0.0, least: 2.0.0}\n");
+    world.program("mine", "echo mine 1.9.0");
+    world.run(&["check"]).is(1, &["mine is version 1.9.0, which is too old: install 3.0.0 or newer"]);
+    world.config(config);
     rules("launch: {env: {A: b}}\n");
     world.program("claude", "echo '2.0.1 (Claude Code)'");
     world.run(&["check"]).is(1, &["claude is version 2.0.1, which is too old: install 2.1.78 or newer"]);

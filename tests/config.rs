@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, ffi::OsString, path::Path};
 
 use claude_failover::{
-    config::{self, AgentKind, Config, Loaded, Problems, Shared, Socket},
+    config::{self, Config, Loaded, Problems, Shared, Socket},
     model::notice::Channel,
 };
 use serde_json::Value;
@@ -60,7 +60,7 @@ fn the_example_s_commented_rows_load() {
     assert_eq!(config.projects[0].path, Path::new("/home/ada/src/web"));
     assert_eq!(config.accounts[0].home, Path::new("/home/ada/.claude-compte1"));
     assert_eq!(config.pool.dedicated[0].name.as_str(), "ccl-1-web");
-    assert_eq!(config.agents.values().filter(|a| a.kind == AgentKind::Command).count(), 1);
+    assert_eq!(config.agents.values().filter(|a| a.kind.is_command()).count(), 1);
 }
 
 fn uncommented() -> String {
@@ -257,7 +257,7 @@ fn values_must_fit_together() {
     refused("agents: {claude: {kind: claude, run: [x]}}\n", &["`run` is for agents of kind command"]);
     refused(
         "agents: {x: {kind: cladue}}\n",
-        &["expected one of claude, codex, gemini, opencode, demo, command, found \"cladue\""],
+        &["no kind `cladue` is built in; did you mean `claude`? one of your own needs `rules: FILE`"],
     );
     refused("api: {listen: '0.0.0.0:7878'}\n", &["1:7: 0.0.0.0 is no loopback address"]);
     refused("api: {listen: localhost}\n", &["1:15: expected an address and a port"]);

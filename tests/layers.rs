@@ -10,7 +10,7 @@ use std::{
 
 /// Modules of each layer; a module may use the layers below its own, and itself.
 const LAYERS: [&[&str]; 9] = [
-    &["model", "config", "render"],
+    &["model", "rules", "config", "render"],
     &["linux"],
     &["ports"],
     &["hook"],

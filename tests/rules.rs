@@ -1,31 +1,47 @@
 //! Every captured screen of the real CLIs against the rules of its agent, and innocent texts against all of them.
 //! `tests/panes/` holds the screens as tmux gave them.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
 
 use claude_failover::{
-    agents::{AgentBook, AgentBookOptions, AgentConfig, Kind},
+    agents::{AgentBook, AgentBookOptions},
+    config::Agent,
     model::{
         evidence::{Failure, Look, Meaning, Screen, Source, UNKNOWN_DIALOG, WaitingFor},
         ids::AgentName,
         limit::LimitKind,
     },
     ports::Agents,
+    rules::Kind,
 };
 use jiff::Timestamp;
 
+/// As doc/AGENTS.md teaches it.
+fn qwen() -> Kind {
+    let doc = include_str!("../doc/AGENTS.md");
+    let rules = doc.split("```yaml\n").find(|block| block.starts_with("# The rules of Qwen Code"));
+    let rules = rules.and_then(|block| block.split("```").next()).expect("the rules of Qwen Code");
+    let kind = Kind::new("qwen").with_rules(Path::new("qwen.yaml"), rules);
+    assert_eq!(kind.problem(), None);
+    kind
+}
+
 fn book() -> AgentBook {
-    let agents = [Kind::Claude, Kind::Codex, Kind::Gemini, Kind::Opencode, Kind::Demo, Kind::Command]
-        .map(|kind| (AgentName::parse(kind.name()).expect("a name"), AgentConfig::new(kind)));
+    let agents =
+        Kind::built_in().chain([qwen()]).map(|kind| (AgentName::parse(kind.name()).expect("a name"), Agent::new(kind)));
     AgentBook::new(AgentBookOptions {
-        agents: agents.into_iter().collect(),
+        agents: agents.collect(),
         homes: BTreeMap::new(),
         state_dir: PathBuf::from("/nonexistent/state"),
         exe: PathBuf::from("/nonexistent/exe"),
         mount: PathBuf::from("/nonexistent/mount"),
         base_env: BTreeMap::from([("TZ".to_owned(), "UTC".to_owned())]),
     })
-    .expect("built-in rules")
 }
 
 static BOOK: LazyLock<AgentBook> = LazyLock::new(book);
@@ -229,10 +245,10 @@ const QUOTED: [&str; 30] = [
 
 /// This program's own files, which say a lot about limits.
 const OWN: [&str; 7] = [
-    include_str!("../src/agents/rules/claude.yaml"),
-    include_str!("../src/agents/rules/codex.yaml"),
-    include_str!("../src/agents/rules/gemini.yaml"),
-    include_str!("../src/agents/rules/opencode.yaml"),
+    include_str!("../src/rules/built_in/claude.yaml"),
+    include_str!("../src/rules/built_in/codex.yaml"),
+    include_str!("../src/rules/built_in/gemini.yaml"),
+    include_str!("../src/rules/built_in/opencode.yaml"),
     include_str!("../src/model/reset.rs"),
     include_str!("../README.md"),
     include_str!("../doc/TROUBLESHOOTING.md"),

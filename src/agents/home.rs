@@ -11,8 +11,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    agents::rules::{Kind, merge},
     linux::dirs::{Outlives, write_private},
+    rules::{format::Answers, merge},
 };
 
 /// How many of its last characters Claude Code keeps of an approved key (measured on 2.1.329).
@@ -34,22 +34,21 @@ pub struct AccountHome {
 /// # Errors
 /// When a file of the home can't be read or written, or isn't what it should be: then it is left as it is.
 pub fn prepare(
-    kind: Kind,
+    answers: Answers,
     home: &Path,
     beside: Option<&Path>,
     workdir: &Path,
     env: &BTreeMap<String, String>,
 ) -> io::Result<()> {
-    match kind {
-        Kind::Claude | Kind::Demo => {
-            claude(beside.unwrap_or(home), workdir, env.get("ANTHROPIC_API_KEY").map(String::as_str))
+    match answers {
+        Answers::ClaudeJson => {
+            claude_json(beside.unwrap_or(home), workdir, env.get("ANTHROPIC_API_KEY").map(String::as_str))
         }
-        Kind::Codex => codex(home, workdir),
-        Kind::Gemini | Kind::Opencode | Kind::Command => Ok(()),
+        Answers::CodexToml => codex_toml(home, workdir),
     }
 }
 
-fn claude(home: &Path, workdir: &Path, key: Option<&str>) -> io::Result<()> {
+fn claude_json(home: &Path, workdir: &Path, key: Option<&str>) -> io::Result<()> {
     let path = home.join(".claude.json");
     let before: Value = match fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| invalid(&path, &e.to_string()))?,
@@ -85,7 +84,7 @@ fn claude(home: &Path, workdir: &Path, key: Option<&str>) -> io::Result<()> {
     write_private(&path, &serde_json::to_vec_pretty(&after)?, Outlives::PowerCut)
 }
 
-fn codex(home: &Path, workdir: &Path) -> io::Result<()> {
+fn codex_toml(home: &Path, workdir: &Path) -> io::Result<()> {
     let path = home.join("config.toml");
     let before = match fs::read_to_string(&path) {
         Ok(text) => text,
@@ -120,8 +119,8 @@ mod tests {
         fs::write(&file, r#"{"mine": 1, "projects": {"/a": {"x": 2}}, "customApiKeyResponses": {"rejected": ["r"]}}"#)
             .expect("written");
         let env = BTreeMap::from([("ANTHROPIC_API_KEY".to_owned(), format!("sk-{}", "k".repeat(30)))]);
-        prepare(Kind::Claude, dir.path(), None, Path::new("/a"), &env).expect("prepared");
-        prepare(Kind::Claude, dir.path(), None, Path::new("/b"), &env).expect("prepared twice");
+        prepare(Answers::ClaudeJson, dir.path(), None, Path::new("/a"), &env).expect("prepared");
+        prepare(Answers::ClaudeJson, dir.path(), None, Path::new("/b"), &env).expect("prepared twice");
         let now: Value = serde_json::from_slice(&fs::read(&file).expect("read")).expect("JSON");
         assert_eq!(now["mine"], 1);
         assert_eq!(now["projects"]["/a"], json!({"x": 2, "hasTrustDialogAccepted": true}));
@@ -135,7 +134,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join(".claude.json");
         fs::write(&file, "{").expect("written");
-        prepare(Kind::Claude, dir.path(), None, Path::new("/a"), &BTreeMap::new()).expect_err("refused");
+        prepare(Answers::ClaudeJson, dir.path(), None, Path::new("/a"), &BTreeMap::new()).expect_err("refused");
         assert_eq!(fs::read_to_string(&file).expect("read"), "{");
     }
 
@@ -144,7 +143,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         fs::write(dir.path().join("config.toml"), "model = \"x\"").expect("written");
         for _ in 0..2 {
-            prepare(Kind::Codex, dir.path(), None, Path::new("/a"), &BTreeMap::new()).expect("prepared");
+            prepare(Answers::CodexToml, dir.path(), None, Path::new("/a"), &BTreeMap::new()).expect("prepared");
         }
         let text = fs::read_to_string(dir.path().join("config.toml")).expect("read");
         assert_eq!(text, "model = \"x\"\n\n[projects.\"/a\"]\ntrust_level = \"trusted\"\n");

@@ -21,16 +21,16 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    agents::{
-        limits::{self, Limits},
-        records,
-        rules::HookRules,
-    },
     model::{
         agent::HookLog,
         evidence::{Signal, Source},
         ids::SessionName,
         seal::is_sealed,
+    },
+    rules::{
+        format::HookRules,
+        limits::{self, Limits},
+        records,
     },
 };
 

@@ -16,14 +16,17 @@ use crate::{
     agents::{
         home::{self, AccountHome},
         options::{Agent, AgentBookOptions},
-        rules::{ConversationBy, HookInstall, HookRules},
-        version::{Age, Known, Version},
+        version::Known,
     },
     linux::dirs::{Outlives, private_dir, write_private},
     model::{
         agent::{INCARNATION, LaunchPlan, LaunchRequest, PASSED_ON},
         ids::SessionName,
         pane::{Background, Launch},
+    },
+    rules::{
+        format::{ConversationBy, HookInstall, HookRules},
+        version::{Age, Version},
     },
 };
 
@@ -50,7 +53,7 @@ pub(super) fn plan(
     account: Option<&AccountHome>,
     known: &Known,
 ) -> io::Result<LaunchPlan> {
-    let rules = &agent.rules;
+    let rules = agent.rules();
     if let Some(id) = request.resume.as_ref().filter(|id| !is_conversation(id)) {
         let why =
             format!("{id:?} can't be resumed: a conversation's id is {CONVERSATION_LENGTH} hex digits and dashes");
@@ -120,11 +123,12 @@ pub(super) fn plan(
     if let Some(given) = &request.task {
         write_private(&task, given.text.as_bytes(), Outlives::Nothing)?;
     }
-    if let Some(account) = account.filter(|a| a.owned) {
+    let answers = rules.home.as_ref().and_then(|home| home.answers);
+    if let Some((account, answers)) = account.filter(|a| a.owned).zip(answers) {
         // The account's own key is the one that the agent asks about.
-        let env = agent.config.env.clone().into_iter().chain(account.env.clone()).collect();
+        let env = agent.config.env.exposed().into_iter().chain(account.env.clone()).collect();
         let beside = is_default_home(options, agent, account).then(|| account.home.parent()).flatten();
-        home::prepare(agent.config.kind, &account.home, beside, &request.workdir, &env)?;
+        home::prepare(answers, &account.home, beside, &request.workdir, &env)?;
     }
 
     let mut argv = program;
@@ -168,12 +172,12 @@ fn environment(
 ) -> Vec<(String, String)> {
     let basics = options.base_env.iter().filter(|(k, _)| PASSED_ON.contains(&k.as_str()) || k.starts_with("LC_"));
     let mut env: BTreeMap<String, String> = basics.map(|(k, v)| (k.clone(), v.clone())).collect();
-    for (key, template) in agent.rules.launch.env.iter().chain(&agent.config.env) {
-        env.insert(key.clone(), fill(template, places));
+    for (key, template) in agent.rules().launch.env.clone().into_iter().chain(agent.config.env.exposed()) {
+        env.insert(key, fill(&template, places));
     }
     env.extend(account.iter().flat_map(|account| account.env.clone()));
     // Last, so that no agent's `env:` can send a session to another account's home.
-    if let (Some(rule), Some(account)) = (&agent.rules.home, account) {
+    if let (Some(rule), Some(account)) = (&agent.rules().home, account) {
         if is_default_home(options, agent, account) {
             env.remove(&rule.env);
             env.extend(options.base_env.get("HOME").map(|home| ("HOME".to_owned(), home.clone())));
@@ -193,7 +197,7 @@ fn environment(
 /// `.claude.json` beside `~/.claude`, but inside any directory that `CLAUDE_CONFIG_DIR` names (measured on 2.1.329), so a
 /// person's own answers and settings would be missing.
 fn is_default_home(options: &AgentBookOptions, agent: &Agent, account: &AccountHome) -> bool {
-    let Some((rule, home)) = agent.rules.home.as_ref().zip(options.base_env.get("HOME")) else { return false };
+    let Some((rule, home)) = agent.rules().home.as_ref().zip(options.base_env.get("HOME")) else { return false };
     account.home == Path::new(home).join(&rule.default)
 }
 
@@ -316,7 +320,7 @@ fn fresh_log(log: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agents::version::Word;
+    use crate::rules::version::Word;
 
     #[test]
     fn the_hash_is_the_one_codex_wrote() {

@@ -4,17 +4,11 @@
 //! never decides what a signal leads to.
 
 mod changed;
-mod condition;
 pub mod home;
 mod hooks;
 mod launch;
-pub mod limits;
 mod options;
-pub mod records;
-pub mod rules;
-pub mod rules_file;
 mod running;
-pub mod screen;
 mod status;
 mod steady;
 mod transcript;
@@ -31,19 +25,8 @@ use std::{
 use async_trait::async_trait;
 use jiff::{Timestamp, tz::TimeZone};
 
-use self::options::Agent;
-use self::{
-    changed::Changes,
-    records::RecordMeaning,
-    rules::{PromptWay, Rules, RulesError},
-};
-pub use self::{
-    home::AccountHome,
-    launch::hook_log,
-    options::{AgentBookOptions, AgentConfig},
-    rules::Kind,
-    steady::SteadyAgents,
-};
+use self::{changed::Changes, options::Agent};
+pub use self::{home::AccountHome, launch::hook_log, options::AgentBookOptions, steady::SteadyAgents};
 use crate::{
     model::{
         agent::{AgentError, Cursor, Found, HookLog, LaunchPlan, LaunchRequest, PromptBy},
@@ -53,6 +36,7 @@ use crate::{
         session::Incarnation,
     },
     ports::Agents,
+    rules::{format::PromptWay, records::RecordMeaning, screen},
 };
 
 /// Every agent of the configuration with its rules.
@@ -67,24 +51,22 @@ pub struct AgentBook {
 }
 
 impl AgentBook {
-    /// # Errors
-    /// When an agent's rules can't be used.
-    pub fn new(options: AgentBookOptions) -> Result<Self, RulesError> {
+    #[must_use]
+    pub fn new(options: AgentBookOptions) -> Self {
         let mut agents = BTreeMap::new();
         for (name, config) in &options.agents {
-            let rules = Rules::load(name.as_str(), config.kind, config.rules.as_ref())?;
-            let zone = config.env.get("TZ").or_else(|| options.base_env.get("TZ"));
+            let zone = config.env.get("TZ").or_else(|| options.base_env.get("TZ").map(String::as_str));
             let zone = zone.and_then(|name| TimeZone::get(name).ok()).unwrap_or_else(TimeZone::system);
-            agents.insert(name.clone(), Arc::new(Agent { config: config.clone(), rules, zone }));
+            agents.insert(name.clone(), Arc::new(Agent { config: config.clone(), zone }));
         }
-        Ok(Self {
+        Self {
             options: Arc::new(options),
             agents,
             changes: Changes::new(),
             read_to: Arc::default(),
             versions: Arc::default(),
             refused: Mutex::default(),
-        })
+        }
     }
 
     fn agent(&self, name: &AgentName) -> Option<&Arc<Agent>> {
@@ -94,8 +76,8 @@ impl AgentBook {
     /// Whether a hook or transcript record of the agent's has such a meaning.
     fn tells(&self, agent: &AgentName, meaning: impl Fn(&RecordMeaning) -> bool) -> bool {
         let Some(agent) = self.agent(agent) else { return false };
-        let transcript = agent.rules.transcript.iter().flat_map(|transcript| &transcript.rules);
-        agent.rules.hooks.rules.iter().chain(transcript).any(|rule| meaning(&rule.mean))
+        let transcript = agent.rules().transcript.iter().flat_map(|transcript| &transcript.rules);
+        agent.rules().hooks.rules.iter().chain(transcript).any(|rule| meaning(&rule.mean))
     }
 
     /// Once for each incarnation: its log is read more than once.
@@ -150,7 +132,7 @@ impl Facts {
     }
 
     fn transcript(&self, told: Option<PathBuf>) -> Option<PathBuf> {
-        let rules = self.agent.rules.transcript.as_ref()?;
+        let rules = self.agent.rules().transcript.as_ref()?;
         let by_process = || transcript::open_file(rules.open_file.as_ref()?, self.incarnation.pid);
         let by_name = || rules.paths.iter().filter_map(|t| self.path(t, None)).find_map(|p| transcript::find(&p));
         told.filter(|p| p.is_file()).or_else(by_process).or_else(by_name)
@@ -158,7 +140,7 @@ impl Facts {
 
     /// The signals, and how many lines of the hook log were not this incarnation's.
     fn signals(&self, cursor: &mut Cursor) -> (Vec<Signal>, usize) {
-        let rules = &self.agent.rules;
+        let rules = self.agent.rules();
         let limits = self.agent.limits();
         let token = &self.incarnation.token;
         let hooks::Told { mut signals, transcript: told, refused } =
@@ -183,9 +165,9 @@ impl Facts {
     }
 
     fn tokens(&self) -> Option<Tokens> {
-        let rules = self.agent.rules.transcript.as_ref()?.tokens.as_ref()?;
+        let rules = self.agent.rules().transcript.as_ref()?.tokens.as_ref()?;
         let told =
-            hooks::read(&self.agent.rules.hooks, self.agent.limits(), &self.log, &self.incarnation.token, &mut 0);
+            hooks::read(&self.agent.rules().hooks, self.agent.limits(), &self.log, &self.incarnation.token, &mut 0);
         let path = self.transcript(told.transcript)?;
         let conversation = path.file_stem().map(|s| s.to_string_lossy().into_owned());
         let beside = rules.beside.as_deref().and_then(|t| self.path(t, conversation.as_deref()));
@@ -196,7 +178,7 @@ impl Facts {
 #[async_trait]
 impl Agents for AgentBook {
     fn prompt_by(&self, agent: &AgentName) -> PromptBy {
-        match self.agent(agent).map(|a| a.rules.prompt_by) {
+        match self.agent(agent).map(|a| a.rules().prompt_by) {
             Some(PromptWay::Stdin) => PromptBy::Stdin,
             Some(PromptWay::Paste) | None => PromptBy::Paste,
         }
@@ -211,12 +193,12 @@ impl Agents for AgentBook {
     }
 
     fn records_turns(&self, agent: &AgentName) -> bool {
-        let transcript = self.agent(agent).and_then(|agent| agent.rules.transcript.as_ref());
+        let transcript = self.agent(agent).and_then(|agent| agent.rules().transcript.as_ref());
         transcript.is_some_and(|t| t.rules.iter().any(|rule| matches!(rule.mean, RecordMeaning::TurnEnded { .. })))
     }
 
     fn as_prompt(&self, agent: &AgentName, text: String, ghost: Option<&str>) -> String {
-        let Some(commands) = self.agent(agent).and_then(|agent| agent.rules.commands.as_ref()) else { return text };
+        let Some(commands) = self.agent(agent).and_then(|agent| agent.rules().commands.as_ref()) else { return text };
         let stands_there = ghost.is_some_and(|ghost| same(ghost, &text));
         let before = if stands_there || commands.like.0.is_match(&text) { commands.before.as_str() } else { "" };
         let ends = commands.ends.as_ref().is_some_and(|ends| ends.0.is_match(&text));
@@ -225,11 +207,11 @@ impl Agents for AgentBook {
     }
 
     fn resumes(&self, agent: &AgentName) -> bool {
-        self.agent(agent).is_some_and(|agent| !agent.rules.launch.resume.is_empty())
+        self.agent(agent).is_some_and(|agent| !agent.rules().launch.resume.is_empty())
     }
 
     fn resumes_with_prompt(&self, agent: &AgentName) -> bool {
-        self.agent(agent).is_some_and(|agent| !agent.rules.launch.resume_prompt.is_empty())
+        self.agent(agent).is_some_and(|agent| !agent.rules().launch.resume_prompt.is_empty())
     }
 
     async fn find(&self, agent: &AgentName, pid: u32) -> Option<Found> {
@@ -238,7 +220,7 @@ impl Agents for AgentBook {
     }
 
     fn interrupt_keys(&self, agent: Option<&AgentName>) -> Vec<String> {
-        let known = agent.and_then(|agent| self.agent(agent)).map(|agent| agent.rules.interrupt.clone());
+        let known = agent.and_then(|agent| self.agent(agent)).map(|agent| agent.rules().interrupt.clone());
         known.filter(|keys| !keys.is_empty()).unwrap_or_else(|| vec!["C-c".to_owned()])
     }
 
@@ -265,7 +247,7 @@ impl Agents for AgentBook {
     async fn signals(&self, incarnation: &Incarnation, cursor: &mut Cursor) -> Vec<Signal> {
         let Some(facts) = self.facts(incarnation) else { return Vec::new() };
         self.changes.watch(&self.options.state_dir.join("hooks"));
-        if let Some(path) = facts.agent.rules.status.as_ref().and_then(|s| facts.path(&s.path, None))
+        if let Some(path) = facts.agent.rules().status.as_ref().and_then(|s| facts.path(&s.path, None))
             && let Some(dir) = Path::new(&path).parent()
         {
             self.changes.watch(dir);
@@ -298,7 +280,7 @@ impl Agents for AgentBook {
     }
 
     fn look(&self, agent: &AgentName, screen: &Screen, now: Timestamp) -> Look {
-        self.agent(agent).map_or_else(Look::default, |a| screen::look(&a.rules.screen, a.limits(), screen, now))
+        self.agent(agent).map_or_else(Look::default, |a| screen::look(&a.rules().screen, a.limits(), screen, now))
     }
 
     async fn tokens(&self, incarnation: &Incarnation) -> Option<Tokens> {

@@ -49,7 +49,7 @@ pub(super) fn find(options: &AgentBookOptions, agent: &Agent, root: u32) -> Opti
 /// How the agent's program may be called: a file's name and the arguments that belong to it.
 fn names(options: &AgentBookOptions, agent: &Agent) -> Vec<Vec<String>> {
     let exe = BTreeMap::from([("exe", options.exe.to_string_lossy().into_owned())]);
-    let of_rules = agent.rules.launch.program.iter().map(|word| launch::fill(word, &exe)).collect();
+    let of_rules = agent.rules().launch.program.iter().map(|word| launch::fill(word, &exe)).collect();
     let own = agent.config.program.iter().map(|program| vec![program.clone()]);
     let mut names: Vec<Vec<String>> = own.chain([of_rules]).collect();
     names.retain(|words| !words.is_empty());
@@ -108,7 +108,7 @@ impl Process {
 
     /// The home that the process was started with; an empty variable is none.
     fn home(&self, options: &AgentBookOptions, agent: &Agent) -> Option<PathBuf> {
-        let rule = agent.rules.home.as_ref()?;
+        let rule = agent.rules().home.as_ref()?;
         let environment = peek::one(self.pid, Part::Environment).ok()?;
         let value = |name: &str| {
             let found = peek::variable(&environment, name).filter(|value| !value.is_empty())?;
@@ -120,12 +120,12 @@ impl Process {
 
     /// By its own status file, by the transcript that it has open, by the arguments that it was started with.
     fn conversation(&self, agent: &Agent, home: Option<&Path>) -> Option<String> {
-        let told = agent.rules.status.as_ref().zip(home).and_then(|(rules, home)| {
+        let told = agent.rules().status.as_ref().zip(home).and_then(|(rules, home)| {
             let places = BTreeMap::from([("home", home.to_string_lossy().into_owned()), ("pid", self.pid.to_string())]);
             status::conversation(rules, Path::new(&launch::fill(&rules.path, &places)), self.pid)
         });
         let open = || {
-            let pattern = agent.rules.transcript.as_ref()?.open_file.as_ref()?;
+            let pattern = agent.rules().transcript.as_ref()?.open_file.as_ref()?;
             named(transcript::open_file(pattern, self.pid)?.file_stem()?.to_str()?)
         };
         let given = || self.argv.iter().find(|word| launch::is_conversation(word)).cloned();

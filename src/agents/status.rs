@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    agents::{limits::Limits, records, rules::StatusRules},
     linux::process::Stat,
     model::evidence::{Signal, Source},
+    rules::{format::StatusRules, limits::Limits, records},
 };
 
 /// The signal of the file as it is now, when it changed since `seen` (modification time in nanoseconds, inode).

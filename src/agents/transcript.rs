@@ -13,15 +13,15 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    agents::{
-        condition::{Pattern, all_hold},
-        hooks::whole_lines,
-        limits::{self, Limits},
-        records,
-        rules::{TokenMode, TokenRules, TranscriptRules},
-    },
+    agents::hooks::whole_lines,
     linux::peek,
     model::evidence::{Signal, Source, Tokens},
+    rules::{
+        condition::{Pattern, all_hold},
+        format::{TokenMode, TokenRules, TranscriptRules},
+        limits::{self, Limits},
+        records,
+    },
 };
 
 /// Signals of whole records behind `offset`, none from before `since`.

@@ -16,51 +16,41 @@ use super::{
 };
 use crate::{
     cli::{check::find, io::Io},
-    config::{load, paths},
+    config::{Config, load, paths},
+    rules::{Kind, format::Install},
 };
 
-/// An agent CLI that may be there: its name here, what says that somebody logged in, and how its row is written.
+/// An agent CLI that may be there, and what asks for it.
 struct Known {
-    agent: &'static str,
-    /// The default home, below the user's.
-    home: &'static str,
-    /// Any of these, below the user's home, is a login.
-    logins: &'static [&'static str],
-    row: &'static str,
-    install: &'static str,
+    name: String,
+    kind: Kind,
+    install: Install,
 }
 
 /// In the order in which one is chosen for the pool.
-const KNOWN: [Known; 4] = [
-    Known {
-        agent: "claude",
-        home: ".claude",
-        logins: &[".claude/.credentials.json", ".claude.json"],
-        row: "{kind: claude, args: [--permission-mode, acceptEdits]}",
-        install: "npm install -g @anthropic-ai/claude-code",
-    },
-    Known {
-        agent: "codex",
-        home: ".codex",
-        logins: &[".codex/auth.json"],
-        row: "{kind: codex}",
-        install: "npm install -g @openai/codex",
-    },
-    Known {
-        agent: "gemini",
-        home: ".gemini",
-        logins: &[".gemini/oauth_creds.json"],
-        row: "{kind: gemini}",
-        install: "npm install -g @google/gemini-cli",
-    },
-    Known {
-        agent: "opencode",
-        home: ".local/share/opencode",
-        logins: &[".local/share/opencode/auth.json"],
-        row: "{kind: opencode}",
-        install: "npm install -g opencode-ai",
-    },
-];
+fn known() -> Vec<Known> {
+    let known = |kind: Kind| Some(Known { name: kind.name().to_owned(), install: kind.rules().install.clone()?, kind });
+    Kind::built_in().filter_map(known).collect()
+}
+
+impl Known {
+    fn logged_in(&self, home: &Path) -> bool {
+        self.install.logins.iter().any(|file| home.join(file).exists())
+    }
+
+    /// The home that an account of it has; others use the person's own login without one.
+    fn home(&self) -> Option<&str> {
+        self.kind.rules().home.as_ref().map(|home| home.default.as_str()).filter(|home| !home.is_empty())
+    }
+
+    /// Its row as the built-in one has it.
+    fn row(&self) -> String {
+        let config = Config::default();
+        let args = config.agents.values().find(|row| row.kind == self.kind).map_or(&[] as &[String], |row| &row.args);
+        let args = if args.is_empty() { String::new() } else { format!(", args: [{}]", args.join(", ")) };
+        format!("{{kind: {}{args}}}", self.name)
+    }
+}
 
 /// # Errors
 /// A configuration is there already, no agent is installed, or the directory can't be a project.
@@ -75,9 +65,11 @@ pub fn run(args: &InitArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let home = paths::home(io.env).ok_or_else(|| Failure::Failed("$HOME is not set".to_owned()))?;
     let project = project(args.project.as_deref(), &home)?;
     let path = (io.env)("PATH");
-    let found: Vec<&Known> = KNOWN.iter().filter(|known| find(known.agent, path.clone()).is_some()).collect();
+    let known = known();
+    let runs = |known: &&Known| known.kind.program().is_some_and(|program| find(program, path.clone()).is_some());
+    let found: Vec<&Known> = known.iter().filter(runs).collect();
     if found.is_empty() {
-        let ways: Vec<String> = KNOWN.iter().map(|known| format!("\n  {}", known.install)).collect();
+        let ways: Vec<String> = known.iter().map(|known| format!("\n  {}", known.install.command)).collect();
         return Err(Failure::Failed(format!(
             "no agent is on $PATH; install one, then run this again:{}",
             ways.concat()
@@ -93,7 +85,7 @@ pub fn run(args: &InitArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
     load(&file, io.env).map_err(|error| Failure::Failed(error.to_string()))?;
     writeln!(io.out, "wrote {}:\n", file.display())?;
     write!(io.out, "{text}")?;
-    let agent = found.first().map_or("claude", |known| known.agent);
+    let agent = found.first().map_or("claude", |known| known.name.as_str());
     writeln!(
         io.out,
         "\nNext:\n  cd {} && {agent}      # once: answer its first questions, then leave it\n  claude-failover check --fix\n  claude-failover run --foreground",
@@ -125,31 +117,31 @@ fn configuration(project: &Path, found: &[&Known], home: &Path) -> String {
         String::from("# Written by `claude-failover init`. Every key with its default: config.example.yaml.\n");
     let quoted = |path: &Path| serde_json::Value::from(path.to_string_lossy().as_ref()).to_string();
     out.push_str(&format!("projects:\n  - {{name: {}, path: {}}}\n", name(project), quoted(project)));
-    let logged_in = |known: &Known| known.logins.iter().any(|file| home.join(file).exists());
-    let chosen = found.iter().find(|known| logged_in(known)).or(found.first());
-    // Gemini CLI and opencode use the person's own login without an account.
-    let accounts: Vec<&&Known> =
-        found.iter().filter(|known| ["claude", "codex"].contains(&known.agent) && logged_in(known)).collect();
+    let chosen = found.iter().find(|known| known.logged_in(home)).or(found.first());
+    let accounts: Vec<(&str, &str)> = found
+        .iter()
+        .filter(|known| known.logged_in(home))
+        .filter_map(|known| Some((known.name.as_str(), known.home()?)))
+        .collect();
     if !accounts.is_empty() {
         out.push_str("accounts:\n");
     }
-    for known in accounts {
-        let agent = known.agent;
-        out.push_str(&format!("  - {{name: {agent}-main, home: ~/{}, agent: {agent}}}\n", known.home));
+    for (agent, dir) in accounts {
+        out.push_str(&format!("  - {{name: {agent}-main, home: ~/{dir}, agent: {agent}}}\n"));
     }
     if let Some(known) = chosen {
-        out.push_str(&format!("pool:\n  autonomous: {{min: 1, max: 2, agent: {}}}\n", known.agent));
-        if !logged_in(known) {
+        out.push_str(&format!("pool:\n  autonomous: {{min: 1, max: 2, agent: {}}}\n", known.name));
+        if !known.logged_in(home) {
             out.push_str(&format!(
                 "  # {0} has no login in {1} yet: start `{0}` once and log in.\n",
-                known.agent,
+                known.name,
                 home.display()
             ));
         }
     }
     out.push_str("agents:\n");
     for known in found {
-        out.push_str(&format!("  {}: {}\n", known.agent, known.row));
+        out.push_str(&format!("  {}: {}\n", known.name, known.row()));
     }
     out
 }
@@ -186,7 +178,8 @@ mod tests {
     #[test]
     fn who_is_logged_in_gets_the_pool() {
         let home = tempfile::tempdir().expect("tmp");
-        let all: Vec<&Known> = KNOWN.iter().take(2).collect();
+        let known = known();
+        let all: Vec<&Known> = known.iter().take(2).collect();
         let text = configuration(Path::new("/src/web"), &all, home.path());
         assert!(text.contains("agent: claude}") && text.contains("no login") && !text.contains("accounts:"), "{text}");
         fs::create_dir(home.path().join(".codex")).expect("mkdir");

@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use crate::{
-    config::{Agent, Config, paths::Lookup},
-    model::{evidence::Screen, homes::HomesReport, notice::Channel},
+    config::{Config, paths::Lookup},
+    model::{homes::HomesReport, notice::Channel},
 };
 
 /// What a channel made of a test notice; why it did not go out.
@@ -19,16 +19,8 @@ pub struct Io<'a> {
     pub homes: &'a dyn Fn(&Config, bool) -> HomesReport,
     /// Sends a test notice through every configured channel. Given for the same reason.
     pub notify: &'a dyn Fn(&Config) -> Vec<NoticeReport>,
-    /// Everything that is wrong with an agent's rules file. Given for the same reason.
-    pub rules: &'a dyn Fn(&Agent) -> Option<String>,
-    /// What there is to say of a version of an agent's program, by what it says itself; an error when it is not started at all.
-    pub version: VersionProblem<'a>,
-    /// What an agent's rules make of a screen.
-    pub look: &'a dyn Fn(&Agent, &Screen) -> Result<String, String>,
     /// `out` is a terminal: colours, widths and escapes matter.
     pub terminal: bool,
     /// `err` is one: progress may be shown.
     pub err_terminal: bool,
 }
-
-type VersionProblem<'a> = &'a dyn Fn(&Agent, &str) -> Result<Option<String>, String>;

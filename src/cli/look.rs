@@ -2,6 +2,8 @@
 
 use std::io::Read as _;
 
+use jiff::{Timestamp, tz::TimeZone};
+
 use super::{
     args::LookArgs,
     exit::{Exit, Failure},
@@ -11,6 +13,7 @@ use crate::{
     cli::io::Io,
     config,
     model::{evidence::Screen, ids::AgentName},
+    rules::{limits::Limits, screen::explain},
 };
 
 /// # Errors
@@ -29,7 +32,12 @@ pub fn run(args: &LookArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
         std::fs::File::open(&args.screen).and_then(|mut file| file.read_to_string(&mut plain))
     };
     read.map_err(|error| failed(format!("{} can't be read: {error}", args.screen.display())))?;
-    let shown = (io.look)(agent, &Screen { title: args.title.clone(), plain }).map_err(failed)?;
+    if let Some(problem) = agent.kind.problem() {
+        return Err(failed(problem.to_owned()));
+    }
+    let (rules, zone) = (agent.kind.rules(), TimeZone::system());
+    let screen = Screen { title: args.title.clone(), plain };
+    let shown = explain(&rules.screen, Limits { rules: &rules.limits, zone: &zone }, &screen, Timestamp::now());
     io.out.write_all(shown.as_bytes())?;
     Ok(Exit::Ok)
 }

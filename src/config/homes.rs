@@ -7,7 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::schema::{Account, AgentKind, Config, Shared};
+use super::schema::{Account, Config, Shared};
+use crate::rules::{
+    Kind,
+    format::{Home, SharedKey},
+};
 
 /// A link in an account's home that leads to what all accounts of its kind share.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +23,8 @@ pub struct SharedLink {
 impl Config {
     /// The kind of the account's agent.
     #[must_use]
-    pub fn kind_of(&self, account: &Account) -> Option<AgentKind> {
-        self.agents.get(&account.agent).map(|agent| agent.kind)
+    pub fn kind_of(&self, account: &Account) -> Option<&Kind> {
+        self.agents.get(&account.agent).map(|agent| &agent.kind)
     }
 
     /// Whether another account can take this one's place.
@@ -33,33 +37,39 @@ impl Config {
     #[must_use]
     pub fn shared_links(&self, account: &Account) -> Vec<SharedLink> {
         let Some(kind) = self.kind_of(account).filter(|_| self.has_stand_in(account)) else { return Vec::new() };
-        let entries: &[String] = match kind {
-            // The demo agent keeps its files as Claude Code does.
-            AgentKind::Claude | AgentKind::Demo => &self.shared.entries,
-            AgentKind::Codex => &self.shared.codex_entries,
-            AgentKind::Gemini | AgentKind::Opencode | AgentKind::Command => &[],
-        };
+        let Some(home) = &kind.rules().home else { return Vec::new() };
         let link = |entry: &String| SharedLink {
             path: account.home.join(entry),
             target: self.shared.root.join(self.shared.name(kind, entry)),
         };
-        entries.iter().map(link).collect()
+        self.shared.entries_of(home).iter().map(link).collect()
     }
 
     /// The operator's own link and the accounts that it can lead to; nothing where no swap could ever turn it.
     #[must_use]
     pub fn operators_link(&self) -> Option<(&Path, Vec<&Account>)> {
         let link = self.claude_link.as_deref()?;
-        let claude = |account: &&Account| self.kind_of(account) == Some(AgentKind::Claude);
-        let accounts: Vec<_> = self.accounts.iter().filter(claude).collect();
+        let home = |account: &Account| self.kind_of(account)?.rules().home.as_ref();
+        let theirs = |account: &&Account| home(account).is_some_and(|home| home.operators_link);
+        let accounts: Vec<_> = self.accounts.iter().filter(theirs).collect();
         (accounts.len() > 1).then_some((link, accounts))
     }
 }
 
 impl Shared {
     /// The shared directory's name.
-    fn name(&self, kind: AgentKind, entry: &str) -> String {
+    fn name(&self, kind: &Kind, entry: &str) -> String {
         self.pattern.replace(AGENT, kind.name()).replace(ENTRY, entry)
+    }
+
+    /// The configuration's own list, else that of the rules.
+    fn entries_of<'a>(&'a self, home: &'a Home) -> &'a [String] {
+        let own = match home.shared_key {
+            Some(SharedKey::Entries) => self.entries.as_ref(),
+            Some(SharedKey::CodexEntries) => self.codex_entries.as_ref(),
+            None => None,
+        };
+        own.unwrap_or(&home.shared)
     }
 }
 
@@ -70,10 +80,16 @@ const ENTRY: &str = "{entry}";
 /// What is wrong with `shared`, each with its key.
 pub(super) fn meaning(config: &Config, wrong: &mut impl FnMut(&str, String)) {
     let Shared { root, entries, codex_entries, pattern } = &config.shared;
-    for (key, entries) in [("entries", entries), ("codex_entries", codex_entries)] {
+    let own = [("shared.entries", entries), ("shared.codex_entries", codex_entries)];
+    let own = own.into_iter().filter_map(|(key, entries)| Some((key.to_owned(), entries.as_ref()?)));
+    let of_rules =
+        config.agents.iter().filter(|(_, agent)| agent.rules.is_some()).filter_map(|(name, agent)| {
+            Some((format!("agents.{name}.rules"), &agent.kind.rules().home.as_ref()?.shared))
+        });
+    for (key, entries) in own.chain(of_rules) {
         let mut seen = HashSet::new();
         for (n, entry) in entries.iter().enumerate() {
-            let at = format!("shared.{key}[{n}]");
+            let at = format!("{key}[{n}]");
             if entry.is_empty() || entry == "." || entry == ".." || entry.contains(['/', '\0']) {
                 wrong(&at, format!("{entry:?} is no name of a directory in a home"));
             } else if !seen.insert(entry) {
@@ -91,7 +107,7 @@ pub(super) fn meaning(config: &Config, wrong: &mut impl FnMut(&str, String)) {
     }
     let links = config.accounts.iter().flat_map(|account| {
         let links = config.shared_links(account).into_iter();
-        links.map(move |link| (config.kind_of(account), link))
+        links.map(move |link| (config.kind_of(account).map(Kind::name), link))
     });
     let links: Vec<_> = links.collect();
     if !links.is_empty() && !root.is_absolute() {

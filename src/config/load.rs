@@ -8,13 +8,13 @@ use std::{
 };
 
 use super::{
-    api,
+    agents, api,
     decode::{Context, Setting},
     error::{LoadError, Place, Problem, Problems},
     homes, node, notifications,
     paths::{self, Lookup},
     providers,
-    schema::{AgentKind, CLAUDE_LINK, Config, SHARED_ROOT, default_agents},
+    schema::{CLAUDE_LINK, Config, SHARED_ROOT, default_agents},
 };
 use crate::model::{
     ids::{AgentName, SessionName},
@@ -127,6 +127,7 @@ fn read(text: &str, file: &Path, env: Lookup<'_>) -> Result<Loaded, Problems> {
     for (name, agent) in default_agents() {
         config.agents.entry(name).or_insert(agent);
     }
+    agents::read_rules(&mut config);
     // Without a home directory there is nothing that the link could be for; `meaning` asks for `shared.root` where it matters.
     if !places.stands("claude_link") {
         config.claude_link = paths::resolve(CLAUDE_LINK, base, home.as_deref()).ok();
@@ -224,29 +225,7 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
         }
     }
 
-    for (name, agent) in &config.agents {
-        let at = |key: &str| format!("agents.{name}.{key}");
-        match agent.kind {
-            AgentKind::Command if agent.run.is_empty() => {
-                wrong(&at("run"), format!("the agent `{name}` is a command and needs `run: [PROGRAM, ARGUMENT …]`"));
-            }
-            AgentKind::Command if agent.program.is_some() || !agent.args.is_empty() => {
-                wrong(&at("run"), format!("the agent `{name}` is a command: program and arguments stand in `run`"));
-            }
-            AgentKind::Claude | AgentKind::Codex | AgentKind::Gemini | AgentKind::Opencode | AgentKind::Demo
-                if !agent.run.is_empty() =>
-            {
-                wrong(&at("run"), format!("`run` is for agents of kind command; `{name}` has `program` and `args`"));
-            }
-            AgentKind::Claude
-            | AgentKind::Codex
-            | AgentKind::Gemini
-            | AgentKind::Opencode
-            | AgentKind::Demo
-            | AgentKind::Command => {}
-        }
-    }
-
+    agents::meaning(config, &mut wrong);
     homes::meaning(config, &mut wrong);
     api::meaning(&config.api, &mut wrong);
     providers::meaning(&config.providers, &config.delegation.auto, &|path| places.stands(path), &mut wrong);

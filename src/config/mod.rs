@@ -2,6 +2,7 @@
 //! In: a YAML file and the environment. Out: `Config`, or every problem with its line. Reads that file and
 //! the secret files that it names; starts, creates and changes nothing.
 
+mod agents;
 mod api;
 mod decode;
 pub mod error;
@@ -23,7 +24,7 @@ pub use load::{Loaded, Places, load, parse, survey};
 pub use notifications::{Notifications, Resend, Telegram, Template, Webhook};
 pub use providers::{Auto, Delegation, Price, Provider, ProviderKind};
 pub use schema::{
-    Account, Agent, AgentKind, Api, Autonomous, Config, Control, Dedicated, Dispatcher, Janitor, Lifecycle, Mount,
-    Pool, Project, Quota, Shared, Switcher, Tmux, UnknownKeys, Watcher,
+    Account, Agent, Api, Autonomous, Config, Control, Dedicated, Dispatcher, Janitor, Lifecycle, Mount, Pool, Project,
+    Quota, Shared, Switcher, Tmux, UnknownKeys, Watcher,
 };
 pub use units::{Bytes, Env, FromEnv, FromFile, MASK, Secret, Size, Socket, looks_secret, secret_of};

@@ -18,9 +18,12 @@ use super::{
     rows::{row, section},
     units::{Bytes, Env, FromEnv, FromFile, Secret, Size, Socket, secret_of},
 };
-use crate::model::{
-    ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName},
-    rights::{Rights, Tasks},
+use crate::{
+    model::{
+        ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName},
+        rights::{Rights, Tasks},
+    },
+    rules::Kind,
 };
 
 /// Defaults that begin at the home directory, which only the reader of a file knows.
@@ -75,7 +78,7 @@ row! {
         home: PathBuf;
         --
         /// The agent whose home this is; every agent of the same kind can use it.
-        agent: AgentName = builtin(AgentKind::Claude);
+        agent: AgentName = agent_name(DEFAULT_AGENTS[0].0);
         env: Env = Env::default();
         /// We may write answers to an agent's first-run questions into this home.
         owned: bool = false;
@@ -87,10 +90,10 @@ section! {
     Shared {
         /// Where the shared directories are.
         root: PathBuf = PathBuf::from(SHARED_ROOT);
-        /// What Claude Code's homes share.
-        entries: Vec<String> = ["session-env", "file-history", "projects"].map(str::to_owned).to_vec();
+        /// What Claude Code's homes share; `null`: what the rules say.
+        entries: Option<Vec<String>> = None;
         /// What Codex's homes share.
-        codex_entries: Vec<String> = vec!["sessions".to_owned()];
+        codex_entries: Option<Vec<String>> = None;
         /// A shared directory's name.
         pattern: String = ".{agent}-{entry}-shared".to_owned();
     }
@@ -124,14 +127,14 @@ section! {
         max: u32 = 10;
         /// How far agents stand back when processors are busy (nice(1)), up to 19.
         nice: u32 = 0;
-        agent: AgentName = builtin(AgentKind::Claude);
+        agent: AgentName = agent_name(DEFAULT_AGENTS[0].0);
     }
 }
 
 row! {
     /// How an agent is run.
     Agent {
-        kind: AgentKind;
+        kind: Kind;
         --
         /// The program; by default the one of its kind on `$PATH`.
         program: Option<String> = None;
@@ -139,7 +142,7 @@ row! {
         env: Env = Env::default();
         /// The command line of a `command` agent. It gets the task on standard input.
         run: Vec<String> = Vec::new();
-        /// A rules file laid over the built-in one, key by key.
+        /// A rules file laid over the built-in one of the kind, key by key; or what a kind of one's own is.
         rules: Option<PathBuf> = None;
         /// Whose tasks may name it; by default nobody's, and anyone's for the pool's own agent.
         tasks: Option<Tasks> = None;
@@ -150,46 +153,6 @@ impl Setting for Tasks {
     fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
         scalar(node, "one of none, person, anyone", context, |text| {
             Self::ALL.into_iter().find(|tasks| tasks.name() == text)
-        })
-    }
-    fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(self.name())
-    }
-}
-
-/// What is known about an agent's program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum AgentKind {
-    Claude,
-    Codex,
-    Gemini,
-    Opencode,
-    /// The agent built into this program.
-    Demo,
-    /// Any command that reads a task on standard input and ends.
-    Command,
-}
-
-impl AgentKind {
-    pub const ALL: [Self; 6] = [Self::Claude, Self::Codex, Self::Gemini, Self::Opencode, Self::Demo, Self::Command];
-
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Claude => "claude",
-            Self::Codex => "codex",
-            Self::Gemini => "gemini",
-            Self::Opencode => "opencode",
-            Self::Demo => "demo",
-            Self::Command => "command",
-        }
-    }
-}
-
-impl Setting for AgentKind {
-    fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
-        scalar(node, "one of claude, codex, gemini, opencode, demo, command", context, |text| {
-            Self::ALL.into_iter().find(|kind| kind.name() == text)
         })
     }
     fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
@@ -348,18 +311,23 @@ section! {
     }
 }
 
-/// The built-in agent of a kind. The names of kinds are agent names: a test below holds it.
-fn builtin(kind: AgentKind) -> AgentName {
-    match AgentName::parse(kind.name()) {
+/// Rows that exist without being written: a name, which is also that of the kind, and arguments. The first one is the default.
+const DEFAULT_AGENTS: [(&str, &[&str]); 2] = [("claude", &["--permission-mode", "acceptEdits"]), ("codex", &[])];
+
+/// A name that a test below holds to be one.
+fn agent_name(name: &str) -> AgentName {
+    match AgentName::parse(name) {
         Ok(name) => name,
         Err(bad) => unreachable!("{bad}"),
     }
 }
 
 pub(super) fn default_agents() -> BTreeMap<AgentName, Agent> {
-    let mut claude = Agent::new(AgentKind::Claude);
-    claude.args = ["--permission-mode", "acceptEdits"].map(str::to_owned).to_vec();
-    BTreeMap::from([(builtin(AgentKind::Claude), claude), (builtin(AgentKind::Codex), Agent::new(AgentKind::Codex))])
+    let row = |(name, args): (&str, &[&str])| {
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        (agent_name(name), Agent { args, ..Agent::new(Kind::new(name)) })
+    };
+    DEFAULT_AGENTS.map(row).into()
 }
 
 impl Autonomous {
@@ -396,12 +364,9 @@ impl Agent {
     /// The program to run; `None` for the built-in demo agent, which is this program itself, and for an empty `run`.
     #[must_use]
     pub fn program(&self) -> Option<&str> {
-        match self.kind {
-            AgentKind::Claude | AgentKind::Codex | AgentKind::Gemini | AgentKind::Opencode => {
-                Some(self.program.as_deref().unwrap_or(self.kind.name()))
-            }
-            AgentKind::Demo => self.program.as_deref(),
-            AgentKind::Command => self.run.first().map(String::as_str),
+        match self.kind.is_command() {
+            true => self.run.first().map(String::as_str),
+            false => self.program.as_deref().or_else(|| self.kind.program()),
         }
     }
 }
@@ -435,16 +400,14 @@ impl Config {
         self.agents.iter().filter(move |(name, row)| closed(name, row)).map(|(name, _)| name)
     }
 
-    /// The accounts that an agent can use: those of its own name, and of agents of the same kind (homes of different
-    /// CLIs can't stand in for each other).
+    /// The accounts that an agent can use: those of its own name, and, where the rules say so, of agents of the same kind (homes
+    /// of different CLIs can't stand in for each other).
     pub fn accounts_of<'a>(&'a self, agent: &'a AgentName) -> impl Iterator<Item = &'a Account> {
-        let kind = self.agents.get(agent).map(|a| a.kind);
+        let kind = self.agents.get(agent).map(|a| &a.kind);
+        let shared = kind.filter(|_| !self.accounts.is_empty()).filter(|kind| kind.rules().any_home());
         self.accounts.iter().filter(move |account| {
-            let shares = match kind {
-                Some(AgentKind::Claude | AgentKind::Codex) => self.agents.get(&account.agent).map(|a| a.kind) == kind,
-                Some(AgentKind::Gemini | AgentKind::Opencode | AgentKind::Demo | AgentKind::Command) | None => false,
-            };
-            account.agent == *agent || shares
+            let same = |shared: &Kind| self.kind_of(account).is_some_and(|kind| kind.name() == shared.name());
+            account.agent == *agent || shared.is_some_and(same)
         })
     }
 }
@@ -454,9 +417,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_name_agents() {
-        for kind in AgentKind::ALL {
-            assert_eq!(builtin(kind).as_str(), kind.name());
+    fn the_default_agents_are_built_in() {
+        for (name, row) in default_agents() {
+            assert!(row.kind.is_known() && row.kind.name() == name.as_str(), "{name}");
         }
     }
 
@@ -464,8 +427,8 @@ mod tests {
     fn an_agent_is_open_to_tasks_only_where_the_file_says_so_or_the_pool_runs_it() {
         let name = |text: &str| AgentName::parse(text).expect("a name");
         let mut config = Config::default();
-        config.agents.insert(name("sh"), Agent::new(AgentKind::Command));
-        config.agents.insert(name("mine"), Agent { tasks: Some(Tasks::Person), ..Agent::new(AgentKind::Command) });
+        config.agents.insert(name("sh"), Agent::new(Kind::new("command")));
+        config.agents.insert(name("mine"), Agent { tasks: Some(Tasks::Person), ..Agent::new(Kind::new("command")) });
         let rights = config.rights();
         let of = |text: &str| rights.agents.get(&name(text)).copied();
         assert_eq!(

@@ -160,6 +160,17 @@ impl Env {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(Secret::expose)
+    }
+
+    /// The texts themselves, for a process that is started with them.
+    #[must_use]
+    pub fn exposed(&self) -> BTreeMap<String, String> {
+        self.iter().map(|(name, value)| (name.to_owned(), value.expose().to_owned())).collect()
+    }
+
     /// Names of variables whose secret stands in the configuration's own text.
     pub fn written_out(&self) -> impl Iterator<Item = &str> {
         self.iter().filter(|(name, value)| !value.kept_elsewhere && hide(name, value)).map(|(name, _)| name)

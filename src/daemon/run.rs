@@ -146,7 +146,7 @@ impl Daemon {
         let ports = Ports {
             clock: clock.clone(),
             terminal: tmux.clone(),
-            agents: Arc::new(AgentBook::new(book).map_err(fatal)?),
+            agents: Arc::new(AgentBook::new(book)),
             queue: queue.clone(),
             state: Arc::new(state.clone()),
             homes: Arc::new(homes.clone()),

@@ -11,20 +11,16 @@ use std::{
     time::Duration,
 };
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 
 use crate::{
-    agents::{
-        AccountHome, AgentBookOptions, AgentConfig, Kind, limits::Limits, rules::Rules, rules_file, screen::explain,
-        version::Age,
-    },
-    config::{self, AgentKind, Config, queue::QUEUE},
+    agents::{AccountHome, AgentBookOptions},
+    config::{self, Config, queue::QUEUE},
     daemon::fatal::Fatal,
     fs,
     model::{
         account::{Account, Standing},
         event::Counts,
-        evidence::Screen,
         homes::HomeFault,
         ids::{AccountName, AgentName, ProviderName},
         limit::Usage,
@@ -148,59 +144,10 @@ pub fn complaint(faults: &[HomeFault]) -> Option<String> {
     Some(text)
 }
 
-fn kind_of(row: &config::Agent) -> Kind {
-    match row.kind {
-        AgentKind::Claude => Kind::Claude,
-        AgentKind::Codex => Kind::Codex,
-        AgentKind::Gemini => Kind::Gemini,
-        AgentKind::Opencode => Kind::Opencode,
-        AgentKind::Demo => Kind::Demo,
-        AgentKind::Command => Kind::Command,
-    }
-}
-
-/// The agent's own rules file.
-fn own_rules(row: &config::Agent) -> Result<Option<serde_json::Value>, String> {
-    let Some(path) = &row.rules else { return Ok(None) };
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
-    rules_file::read(path, &text, kind_of(row)).map(Some).map_err(|problems| problems.to_string())
-}
-
-/// Everything that is wrong with an agent's rules file.
-#[must_use]
-pub fn rules_problems(row: &config::Agent) -> Option<String> {
-    own_rules(row).err()
-}
-
-/// What there is to say of a version of the agent's program, by what it says itself.
-///
-/// # Errors
-/// When that version is not started at all.
-pub fn version_problem(row: &config::Agent, said: &str) -> Result<Option<String>, String> {
-    let Ok(rules) = Rules::load("", kind_of(row), own_rules(row).ok().flatten().as_ref()) else { return Ok(None) };
-    let Some(versions) = &rules.versions else { return Ok(None) };
-    let Some(version) = versions.read(said) else { return Ok(None) };
-    let complaint = versions.complaint(row.program().unwrap_or_default(), version);
-    match versions.age(version) {
-        Age::Works | Age::InPart => Ok(complaint),
-        Age::TooOld => Err(complaint.unwrap_or_default()),
-    }
-}
-
-/// What the agent's rules make of a screen.
-///
-/// # Errors
-/// When its rules can't be used.
-pub fn look(row: &config::Agent, screen: &Screen) -> Result<String, String> {
-    let rules = Rules::load("", kind_of(row), own_rules(row)?.as_ref()).map_err(|error| error.to_string())?;
-    let zone = TimeZone::system();
-    Ok(explain(&rules.screen, Limits { rules: &rules.limits, zone: &zone }, screen, Timestamp::now()))
-}
-
 /// What is known of the agents.
 ///
 /// # Errors
-/// When a rules file can't be read.
+/// When an agent's rules file can't be used.
 pub fn agents(
     config: &Config,
     state_dir: &Path,
@@ -208,27 +155,14 @@ pub fn agents(
     mount: &Path,
     base_env: BTreeMap<String, String>,
 ) -> Result<AgentBookOptions, String> {
-    let mut agents = BTreeMap::new();
     for (name, row) in &config.agents {
-        let rules = own_rules(row).map_err(|error| format!("the rules of the agent {name} can't be used:\n{error}"))?;
-        let env = row.env.iter().map(|(name, value)| (name.to_owned(), value.expose().to_owned())).collect();
-        let agent = AgentConfig {
-            program: row.program.clone(),
-            args: row.args.clone(),
-            env,
-            run: row.run.clone(),
-            rules,
-            ..AgentConfig::new(kind_of(row))
-        };
-        agents.insert(name.clone(), agent);
+        if let Some(problem) = row.kind.problem() {
+            return Err(format!("the rules of the agent {name} can't be used:\n{problem}"));
+        }
     }
-    let home = |row: &config::Account| AccountHome {
-        home: row.home.clone(),
-        owned: row.owned,
-        env: row.env.iter().map(|(name, value)| (name.to_owned(), value.expose().to_owned())).collect(),
-    };
+    let home = |row: &config::Account| AccountHome { home: row.home.clone(), owned: row.owned, env: row.env.exposed() };
     Ok(AgentBookOptions {
-        agents,
+        agents: config.agents.clone(),
         homes: config.accounts.iter().map(|row| (row.name.clone(), home(row))).collect(),
         state_dir: state_dir.to_owned(),
         exe: exe.to_owned(),
@@ -340,7 +274,7 @@ mod tests {
             },
             |config| config.accounts.push(config::Account::new(AccountName::parse("a").expect("a name"), "/a".into())),
             |config| config.claude_link = None,
-            |config| config.shared.entries.clear(),
+            |config| config.shared.entries = Some(Vec::new()),
             |config| config.pool.autonomous.max += 1,
             |config| config.agents.clear(),
             |config| config.dispatcher.max_queued += 1,

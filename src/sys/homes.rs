@@ -17,7 +17,7 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use self::home::{Home, login_file};
+use self::home::Home;
 use self::look::{Fault, Leads, Mend};
 use crate::{
     config::{self, Config},
@@ -47,7 +47,7 @@ impl AccountHomes {
         let home = |(n, account): (usize, &config::Account)| Home {
             account: account.name.clone(),
             key: format!("accounts[{n}].home"),
-            kind: config.kind_of(account),
+            kind: config.kind_of(account).cloned(),
             path: account.home.clone(),
             links: config.shared_links(account),
             has_stand_in: config.has_stand_in(account),
@@ -162,7 +162,7 @@ impl Inner {
     /// When the login file changed, which every login and every renewed token does.
     fn logged_in(&self, account: &AccountName) -> Option<Timestamp> {
         let home = self.of(account).ok()?;
-        let modified = fs::metadata(home.path.join(login_file(home.kind?)?)).ok()?.modified().ok()?;
+        let modified = fs::metadata(home.path.join(home.rules()?.login.file.as_ref()?)).ok()?.modified().ok()?;
         Timestamp::try_from(modified).ok()
     }
 }

@@ -13,5 +13,6 @@ mod codex;
 mod default_home;
 mod failover;
 mod prompts;
+mod qwen;
 mod scenario;
 mod stage;

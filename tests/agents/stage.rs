@@ -61,7 +61,8 @@ impl Cli {
         chosen.unwrap_or_else(|| match self {
             Self::Claude => cli::CLAUDE.to_owned(),
             Self::Codex => cli::CODEX.to_owned(),
-            Self::Gemini | Self::Opencode | Self::Qwen => panic!("{self:?} has no pinned version"),
+            Self::Qwen => cli::QWEN.to_owned(),
+            Self::Gemini | Self::Opencode => panic!("{self:?} has no pinned version"),
         })
     }
 
@@ -81,9 +82,10 @@ impl Cli {
             // As doc/AGENTS.md has it.
             Self::Qwen => {
                 let doc = include_str!("../../doc/AGENTS.md");
-                let rules = doc.split("### Qwen Code\n\n```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
-                fs::write(world.path("qwen.yaml"), rules.expect("the rules of Qwen Code")).expect("written");
-                format!("{name}: {{kind: gemini, rules: qwen.yaml, program: {program}, args: [{args}]}}")
+                let rules = doc.split("```yaml\n").find(|block| block.starts_with("# The rules of Qwen Code"));
+                let rules = rules.and_then(|block| block.split("```").next()).expect("the rules of Qwen Code");
+                fs::write(world.path("qwen.yaml"), rules).expect("written");
+                format!("{name}: {{kind: qwen, rules: qwen.yaml, program: {program}, args: [{args}]}}")
             }
         }
     }

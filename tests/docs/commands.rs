@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use claude_failover::{
-    agents::{rules::Kind, rules_file},
     cli,
     config::{self, Config},
     contract,
@@ -15,6 +14,7 @@ use claude_failover::{
         ids::{SessionName, TaskKey},
         task_file::{Reading, read},
     },
+    rules::Kind,
 };
 use regex::Regex;
 
@@ -219,7 +219,7 @@ fn configurations_are_read() {
             // What tells how an agent's screen is read is a rules file.
             let rules = block.lines().any(|line| line == "screen:");
             let read = match rules {
-                true => rules_file::read(Path::new("qwen.yaml"), &block, Kind::Gemini).err().map(|e| e.to_string()),
+                true => Kind::new("mine").with_rules(Path::new("mine.yaml"), &block).problem().map(str::to_owned),
                 false => config::parse(&block, Path::new("/etc/config.yaml"), &env).err().map(|e| e.to_string()),
             };
             assert_eq!(read, None, "{name}:{line}");

@@ -6,7 +6,7 @@ use std::{
 };
 
 use claude_failover::{
-    config::{Account, Agent, AgentKind, Config, Dedicated, Env, Project, Provider, ProviderKind, Telegram, Webhook},
+    config::{Account, Agent, Config, Dedicated, Env, Project, Provider, ProviderKind, Telegram, Webhook},
     daemon::{
         services::{Ports, Services},
         setup,
@@ -19,6 +19,7 @@ use claude_failover::{
         rights::Tasks,
         session::SessionPhase,
     },
+    rules::Kind,
 };
 use claude_failover_sim::{Crash, FakeAccount, FakeProvider, FakeWorld, Faults, Inner, Promises, Rng, Tally};
 
@@ -71,8 +72,8 @@ pub fn config(accounts: usize, mute: bool) -> Config {
     let own =
         |name: &str, of: Option<&str>| Dedicated { name: session(name), workdir: "/web".into(), agent: of.map(agent) };
     config.pool.dedicated = vec![own(DEDICATED[0], None), own(DEDICATED[1], Some("claude")), own(DEDICATED[2], None)];
-    for (name, kind) in [("mute", AgentKind::Demo), ("sh", AgentKind::Command), ("typed", AgentKind::Claude)] {
-        config.agents.insert(agent(name), Agent { tasks: Some(Tasks::Anyone), ..Agent::new(kind) });
+    for (name, kind) in [("mute", "demo"), ("sh", "command"), ("typed", "claude")] {
+        config.agents.insert(agent(name), Agent { tasks: Some(Tasks::Anyone), ..Agent::new(Kind::new(kind)) });
     }
     let row = |name: &str, of: &str| Account {
         name: account(name),

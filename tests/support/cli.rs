@@ -17,6 +17,7 @@ use serde_json::json;
 /// Pinned: the rules were measured on exactly these.
 pub const CLAUDE: &str = "2.1.332";
 pub const CODEX: &str = "0.171.0";
+pub const QWEN: &str = "0.24.4";
 
 /// The program of one version of a CLI, installed once into `target/agents/NAME-VERSION/`; else as `clis`.
 #[must_use]
@@ -185,16 +186,15 @@ pub fn opencode_home(dir: &Path, port: u16, key: &str) -> BTreeMap<String, Strin
     ])
 }
 
-/// A `HOME` for Qwen Code. Answers what the agent needs besides.
+/// Makes an isolated `QWEN_HOME`. Answers what the agent needs besides.
 pub fn qwen_home(dir: &Path, port: u16, key: &str) -> BTreeMap<String, String> {
     let settings = json!({
         "security": {"auth": {"selectedType": "openai"}}, "ui": {"theme": "Default"},
         "general": {"enableAutoUpdate": false, "disableAutoUpdate": true}, "privacy": {"usageStatisticsEnabled": false},
     });
-    fs::create_dir_all(dir.join(".qwen")).expect("a home");
-    fs::write(dir.join(".qwen/settings.json"), settings.to_string()).expect("settings.json");
+    fs::create_dir_all(dir).expect("a home");
+    fs::write(dir.join("settings.json"), settings.to_string()).expect("settings.json");
     texts([
-        ("HOME", &dir.display().to_string()),
         ("OPENAI_BASE_URL", &format!("http://127.0.0.1:{port}/v1")),
         ("OPENAI_API_KEY", key),
         ("OPENAI_MODEL", "mock-large"),

@@ -51,7 +51,7 @@ pub fn run(args: &CheckArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
         about_file(loaded, &scene, &mut report);
         dirs::projects(&scene, &mut report);
         accounts(&(io.homes)(config, args.fix), config, &mut report);
-        tools::agents(&scene, loaded, io, &mut report);
+        tools::agents(&scene, loaded, &mut report);
         providers::providers(&scene, &mut report);
         notices(config, args.notify, io, &mut report);
     }

@@ -12,11 +12,8 @@ use std::{
 use nix::unistd::{AccessFlags, Group, access};
 
 use crate::{
-    cli::{
-        check::{report::Report, scene::Scene},
-        io::Io,
-    },
-    config::{Agent, AgentKind, Loaded, Socket},
+    cli::check::{report::Report, scene::Scene},
+    config::{Agent, Loaded, Socket},
     linux::slice::{self, Children},
     model::ids::AgentName,
 };
@@ -118,7 +115,7 @@ fn number(said: &str) -> Option<(u32, u32)> {
 }
 
 /// Agents that the pool, an account or a dedicated session needs, and those that the file writes out for tasks to name.
-pub fn agents(scene: &Scene<'_>, loaded: &Loaded, io: &Io<'_>, report: &mut Report) {
+pub fn agents(scene: &Scene<'_>, loaded: &Loaded, report: &mut Report) {
     let config = scene.config;
     for name in config.closed() {
         report.note(format!(
@@ -134,22 +131,17 @@ pub fn agents(scene: &Scene<'_>, loaded: &Loaded, io: &Io<'_>, report: &mut Repo
     for (name, agent) in &config.agents {
         let needed = needed.contains(name);
         if needed || loaded.places.stands(&format!("agents.{name}")) {
-            one(name, agent, needed, (scene, io), report);
+            one(name, agent, needed, scene, report);
         }
     }
 }
 
-fn one(name: &AgentName, agent: &Agent, needed: bool, (scene, io): (&Scene<'_>, &Io<'_>), report: &mut Report) {
-    if let Some(problems) = (io.rules)(agent) {
-        report.ready(problems, "mend it, or take the key out; doc/AGENTS.md describes rules files");
+fn one(name: &AgentName, agent: &Agent, needed: bool, scene: &Scene<'_>, report: &mut Report) {
+    if let Some(problem) = agent.kind.problem() {
+        report.ready(problem.to_owned(), "mend it, or take the key out; doc/AGENTS.md describes rules files");
     }
     let Some(program) = agent.program() else { return };
-    let key = match agent.kind {
-        AgentKind::Command => format!("agents.{name}.run"),
-        AgentKind::Claude | AgentKind::Codex | AgentKind::Gemini | AgentKind::Opencode | AgentKind::Demo => {
-            format!("agents.{name}.program")
-        }
-    };
+    let key = format!("agents.{name}.{}", if agent.kind.is_command() { "run" } else { "program" });
     let own_path = agent.env.iter().find(|(name, _)| *name == "PATH").map(|(_, value)| OsString::from(value.expose()));
     let Some(found) = find(program, own_path.or_else(|| (scene.env)("PATH"))) else {
         let remedy = "install it, or write its whole path; a service's $PATH is shorter than a shell's";
@@ -161,26 +153,21 @@ fn one(name: &AgentName, agent: &Agent, needed: bool, (scene, io): (&Scene<'_>, 
         }
         return;
     };
-    match agent.kind {
-        // Any program: what it does with an argument is unknown, so it isn't run.
-        AgentKind::Command | AgentKind::Demo => report.ok(format!("agent {name}: {}", found.display())),
-        AgentKind::Claude | AgentKind::Codex | AgentKind::Gemini | AgentKind::Opencode => {
-            match version(&found, "--version") {
-                Ok(said) => match (io.version)(agent, &said) {
-                    Ok(complaint) => {
-                        report.ok(format!("agent {name}: {}, {said}", found.display()));
-                        complaint.into_iter().for_each(|complaint| report.note(format!("agent {name}: {complaint}")));
-                    }
-                    Err(why) => {
-                        report.problem(key, format!("the agent {name}: {why}"), "doc/AGENTS.md has the versions")
-                    }
-                },
-                Err(why) => report.problem(
-                    key,
-                    format!("the agent {name}: {} {why}", found.display()),
-                    "run it by hand and see",
-                ),
+    // Of any program, and of one that stands in for this one, nobody knows what it does with an argument.
+    if agent.kind.is_command() || agent.kind.program().is_none() {
+        return report.ok(format!("agent {name}: {}", found.display()));
+    }
+    let judged = |said: &str| agent.kind.rules().versions.as_ref().map_or(Ok(None), |known| known.judge(program, said));
+    match version(&found, "--version") {
+        Ok(said) => match judged(&said) {
+            Ok(complaint) => {
+                report.ok(format!("agent {name}: {}, {said}", found.display()));
+                complaint.into_iter().for_each(|complaint| report.note(format!("agent {name}: {complaint}")));
             }
+            Err(why) => report.problem(key, format!("the agent {name}: {why}"), "doc/AGENTS.md has the versions"),
+        },
+        Err(why) => {
+            report.problem(key, format!("the agent {name}: {} {why}", found.display()), "run it by hand and see");
         }
     }
 }

@@ -6,14 +6,15 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::home::{Home, login_file};
-use crate::config::AgentKind;
+use super::home::Home;
+use crate::rules::Kind;
 
 /// What to say of each pair of homes with one login.
 pub(super) fn shared(homes: &[Home]) -> Vec<String> {
     let marks: Vec<BTreeSet<[u8; 32]>> = homes.iter().map(marks).collect();
     let pairs = (0..homes.len()).flat_map(|a| (a + 1..homes.len()).map(move |b| (a, b)));
-    let same = pairs.filter(|(a, b)| homes[*a].kind == homes[*b].kind && !marks[*a].is_disjoint(&marks[*b]));
+    let kind = |n: usize| homes[n].kind.as_ref().map(Kind::name);
+    let same = pairs.filter(|(a, b)| kind(*a) == kind(*b) && !marks[*a].is_disjoint(&marks[*b]));
     let say = |(a, b): (usize, usize)| {
         format!(
             "the accounts {} and {} hold one login: a swap between them gains nothing, and when one renews it the other may lose \
@@ -28,36 +29,15 @@ pub(super) fn shared(homes: &[Home]) -> Vec<String> {
 
 /// Hashes of what names the login: the account with its organisation, the token that renews it, a key.
 fn marks(home: &Home) -> BTreeSet<[u8; 32]> {
-    let mut marks = BTreeSet::new();
-    let Some(kind) = home.kind else { return marks };
-    let mut mark = |what: &str, parts: &[Option<&str>]| {
-        if parts.first().is_some_and(|first| first.is_some_and(|first| !first.is_empty())) {
-            let words: Vec<&str> = parts.iter().map(|part| part.unwrap_or_default()).collect();
-            marks.insert(Sha256::digest(format!("{what}\0{}", words.join("\0"))).into());
-        }
-    };
-    let login = login_file(kind).map(|file| json(&home.path.join(file))).unwrap_or_default();
-    let text = |value: &'_ Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    match kind {
-        AgentKind::Claude | AgentKind::Demo => {
-            mark("token", &[text(&login, "/claudeAiOauth/refreshToken").as_deref()]);
-            // Beside the home that Claude Code uses unasked, inside any other.
-            let inside = home.path.join(".claude.json");
-            let beside =
-                home.path.parent().filter(|_| home.path.ends_with(".claude")).map(|dir| dir.join(".claude.json"));
-            let state = beside.filter(|file| !inside.exists() && file.exists()).unwrap_or(inside);
-            let state = json(&state);
-            let (account, organisation) =
-                (text(&state, "/oauthAccount/accountUuid"), text(&state, "/oauthAccount/organizationUuid"));
-            mark("account", &[account.as_deref(), organisation.as_deref()]);
-        }
-        AgentKind::Codex => {
-            mark("token", &[text(&login, "/tokens/refresh_token").as_deref()]);
-            mark("key", &[text(&login, "/OPENAI_API_KEY").as_deref()]);
-        }
-        AgentKind::Gemini | AgentKind::Opencode | AgentKind::Command => {}
-    }
-    marks
+    let marks = home.rules().into_iter().flat_map(|rules| &rules.login.marks);
+    let words = marks.filter_map(|mark| {
+        let state = json(&home.file(&mark.file));
+        let words = mark.at.iter().map(|at| state.pointer(at).and_then(Value::as_str).unwrap_or_default());
+        let words: Vec<&str> = words.collect();
+        let named = words.first().is_some_and(|first| !first.is_empty());
+        named.then(|| Sha256::digest(format!("{}\0{}", mark.at.join("\0"), words.join("\0"))).into())
+    });
+    words.collect()
 }
 
 /// What can't be read says nothing.
@@ -72,7 +52,7 @@ mod tests {
     use super::*;
     use crate::model::ids::AccountName;
 
-    fn home(dir: &Path, name: &str, kind: AgentKind, files: &[(&str, Value)]) -> Home {
+    fn home(dir: &Path, name: &str, kind: &str, files: &[(&str, Value)]) -> Home {
         let path = dir.join(name);
         fs::create_dir_all(&path).expect("a home");
         for (file, value) in files {
@@ -81,7 +61,7 @@ mod tests {
         Home {
             account: AccountName::parse(name).expect("a name"),
             key: String::new(),
-            kind: Some(kind),
+            kind: Some(Kind::new(kind)),
             path,
             links: Vec::new(),
             has_stand_in: true,
@@ -99,14 +79,14 @@ mod tests {
         let codex = |token: &str| ("auth.json", json!({"OPENAI_API_KEY": null, "tokens": {"refresh_token": token}}));
         let at = |name: &str, kind, files: &[(&str, Value)]| home(dir.path(), name, kind, files);
         let homes = [
-            at("a", AgentKind::Claude, &[token("secret-1"), account("u1", "o1")]),
-            at("copy", AgentKind::Claude, &[token("secret-1")]),
-            at("again", AgentKind::Claude, &[token("secret-2"), account("u1", "o1")]),
-            at("team", AgentKind::Claude, &[token("secret-3"), account("u1", "o2")]),
-            at("empty", AgentKind::Claude, &[]),
-            at("empty2", AgentKind::Claude, &[token(""), account("", "")]),
-            at("c1", AgentKind::Codex, &[codex("secret-1")]),
-            at("c2", AgentKind::Codex, &[codex("secret-1")]),
+            at("a", "claude", &[token("secret-1"), account("u1", "o1")]),
+            at("copy", "claude", &[token("secret-1")]),
+            at("again", "claude", &[token("secret-2"), account("u1", "o1")]),
+            at("team", "claude", &[token("secret-3"), account("u1", "o2")]),
+            at("empty", "claude", &[]),
+            at("empty2", "claude", &[token(""), account("", "")]),
+            at("c1", "codex", &[codex("secret-1")]),
+            at("c2", "codex", &[codex("secret-1")]),
         ];
         let said = shared(&homes);
         let pairs: Vec<&str> = said.iter().filter_map(|text| text.split(" hold one login").next()).collect();

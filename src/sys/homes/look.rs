@@ -10,10 +10,7 @@ use std::{
 use nix::unistd::{AccessFlags, access};
 
 use super::home::Home;
-use crate::{
-    config::{AgentKind, SharedLink},
-    model::homes::HomeFault,
-};
+use crate::{config::SharedLink, model::homes::HomeFault};
 
 /// What is missing, and only missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -108,28 +105,14 @@ pub fn home(home: &Home) -> Vec<Fault> {
 
 /// How a person makes an account's home.
 fn login(home: &Home) -> String {
-    let shown = home.path.display();
-    match home.kind {
-        // With the variable Claude Code keeps its answers inside the home, without it beside: one must not be taken for the other.
-        Some(AgentKind::Claude) if is_default(&home.path, ".claude") => "log in once: claude".to_owned(),
-        Some(AgentKind::Claude) => format!("log in once with this home: CLAUDE_CONFIG_DIR={shown} claude"),
-        Some(AgentKind::Codex) if is_default(&home.path, ".codex") => "log in once: codex login".to_owned(),
-        Some(AgentKind::Codex) => {
-            // Codex refuses a home that isn't there.
-            format!("log in once with this home: mkdir -p {shown} && CODEX_HOME={shown} codex login")
-        }
-        Some(AgentKind::Gemini) => {
-            format!("log in once with this home: mkdir -p {shown} && GEMINI_CLI_HOME={shown} gemini")
-        }
-        Some(AgentKind::Opencode | AgentKind::Demo | AgentKind::Command) | None => {
-            format!("make it: mkdir -p {shown}")
-        }
+    let shown = home.path.display().to_string();
+    let Some(login) = home.rules().map(|rules| &rules.login) else { return format!("make it: mkdir -p {shown}") };
+    match (login.command_default.as_ref().filter(|_| home.is_default()), &login.command) {
+        // With the variable a CLI may keep other files inside the home: one must not be taken for the other.
+        (Some(command), _) => format!("log in once: {command}"),
+        (None, Some(command)) => format!("log in once with this home: {}", command.replace("{home}", &shown)),
+        (None, None) => format!("make it: mkdir -p {shown}"),
     }
-}
-
-/// Whether the agent finds this home unasked.
-fn is_default(home: &Path, name: &str) -> bool {
-    std::env::var_os("HOME").is_some_and(|user| Path::new(&user).join(name) == home)
 }
 
 /// What is wrong with one shared link.
@@ -189,13 +172,11 @@ pub fn link(link: &Path, homes: &[&Home]) -> Option<Fault> {
     if let Some(home) = homes.iter().find(|home| home.path == link) {
         let account = &home.account;
         let message = format!("{shown} is the home of account {account}, so it can't be turned to another account's");
-        // What Claude Code keeps beside its default home belongs inside any other one.
-        let answers = link.with_extension("json");
-        let beside = if is_default(link, ".claude") && answers.exists() {
-            format!(" && cp {} {shown}-{account}/.claude.json", answers.display())
-        } else {
-            String::new()
-        };
+        // What the CLI keeps beside its default home belongs inside any other one.
+        let kept = home.rules().and_then(|rules| rules.beside.as_deref()).filter(|_| home.is_default());
+        let kept = kept.map(|name| (name, link.with_file_name(name))).filter(|(_, file)| file.exists());
+        let beside =
+            kept.map_or_else(String::new, |(name, file)| format!(" && cp {} {shown}-{account}/{name}", file.display()));
         let remedy = format!(
             "with no agent running: mv {shown} {shown}-{account}{beside}, and give account {account} that home; or set `claude_link: null`"
         );

@@ -8,12 +8,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    agents::condition::{Condition, Pattern, all_hold, shorten},
     model::{
         evidence::{Meaning, Signal, Source},
         limit::{Limit, LimitKind, Usage, Window},
         reset,
     },
+    rules::condition::{Condition, Pattern, all_hold, shorten},
 };
 
 /// One kind of limit and how the agent calls it.

@@ -1,7 +1,7 @@
 //! A person's rules file: everything that is wrong with it, each with its line, its rule and what may have been meant.
-//! In: the text, the kind that it is laid over. Out: its value, or all its problems. Pure.
+//! In: the text, the name of its kind. Out: its value and what it makes of the rules, or all its problems. Pure.
 //!
-//! What is laid over the built-in rules is read as a whole, because parts of a rule may stand in either. Each mistake is found
+//! What is laid over built-in rules is read as a whole, because parts of a rule may stand in either. Each mistake is found
 //! where it stands in the person's own text, taken out, and the rest is read again.
 
 use std::path::Path;
@@ -9,7 +9,10 @@ use std::path::Path;
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
-use super::rules::{self, Kind, RULES_VERSION, Rules};
+use super::{
+    built_in::{self, laid_over},
+    format::{RULES_VERSION, Rules},
+};
 use crate::{
     config::{
         Place, Problem, Problems,
@@ -25,7 +28,7 @@ const MOST: usize = 50;
 ///
 /// # Errors
 /// With everything that is wrong.
-pub fn read(file: &Path, text: &str, kind: Kind) -> Result<Value, Problems> {
+pub(super) fn read(file: &Path, text: &str, kind: &str) -> Result<(Value, Rules), Problems> {
     let wrong = |mut list: Vec<Problem>| {
         list.sort_by_key(|problem| problem.place);
         Problems { file: file.to_owned(), text: text.to_owned(), list }
@@ -40,11 +43,32 @@ pub fn read(file: &Path, text: &str, kind: Kind) -> Result<Value, Problems> {
             return Err(wrong(vec![Problem::new(tree.place, what)]));
         }
     }
-    let list = problems(&tree, &value, kind);
-    if list.is_empty() { Ok(value) } else { Err(wrong(list)) }
+    let base = base(&tree, &value, kind).map_err(|problem| wrong(vec![problem]))?;
+    let (rules, mut list) = merged(&tree, &value, &base);
+    if list.is_empty() && rules.as_ref().is_some_and(|rules| rules.launch.program.is_empty()) {
+        let what =
+            format!("`launch: {{program: [PROGRAM]}}` is missing, and no built-in rules are `based_on:` for `{kind}`");
+        list.push(Problem::new(tree.place, what));
+    }
+    rules.filter(|_| list.is_empty()).map(|rules| (value, rules)).ok_or_else(|| wrong(list))
 }
 
-fn problems(tree: &Node, value: &Value, kind: Kind) -> Vec<Problem> {
+/// The built-in rules that the file is laid over; none for a kind that stands alone.
+fn base(tree: &Node, value: &Value, kind: &str) -> Result<Value, Problem> {
+    let Some(named) = value.get("based_on").and_then(Value::as_str) else {
+        return Ok(built_in::rules(kind).unwrap_or_default());
+    };
+    built_in::rules(named).ok_or_else(|| {
+        let place = child(tree, "based_on").map_or(Place::START, |node| node.place);
+        Problem::new(
+            place,
+            format!("no kind `{named}` is built in; {}", near(named, &built_in::names().collect::<Vec<_>>())),
+        )
+    })
+}
+
+/// The rules with what is wrong in the file left out of them, and what that is.
+fn merged(tree: &Node, value: &Value, base: &Value) -> (Option<Rules>, Vec<Problem>) {
     let mut found = Vec::new();
     if let Some(version) = value.get("version").filter(|version| version.as_u64() != Some(u64::from(RULES_VERSION))) {
         let place = child(tree, "version").map_or(Place::START, |node| node.place);
@@ -54,14 +78,11 @@ fn problems(tree: &Node, value: &Value, kind: Kind) -> Vec<Problem> {
     let mut rest = value.clone();
     let mut taken: Vec<(Option<String>, String)> = Vec::new();
     for _ in 0..MOST {
-        let merged = match rules::laid_over(kind, &rest) {
-            Ok(merged) => merged,
-            Err(message) => {
-                found.push(Problem::new(Place::START, message));
-                return found;
-            }
+        let merged = laid_over(base, &rest);
+        let error = match serde_path_to_error::deserialize::<_, Rules>(&merged) {
+            Ok(rules) => return (Some(rules), found),
+            Err(error) => error,
         };
-        let Err(error) = serde_path_to_error::deserialize::<_, Rules>(&merged) else { return found };
         let path: Vec<Segment> = error.path().iter().cloned().collect();
         let said = error.into_inner().to_string();
         let mut at = locate(&merged, &rest, &path);
@@ -82,10 +103,10 @@ fn problems(tree: &Node, value: &Value, kind: Kind) -> Vec<Problem> {
         }
         // A rule without its name can't be told from the others; a part that is missing is not there to be taken out.
         if said.starts_with("missing field") && at.is_empty() || !take_out(&mut rest, &at) {
-            return found;
+            break;
         }
     }
-    found
+    (None, found)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,15 +223,19 @@ fn quoted<'a>(text: &'a str, start: &str) -> Option<&'a str> {
     text.strip_prefix(start)?.strip_prefix('`')?.split('`').next()
 }
 
+fn near(word: &str, known: &[&str]) -> String {
+    match nearest(word, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => "there is nothing that it could be".to_owned(),
+        None => format!("known: {}", known.join(", ")),
+    }
+}
+
 /// The deserializer's words in those of the configuration's own messages.
 fn meant(said: &str, at: Option<&Step>) -> String {
     let known: Vec<&str> =
         said.split_once("expected ").map_or("", |(_, known)| known).split('`').skip(1).step_by(2).collect();
-    let near = |word: &str| match nearest(word, known.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None if known.is_empty() => "there is nothing that it could be".to_owned(),
-        None => format!("known: {}", known.join(", ")),
-    };
+    let near = |word: &str| near(word, &known);
     if let Some(word) = quoted(said, "unknown field ") {
         return format!("no key is called `{word}` here; {}", near(word));
     }
@@ -236,7 +261,11 @@ mod tests {
     use super::*;
 
     fn said(text: &str) -> Vec<String> {
-        match read(Path::new("r.yaml"), text, Kind::Claude) {
+        said_of("claude", text)
+    }
+
+    fn said_of(kind: &str, text: &str) -> Vec<String> {
+        match read(Path::new("r.yaml"), text, kind) {
             Ok(_) => Vec::new(),
             Err(problems) => {
                 problems.list.iter().map(|p| format!("{}:{} {}", p.place.line, p.place.column, p.message)).collect()
@@ -285,5 +314,23 @@ hooks:
         assert_eq!(said("a: [\n").len(), 1);
         let nameless = "screen:\n  rules:\n    - {region: last, match: x, mean: busy}\n";
         assert_eq!(said(nameless), ["3:7 `rule:` is missing"]);
+    }
+
+    #[test]
+    fn what_a_kind_of_one_s_own_lacks_is_said() {
+        assert_eq!(said_of("mine", "based_on: gemini\n"), Vec::<String>::new());
+        assert_eq!(said_of("mine", "launch: {program: [mine]}\n"), Vec::<String>::new());
+        assert_eq!(
+            said_of("mine", "measured: x\nbased_on: gemni\n"),
+            ["2:11 no kind `gemni` is built in; did you mean `gemini`?"]
+        );
+        let alone = said_of("mine", "measured: Mine 1\n");
+        assert_eq!(
+            alone,
+            ["1:1 `launch: {program: [PROGRAM]}` is missing, and no built-in rules are `based_on:` for `mine`"]
+        );
+        let text = "launch: {program: [mine]}\nscreen:\n  input: {shape: between-lnes, prompt: x}\nhome: {env: MINE}\n";
+        let shape = "3:11 `between-lnes` is not known here; did you mean `between-lines`?";
+        assert_eq!(said_of("mine", text), [shape, "4:1 `default:` is missing"]);
     }
 }

@@ -1,99 +1,87 @@
-//! What is known of one agent CLI, as data: types of the rules file, the built-in files, and how an override is merged.
-//! In: YAML text and the configuration's partial override. Out: `Rules`, every pattern compiled.
-//! Never reads a screen or a file itself: `screen`, `records`, `launch` do that with these values.
+//! The format of a rules file: what is known of one agent CLI, every pattern compiled.
+//! In: a value. Out: `Rules`. Never reads a screen or a file itself: `screen`, `records` and `agents` do that with these values.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{
-    agents::{
-        condition::{Condition, Pattern},
-        limits::{LimitRule, UsageRule},
-        records::RecordRule,
-        version::{Versions, Word},
-    },
-    model::evidence::WaitingFor,
+use super::{
+    condition::{Condition, Pattern},
+    limits::{LimitRule, UsageRule},
+    records::RecordRule,
+    version::{Versions, Word},
 };
+use crate::model::evidence::WaitingFor;
 
 /// The version of the rules format that this program reads.
 pub const RULES_VERSION: u32 = 1;
 
-const BUILT_IN: [(Kind, &str); 6] = [
-    (Kind::Claude, include_str!("rules/claude.yaml")),
-    (Kind::Codex, include_str!("rules/codex.yaml")),
-    (Kind::Gemini, include_str!("rules/gemini.yaml")),
-    (Kind::Opencode, include_str!("rules/opencode.yaml")),
-    (Kind::Demo, include_str!("rules/demo.yaml")),
-    (Kind::Command, include_str!("rules/command.yaml")),
-];
-
-/// Which built-in rules an agent starts from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    Claude,
-    Codex,
-    Gemini,
-    Opencode,
-    Demo,
-    Command,
+/// Everything known of one agent CLI.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rules {
+    pub version: u32,
+    /// The built-in kind that the file is laid over; a file for a built-in kind is laid over that one without a word.
+    pub based_on: Option<String>,
+    /// The CLI's version that the rules were measured on; for people.
+    pub measured: String,
+    pub install: Option<Install>,
+    /// Which versions of the program work; without it every one is taken as it is, and none is asked for.
+    pub versions: Option<Versions>,
+    pub prompt_by: PromptWay,
+    /// tmux names of the keys that stop a turn.
+    pub interrupt: Vec<String>,
+    pub commands: Option<Commands>,
+    pub home: Option<Home>,
+    pub launch: LaunchRules,
+    /// Which limit is which; the first that fits.
+    pub limits: Vec<LimitRule>,
+    pub hooks: HookRules,
+    pub status: Option<StatusRules>,
+    pub transcript: Option<TranscriptRules>,
+    pub screen: ScreenRules,
 }
 
-impl Kind {
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Claude => "claude",
-            Self::Codex => "codex",
-            Self::Gemini => "gemini",
-            Self::Opencode => "opencode",
-            Self::Demo => "demo",
-            Self::Command => "command",
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            version: RULES_VERSION,
+            based_on: None,
+            measured: String::new(),
+            install: None,
+            versions: None,
+            prompt_by: PromptWay::Paste,
+            interrupt: Vec::new(),
+            commands: None,
+            home: None,
+            launch: LaunchRules::default(),
+            limits: Vec::new(),
+            hooks: HookRules::default(),
+            status: None,
+            transcript: None,
+            screen: ScreenRules::default(),
         }
     }
 }
 
-/// Why rules can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum RulesError {
-    #[error("the rules of {agent} can't be read: {message}")]
-    Bad { agent: String, message: String },
-    #[error("the rules of {agent} have version {found}, this program reads version {RULES_VERSION}")]
-    Version { agent: String, found: u32 },
+impl Rules {
+    /// Whether any agent of the kind can use an account's home.
+    #[must_use]
+    pub fn any_home(&self) -> bool {
+        self.home.as_ref().is_some_and(|home| home.any_agent)
+    }
 }
 
-/// Everything known of one agent CLI.
+/// What `init` asks of a machine on which the CLI may be.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rules {
-    pub version: u32,
-    /// The CLI's version that the rules were measured on; for people.
-    pub measured: String,
-    /// Which versions of the program work; without it every one is taken as it is, and none is asked for.
+pub struct Install {
+    /// What installs it.
+    pub command: String,
+    /// Files below `$HOME`, each of which says that somebody has logged in.
     #[serde(default)]
-    pub versions: Option<Versions>,
-    pub prompt_by: PromptWay,
-    /// tmux names of the keys that stop a turn.
-    #[serde(default)]
-    pub interrupt: Vec<String>,
-    #[serde(default)]
-    pub commands: Option<Commands>,
-    #[serde(default)]
-    pub home: Option<Home>,
-    pub launch: LaunchRules,
-    /// Which limit is which; the first that fits.
-    #[serde(default)]
-    pub limits: Vec<LimitRule>,
-    #[serde(default)]
-    pub hooks: HookRules,
-    #[serde(default)]
-    pub status: Option<StatusRules>,
-    #[serde(default)]
-    pub transcript: Option<TranscriptRules>,
-    #[serde(default)]
-    pub screen: ScreenRules,
+    pub logins: Vec<String>,
 }
 
 /// How the agent takes its prompt.
@@ -128,28 +116,86 @@ pub struct Home {
     pub env: String,
     /// Where it is below `HOME` when the variable isn't set.
     pub default: String,
+    /// A file that the CLI keeps beside its default home, and inside any other.
+    #[serde(default)]
+    pub beside: Option<String>,
+    /// Any agent of the kind can use an account's home, not only the one that the account names.
+    #[serde(default)]
+    pub any_agent: bool,
+    /// The operator's own link (`claude_link`) leads to the active account's home.
+    #[serde(default)]
+    pub operators_link: bool,
+    /// Directories that homes share, so that one account goes on with another's conversations.
+    #[serde(default)]
+    pub shared: Vec<String>,
+    /// The key of the configuration that is for other ones.
+    #[serde(default)]
+    pub shared_key: Option<SharedKey>,
+    /// How the first questions are answered in a home that is ours.
+    #[serde(default)]
+    pub answers: Option<Answers>,
+    #[serde(default)]
+    pub login: Login,
+}
+
+/// A list in `shared` of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SharedKey {
+    Entries,
+    CodexEntries,
+}
+
+/// A way to answer an agent's first questions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answers {
+    /// `.claude.json`, beside or inside the home.
+    ClaudeJson,
+    /// A table in `config.toml` that trusts the working directory.
+    CodexToml,
+}
+
+/// How one logs in, and what names a login.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Login {
+    /// What a person types; `{home}` is the home.
+    pub command: Option<String>,
+    /// The same for the default home, which the CLI finds unasked.
+    pub command_default: Option<String>,
+    /// The file in the home that every login and every renewal changes.
+    pub file: Option<String>,
+    /// Two homes that have one of these in common hold one login.
+    pub marks: Vec<Mark>,
+}
+
+/// What names a login.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mark {
+    /// A JSON file of the home.
+    pub file: String,
+    /// Pointers to what names the login together; nothing does where the first is missing.
+    pub at: Vec<String>,
 }
 
 /// How the program is started. `{…}` placeholders are filled by `launch`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct LaunchRules {
     pub program: Vec<String>,
-    #[serde(default)]
     pub args: Vec<Word>,
     /// Instead of `args`, when a conversation is resumed.
-    #[serde(default)]
     pub resume: Vec<Word>,
     /// Behind `resume`, when the conversation is to go on with a prompt at once.
-    #[serde(default)]
     pub resume_prompt: Vec<String>,
     pub conversation: ConversationBy,
-    #[serde(default)]
     pub env: BTreeMap<String, String>,
 }
 
 /// Where a conversation's id comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConversationBy {
     /// We choose a random UUID before the start.
@@ -157,6 +203,7 @@ pub enum ConversationBy {
     /// The agent chooses; hooks or its transcript tell.
     Found,
     /// There is nothing to resume.
+    #[default]
     None,
 }
 
@@ -349,96 +396,4 @@ pub enum ScreenMeaning {
     Interrupted,
     /// The first group of the pattern is the id to resume.
     Exited,
-}
-
-impl Rules {
-    /// The built-in rules of a kind, with a partial override merged over them.
-    ///
-    /// # Errors
-    /// When the override has an unknown key, a bad pattern or another version.
-    pub fn load(agent: &str, kind: Kind, over: Option<&Value>) -> Result<Self, RulesError> {
-        let bad = |message: String| RulesError::Bad { agent: agent.to_owned(), message };
-        let value = laid_over(kind, over.unwrap_or(&Value::Null)).map_err(bad)?;
-        let rules: Self = serde_json::from_value(value).map_err(|e| bad(e.to_string()))?;
-        if rules.version != RULES_VERSION {
-            return Err(RulesError::Version { agent: agent.to_owned(), found: rules.version });
-        }
-        Ok(rules)
-    }
-}
-
-/// The built-in rules of a kind with a partial override merged over them; `Null` is none.
-pub(super) fn laid_over(kind: Kind, over: &Value) -> Result<Value, String> {
-    let text = BUILT_IN.iter().find(|(k, _)| *k == kind).map_or("", |(_, text)| *text);
-    let mut value: Value = serde_yaml::from_str(text).map_err(|e| e.to_string())?;
-    if let Some(base) = value.as_object_mut().and_then(|map| map.remove("based_on")) {
-        let base = BUILT_IN.iter().find(|(k, _)| base == k.name()).map_or("", |(_, text)| *text);
-        let mut below: Value = serde_yaml::from_str(base).map_err(|e| e.to_string())?;
-        merge(&mut below, &value);
-        value = below;
-    }
-    if !over.is_null() {
-        merge(&mut value, over);
-    }
-    Ok(value)
-}
-
-/// Lays `over` on `base`: objects key by key; lists of named rules by their `rule` (a known name replaces, a new one comes
-/// first); everything else is replaced.
-pub fn merge(base: &mut Value, over: &Value) {
-    match (base, over) {
-        (Value::Object(base), Value::Object(over)) => {
-            for (key, value) in over {
-                merge(base.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (Value::Array(base), Value::Array(over))
-            if !over.is_empty() && over.iter().all(|v| v.get("rule").is_some()) =>
-        {
-            for value in over.iter().rev() {
-                match base.iter_mut().find(|b| b.get("rule") == value.get("rule")) {
-                    Some(known) => merge(known, value),
-                    None => base.insert(0, value.clone()),
-                }
-            }
-        }
-        (base, over) => *base = over.clone(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn every_built_in_loads() {
-        for (kind, _) in BUILT_IN {
-            assert!(Rules::load(kind.name(), kind, None).is_ok(), "{}", kind.name());
-        }
-    }
-
-    #[test]
-    fn an_override_changes_only_what_it_names() {
-        let over = json!({
-            "launch": {"args": ["--mine"]},
-            "screen": {"rules": [{"rule": "mine", "region": "last", "match": "^!", "mean": "busy"}]},
-        });
-        let plain = Rules::load("a", Kind::Claude, None).expect("built-in");
-        let rules = Rules::load("a", Kind::Claude, Some(&over)).expect("merged");
-        let words = |words: &[Word]| words.iter().map(|word| word.word.clone()).collect::<Vec<_>>();
-        assert_eq!(words(&rules.launch.args), ["--mine"]);
-        assert_eq!(words(&rules.launch.resume), words(&plain.launch.resume));
-        assert_eq!(rules.screen.rules.len(), plain.screen.rules.len() + 1);
-        assert_eq!(rules.screen.rules[0].rule, "mine");
-    }
-
-    #[test]
-    fn a_typo_is_an_error() {
-        let error = Rules::load("a", Kind::Claude, Some(&json!({"lunch": {}}))).expect_err("unknown key");
-        assert!(error.to_string().contains("lunch"), "{error}");
-        let version = Rules::load("a", Kind::Claude, Some(&json!({"version": 9}))).expect_err("version");
-        assert!(version.to_string().contains('9'), "{version}");
-    }
 }

@@ -8,13 +8,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    agents::{
-        condition::{Condition, Pattern, all_hold, shorten},
-        limits::Limits,
-    },
     model::{
         evidence::{Failure, Meaning, Signal, Source, WaitingFor},
         limit::{Limit, LimitKind},
+    },
+    rules::{
+        condition::{Condition, Pattern, all_hold, shorten},
+        limits::Limits,
     },
 };
 

@@ -8,16 +8,16 @@ use jiff::Timestamp;
 use regex::Regex;
 
 use crate::{
-    agents::{
-        condition::shorten,
-        limits::Limits,
-        rules::{BoxShape, InputBox, Region, ScreenMeaning, ScreenRules},
-    },
     model::{
         evidence::{Failure, Look, Meaning, Screen, Signal, Source, UNKNOWN_DIALOG, WaitingFor},
         snapshot::Snapshot,
     },
     render::{Picture, words},
+    rules::{
+        condition::shorten,
+        format::{BoxShape, InputBox, Region, ScreenMeaning, ScreenRules},
+        limits::Limits,
+    },
 };
 
 /// A screen, cut into its regions.
