@@ -442,6 +442,18 @@ fn ports_are_traits_only() {
     assert!(words.is_empty(), "words belong into `model`:\n  {}", words.join("\n  "));
 }
 
+/// A CLI is its rules file. The names of two are defaults of the configuration; nothing else says one.
+#[test]
+fn no_code_knows_a_cli_by_its_name() {
+    let quoted =
+        ["claude", "codex", "opencode", "qwen", "Claude Code", "Codex", "Gemini CLI"].map(|cli| format!("{cli:?}"));
+    let library = Library::read();
+    let names = |source: &&Source| quoted.iter().any(|name| source.code.contains(name));
+    let found: Vec<&PathBuf> = library.sources.iter().filter(names).map(|source| &source.path).collect();
+    // The second file is tests alone.
+    assert_eq!(found, [Path::new("config/schema.rs"), Path::new("notify/decide/tests.rs")]);
+}
+
 #[test]
 fn unsafe_is_in_linux_alone() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

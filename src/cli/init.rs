@@ -68,13 +68,13 @@ pub fn run(args: &InitArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let known = known();
     let runs = |known: &&Known| known.kind.program().is_some_and(|program| find(program, path.clone()).is_some());
     let found: Vec<&Known> = known.iter().filter(runs).collect();
-    if found.is_empty() {
+    let Some(first) = found.first() else {
         let ways: Vec<String> = known.iter().map(|known| format!("\n  {}", known.install.command)).collect();
         return Err(Failure::Failed(format!(
             "no agent is on $PATH; install one, then run this again:{}",
             ways.concat()
         )));
-    }
+    };
     let text = configuration(&project, &found, &home);
     if args.print {
         write!(io.out, "{text}")?;
@@ -85,7 +85,7 @@ pub fn run(args: &InitArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
     load(&file, io.env).map_err(|error| Failure::Failed(error.to_string()))?;
     writeln!(io.out, "wrote {}:\n", file.display())?;
     write!(io.out, "{text}")?;
-    let agent = found.first().map_or("claude", |known| known.name.as_str());
+    let agent = &first.name;
     writeln!(
         io.out,
         "\nNext:\n  cd {} && {agent}      # once: answer its first questions, then leave it\n  claude-failover check --fix\n  claude-failover run --foreground",
