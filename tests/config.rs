@@ -229,7 +229,7 @@ fn mistakes_of_every_kind_are_told_at_once() {
             "1:12: the key `path` is missing",
             "1:45: name \"a\" stands already at 1:24",
             "3:29: expected a whole number, found \"many\"",
-            "5:15: ",
+            "5:9: no kind `own` is built in",
             "6:28: expected a list",
             "7:7: 0.0.0.0 is no loopback address",
             "8:13: must be more than zero",
@@ -257,7 +257,9 @@ fn values_must_fit_together() {
     refused("agents: {claude: {kind: claude, run: [x]}}\n", &["`run` is for agents of kind command"]);
     refused(
         "agents: {x: {kind: cladue}}\n",
-        &["no kind `cladue` is built in; did you mean `claude`? one of your own needs `rules: FILE`"],
+        &[
+            "no kind `cladue` is built in, and a kind of your own needs `rules: FILE`, which says what it is (doc/AGENTS.md); did you mean `claude`?",
+        ],
     );
     refused("api: {listen: '0.0.0.0:7878'}\n", &["1:7: 0.0.0.0 is no loopback address"]);
     refused("api: {listen: localhost}\n", &["1:15: expected an address and a port"]);

@@ -51,8 +51,8 @@ fn problem(name: &AgentName, agent: &Agent) -> Option<(&'static str, String)> {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("known: {}", known.iter().map(Kind::name).collect::<Vec<_>>().join(", ")),
         };
-        let own = "one of your own needs `rules: FILE`, which says what it is (doc/AGENTS.md)";
-        return Some(("kind", format!("no kind `{kind}` is built in; {hint} {own}")));
+        let own = "a kind of your own needs `rules: FILE`, which says what it is (doc/AGENTS.md)";
+        return Some(("kind", format!("no kind `{kind}` is built in, and {own}; {hint}")));
     }
     let run = match (agent.kind.is_command(), agent.run.is_empty()) {
         (true, true) => format!("the agent `{name}` is a command and needs `run: [PROGRAM, ARGUMENT …]`"),
