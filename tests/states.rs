@@ -13,8 +13,8 @@ use claude_failover::model::{
     session::{self, Assignment, Incarnation, Role, Session, SessionEvent, SessionPhase, Verdict},
     swap::{self, Cause, Partial, Swap, SwapEvent, SwapStep, Swaps},
     task::{
-        self, After, Delivery, Ending, Filing, Finished, Hold, Phase, Problem, Run, Status, Stop, TaskEvent, TaskSpec,
-        Work,
+        self, After, Delivery, Ending, Filing, Finished, Hold, Known, Phase, Problem, Run, Status, Stop, TaskEvent,
+        TaskSpec, Work,
     },
     writer::By,
 };
@@ -171,16 +171,21 @@ fn tasks() -> String {
     out.push_str(&phases.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" | "));
     out.push_str(" |\n|---|");
     out.push_str(&"---|".repeat(phases.len()));
+    // What nothing stands against, and then what differs where a person holds it: so for every other reason.
     for (name, event) in events() {
-        let _ = write!(out, "\n| **{name}** |");
-        for (_, phase) in &phases {
-            let cell = match task::step(phase, Some(&text("1")), &event, now()) {
+        let cells = |against: Option<&Hold>| {
+            let cell = |phase| match task::step(phase, Known { text: Some(&text("1")), against }, &event, now()) {
                 Ok(After::Same) => "·".to_owned(),
                 Ok(After::Gone) => "gone".to_owned(),
                 Ok(After::Now(next)) => told(&next),
                 Err(_) => "–".to_owned(),
             };
-            let _ = write!(out, " {cell} |");
+            phases.iter().map(|(_, phase)| cell(phase)).collect::<Vec<_>>()
+        };
+        let (free, against) = (cells(None), cells(Some(&Hold::ByVerb)));
+        let _ = write!(out, "\n| **{name}** | {} |", free.join(" | "));
+        if free != against {
+            let _ = write!(out, "\n| **{name}**, held by verb | {} |", against.join(" | "));
         }
     }
     out
@@ -411,8 +416,9 @@ fn the_document_is_what_the_machines_do() {
          ## A task\n\n\
          The words in `tasks/<id>/state`: `queued held working delegated done failed rejected cancelled`. *Filing* shows as `working`\n\
          until the result is on disk. *Held* stands for a hold that ends by itself, *doubtful* for one that a person ends (git tracks the\n\
-         file, its run is filed, a script claims it in place). What people said stays with the name: where the table says `queued`, a task\n\
-         that a person holds becomes *held by verb*, and a text kept while another was worked on *held, changed*; each `release` ends one.\n\n{}\n\n\
+         file, its run is filed, a script claims it in place). What stands against a task stays with its name until it is let go: a person's\n\
+         `hold`, a text kept while another was worked on, a doubt, a right that it lacks. A row *held by verb* tells what differs while a\n\
+         person holds it; any other reason takes the same way, to its own words.\n\n{}\n\n\
          *Nothing typed*, *typing* and *taken* tell a restarted daemon what may have happened: a claim of which nothing was typed goes\n\
          back to the queue, one that was taken goes on with its agent, and one whose agent is lost\n\
          is tried again, as one whose agent died.\n\

@@ -9,6 +9,8 @@ mod hands;
 mod persist;
 mod providers;
 mod rights;
+mod session;
+mod task;
 mod world;
 
 use std::{

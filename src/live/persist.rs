@@ -12,7 +12,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, to_value};
 
-use super::world::{Override, World, failing};
+use super::{
+    session::failing,
+    world::{Override, World},
+};
 use crate::model::{
     account::{Account, Standing},
     identity::TextFacts,

@@ -111,13 +111,19 @@ impl World {
     }
 
     /// What a person or the queue has against this text, beside whose right it is; what is let go first comes first.
-    pub(super) fn said_against(&self, task: &Task) -> Vec<Hold> {
+    fn said_against(&self, task: &Task) -> Vec<Hold> {
         let said = self.overrides.get(&task.key).cloned().unwrap_or_default();
         let sha256 = task.text.as_ref().map(|text| text.sha256.clone());
         let is_kept = said.kept.is_some() && said.kept == sha256;
         let doubt = task.doubt.clone().filter(|_| said.vouched.is_none() || said.vouched != sha256);
         let by_verb = said.held.then_some(Hold::ByVerb);
         by_verb.into_iter().chain(doubt).chain(is_kept.then_some(Hold::ChangedWhileWorking)).collect()
+    }
+
+    /// What stands against running it, beside the machine's own reasons.
+    pub(super) fn stands_against(&self, task: &Task, now: Timestamp) -> Option<Hold> {
+        let said = self.said_against(task).into_iter().next();
+        said.or_else(|| task.bound().and_then(|text| self.objection(task, &text, now)))
     }
 
     /// Why this text may not do what it asks for.
@@ -139,7 +145,7 @@ impl World {
     }
 
     /// Why it may not run; counts it, when it may, with what its root has submitted.
-    pub(super) fn against(&mut self, task: &mut Task, text: &Bound, now: Timestamp) -> Option<Hold> {
+    fn against(&mut self, task: &mut Task, text: &Bound, now: Timestamp) -> Option<Hold> {
         if let Some(hold) = self.objection(task, text, now) {
             return Some(hold);
         }
