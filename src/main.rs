@@ -24,6 +24,7 @@ fn main() -> ExitCode {
             env: &paths::process_env,
             homes: &|config, fix| AccountHomes::new(config).report(fix),
             notify: &daemon::test_notices,
+            state: &daemon::state::reported,
             terminal,
             err_terminal: io::stderr().is_terminal(),
         },

@@ -152,6 +152,9 @@ pub struct CheckArgs {
     /// Send a test through every channel of `notifications`, and say what came back
     #[arg(long)]
     pub notify: bool,
+    /// Also write all that a report of a fault needs to one new file: versions, settings, state, log; without secrets and texts of tasks
+    #[arg(long, value_name = "FILE")]
+    pub bundle: Option<PathBuf>,
 }
 
 /// How a command finds the mount.

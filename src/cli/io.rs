@@ -1,6 +1,6 @@
 //! Where a command's words go and where it looks things up.
 
-use std::io::Write;
+use std::{io::Write, path::Path};
 
 use crate::{
     config::{Config, paths::Lookup},
@@ -9,6 +9,9 @@ use crate::{
 
 /// What a channel made of a test notice; why it did not go out.
 pub type NoticeReport = (Channel, Result<(), String>);
+
+/// The saved state and the secrets that are in it; why it can't be read.
+pub type SavedState = Result<(String, Vec<String>), String>;
 
 /// Where a command's words go and where it looks things up; a test has its own.
 pub struct Io<'a> {
@@ -19,6 +22,8 @@ pub struct Io<'a> {
     pub homes: &'a dyn Fn(&Config, bool) -> HomesReport,
     /// Sends a test notice through every configured channel. Given for the same reason.
     pub notify: &'a dyn Fn(&Config) -> Vec<NoticeReport>,
+    /// The saved state without texts of tasks, and the secrets that are in it. Given for the same reason.
+    pub state: &'a dyn Fn(&Path) -> SavedState,
     /// `out` is a terminal: colours, widths and escapes matter.
     pub terminal: bool,
     /// `err` is one: progress may be shown.

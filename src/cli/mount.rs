@@ -60,6 +60,19 @@ impl Mount {
         self.look(within, move |_| fs::read_to_string(path))?.map_err(|error| self.refused(file, &error))
     }
 
+    /// The names in a directory of the mount.
+    ///
+    /// # Errors
+    /// No daemon, or one that stands still.
+    pub fn list(&self, dir: &str, within: Duration) -> Result<Vec<String>, Failure> {
+        let path = self.dir.join(dir);
+        let names = move |_: &Path| {
+            let names = fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+            names.collect::<io::Result<Vec<_>>>()
+        };
+        self.look(within, names)?.map_err(|error| self.refused(dir, &error))
+    }
+
     /// Why a call on the mount failed, as a failure of the command.
     #[must_use]
     pub fn refused(&self, file: &str, error: &io::Error) -> Failure {

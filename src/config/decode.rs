@@ -12,6 +12,7 @@ use super::{
     error::{Place, Problem},
     node::{Key, Node, Value},
     paths::Lookup,
+    units::Secret,
 };
 use crate::model::spelling::nearest;
 
@@ -26,6 +27,8 @@ pub struct Context<'a> {
     pub places: BTreeMap<String, Place>,
     /// Dotted paths of the keys whose values could not be read.
     pub unread: BTreeSet<String>,
+    /// Every secret that was met.
+    pub secrets: Vec<Secret>,
     path: String,
 }
 
@@ -39,8 +42,15 @@ impl<'a> Context<'a> {
             problems: Vec::new(),
             places: BTreeMap::new(),
             unread: BTreeSet::new(),
+            secrets: Vec::new(),
             path: String::new(),
         }
+    }
+
+    /// Remembers a secret: what shows anything of this machine leaves it out.
+    pub fn keep(&mut self, secret: Secret) -> Secret {
+        self.secrets.push(secret.clone());
+        secret
     }
 
     pub fn problem(&mut self, place: Place, message: impl Into<String>) {

@@ -15,6 +15,7 @@ use super::{
     paths::{self, Lookup},
     providers,
     schema::{CLAUDE_LINK, Config, SHARED_ROOT, default_agents},
+    units::Secret,
 };
 use crate::model::{
     ids::{AgentName, SessionName},
@@ -76,6 +77,8 @@ pub struct Loaded {
     pub text: String,
     /// What is wrong in it; nothing in one that a daemon may run with.
     pub problems: Vec<Problem>,
+    /// Every secret of it.
+    pub secrets: Vec<Secret>,
 }
 
 impl Loaded {
@@ -121,7 +124,7 @@ fn read(text: &str, file: &Path, env: Lookup<'_>) -> Result<Loaded, Problems> {
     let base = file.parent().unwrap_or(Path::new("/"));
     let mut context = Context::new(base, home.as_deref(), env);
     let decoded = Config::decode(&tree, &mut context);
-    let Context { mut problems, places, unread, .. } = context;
+    let Context { mut problems, places, unread, secrets, .. } = context;
     let places = Places { of: places, unread };
     let Some(mut config) = decoded else { return Err(nothing(problems)) };
     for (name, agent) in default_agents() {
@@ -140,7 +143,7 @@ fn read(text: &str, file: &Path, env: Lookup<'_>) -> Result<Loaded, Problems> {
     problems.extend(meaning(&config, &places));
     problems.sort_by_key(|problem| problem.place);
     problems.dedup();
-    Ok(Loaded { config, places, file: file.to_owned(), text: text.to_owned(), problems })
+    Ok(Loaded { config, places, file: file.to_owned(), text: text.to_owned(), problems, secrets })
 }
 
 /// What is wrong with values that are each right alone.

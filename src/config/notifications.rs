@@ -134,7 +134,7 @@ impl Setting for NoticeKind {
 
 impl Setting for Secret {
     fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
-        text(node, "a text", context).map(Self::new)
+        text(node, "a text", context).map(Self::new).map(|secret| context.keep(secret))
     }
     fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(MASK)

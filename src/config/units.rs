@@ -184,7 +184,7 @@ pub fn looks_secret(name: &str) -> bool {
     ["KEY", "TOKEN", "SECRET", "PASSW", "CREDENTIAL", "AUTH"].iter().any(|part| name.contains(part))
 }
 
-fn hide(name: &str, value: &Secret) -> bool {
+pub(super) fn hide(name: &str, value: &Secret) -> bool {
     // A URL may carry a password of its own.
     value.kept_elsewhere || looks_secret(name) || value.text.contains("://") && value.text.contains('@')
 }

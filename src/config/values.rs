@@ -9,7 +9,7 @@ use super::{
     decode::{Context, Fields, Setting, Shown, scalar, text},
     node::{Node, Value},
     paths,
-    units::{Bytes, Env, FromEnv, FromFile, Secret, Size, Socket, secret_of},
+    units::{Bytes, Env, FromEnv, FromFile, Secret, Size, Socket, hide, secret_of},
 };
 use crate::model::ids::{AccountName, AgentName, BadName, ProjectName, ProviderName, SessionName};
 
@@ -168,7 +168,7 @@ impl Setting for FromEnv {
         let name = text(node, "the name of an environment variable", context)?.to_owned();
         let found = (context.env)(&name).and_then(|value| value.into_string().ok());
         let secret = match found {
-            Some(text) => Ok(Secret::kept_elsewhere(text)),
+            Some(text) => Ok(context.keep(Secret::kept_elsewhere(text))),
             None => Err(format!("the environment variable {name} isn't set here")),
         };
         Some(Self { name, secret })
@@ -182,7 +182,7 @@ impl Setting for FromFile {
     fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self> {
         let path = PathBuf::decode(node, context)?;
         let secret = match std::fs::read_to_string(&path) {
-            Ok(text) => Ok(Secret::kept_elsewhere(text.strip_suffix('\n').unwrap_or(&text))),
+            Ok(text) => Ok(context.keep(Secret::kept_elsewhere(text.strip_suffix('\n').unwrap_or(&text)))),
             Err(why) => Err(format!("can't read {}: {why}", path.display())),
         };
         Some(Self { path, secret })
@@ -224,6 +224,9 @@ impl Setting for Env {
             if !fits {
                 context.problem(key.place, format!("{:?} can't name an environment variable", key.text));
             } else if let Some(value) = secret(value, context) {
+                if hide(&key.text, &value) {
+                    context.keep(value.clone());
+                }
                 env.0.insert(key.text.clone(), value);
             }
         }

@@ -10,6 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     cli::{Exit, StateArgs},
@@ -146,4 +147,51 @@ fn place(file: &Path) -> Result<(PathBuf, String), String> {
         file.file_name().and_then(|name| name.to_str()).ok_or_else(|| format!("{} names no file", file.display()))?;
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok((parent.canonicalize().map_err(|error| format!("{}: {error}", parent.display()))?, name.to_owned()))
+}
+
+/// What is saved, for a report of a fault: with the length of each task's text in its place, and the secrets that are in it.
+///
+/// # Errors
+/// In words, when nothing of it can be read.
+pub fn reported(dir: &Path) -> Result<(String, Vec<String>), String> {
+    let stored = read(dir).map_err(|error| format!("{} can't be read: {error}", dir.display()))?;
+    let found = recover(stored.checkpoint.as_deref(), &stored.journal).map_err(|error| error.to_string())?;
+    let loss = found.loss.map(|loss| format!("\n{loss}")).unwrap_or_default();
+    let Some(state) = found.state else { return Ok((format!("nothing is saved{loss}"), Vec::new())) };
+    let mut state = serde_json::to_value(&state).map_err(|error| error.to_string())?;
+    let mut tokens = Vec::new();
+    leave_out(&mut state, &mut tokens);
+    let json = serde_json::to_string_pretty(&state).map_err(|error| error.to_string())?;
+    Ok((json + &loss, tokens))
+}
+
+/// Keys of the state whose values are texts of tasks, of agents, of people.
+const TEXTS: [&str; 4] = ["texts", "screen", "message", "output"];
+
+fn leave_out(value: &mut Value, tokens: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, field) in fields {
+                if TEXTS.contains(&key.as_str()) {
+                    shorten(field);
+                } else if let ("token", Value::String(token)) = (key.as_str(), &*field) {
+                    tokens.push(token.clone());
+                } else if let ("starts", Value::Object(starts)) = (key.as_str(), &*field) {
+                    tokens.extend(starts.keys().cloned());
+                }
+                leave_out(field, tokens);
+            }
+        }
+        Value::Array(fields) => fields.iter_mut().for_each(|field| leave_out(field, tokens)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn shorten(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = format!("({} bytes)", text.len()),
+        Value::Object(fields) => fields.values_mut().for_each(shorten),
+        Value::Array(fields) => fields.iter_mut().for_each(shorten),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }

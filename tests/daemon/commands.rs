@@ -1,6 +1,10 @@
 //! Commands beside a daemon that runs, one that stands still, and one whose mount somebody took away.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    time::{Duration, Instant},
+};
 
 use crate::world::{Setup, World, program};
 
@@ -114,4 +118,48 @@ fn a_session_that_waits_is_in_the_first_line_with_what_it_asks_and_events_hold_n
     for line in world.events().lines() {
         assert!(!line.split([' ', '"']).any(debug), "{line}");
     }
+}
+
+#[test]
+fn a_bundle_for_a_report_holds_what_is_known_and_neither_secrets_nor_texts() {
+    let mut setup = Setup::agents(1);
+    setup.more_env = ", API_KEY: sk-of-the-configuration".to_owned();
+    let mut world = World::start(&setup);
+    world.submit("secretive", "TEXT OF THE TASK\n```sh\n: > ../up; while [ ! -e ../go ]; do sleep 0.1; done\n```\n");
+    world.until("the task to run", || world.path("up").exists());
+    let line = world.ok("tr '\\0' '\\n' < /proc/$(cat $MNT/sessions/pool-11/pid)/environ");
+    let token =
+        line.lines().find_map(|line| line.strip_prefix("CLAUDE_FAILOVER_INCARNATION=")).expect("a token").to_owned();
+    let check = |world: &World, name: &str| {
+        let out = world.sh(&format!("{} check --config config.yaml --bundle {name} 2>&1", program().display()));
+        (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned())
+    };
+    let bundle = |world: &World, name: &str| {
+        let (code, out) = check(world, name);
+        assert!(out.contains(&format!("{name}: read it")), "{out}");
+        (code, fs::read_to_string(world.path(name)).expect("a bundle"))
+    };
+    let (_, text) = bundle(&world, "one.txt");
+    for part in [
+        "=== versions ===",
+        "=== check ===",
+        "DEMO_AGENT_HOME",
+        "=== metrics ===",
+        "sessions/pool-11/why ===",
+        "web:secretive",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    for secret in ["sk-of-the-configuration", token.as_str(), "TEXT OF THE TASK"] {
+        assert!(!text.contains(secret), "{secret}: {text}");
+    }
+    let mode = fs::metadata(world.path("one.txt")).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let (code, out) = check(&world, "one.txt");
+    assert!(code == Some(1) && out.contains("one.txt can't be written"), "nothing is written over: {out}");
+    // Who has no daemon needs a report most of all.
+    world.kill_daemon();
+    let (_, text) = bundle(&world, "two.txt");
+    assert!(text.contains("=== mount ===") && text.contains("=== state ==="), "{text}");
+    assert!(!text.contains(&token) && !text.contains("TEXT OF THE TASK"), "{text}");
 }

@@ -290,10 +290,15 @@ fn the_end_of_the_tmux_server_makes_no_agent_a_person() {
     let waits = |id: &str, then: &str| {
         let go = world.path(&format!("{id}.go")).display().to_string();
         let said = world.path(&format!("{id}.said")).display().to_string();
-        let wait = format!("while [ ! -e {go} ]; do sleep 0.05; done; ({then}) > {said} 2>&1; echo over >> {said}");
+        let up = world.path(&format!("{id}.up")).display().to_string();
+        let wait =
+            format!(": > {up}; while [ ! -e {go} ]; do sleep 0.05; done; ({then}) > {said} 2>&1; echo over >> {said}");
         let script = world.path(&format!("{id}.sh"));
         fs::write(&script, wait).expect("a script");
-        world.in_session(&format!("by-{id}"), &format!("env -i PATH=$PATH setsid -f bash {}", script.display()));
+        // What has not detached itself yet when its task is over is ended with it.
+        let detached =
+            format!("env -i PATH=$PATH setsid -f bash {}; until [ -e {up} ]; do sleep 0.05; done", script.display());
+        world.in_session(&format!("by-{id}"), &detached);
     };
     waits("killed", &format!("printf -- '---\\nagent: sh\\n---\\necho ran\\n' > {mnt}/inbox/killed.md"));
     waits("ended", &format!("cp {mnt}/drafts/ended.md {mnt}/drafts/e.md; mv {mnt}/drafts/e.md {mnt}/inbox/ended.md"));

@@ -3,6 +3,7 @@
 //! directories, the shared links of homes and what they lead to, the operator's link, the state directory and the mountpoint
 //! where they are missing, and nothing else.
 
+mod bundle;
 mod dirs;
 mod providers;
 mod report;
@@ -65,7 +66,15 @@ pub fn run(args: &CheckArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
     if let Some(loaded) = &loaded {
         report.leave_out_doubtful(&loaded.places);
     }
-    report.write(loaded.as_ref(), io)?;
+    match &args.bundle {
+        None => report.write(loaded.as_ref(), io.out)?,
+        Some(file) => {
+            let mut shown = Vec::new();
+            report.write(loaded.as_ref(), &mut shown)?;
+            io.out.write_all(&shown)?;
+            bundle::write(file, &String::from_utf8_lossy(&shown), loaded.as_ref(), &scene.point, io)?;
+        }
+    }
     Ok(if report.problems() == 0 { Exit::Ok } else { Exit::Failed })
 }
 

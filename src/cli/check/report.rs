@@ -1,7 +1,9 @@
 //! What `check` found, and how it is shown.
 
+use std::io::Write;
+
 use crate::{
-    cli::{io::Io, table::clean},
+    cli::table::clean,
     config::{Loaded, Places, error::point},
 };
 
@@ -64,29 +66,29 @@ impl Report {
 
     /// # Errors
     /// The writer's own.
-    pub fn write(&self, loaded: Option<&Loaded>, io: &mut Io<'_>) -> std::io::Result<()> {
+    pub fn write(&self, loaded: Option<&Loaded>, out: &mut dyn Write) -> std::io::Result<()> {
         for (word, note) in &self.notes {
-            writeln!(io.out, "{word}: {}", clean(note))?;
+            writeln!(out, "{word}: {}", clean(note))?;
         }
         for text in &self.unread {
-            writeln!(io.out, "\n{text}")?;
+            writeln!(out, "\n{text}")?;
         }
         for problem in &self.problems {
             let message = clean(&problem.message);
             match loaded.filter(|_| !problem.key.is_empty()) {
                 Some(loaded) if loaded.places.around(&problem.key) => {
                     let shown = point(&loaded.file, &loaded.text, loaded.places.of(&problem.key), &message);
-                    writeln!(io.out, "\n{shown}")?;
+                    writeln!(out, "\n{shown}")?;
                 }
-                Some(_) => writeln!(io.out, "\n{}: {message}", problem.key)?,
-                None => writeln!(io.out, "\n{message}")?,
+                Some(_) => writeln!(out, "\n{}: {message}", problem.key)?,
+                None => writeln!(out, "\n{message}")?,
             }
-            writeln!(io.out, "  -> {}", clean(&problem.remedy))?;
+            writeln!(out, "  -> {}", clean(&problem.remedy))?;
         }
         match self.problems() {
-            0 => writeln!(io.out, "\nno problems"),
-            1 => writeln!(io.out, "\n1 problem"),
-            n => writeln!(io.out, "\n{n} problems"),
+            0 => writeln!(out, "\nno problems"),
+            1 => writeln!(out, "\n1 problem"),
+            n => writeln!(out, "\n{n} problems"),
         }
     }
 }
