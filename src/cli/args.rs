@@ -310,6 +310,31 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
+/// Stands before a text that looks like an option; no argument can hold it.
+const TEXT: char = '\0';
+
+/// `submit` takes texts that begin as a frontmatter, a patch or a list does. No option of ours begins so.
+pub fn mark_texts(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut submits = false;
+    args.enumerate().map(move |(n, arg)| {
+        submits |= n == 1 && arg == "submit";
+        let bytes = arg.as_encoded_bytes();
+        let is_text = bytes.starts_with(b"---") || matches!(bytes, [b'-', next, ..] if next.is_ascii_whitespace());
+        if !(submits && is_text) {
+            return arg;
+        }
+        let mut marked = OsString::from(TEXT.to_string());
+        marked.push(arg);
+        marked
+    })
+}
+
+/// A text as it was given.
+#[must_use]
+pub fn unmarked(text: &str) -> &str {
+    text.strip_prefix(TEXT).unwrap_or(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,6 +23,8 @@ impl From<Exit> for ExitCode {
 #[derive(Debug)]
 pub enum Failure {
     Failed(String),
+    /// What was asked for can't be, whatever the daemon does.
+    Usage(String),
     NoDaemon(String),
     TimedOut(String),
     /// Its own output could not be written; a broken pipe counts as success.
@@ -34,6 +36,7 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Failed(_) | Self::Broken(_) => Exit::Failed,
+            Self::Usage(_) => Exit::Usage,
             Self::NoDaemon(_) => Exit::NoDaemon,
             Self::TimedOut(_) => Exit::TimedOut,
         }
@@ -49,7 +52,7 @@ impl From<std::io::Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(text) | Self::NoDaemon(text) | Self::TimedOut(text) => f.write_str(text),
+            Self::Failed(text) | Self::Usage(text) | Self::NoDaemon(text) | Self::TimedOut(text) => f.write_str(text),
             Self::Broken(error) => write!(f, "can't write the output: {error}"),
         }
     }

@@ -45,7 +45,7 @@ pub fn complete() {
 
 /// Reads the arguments and carries out what this module can.
 pub fn start(args: impl Iterator<Item = OsString>, io: &mut Io<'_>) -> Next {
-    let matches = match command().try_get_matches_from(args) {
+    let matches = match command().try_get_matches_from(args::mark_texts(args)) {
         Ok(matches) => matches,
         Err(error) => return Next::Exit(refuse(&error, io)),
     };

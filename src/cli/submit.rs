@@ -12,17 +12,23 @@ use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, RenameFlags, renameat2},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    args::SubmitArgs,
+    args::{SubmitArgs, unmarked},
     exit::{Exit, Failure},
     mount::{ANSWERS_WITHIN, Mount},
     place,
     status_file::{self, Status},
     table::clean,
 };
-use crate::{cli::io::Io, model::ids::TaskId};
+use crate::{
+    cli::io::Io,
+    model::{
+        ids::{AgentName, TaskId},
+        task_file::{Reading, Rules, read_by},
+    },
+};
 
 /// Longest id made from a text, in bytes.
 const ID_MAX: usize = 40;
@@ -42,6 +48,7 @@ pub fn run(args: &SubmitArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
         ));
     }
     let body = with_options(args, &text)?;
+    refuse_what_is_rejected(&mount, &body, body != text)?;
     let id = match &args.id {
         Some(id) => {
             let id = id.strip_suffix(".md").unwrap_or(id);
@@ -99,7 +106,8 @@ fn project(status: &Status, wanted: Option<&str>) -> Result<String, Failure> {
 fn text(args: &SubmitArgs) -> Result<String, Failure> {
     let from_stdin = args.text.is_empty() || args.text == ["-"];
     if !from_stdin {
-        return Ok(format!("{}\n", args.text.join(" ")));
+        let words: Vec<&str> = args.text.iter().map(|text| unmarked(text)).collect();
+        return Ok(format!("{}\n", words.join(" ")));
     }
     if args.text.is_empty() && std::io::stdin().is_terminal() {
         return Err(Failure::Failed("there is no text; give it as an argument, or - to type it here".to_owned()));
@@ -130,6 +138,25 @@ fn with_options(args: &SubmitArgs, text: &str) -> Result<String, Failure> {
         ));
     }
     Ok(format!("---\n{front}---\n{text}"))
+}
+
+/// A task that the daemon would reject is not written: who submits it is still there to hear why.
+fn refuse_what_is_rejected(mount: &Mount, body: &str, by_options: bool) -> Result<(), Failure> {
+    // The owner's alone; for others the daemon says it, in `.rejected`.
+    let Ok(text) = mount.read("config.yaml", ANSWERS_WITHIN) else { return Ok(()) };
+    let config: Value = serde_yaml::from_str(&text).unwrap_or_default();
+    let agents = config["agents"].as_object().into_iter().flat_map(|agents| agents.keys());
+    let rules = Rules {
+        agents: agents.filter_map(|name| AgentName::parse(name).ok()).collect(),
+        reject_unknown: config["dispatcher"]["unknown_keys"] == "reject",
+    };
+    let why = match read_by(body.as_bytes(), &rules) {
+        Reading::Ready { .. } | Reading::Empty => return Ok(()),
+        Reading::OpenFrontmatter => "its frontmatter, which begins with ---, is not closed by another ---".to_owned(),
+        Reading::Rejected(problem) if by_options => problem.message,
+        Reading::Rejected(problem) => problem.to_string(),
+    };
+    Err(Failure::Usage(format!("this task could not run, so it is not submitted: {}", clean(&why))))
 }
 
 enum Placed {

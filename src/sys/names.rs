@@ -1,7 +1,7 @@
 //! What a name in an inbox stands for.
 //! In: a file name. Out: a task, what stands beside one, a program's own, or a file that should have been a task. Pure.
 
-use std::ffi::OsStr;
+use std::{ffi::OsStr, time::Duration};
 
 use jiff::Timestamp;
 use nix::sys::stat::{FileStat, SFlag};
@@ -14,6 +14,9 @@ use crate::model::{
 };
 
 pub const SIDECARS: [Sidecar; 3] = [Sidecar::Working, Sidecar::Delegated, Sidecar::Rejected];
+
+/// What is not touched for so long is no file that somebody is about to rename.
+pub const LEFT_ALONE: Duration = Duration::from_secs(1);
 
 /// What scripts put beside a task to claim it: a file or a directory.
 pub const CLAIMS: [&str; 2] = [".lock", ".claimed"];

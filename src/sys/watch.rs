@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsString,
     io,
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -12,11 +13,11 @@ use std::{
 
 use notify::{
     EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
-    event::{AccessKind, AccessMode, ModifyKind},
+    event::{AccessKind, AccessMode, ModifyKind, RenameMode},
 };
 use tokio::sync::mpsc;
 
-use super::names::task_of;
+use super::names::{LEFT_ALONE, ignored, task_of};
 use crate::{
     config::queue::DIRS,
     model::ids::{ProjectName, TaskId},
@@ -30,6 +31,10 @@ const WAITING: usize = 4096;
 const TAKEN_AWAY: Duration = Duration::from_millis(200);
 /// The most that this may be put off, where it goes on and on.
 const TAKEN_AWAY_MOST: Duration = Duration::from_secs(2);
+
+/// A file that is no task's and is written again and again, a log say, is looked at no more after so many times: each costs a look at
+/// everything. The scan finds it.
+const STRANGE_MOST: u32 = 100;
 
 type Hint = Option<(ProjectName, TaskId)>;
 
@@ -47,6 +52,8 @@ struct Dir {
     project: ProjectName,
     inode: u64,
     what: Watched,
+    /// How often names in it that are no task's were news.
+    strange: HashMap<OsString, u32>,
 }
 
 type Dirs = Arc<Mutex<HashMap<PathBuf, Dir>>>;
@@ -57,6 +64,8 @@ enum News {
     Hint(Hint),
     /// A directory of a queue went or came.
     Directory,
+    /// A file that is no task's came or went.
+    Strange,
 }
 
 pub struct Watch {
@@ -73,7 +82,8 @@ impl Watch {
         let (sender, hints) = mpsc::channel(WAITING);
         let overflow = Arc::new(tokio::sync::Notify::new());
         let dirs = Dirs::default();
-        let (overflowed, known, later) = (overflow.clone(), dirs.clone(), Later::default());
+        let (overflowed, known) = (overflow.clone(), dirs.clone());
+        let (later, still) = (Later::new(TAKEN_AWAY), Later::new(LEFT_ALONE + TAKEN_AWAY));
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             for news in news_of(event, &known) {
                 match news {
@@ -83,6 +93,7 @@ impl Watch {
                         }
                     }
                     News::Directory => later.look(&overflowed),
+                    News::Strange => still.look(&overflowed),
                 }
             }
         })
@@ -100,7 +111,7 @@ impl Watch {
         if dirs.values().any(|dir| dir.project == *project && dir.what == what && dir.inode == inode) {
             return;
         }
-        dirs.insert(path.clone(), Dir { project: project.clone(), inode, what });
+        dirs.insert(path.clone(), Dir { project: project.clone(), inode, what, strange: HashMap::new() });
         drop(dirs);
         let _ = watcher.unwatch(&path);
         if let Err(error) = watcher.watch(&path, RecursiveMode::NonRecursive) {
@@ -121,14 +132,18 @@ impl Watch {
     }
 }
 
-/// A look at everything, once no directory has come or gone for a moment.
-#[derive(Default)]
+/// A look at everything, once nothing of its kind has come for a moment.
 struct Later {
+    quiet: Duration,
     /// Tells the thread that waits for it of the next one; without a thread there is nobody to take it.
     waits: Mutex<Option<std::sync::mpsc::Sender<()>>>,
 }
 
 impl Later {
+    fn new(quiet: Duration) -> Self {
+        Self { quiet, waits: Mutex::default() }
+    }
+
     fn look(&self, overflow: &Arc<tokio::sync::Notify>) {
         let Ok(mut waits) = self.waits.lock() else { return overflow.notify_one() };
         if waits.as_ref().is_some_and(|thread| thread.send(()).is_ok()) {
@@ -136,10 +151,10 @@ impl Later {
         }
         let (sender, came) = std::sync::mpsc::channel();
         *waits = Some(sender);
-        let overflow = overflow.clone();
+        let (overflow, quiet) = (overflow.clone(), self.quiet);
         std::thread::spawn(move || {
             let until = Instant::now() + TAKEN_AWAY_MOST;
-            while came.recv_timeout(TAKEN_AWAY).is_ok() && Instant::now() < until {}
+            while came.recv_timeout(quiet).is_ok() && Instant::now() < until {}
             // Before the look: what comes from now on has one of its own.
             drop(came);
             overflow.notify_one();
@@ -162,18 +177,28 @@ fn news_of(event: notify::Result<notify::Event>, dirs: &Dirs) -> Vec<News> {
         EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => true,
         EventKind::Any | EventKind::Access(_) | EventKind::Modify(_) | EventKind::Other => false,
     };
-    let news = |path: &PathBuf| -> Option<News> {
+    let goes = matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)));
+    let mut news = |path: &PathBuf| -> Option<News> {
         if dirs.contains_key(path) {
             return comes_or_goes.then_some(News::Directory);
         }
-        let dir = dirs.get(path.parent()?)?;
-        let name = path.file_name()?.to_str()?;
-        match dir.what {
-            Watched::Inbox => Some(News::Hint(Some((dir.project.clone(), task_of(name)?)))),
-            Watched::Queue => (comes_or_goes && DIRS.contains(&name)).then_some(News::Directory),
+        let dir = dirs.get_mut(path.parent()?)?;
+        let name = path.file_name()?;
+        match (dir.what, name.to_str().and_then(task_of)) {
+            (Watched::Inbox, Some(task)) => Some(News::Hint(Some((dir.project.clone(), task)))),
+            (Watched::Inbox, None) => {
+                ignored(name)?;
+                if goes {
+                    return dir.strange.remove(name).map(|_| News::Strange);
+                }
+                let told = dir.strange.entry(name.to_owned()).or_default();
+                *told = told.saturating_add(1);
+                (*told <= STRANGE_MOST).then_some(News::Strange)
+            }
+            (Watched::Queue, _) => (comes_or_goes && DIRS.iter().any(|dir| name == *dir)).then_some(News::Directory),
         }
     };
-    let news = event.paths.iter().filter_map(news).collect();
+    let news = event.paths.iter().filter_map(&mut news).collect();
     // The kernel's watch goes with its directory. The next one may have the same inode number, so the entry goes too.
     if matches!(event.kind, EventKind::Remove(_)) {
         dirs.retain(|path, _| !event.paths.contains(path));

@@ -83,6 +83,34 @@ fn a_task_is_submitted_waited_for_and_read() {
     }
 }
 
+/// Who submits hears at once what can't run, and a text is never an option.
+#[test]
+fn what_can_not_run_is_not_submitted_and_a_text_is_no_option() {
+    let world = World::start(&Setup::agents(1));
+    let refused = |arguments: &str, wanted: &str| {
+        let (code, text, _) = command(&world, arguments);
+        assert_eq!(code, Some(2), "{arguments}: {text}");
+        assert!(text.contains("not submitted") && text.contains(wanted), "{arguments}: {text}");
+    };
+    refused("submit --agent nope hi", "there is no agent nope in the configuration");
+    refused("submit --agent 'no name' hi", "is not the name of an agent");
+    refused("submit $'---\nagent: nope\nretries: x\n---\nhi'", "2:8: agent: there is no agent nope");
+    refused("submit $'---\nagent: nope\nretries: x\n---\nhi'", "3:10: retries: x is not");
+    refused("submit $'---\npriority: 1\n\thi'", "not closed");
+    assert!(world.inbox_is_empty());
+    for (arguments, id) in [
+        ("submit $'---\npriority: 3\n---\nwith front'", "with-front\n"),
+        ("submit '--- a/file' --priority 3 is a patch", "a-file-is-a-patch\n"),
+        ("submit --priority 3 '- a list'", "a-list\n"),
+    ] {
+        assert_eq!(command(&world, arguments).1, id, "{arguments}");
+        let id = id.trim_end();
+        assert_eq!(command(&world, &format!("wait task {id} --timeout 60")).0, Some(0));
+        assert!(world.read(&format!("done/{id}.md")).expect("done").contains("priority: 3"));
+    }
+    assert_eq!(command(&world, "submit --nosuch").0, Some(2));
+}
+
 #[test]
 fn where_the_mount_was_taken_away_the_daemon_is_named() {
     let world = World::start(&Setup::agents(1));

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use nix::{
     dir::Dir,
     sys::stat::{FileStat, fstat},
@@ -30,7 +30,7 @@ use crate::{
         ids::TaskId,
         queue::{Ask, Claim, Entry, FileFacts, FileKind, Filed, Inbox, Leftover, Mark, QueueDir, Read, Sidecar, Text},
     },
-    sys::names::{CLAIMS, SIDECARS, claim_of, facts, ignored, lock_of, sidecar_of},
+    sys::names::{CLAIMS, LEFT_ALONE, SIDECARS, claim_of, facts, ignored, lock_of, sidecar_of},
 };
 
 /// A file beside a task is small.
@@ -267,9 +267,8 @@ fn touched(stat: &FileStat) -> Timestamp {
     time(stat.st_mtime, stat.st_mtime_nsec).max(time(stat.st_ctime, stat.st_ctime_nsec))
 }
 
-/// What is not touched for a moment is no file that somebody is about to rename.
 fn is_left_alone(stat: &FileStat) -> bool {
     let now = Timestamp::now();
     let since = now.duration_since(touched(stat));
-    since.is_negative() || since > SignedDuration::from_secs(2)
+    since.is_negative() || since.unsigned_abs() >= LEFT_ALONE
 }
