@@ -25,24 +25,7 @@ pub fn why(picture: &Picture, session: &Session) -> String {
     if session.role == Role::Dedicated {
         out.push_str("dedicated to a person: never dispatched to, never ended\n");
     }
-    let phase = match &session.phase {
-        SessionPhase::Down => "no program runs in it".to_owned(),
-        SessionPhase::Starting(inc) => {
-            format!(
-                "{} was started as pid {}, {} ago, and has not shown its prompt yet",
-                inc.agent,
-                inc.pid,
-                words::age(picture, inc.started)
-            )
-        }
-        SessionPhase::Up(inc) => {
-            format!("{} runs as pid {}, {}", inc.agent, inc.pid, words::since(picture, inc.started))
-        }
-        SessionPhase::Ending(inc) => format!("{} (pid {}) is being ended", inc.agent, inc.pid),
-        SessionPhase::Dead { incarnation, exit, at } => {
-            format!("{} (pid {}) ended ({exit}), {} ago", incarnation.agent, incarnation.pid, words::age(picture, *at))
-        }
-    };
+    let phase = words::phase_of(picture, &session.phase);
     let _ = writeln!(out, "{phase}");
     let mut evidence = session.verdict.evidence.iter();
     if let Some(first) = evidence.next() {
@@ -69,6 +52,11 @@ pub fn why(picture: &Picture, session: &Session) -> String {
             Gone::Lost { .. } => writeln!(out, "the pane of its last agent was closed, or tmux ended"),
             Gone::Ended { why, .. } => writeln!(out, "its last agent was ended: {why}"),
         };
+    }
+    if session.verdict.draft && session.role == Role::Pool {
+        out.push_str(
+            "somebody's text stands in its input box: tasks go to other sessions first, and wait for the box here\n",
+        );
     }
     if session.talked {
         out.push_str(

@@ -36,26 +36,29 @@ pub fn status(picture: &Picture) -> String {
     let _ = writeln!(out, ", up {}", words::age(picture, snapshot.since));
     for session in waiting {
         let asked = words::short_why(picture, session);
-        let _ = writeln!(out, "  {} for {}: {}", session.name, words::age(picture, session.stated.since), line(&asked));
+        let asked = format!("  {} for {}: {asked}", session.name, words::age(picture, session.stated.since));
+        let _ = writeln!(out, "{}", words::cut(&line(&asked), WIDTH));
         let _ = writeln!(out, "    answer it: claude-failover attach {}", session.name);
     }
     for (topic, problem) in &snapshot.health {
-        let _ = writeln!(out, "  {}", line(&format!("{topic}: {problem}")));
+        out.push_str(&told(&format!("{topic}: {problem}")));
     }
     let left = snapshot.leftovers.as_ref().map_or(0, |found| found.len());
     if left > 0 {
         let _ = writeln!(out, "  LEFT RUNNING {left} by agents that are gone: see the mount's leftovers");
     }
     for text in swap::lines(picture) {
-        let _ = writeln!(out, "  {}", line(&text));
+        out.push_str(&told(&text));
     }
 
     for (project, files) in &snapshot.ignored {
-        let some: Vec<String> = files.iter().take(3).map(|file| format!("{}: {}", file.name, file.why)).collect();
-        let more =
-            if files.len() > some.len() { format!("; … (`cat projects/{project}/status`)") } else { String::new() };
-        let text = format!("IGNORED {} in the inbox of {project}: {}{more}", files.len(), some.join("; "));
-        let _ = writeln!(out, "  {}", line(&text));
+        let _ = writeln!(out, "  IGNORED {} in the inbox of {project}:", files.len());
+        for file in files.iter().take(3) {
+            out.push_str(&words::wrapped(&line(&format!("{}: {}", file.name, file.why)), 4, WIDTH));
+        }
+        if files.len() > 3 {
+            let _ = writeln!(out, "    … (`cat projects/{project}/status`)");
+        }
     }
 
     let mut rows = vec![heading(&["PROJECT", "QUEUED", "HELD", "WORKING", "DELEGATED", "REJECTED", "DONE", "FAILED"])];
@@ -134,6 +137,11 @@ fn heading(words: &[&str]) -> Vec<String> {
 
 fn dash() -> String {
     "-".to_owned()
+}
+
+/// A sentence of the head, all of it.
+fn told(text: &str) -> String {
+    words::wrapped(&line(text), 2, WIDTH)
 }
 
 fn line(text: &str) -> String {

@@ -10,7 +10,7 @@ use crate::{
         command::{RefusedKind, Verb},
         evidence::{Failure, Meaning, Signal, UNKNOWN_DIALOG, WaitingFor},
         ids::SessionName,
-        session::{Activity, Session},
+        session::{Activity, Session, SessionPhase},
         snapshot::Outcome,
     },
     render::{Picture, clean},
@@ -139,10 +139,51 @@ pub fn short_why(picture: &Picture, session: &Session) -> String {
             Some(_) | None,
         ) => {}
     }
-    match session.verdict.evidence.first() {
-        Some(first) => signal(picture, first),
-        None => since(picture, session.stated.since),
+    match (session.verdict.evidence.first(), &session.phase) {
+        (Some(first), _) => signal(picture, first),
+        (None, SessionPhase::Down) if session.failures > 0 => {
+            format!("starts in a row that failed: {}", session.failures)
+        }
+        (None, SessionPhase::Down) if session.rests => {
+            format!("idle; last task ended {}", second(picture.shown(session.since)))
+        }
+        (None, phase) => phase_of(picture, phase),
     }
+}
+
+/// What runs in a session.
+pub fn phase_of(picture: &Picture, phase: &SessionPhase) -> String {
+    match phase {
+        SessionPhase::Down => "no program runs in it".to_owned(),
+        SessionPhase::Starting(inc) => {
+            let ago = age(picture, inc.started);
+            format!("{} was started as pid {}, {ago} ago, and has not shown its prompt yet", inc.agent, inc.pid)
+        }
+        SessionPhase::Up(inc) => format!("{} runs as pid {}, {}", inc.agent, inc.pid, since(picture, inc.started)),
+        SessionPhase::Ending(inc) => format!("{} (pid {}) is being ended", inc.agent, inc.pid),
+        SessionPhase::Dead { incarnation: inc, exit, at } => {
+            format!("{} (pid {}) ended ({exit}), {} ago", inc.agent, inc.pid, age(picture, *at))
+        }
+    }
+}
+
+/// A text in lines of at most so many columns, broken at blanks; those behind the first are indented by two more.
+pub fn wrapped(text: &str, indent: usize, width: usize) -> String {
+    let mut out = " ".repeat(indent);
+    let mut used = indent;
+    for (n, word) in text.split_whitespace().enumerate() {
+        if n > 0 && used + 1 + word.width() > width {
+            let _ = write!(out, "\n{}", " ".repeat(indent + 2));
+            used = indent + 2;
+        } else if n > 0 {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        used += word.width();
+    }
+    out.push('\n');
+    out
 }
 
 /// Lines joined by ` / `, blanks made single.

@@ -134,6 +134,10 @@ fn status_tells_of_swaps_parked_sessions_and_the_next_reset() {
     parked(&mut snapshot, Failure::Limit(limit()));
     let view = Picture { snapshot: &snapshot, now: at(70) };
     let text = status::status(&view);
+    let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 80).collect();
+    assert!(wide.is_empty(), "{wide:?}");
+    // Sentences go on in the next line.
+    let text = text.replace("\n    ", " ");
     has(
         &text,
         &[

@@ -152,6 +152,7 @@ pub fn session(name: &str, role: Role, phase: SessionPhase) -> Session {
     Session {
         phase,
         verdict: Verdict {
+            draft: false,
             activity: Activity::Waiting(WaitingFor::Permission),
             since: at(4),
             evidence: vec![Signal {
