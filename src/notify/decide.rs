@@ -3,12 +3,14 @@
 //!
 //! The rule: what stands in the picture and was not told is told once; what was told and stands no more is forgotten, and of some
 //! kinds told as over. What was told is saved with everything else, so a restart tells nothing again; and for a while after a
-//! start, while the picture fills, nothing is over. Of one kind at most `per_hour` go out in an hour, the last of them says so.
+//! start, while the picture fills, nothing is over. Of one kind at most `per_hour` go out in an hour, the last of them says so; what
+//! was left out is told in one when there is room again (`pace.rs`).
 
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::pace::{Pace, Room, is_summary};
 use crate::{
     config::Notifications,
     model::{
@@ -28,36 +30,9 @@ use crate::{
 const FILLS_WITHIN: SignedDuration = SignedDuration::from_mins(1);
 /// What is older when it is first seen is no news.
 const NEWS_FOR: SignedDuration = SignedDuration::from_hours(1);
-const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 /// Begins the topics in `health` of channels that don't work.
 pub const TOPIC: &str = "notices by";
-
-/// What went out in the last hour.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Pace(Vec<(NoticeKind, Timestamp)>);
-
-enum Room {
-    Free,
-    /// The last one until then.
-    Last(Timestamp),
-    None,
-}
-
-impl Pace {
-    fn take(&mut self, kind: NoticeKind, per_hour: u32, now: Timestamp) -> Room {
-        // What lies ahead was written by a clock that has been set back.
-        self.0.retain(|(_, at)| *at <= now && now.duration_since(*at) < HOUR);
-        let of_kind = || self.0.iter().filter(|(other, _)| *other == kind);
-        let sent = u32::try_from(of_kind().count()).unwrap_or(u32::MAX);
-        let first = of_kind().map(|(_, at)| *at).min().unwrap_or(now);
-        if sent >= per_hour {
-            return Room::None;
-        }
-        self.0.push((kind, now));
-        if sent + 1 < per_hour { Room::Free } else { Room::Last(first.saturating_add(HOUR).unwrap_or(first)) }
-    }
-}
 
 /// What a look gives.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +53,7 @@ pub fn decide(
     let mut pace = pace.clone();
     let mut events = Vec::new();
     let channels = settings.channels();
+    let summaries = pace.summaries(settings.per_hour, &snapshot.timeline, now);
     let mut tell = |mut notice: Notice| {
         let news = now.duration_since(notice.at) < NEWS_FOR;
         // Its time tells a notice from the incident's others, and over a start of the machine time may stand still.
@@ -87,7 +63,7 @@ pub fn decide(
         }
         let mut to = if news && settings.events.contains(&notice.kind) { channels.clone() } else { Vec::new() };
         if !to.is_empty() {
-            match pace.take(notice.kind, settings.per_hour, now) {
+            match pace.take(&notice, settings.per_hour, now) {
                 Room::Free => {}
                 Room::Last(until) => {
                     let until = snapshot.timeline.second(until);
@@ -101,6 +77,7 @@ pub fn decide(
         NoticeEvent::Told(Told { notice, to })
     };
 
+    events.extend(summaries.into_iter().map(&mut tell));
     let stands = standing(snapshot, silent_after, now);
     for (incident, notice) in &stands {
         if snapshot.notices.get(incident).is_none_or(|told| told.notice.over) {
@@ -118,7 +95,7 @@ pub fn decide(
         if stands.contains_key(incident) || (filling && told.notice.at <= snapshot.since) {
             continue;
         }
-        if !told.notice.over && told.notice.kind.tells_end() {
+        if !told.notice.over && told.notice.kind.tells_end() && !is_summary(&told.notice) {
             let text = told.notice.text.clone();
             let title = format!("Over: {}", told.notice.title);
             events.push(tell(Notice { over: true, title, text, at: now, ..told.notice.clone() }));

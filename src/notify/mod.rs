@@ -4,6 +4,7 @@
 
 mod channel;
 pub mod decide;
+mod pace;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -12,7 +13,8 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use self::{
     channel::{Line, topic},
-    decide::{Pace, decide},
+    decide::decide,
+    pace::Pace,
 };
 use crate::{
     live::Hands,

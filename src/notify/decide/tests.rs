@@ -367,5 +367,34 @@ fn a_flood_of_one_kind_is_held_back_and_says_so() {
     world.snapshot.health.insert("late".to_owned(), "x".to_owned());
     assert_eq!(world.kinds(3000), [""; 0]);
     world.snapshot.health.insert("later".to_owned(), "x".to_owned());
-    assert_eq!(world.kinds(3602), ["degraded"]);
+    let out = world.look(3602);
+    assert_eq!(out.len(), 2, "{out:?}");
+    assert_eq!(out[0].title, "8 degraded notices were left out");
+    assert!(out[0].text.contains("claude-failover is degraded: late\n"), "{:?}", out[0].text);
+    assert_eq!(out[1].title, "claude-failover is degraded: later");
+    assert_eq!(world.kinds(3603), [""; 0], "told once, and it has no end");
+    assert_eq!(world.kinds(9000), [""; 0]);
+}
+
+/// An end that was left out would be believed not to have come.
+#[test]
+fn ends_that_were_left_out_are_named_first_when_there_is_room_again() {
+    let mut world = World::new();
+    world.settings.per_hour = 2;
+    world.snapshot.health.insert("disk".to_owned(), "x".to_owned());
+    world.snapshot.health.insert("tmux".to_owned(), "x".to_owned());
+    assert_eq!(world.look(2).len(), 2);
+    for n in 0..20 {
+        world.snapshot.health.insert(format!("late {n}"), "x".to_owned());
+    }
+    assert_eq!(world.kinds(3), [""; 0]);
+    world.snapshot.health.clear();
+    assert_eq!(world.kinds(1000), [""; 0]);
+    let out = world.look(3602);
+    assert_eq!(out.len(), 1, "one for all: {out:?}");
+    assert_eq!(out[0].title, "42 degraded notices were left out");
+    let lines: Vec<&str> = out[0].text.lines().collect();
+    assert!(lines[0].contains("`cat events` has all"), "{lines:?}");
+    let over = ["Over: claude-failover is degraded: disk", "Over: claude-failover is degraded: tmux"];
+    assert_eq!(lines[1..], [over[0], over[1], "and 40 more"], "what came and went meanwhile is a number");
 }
