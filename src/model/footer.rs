@@ -14,6 +14,12 @@ pub fn run_of(file: &[u8]) -> Option<RunId> {
     whole(file)?.run
 }
 
+/// Which end of a task that never ran a file holds.
+#[must_use]
+pub fn end_of(file: &[u8]) -> Option<String> {
+    whole(file)?.end
+}
+
 /// What a finished file tells of its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Told {
@@ -31,6 +37,7 @@ struct Whole {
     /// Where its marker line begins.
     pub at: usize,
     run: Option<RunId>,
+    end: Option<String>,
     finished: Option<Timestamp>,
 }
 
@@ -58,7 +65,12 @@ fn whole(file: &[u8]) -> Option<Whole> {
     let ours = [Status::Done, Status::Failed, Status::Cancelled].iter().any(|known| known.word() == status);
     let (run, finished) = (value("run").map(RunId), value("finished").and_then(|text| text.parse().ok()));
     let at = lines[..begin].iter().rposition(|(_, line)| *line == RESULT_LINE.as_bytes())?;
-    (ours && (run.is_some() || finished.is_some())).then_some(Whole { at: lines[at].0, run, finished })
+    (ours && (run.is_some() || finished.is_some())).then_some(Whole {
+        at: lines[at].0,
+        run,
+        end: value("end"),
+        finished,
+    })
 }
 
 /// The task's own bytes: everything before the results of ours that end the file. A marker line anywhere else is its text.

@@ -21,6 +21,8 @@ struct Footer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     run: Option<&'a RunId>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     provider: Option<&'a str>,
@@ -77,6 +79,8 @@ pub fn render(task: &[u8], work: Option<&Work>, ending: &Ending, timeline: &Time
     let footer = Footer {
         status: ending.status.word(),
         run: work.map(Work::id),
+        // In steady time, which no clock that is set changes.
+        end: work.is_none().then(|| format!("e{:x}", ending.at.as_nanosecond())),
         agent: run.map(|run| run.agent.as_str()),
         provider: job.map(|job| job.provider.as_str()),
         job: job_id.as_deref(),

@@ -315,12 +315,17 @@ impl QueueStore for DiskQueue {
 mod tests {
     use std::sync::Arc;
 
+    use jiff::{SignedDuration, Timestamp};
+
     use super::*;
     use crate::{
         config::queue::QUEUE,
         model::{
             ids::RunId,
             queue::{FileKind, Read},
+            result,
+            steady::{self, Steady},
+            task::{Ending, Status},
             task_file::{Reading, identity, read, sha256},
         },
     };
@@ -390,6 +395,40 @@ mod tests {
         assert_eq!(seen().await, Some(true));
         drop(writer);
         assert_eq!(seen().await, Some(false));
+    }
+
+    /// A daemon ended between the result and the removal of the task, and the clock was set before the next one began.
+    #[tokio::test]
+    async fn the_end_of_a_task_that_never_ran_is_filed_once_also_by_a_clock_that_was_set() {
+        let w = world().await;
+        let (p, a) = (&w.project, id("a"));
+        let reading = |count: i64, ahead: i64| steady::Reading {
+            boot: "b".to_owned(),
+            count: SignedDuration::from_secs(count),
+            asleep: SignedDuration::ZERO,
+            wall: Timestamp::from_second(1_000_000 + count + ahead).expect("a time"),
+        };
+        let mut steady = Steady::begin(None, &reading(0, 0));
+        let cancelled = |steady: &mut Steady, ahead: i64| {
+            let mut ending = Ending::failed("cancelled".to_owned(), steady.now(&reading(10, ahead)));
+            ending.status = Status::Cancelled;
+            ending
+        };
+        let ending = cancelled(&mut steady, 0);
+        let file = async |ending: &Ending, steady: &Steady| {
+            std::fs::write(w.path("inbox/a.md"), "task").expect("written");
+            let text = result::render(b"task", None, ending, steady.timeline());
+            let end = End { run: None, result: Some((QueueDir::Failed, text)), own: identity(b"task"), claim: None };
+            w.store.file(p, &a, &end).await.expect("filed");
+            std::fs::read_dir(w.path("failed")).expect("looked").count()
+        };
+        assert_eq!(file(&ending, &steady).await, 1);
+        for ahead in [-45, 86_400, 0] {
+            steady.now(&reading(20, ahead));
+            assert_eq!(file(&ending, &steady).await, 1, "{ahead}");
+        }
+        let again = Ending { at: steady.now(&reading(30, 0)), ..ending };
+        assert_eq!(file(&again, &steady).await, 2, "another end of the same text");
     }
 
     #[tokio::test]
