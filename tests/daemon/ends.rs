@@ -54,6 +54,32 @@ fn a_killed_pane_and_a_killed_agent_are_tried_again_alike() {
     }
 }
 
+/// The program's own end is the task's result; the wrapper's is an agent that died, whoever killed either.
+#[test]
+fn a_failed_command_tells_how_it_ended_and_its_last_error_and_no_line_of_its_output() {
+    let world = shell(1);
+    world.submit(
+        "status",
+        "echo first line; echo early >&2; echo 'boom: it broke' >&2; echo >&2; echo last line; exit 3\n",
+    );
+    world.submit("silent", "echo first line; exit 4\n");
+    world.submit("killed", "echo first line; echo before the end >&2; kill -9 $$\n");
+    world.submit("term", "kill -TERM $$\n");
+    for (id, error, output) in [
+        ("status", "error: 'the command ended with exit status 3: boom: it broke'", "\nfirst line\nlast line\n"),
+        ("silent", "error: the command ended with exit status 4\n", "\nfirst line\n"),
+        ("killed", "error: 'the command was ended by signal 9 (SIGKILL): before the end'", "\nfirst line\n"),
+        ("term", "error: the command was ended by signal 15 (SIGTERM)\n", ""),
+    ] {
+        let result = world.result(&format!("failed/{id}.md"));
+        assert!(result.replace('"', "'").contains(error), "{result}");
+        assert!(result.contains(output) && result.contains("attempts: 1"), "{result}");
+    }
+    world.submit("wrapper", "---\nretries: 0\n---\necho first line; kill -9 $PPID; sleep 300\n");
+    let result = world.result("failed/wrapper.md");
+    assert!(result.contains("sh ended in the middle of the task (signal 9)"), "{result}");
+}
+
 #[test]
 fn how_a_task_ends_is_no_failed_start_and_holds_up_nobody() {
     let world = shell(1);
