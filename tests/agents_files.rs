@@ -70,6 +70,17 @@ impl World {
     }
 
     async fn launch(&self, agent: &str, account: Option<&str>, resume: Option<&str>) -> LaunchPlan {
+        let project = (agent == "command").then_some("/srv");
+        self.launch_within(project, agent, account, resume).await
+    }
+
+    async fn launch_within(
+        &self,
+        project: Option<&str>,
+        agent: &str,
+        account: Option<&str>,
+        resume: Option<&str>,
+    ) -> LaunchPlan {
         let request = LaunchRequest {
             session: session(),
             incarnation: "i1".to_owned(),
@@ -77,13 +88,13 @@ impl World {
             agent: AgentName::parse(agent).expect("a name"),
             account: account.map(|a| AccountName::parse(a).expect("a name")),
             workdir: "/srv/web".into(),
+            project: project.map(Into::into),
             resume: resume.map(str::to_owned),
             prompt: None,
             own_args: true,
             task: Some(LaunchTask {
                 run: RunId("r1".to_owned()),
                 text: "the task\n".to_owned(),
-                project: Some("/srv".into()),
                 background: Background::Ends,
             }),
         };
@@ -256,6 +267,11 @@ async fn codex_and_commands_start_in_their_own_ways() {
     assert_eq!(plan.launch.argv[8..], ["--project", "/srv", "--workdir", "web", "--", "cat", "{exe}"]);
     assert_eq!((fs::read_to_string(&task).expect("the task").as_str(), mode(Path::new(&task))), ("the task\n", 0o600));
     assert_eq!(world.book.prompt_by(&AgentName::parse("command").expect("a name")), PromptBy::Stdin);
+    // Other agents enter their project's directory by the same program, which becomes theirs.
+    let plain = world.launch("codex", None, None).await.launch.argv;
+    let within = world.launch_within(Some("/srv"), "codex", None, None).await.launch.argv;
+    let enters = ["/opt/claude failover", "command-agent", "--becomes", "--project", "/srv", "--workdir", "web", "--"];
+    assert_eq!((&within[..8], &within[8..]), (&enters.map(str::to_owned)[..], &plain[..]));
 }
 
 #[tokio::test]
@@ -725,6 +741,13 @@ async fn a_command_ends_with_its_status() {
             Meaning::TurnFailed {
                 failure: Failure::Unknown,
                 message: "the command ended with exit status 3\nbad".to_owned(),
+            },
+        ),
+        (
+            json!({"status": 3, "said": ": boom", "message": "out"}),
+            Meaning::TurnFailed {
+                failure: Failure::Unknown,
+                message: "the command ended with exit status 3: boom\nout".to_owned(),
             },
         ),
         (

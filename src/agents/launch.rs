@@ -77,11 +77,12 @@ pub(super) fn plan(
         "--session".to_owned(),
         request.session.to_string(),
     ];
-    let project = request.task.as_ref().and_then(|task| task.project.as_deref()).unwrap_or(&request.workdir);
-    let below = request.workdir.strip_prefix(project).ok().filter(|below| !below.as_os_str().is_empty());
+    let project = request.project.as_deref().unwrap_or(&request.workdir).to_string_lossy().into_owned();
+    let below = request.workdir.strip_prefix(&project).ok().filter(|below| !below.as_os_str().is_empty());
+    let below = below.unwrap_or(Path::new(".")).to_string_lossy().into_owned();
     let places: BTreeMap<&str, String> = BTreeMap::from([
-        ("project", project.to_string_lossy().into_owned()),
-        ("below", below.unwrap_or(Path::new(".")).to_string_lossy().into_owned()),
+        ("project", project.clone()),
+        ("below", below.clone()),
         ("exe", options.exe.to_string_lossy().into_owned()),
         ("mount", options.mount.to_string_lossy().into_owned()),
         ("session", request.session.to_string()),
@@ -150,6 +151,13 @@ pub(super) fn plan(
             "{run}" => argv.extend(agent.config.run.iter().cloned()),
             other => argv.push(fill(other, &places)),
         }
+    }
+    // Between a look at the directory and the start somebody may put a link in its place.
+    let enters_itself = rules.launch.program.iter().any(|word| word.contains("{below}"));
+    if request.project.is_some() && !enters_itself {
+        let exe = options.exe.to_string_lossy();
+        let enters = [&*exe, "command-agent", "--becomes", "--project", &project, "--workdir", &below, "--"];
+        argv.splice(..0, enters.map(str::to_owned));
     }
     let launch = Launch {
         session: request.session.clone(),

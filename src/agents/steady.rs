@@ -52,7 +52,7 @@ fn told(meaning: &mut Meaning, timeline: &Timeline, now: Timestamp) {
 impl Agents for SteadyAgents {
     async fn signals(&self, incarnation: &Incarnation, cursor: &mut Cursor) -> Vec<Signal> {
         let begun = self.clock.now();
-        let before = cursor.read.replace(begun).unwrap_or(incarnation.started);
+        let before = cursor.read.replace(begun).map_or(incarnation.started, |read| read.max(incarnation.started));
         let mut signals = self.agents.signals(incarnation, cursor).await;
         let (timeline, now) = (self.clock.timeline(), self.clock.now());
         for signal in &mut signals {

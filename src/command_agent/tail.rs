@@ -1,23 +1,48 @@
-//! The end of a program's output, which is its task's result.
+//! The end of a program's output, which is its task's result, and of its errors, whose last line says why it failed.
 //! In: the output, in pieces. Out: its last lines, and how much came before them.
 
 use std::collections::VecDeque;
 
 /// How much of the end of stdout is kept as the task's result.
 const KEPT: usize = 256 << 10;
+/// The same of stderr, of which one line is told.
+const KEPT_OF_ERRORS: usize = 16 << 10;
+/// The most that is told of that line, in characters.
+const LINE: usize = 300;
 
-/// The last [`KEPT`] bytes of a stream.
-#[derive(Default)]
+/// The last bytes of a stream.
 pub(super) struct Tail {
+    most: usize,
     bytes: VecDeque<u8>,
     /// Bytes that came before.
     dropped: usize,
 }
 
 impl Tail {
+    pub(super) fn of_output() -> Self {
+        Self { most: KEPT, bytes: VecDeque::new(), dropped: 0 }
+    }
+
+    pub(super) fn of_errors() -> Self {
+        Self { most: KEPT_OF_ERRORS, ..Self::of_output() }
+    }
+
+    /// The last line that says something.
+    pub(super) fn last_line(&self) -> Option<String> {
+        let (front, back) = self.bytes.as_slices();
+        let text = String::from_utf8_lossy(&[front, back].concat()).into_owned();
+        // A progress bar draws its line again and again.
+        let line = text.split(['\n', '\r']).map(str::trim).rfind(|line| !line.is_empty())?;
+        let mut told: String = line.chars().take(LINE).collect();
+        if told.len() < line.len() {
+            told.push('…');
+        }
+        Some(told)
+    }
+
     pub(super) fn push(&mut self, chunk: &[u8]) {
         self.bytes.extend(chunk);
-        let over = self.bytes.len().saturating_sub(KEPT);
+        let over = self.bytes.len().saturating_sub(self.most);
         self.dropped += over;
         self.bytes.drain(..over);
     }
@@ -48,7 +73,7 @@ mod tests {
     use super::*;
 
     fn text(chunks: &[&[u8]]) -> String {
-        let mut tail = Tail::default();
+        let mut tail = Tail::of_output();
         chunks.iter().for_each(|chunk| tail.push(chunk));
         tail.text()
     }
@@ -64,6 +89,19 @@ mod tests {
             format!("[The last {} of {} bytes of output; the rest is not kept.]", rest.len(), lines.len())
         );
         assert!(rest.starts_with("a line of text\n") && rest.len() > KEPT - 15, "{}", rest.len());
+    }
+
+    #[test]
+    fn the_last_line_that_says_something_is_told() {
+        let line = |text: &str| {
+            let mut tail = Tail::of_errors();
+            tail.push(text.as_bytes());
+            tail.last_line()
+        };
+        assert_eq!(line("first\nboom: it broke  \n\n \n").as_deref(), Some("boom: it broke"));
+        assert_eq!(line("10%\r20%\rfailed at 20%\r\n").as_deref(), Some("failed at 20%"));
+        assert_eq!(line(" \n"), None);
+        assert_eq!(line(&"é".repeat(20_000)).map(|line| line.chars().count()), Some(LINE + 1));
     }
 
     #[test]

@@ -183,8 +183,8 @@ impl Backend for DaemonBackend {
     }
 
     fn may_speak(&self, scope: &Scope, writer: &Writer) -> Result<(), Refused> {
-        // Asked for nothing, so that the refusal stands where all do.
-        if writer.by == By::Person { Ok(()) } else { self.control(scope.clone(), b"", writer) }
+        // Asked for nothing, so that the refusal stands where all do: who may not, and an agent that could take no text now.
+        self.control(scope.clone(), b"", writer)
     }
 
     fn may_be(&self, place: &Place, text: &[u8], writer: &Writer) -> Result<(), Refused> {

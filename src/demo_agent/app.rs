@@ -82,6 +82,8 @@ struct App {
     decoder: Decoder,
     /// Enter keys still to be eaten.
     eat: u32,
+    /// Pastes that were lost.
+    lost: u32,
     /// Ctrl-C was the last key.
     armed: bool,
     reply: Reply,
@@ -113,6 +115,7 @@ pub fn run(identity: Identity, settings: Settings, modes: Modes, prompt: Option<
         input: InputBox::default(),
         decoder: Decoder::default(),
         eat: 0,
+        lost: 0,
         armed: false,
         reply: Reply::default(),
         screen: Screen::new(term::size(io::stdin().as_fd())),

@@ -21,6 +21,8 @@ pub enum Mode {
     Stall,
     /// Eats this many Enter keys after each paste.
     SwallowEnter(u32),
+    /// Loses that many pastes.
+    SwallowPaste(u32),
     /// Asks before it runs anything.
     Permission,
     /// Goes on in the background after the first Stop.
@@ -60,6 +62,9 @@ impl FromStr for Mode {
             "swallow-enter" => {
                 Ok(Mode::SwallowEnter(arg.and_then(|n| n.parse().ok()).ok_or_else(|| bad("a number of keys"))?))
             }
+            "swallow-paste" => {
+                Ok(Mode::SwallowPaste(arg.and_then(|n| n.parse().ok()).ok_or_else(|| bad("a number of pastes"))?))
+            }
             "permission" => plain(Mode::Permission),
             "background" => Ok(Mode::Background(seconds()?)),
             "slow-start" => Ok(Mode::SlowStart(seconds()?)),
@@ -69,7 +74,7 @@ impl FromStr for Mode {
             "no-status" => plain(Mode::NoStatus),
             _ => Err(format!(
                 "unknown mode `{name}`; known: slow=SECONDS limit[=EPOCH] server-error crash[=STATUS] stall swallow-enter=N \
-                 permission background=SECONDS slow-start=SECONDS deaf spinner no-hooks no-status"
+                 swallow-paste=N permission background=SECONDS slow-start=SECONDS deaf spinner no-hooks no-status"
             )),
         }
     }
@@ -152,6 +157,7 @@ pub struct Plan {
     pub permission: bool,
     pub background: Option<Duration>,
     pub swallow_enter: u32,
+    pub swallow_paste: u32,
     pub slow_start: Option<Duration>,
     pub deaf: bool,
     pub spinner: bool,
@@ -168,6 +174,7 @@ impl Plan {
             Mode::Crash(status) => self.ending = Ending::Crash { status },
             Mode::Stall => self.ending = Ending::Stall,
             Mode::SwallowEnter(keys) => self.swallow_enter = keys,
+            Mode::SwallowPaste(pastes) => self.swallow_paste = pastes,
             Mode::Permission => self.permission = true,
             Mode::Background(time) => self.background = Some(time),
             Mode::SlowStart(time) => self.slow_start = Some(time),

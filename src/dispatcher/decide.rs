@@ -3,7 +3,7 @@
 //!
 //! The rule: highest priority first; among equals the project with the fewest tasks at work; then the oldest file; then the
 //! name. A task goes to the idle session that already runs its agent, account and directory; else to one that has to be
-//! started for it; last of all to one that somebody looks at, or whose agent he spoke with. Nothing is started cold while
+//! started for it; last of all to one that somebody looks at, whose agent he spoke with, or in whose box his text stands. Nothing is started cold while
 //! sessions that are starting anyway will take the tasks.
 //!
 //! The cost: who could take a task is asked first, and a lane (`model/tasks.rs`) is left at its first task that can go nowhere. So
@@ -214,8 +214,8 @@ impl<'a> Look<'a> {
             workdir: project.path.join(&task.spec.workdir).components().collect(),
         };
         let fits = self.free.iter().enumerate().filter_map(|(at, session)| {
-            // Where somebody looks, or has spoken, he may want to go on.
-            let alone = session.attached == 0 && !session.talked;
+            // Where somebody looks, has spoken or has begun a text, he may want to go on.
+            let alone = session.attached == 0 && !session.talked && !session.verdict.draft;
             Some((alone, fit(session, &need, config, self.now)?, Reverse(&session.name), at))
         });
         match fits.max() {

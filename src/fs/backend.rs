@@ -30,7 +30,8 @@ pub trait Backend: Send + Sync + 'static {
         writer
     }
 
-    /// Whether this writer may write to a session at all, told before a text is taken that nobody would hear refused.
+    /// Whether this writer may write to a session at all, and its agent could take a text now; told before one is taken that
+    /// nobody would hear refused.
     ///
     /// # Errors
     /// The errno's kind and a sentence.

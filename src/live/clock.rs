@@ -89,7 +89,7 @@ mod tests {
     /// The agent is seen at it at that time; older evidence tells of it.
     fn seen(world: &mut World, activity: Activity, second: i64) {
         let evidence = vec![signal(at(0), Meaning::Busy)];
-        let verdict = Verdict { activity, since: at(0), evidence, asked: None, last_change: at(second) };
+        let verdict = Verdict { activity, since: at(0), evidence, last_change: at(second), ..Verdict::unknown(at(0)) };
         tell(world, SessionEvent::Observed { of: "i".into(), verdict, conversation: None }, second);
     }
 

@@ -157,7 +157,10 @@ impl Live {
 /// Somebody whose write waits until all its requests are carried out.
 struct Waiting {
     requests: Vec<u64>,
-    outcome: u64,
+    /// Where it stands among the outcomes. A question whether a text could be taken stands there when the answer is no.
+    outcome: Option<u64>,
+    scope: Scope,
+    writer: Option<Writer>,
     reply: Option<oneshot::Sender<Result<(), Refused>>>,
     /// What became of those that are done.
     done: Result<Vec<String>, Refused>,
@@ -268,7 +271,7 @@ impl Owner {
                     match events.iter().try_for_each(|event| trial.apply(event, now)) {
                         Ok(()) => {
                             next = trial;
-                            self.answer(&mut next, &events);
+                            self.answer(&mut next, &events, now);
                             proposed.push(reply);
                         }
                         Err(refusal) => drop(reply.send(Err(refusal))),
@@ -276,7 +279,7 @@ impl Owner {
                 }
                 Change::Report(events, reply) => {
                     let taken = report(&mut next, events, now);
-                    self.answer(&mut next, &taken);
+                    self.answer(&mut next, &taken, now);
                     reported.push(reply);
                 }
             }
@@ -364,13 +367,14 @@ impl Owner {
             next = self.world.clone();
         }
         let told = result.as_ref().map(|_| ()).map_err(Clone::clone);
-        let outcome = next.outcome(now, scope, text, writer.clone(), &told);
+        let asks = matches!(scope, Scope::Input(_)) && text.is_empty() && told.is_ok();
+        let outcome = (!asks).then(|| next.outcome(now, scope, text, writer.clone(), &told));
         let committed = self.commit(next).await;
         let result = match (result, committed) {
             (Ok(_), Err(refusal)) => {
                 let refused = Refused::new(RefusedKind::Failed, refusal.to_string());
                 // What could not be saved is not shown; that it was refused is.
-                self.world.outcome(now, scope, text, writer, &Err(refused.clone()));
+                self.world.outcome(now, scope, text, writer.clone(), &Err(refused.clone()));
                 self.show();
                 Err(refused)
             }
@@ -378,7 +382,8 @@ impl Owner {
         };
         match result {
             Ok(requests) if !requests.is_empty() => {
-                self.waiting.push(Waiting { requests, outcome, reply: Some(reply), done: Ok(Vec::new()) });
+                let (scope, reply) = (scope.clone(), Some(reply));
+                self.waiting.push(Waiting { requests, outcome, scope, writer, reply, done: Ok(Vec::new()) });
             }
             Ok(_) => {
                 let _ = reply.send(Ok(()));
@@ -390,7 +395,7 @@ impl Owner {
     }
 
     /// Notes in the new world what became of writes whose requests are done now.
-    fn answer(&mut self, next: &mut World, events: &[Event]) {
+    fn answer(&mut self, next: &mut World, events: &[Event], now: Timestamp) {
         for event in events {
             let Event::RequestDone { id, result } = event else { continue };
             for waiting in self.waiting.iter_mut().filter(|waiting| waiting.requests.contains(id)) {
@@ -400,7 +405,14 @@ impl Owner {
                     (Err(refused), done) => *done = Err(refused.clone()),
                     (Ok(_), Err(_)) => {}
                 }
-                next.outcome_done(waiting.outcome, &waiting.done);
+                match (waiting.outcome, &waiting.done) {
+                    (Some(outcome), done) => next.outcome_done(outcome, done),
+                    (None, Err(refused)) => {
+                        let (writer, refused) = (waiting.writer.clone(), Err(refused.clone()));
+                        next.outcome(now, &waiting.scope, b"", writer, &refused);
+                    }
+                    (None, Ok(_)) => {}
+                }
             }
         }
     }

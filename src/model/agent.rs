@@ -28,6 +28,8 @@ pub struct LaunchRequest {
     pub agent: AgentName,
     pub account: Option<AccountName>,
     pub workdir: PathBuf,
+    /// The project's own directory, which the program must not be started outside of.
+    pub project: Option<PathBuf>,
     /// Resume this conversation instead of beginning one.
     pub resume: Option<String>,
     /// Given to a resumed conversation at its start, by agents that take one so (`Agents::resumes_with_prompt`).
@@ -43,8 +45,6 @@ pub struct LaunchRequest {
 pub struct LaunchTask {
     pub run: RunId,
     pub text: String,
-    /// The project's own directory, which the program must not be started outside of.
-    pub project: Option<PathBuf>,
     /// Of what the program leaves behind.
     pub background: Background,
 }

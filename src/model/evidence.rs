@@ -160,3 +160,11 @@ pub struct Look {
     /// What title and screen mean, best first.
     pub signals: Vec<Signal>,
 }
+
+impl Look {
+    /// Somebody's text that stands in the box.
+    #[must_use]
+    pub fn draft(&self) -> Option<&str> {
+        self.input.as_deref().filter(|text| self.pasted || !text.trim().is_empty())
+    }
+}

@@ -186,6 +186,8 @@ pub struct Verdict {
     pub last_change: Timestamp,
     /// What it asks of a person, in its own words, where it waits for one.
     pub asked: Option<String>,
+    /// Somebody's text stands in its input box.
+    pub draft: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -388,7 +390,14 @@ impl Session {
 impl Verdict {
     #[must_use]
     pub fn unknown(now: Timestamp) -> Self {
-        Self { activity: Activity::Unknown, since: now, evidence: Vec::new(), last_change: now, asked: None }
+        Self {
+            activity: Activity::Unknown,
+            since: now,
+            evidence: Vec::new(),
+            last_change: now,
+            asked: None,
+            draft: false,
+        }
     }
 }
 

@@ -389,7 +389,7 @@ mod tests {
             };
             let session = Session {
                 phase: SessionPhase::Up(incarnation),
-                verdict: Verdict { activity, since: at(1), evidence, last_change: at(1), asked: None },
+                verdict: Verdict { activity, since: at(1), evidence, last_change: at(1), asked: None, draft: false },
                 ..Session::new(name.clone(), Role::Pool, at(0))
             };
             snapshot.sessions.insert(name, Arc::new(session));

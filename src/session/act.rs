@@ -92,8 +92,7 @@ impl Job {
         let task = match run {
             Some(run) => {
                 let background = self.hands.background();
-                let project = self.project_of(&program.workdir).map(|(_, path, _)| path);
-                let task = LaunchTask { run: run.id.clone(), text: self.prompt(run).await?, project, background };
+                let task = LaunchTask { run: run.id.clone(), text: self.prompt(run).await?, background };
                 // From here on the program may have the task.
                 let begun = self.task_event(TaskEvent::TypingBegun { run: run.id.clone() });
                 self.propose(begun.into_iter().collect()).await?;
@@ -108,6 +107,7 @@ impl Job {
             agent: program.agent.clone(),
             account: program.account.clone(),
             workdir: program.workdir.clone(),
+            project: self.project_of(&program.workdir).map(|(_, path, _)| path),
             resume: None,
             prompt: None,
             own_args: true,
@@ -174,7 +174,7 @@ impl Job {
     }
 
     /// The project that a working directory belongs to, the project's directory, and the rest of the path.
-    fn project_of(&self, workdir: &std::path::Path) -> Option<(ProjectName, PathBuf, String)> {
+    pub(super) fn project_of(&self, workdir: &std::path::Path) -> Option<(ProjectName, PathBuf, String)> {
         let snapshot = self.hands.live.snapshot();
         snapshot.projects.iter().find_map(|project| {
             let below = workdir.strip_prefix(&project.path).ok()?.to_str()?.to_owned();
@@ -242,6 +242,7 @@ impl Job {
                     agent: agent.clone(),
                     account: account.clone(),
                     workdir: row.workdir.clone(),
+                    project: None,
                     resume: None,
                     prompt: None,
                     own_args: true,
@@ -523,6 +524,9 @@ impl Job {
             }
             Err(NotFree::NoBox) => return busy("it shows no input box now; use keys".to_owned()),
         };
+        if text.is_empty() {
+            return Ok(());
+        }
         self.hands.terminal.paste(&pane, &text).await.map_err(|error| refused(&error))?;
         self.arrived(&pane, agent.as_ref(), &text, ghost.as_deref())
             .await

@@ -20,6 +20,8 @@ use crate::model::{
 const LOOK_EVERY: Duration = Duration::from_millis(15);
 /// How long a paste may take to show, beyond what its length needs.
 const ARRIVE_WITHIN: Duration = Duration::from_secs(10);
+/// Pastes before giving up, where the box stays empty.
+const PASTES: u32 = 3;
 /// After this long without evidence of having been taken, Enter is pressed again if the text still stands in the box.
 const ENTER_AGAIN: Duration = Duration::from_millis(400);
 /// Presses of Enter before giving up.
@@ -67,15 +69,15 @@ impl Job {
         let Some(free) = self.wait_for_box(&incarnation, run).await? else { return Ok(()) };
         let ghost = free.ghost.as_deref();
         let text = self.hands.agents.as_prompt(&incarnation.agent, self.prompt(run).await?, ghost);
+        // What it has told by now is read before: what is new from here on is of this prompt, whatever the wall's clock shows.
+        let mut heard = Cursor::default();
+        self.hands.agents.signals(&incarnation, &mut heard).await;
         let run = &Run { typed: Some(self.hands.clock.now()), ..run.clone() };
         let begun = self.task_event(TaskEvent::TypingBegun { run: run.id.clone() });
         self.propose(begun.into_iter().collect()).await?;
 
-        if let Err(error) = self.hands.terminal.paste(&incarnation.pane, &text).await {
-            return self.settle(run, Handed::NotTaken(error.to_string())).await;
-        }
-        let handed = match self.arrived(&incarnation.pane, Some(&incarnation.agent), &text, ghost).await {
-            Ok(()) => self.press_enter(&incarnation, run, &text, ghost).await,
+        let handed = match self.typed(&incarnation, &text, ghost).await {
+            Ok(()) => self.press_enter(&incarnation, run, &text, ghost, &mut heard).await,
             Err(why) => Handed::NotTaken(why),
         };
         self.settle(run, handed).await
@@ -123,12 +125,15 @@ impl Job {
     /// An earlier daemon began to type and ended.
     pub(super) async fn confirm(&self, run: &Run) -> Result<(), String> {
         let Some(incarnation) = self.session.phase.incarnation().cloned() else { return Ok(()) };
-        let handed = if self.was_taken(&incarnation, run, &mut Cursor::default()).await {
+        let mut heard = heard_since(run);
+        let handed = if self.was_taken(&incarnation, run, &mut heard).await {
             Handed::Taken
         } else {
             let text = self.hands.agents.as_prompt(&incarnation.agent, self.prompt(run).await?, None);
             match self.look(&incarnation.pane, Some(&incarnation.agent)).await {
-                Some(look) if holds(&look, &text, None) => self.press_enter(&incarnation, run, &text, None).await,
+                Some(look) if holds(&look, &text, None) => {
+                    self.press_enter(&incarnation, run, &text, None, &mut heard).await
+                }
                 // A person's, who would not want it sent.
                 Some(look) if look.input.as_deref().is_some_and(|input| !input.trim().is_empty()) => {
                     let why = "the daemon ended while the prompt was typed, and another text stands in the input box";
@@ -137,7 +142,8 @@ impl Job {
                         false => Handed::Doubtful(why.to_owned()),
                     }
                 }
-                Some(look) if look.ready => match self.wait_taken(&incarnation, run, ENTER_AGAIN * 5).await {
+                Some(look) if look.ready => match self.wait_taken(&incarnation, run, &mut heard, ENTER_AGAIN * 5).await
+                {
                     true => Handed::Taken,
                     false if self.hands.agents.tells_prompts(&incarnation.agent) => {
                         Handed::NotTaken("the daemon ended before the prompt was typed".to_owned())
@@ -168,6 +174,22 @@ impl Job {
                 // The session is down with a begun run now: `decide` fails the task and says why.
                 Ok(())
             }
+        }
+    }
+
+    /// Pastes a text until the box shows it. One of which nothing has come is lost: a program may draw its box before it listens.
+    async fn typed(&self, incarnation: &Incarnation, text: &str, ghost: Option<&str>) -> Result<(), String> {
+        let (pane, agent) = (&incarnation.pane, Some(&incarnation.agent));
+        let mut tries = 1;
+        loop {
+            self.hands.terminal.paste(pane, text).await.map_err(|error| error.to_string())?;
+            let Err(why) = self.arrived(pane, agent, text, ghost).await else { return Ok(()) };
+            let is_empty = self.look(pane, agent).await.is_some_and(|look| free(look).is_ok());
+            if !is_empty || tries >= PASTES {
+                return Err(why);
+            }
+            tries += 1;
+            tracing::warn!(session = %self.session.name, "the prompt's paste came to nothing; it is pasted again");
         }
     }
 
@@ -209,23 +231,27 @@ impl Job {
             return Ok(());
         }
         match look.map_or(Err(NotFree::NoBox), free) {
-            Ok(Free { ghost }) => {
-                self.hands.terminal.paste(&incarnation.pane, text).await.map_err(|error| error.to_string())?;
-                self.arrived(&incarnation.pane, agent, text, ghost.as_deref()).await
-            }
+            Ok(Free { ghost }) => self.typed(incarnation, text, ghost.as_deref()).await,
             Err(not_free) => Err(not_free.why(&self.session.name)),
         }
     }
 
     /// Sends the text in the box, and waits for the agent's word that it has it.
     pub(super) async fn sent(&self, incarnation: &Incarnation, run: &Run, text: &str) -> Result<(), String> {
-        match self.press_enter(incarnation, run, text, None).await {
+        match self.press_enter(incarnation, run, text, None, &mut heard_since(run)).await {
             Handed::Taken => Ok(()),
             Handed::NotTaken(why) | Handed::Doubtful(why) => Err(why),
         }
     }
 
-    async fn press_enter(&self, incarnation: &Incarnation, run: &Run, text: &str, ghost: Option<&str>) -> Handed {
+    async fn press_enter(
+        &self,
+        incarnation: &Incarnation,
+        run: &Run,
+        text: &str,
+        ghost: Option<&str>,
+        heard: &mut Cursor,
+    ) -> Handed {
         for _ in 0..ENTERS {
             if self.is_stopped(run) {
                 return Handed::NotTaken("it was stopped while it was typed".to_owned());
@@ -233,13 +259,13 @@ impl Job {
             if let Err(error) = self.hands.terminal.keys(&incarnation.pane, &[Key("Enter".to_owned())]).await {
                 return Handed::NotTaken(error.to_string());
             }
-            if self.wait_taken(incarnation, run, ENTER_AGAIN).await {
+            if self.wait_taken(incarnation, run, heard, ENTER_AGAIN).await {
                 return Handed::Taken;
             }
             match self.look(&incarnation.pane, Some(&incarnation.agent)).await {
                 // Still in the box: the Enter was swallowed. Another text there is a person's.
                 Some(look) if holds(&look, text, ghost) => {}
-                Some(_) | None => return self.left_the_box(incarnation, run).await,
+                Some(_) | None => return self.left_the_box(incarnation, run, heard).await,
             }
         }
         Handed::NotTaken(format!("the text still stands in the input box after {ENTERS} presses of Enter"))
@@ -248,15 +274,15 @@ impl Job {
     /// What became of a text that stands in the box no more, or not as it was. An agent that tells its prompts tells them
     /// before it sends anything: where it ended without a word, or shows another text or a dialog all the time, nothing
     /// was sent.
-    async fn left_the_box(&self, incarnation: &Incarnation, run: &Run) -> Handed {
+    async fn left_the_box(&self, incarnation: &Incarnation, run: &Run, heard: &mut Cursor) -> Handed {
         let deadline = tokio::time::Instant::now() + TAKE_WITHIN;
         let tells = self.hands.agents.tells_prompts(&incarnation.agent);
         loop {
-            if self.wait_taken(incarnation, run, ENTER_AGAIN).await {
+            if self.wait_taken(incarnation, run, heard, ENTER_AGAIN).await {
                 return Handed::Taken;
             }
             if tells && self.has_ended(incarnation).await {
-                return match self.wait_taken(incarnation, run, LAST_WORDS_WITHIN).await {
+                return match self.wait_taken(incarnation, run, heard, LAST_WORDS_WITHIN).await {
                     true => Handed::Taken,
                     false => Handed::NotTaken(format!(
                         "{} ended when Enter was pressed behind it, and said of no prompt; nothing was sent",
@@ -309,11 +335,10 @@ impl Job {
         task.is_some_and(|task| matches!(&task.phase, Phase::Working(present) if present.id == run.id))
     }
 
-    async fn wait_taken(&self, incarnation: &Incarnation, run: &Run, within: Duration) -> bool {
+    async fn wait_taken(&self, incarnation: &Incarnation, run: &Run, heard: &mut Cursor, within: Duration) -> bool {
         let deadline = tokio::time::Instant::now() + within;
-        let mut cursor = Cursor::default();
         loop {
-            if self.was_taken(incarnation, run, &mut cursor).await {
+            if self.was_taken(incarnation, run, heard).await {
                 return true;
             }
             if tokio::time::Instant::now() >= deadline {
@@ -363,6 +388,12 @@ impl Job {
     }
 }
 
+/// Where what an agent says of a run is read from, by who was not there before it: a time that the wall's clock has shown twice is the
+/// run's.
+pub(super) fn heard_since(run: &Run) -> Cursor {
+    Cursor { read: Some(run.heard_from()), ..Cursor::default() }
+}
+
 impl NotFree {
     fn why(&self, session: &SessionName) -> String {
         match self {
@@ -376,11 +407,11 @@ impl NotFree {
 /// Whether a text can be typed, by what the screen shows.
 pub(super) fn free(look: Look) -> Result<Free, NotFree> {
     let asks = look.signals.iter().find(|signal| matches!(signal.meaning, Meaning::Waiting { .. }));
-    match (&look.input, asks) {
-        (None, Some(asks)) => Err(NotFree::Dialog(quoted(&asks.text))),
-        (None, None) => Err(NotFree::NoBox),
-        (Some(text), _) if look.pasted || !text.trim().is_empty() => Err(NotFree::Draft(quoted(text))),
-        (Some(_), _) => Ok(Free { ghost: look.ghost }),
+    match (&look.input, look.draft(), asks) {
+        (None, _, Some(asks)) => Err(NotFree::Dialog(quoted(&asks.text))),
+        (None, _, None) => Err(NotFree::NoBox),
+        (Some(_), Some(text), _) => Err(NotFree::Draft(quoted(text))),
+        (Some(_), None, _) => Ok(Free { ghost: look.ghost }),
     }
 }
 

@@ -99,7 +99,11 @@ impl Job {
         let text = self.hands.config.borrow().switcher.resume_text.clone();
         let prompt =
             (takes && self.session.task.is_some()).then(|| self.hands.agents.as_prompt(&resume.agent, text, None));
+        // A person's session is where he has put it.
+        let is_pool = self.session.role == Role::Pool;
+        let project = is_pool.then(|| self.project_of(&resume.workdir)).flatten().map(|(_, path, _)| path);
         LaunchRequest {
+            project,
             session: self.session.name.clone(),
             incarnation: (self.hands.new_id)(),
             token: (self.hands.new_id)(),

@@ -86,7 +86,7 @@ pub fn classify(
     let verdict = |activity, best: Option<&Signal>, asked| {
         let others = history.words().filter(|signal| best != Some(*signal)).cloned();
         let evidence: Vec<Signal> = best.cloned().into_iter().chain(others).collect();
-        Verdict { activity, since: best.map_or(now, |signal| signal.at), evidence, last_change, asked }
+        Verdict { activity, since: best.map_or(now, |signal| signal.at), evidence, last_change, asked, draft: false }
     };
     let turn = history.turn(now);
     if let Some(limit) = limit_told(history, turn) {

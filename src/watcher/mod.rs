@@ -355,8 +355,10 @@ impl Watcher {
         }
         events.extend(suspicion(snapshot, session, incarnation, watched.history.screen_limit(settings.confirm)));
 
-        let verdict =
-            classify(&watched.history, session.task.is_some(), look.ready, watched.last_change, settings, now);
+        let verdict = Verdict {
+            draft: look.draft().is_some(),
+            ..classify(&watched.history, session.task.is_some(), look.ready, watched.last_change, settings, now)
+        };
         let untold = !agents.tells_turns(&incarnation.agent) && verdict.activity == Activity::Working;
         let suspected = matches!(watched.history.screen_limit(settings.confirm), Some(ScreenLimit::Suspected(_)));
         self.by_screen |= untold || suspected;
@@ -416,7 +418,9 @@ impl Watcher {
                 gone: pane.exit.is_some(),
                 background_for: settings.background_for,
             };
-            let over = over(&history, run, facts, now).filter(|_| !goes_on);
+            // One that could not be started is a failed start when its death is seen, which must not come behind its end.
+            let unstarted = prompt_by == PromptBy::Stdin && !watched.history.has_taken() && pane.exit.is_none();
+            let over = over(&history, run, facts, now).filter(|_| !goes_on && !unstarted);
             if let Some(over) = over.filter(|_| recorded) {
                 let told = watched.history.ended_at().unwrap_or(now);
                 ended = Some((run.clone(), over, told, watched.screens.plain.clone()));
@@ -484,6 +488,13 @@ impl Watcher {
             Over::Server { error } => {
                 let again = TaskEvent::TryAgain { run: run.id.clone(), why: error };
                 return vec![Event::Task(assignment.task.clone(), again)];
+            }
+            // A command tells how it ended in the first line; the rest is its output.
+            Over::Failed { error } if self.hands.agents.prompt_by(&incarnation.agent) == PromptBy::Stdin => {
+                let (how, output) = error.split_once('\n').unwrap_or((&error, ""));
+                let output = Some(output).filter(|output| !output.trim().is_empty()).map(str::to_owned);
+                let screen = output.is_none().then_some(screen);
+                (Status::Failed, output, Some(how.to_owned()), screen)
             }
             Over::Failed { error } => (Status::Failed, None, Some(error), Some(screen)),
         };
@@ -617,6 +628,7 @@ fn differs(told: &Verdict, new: &Verdict) -> bool {
     };
     told.activity != new.activity
         || told.asked != new.asked
+        || told.draft != new.draft
         || key(told) != key(new)
         || new.last_change.duration_since(told.last_change) >= COLOUR_EVERY
 }

@@ -99,6 +99,11 @@ fn codex_s_command_in_the_background_is_ended() {
 }
 
 #[test]
+fn codex_s_command_that_outlives_its_terminal_stays() {
+    scenario::a_command_that_outlives_its_terminal_stays(ME);
+}
+
+#[test]
 fn codex_s_hooks_have_the_token() {
     scenario::its_hooks_have_the_token(ME);
 }

@@ -40,10 +40,13 @@ fn why_tells_of_a_draft_that_stands_in_the_box() {
     world.tmux(&["send-keys", "-t", "=pool-11:", "-l", "draft"]);
     world.until("the draft to show", || world.word("sessions/pool-11/pane").contains("draft"));
     // Two texts in one box are neither's.
-    world.ok("echo mine > $MNT/sessions/pool-11/input");
+    let begun = Instant::now();
+    let out = world.sh("echo mine > $MNT/sessions/pool-11/input");
+    let told = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!out.status.success() && told.to_lowercase().contains("busy"), "{told}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
     let refused = "EBUSY: its input box holds a text already (\"draft\")";
-    world
-        .until_told(|| world.word("sessions/pool-11/input"), || world.word("sessions/pool-11/input").contains(refused));
+    assert!(world.word("sessions/pool-11/input").contains(refused), "{}", world.word("sessions/pool-11/input"));
     world.submit("a", "the task\n");
     world.until_told(
         || world.word("tasks/a/why"),
@@ -52,6 +55,34 @@ fn why_tells_of_a_draft_that_stands_in_the_box() {
     world.ok("echo BSpace BSpace BSpace BSpace BSpace > $MNT/sessions/pool-11/keys");
     let result = world.result("done/a.md");
     assert!(result.contains("attempts: 1") && !result.contains("draft"), "{result}");
+}
+
+/// A session in whose box a person has begun a text is chosen last, and his text stays.
+#[test]
+fn a_session_with_a_draft_is_chosen_last() {
+    let world = World::start(&Setup::agents(2));
+    for name in ["pool-11", "pool-12"] {
+        world.until_word(&format!("sessions/{name}/state"), "idle");
+    }
+    // As a person types: the box empty, filled, and looked at.
+    world.tmux(&["send-keys", "-t", "=pool-11:", "-l", "half a thought"]);
+    world.until("the text", || world.read("sessions/pool-11/pane").is_ok_and(|pane| pane.contains("half a thought")));
+    for id in ["a", "b"] {
+        world.submit(id, "the task\n");
+        let result = world.result(&format!("done/{id}.md"));
+        assert!(result.contains("session: pool-12"), "{result}");
+    }
+    assert!(world.word("sessions/pool-11/pane").contains("half a thought"));
+    // Nobody else is there: it waits for him, and says so.
+    world.ok("echo drain > $MNT/sessions/pool-12/control");
+    world.submit("c", "the task\n");
+    world.until_told(
+        || world.word("tasks/c/why"),
+        || world.word("tasks/c/why").contains("somebody's text stands in the input box of pool-11"),
+    );
+    world.tmux(&["send-keys", "-t", "=pool-11:", "C-c"]);
+    let result = world.result("done/c.md");
+    assert!(result.contains("session: pool-11") && result.contains("You said: the task"), "{result}");
 }
 
 #[test]
@@ -83,6 +114,15 @@ fn work_in_the_background_is_waited_for() {
     world.until("the first stop", || world.ok("cat state/hooks/pool-11.jsonl* || true").contains("\"running\""));
     assert!(!world.queue("done/a.md").exists(), "a stop with background work is not the end");
     world.result("done/a.md");
+}
+
+/// A program may draw its input box before it listens.
+#[test]
+fn a_lost_paste_is_pasted_again() {
+    let world = World::start(&Setup::agents(1).mode("swallow-paste=2"));
+    world.submit("a", "---\nretries: 0\n---\nthe long text\nof two lines\n");
+    let result = world.result("done/a.md");
+    assert!(result.contains("attempts: 1") && result.matches("the long text").count() == 2, "{result}");
 }
 
 #[test]

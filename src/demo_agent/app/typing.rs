@@ -32,6 +32,7 @@ impl App {
             Key::Char(c) => self.input.push(c),
             Key::NewLine => self.input.push('\n'),
             Key::Backspace => self.input.backspace(),
+            Key::Paste(_) if self.lost < self.plan().swallow_paste => self.lost += 1,
             Key::Paste(text) => {
                 self.input.paste(text);
                 self.eat = self.plan().swallow_enter;
