@@ -83,7 +83,7 @@ fn from_mount(mount: &Mount, section: &mut impl FnMut(&str, &str)) -> Result<(),
                 }
                 Err(failure @ Failure::NoDaemon(_)) => return Err(failure),
                 // It is gone meanwhile.
-                Err(Failure::Failed(_) | Failure::TimedOut(_) | Failure::Broken(_)) => {}
+                Err(Failure::Failed(_) | Failure::Usage(_) | Failure::TimedOut(_) | Failure::Broken(_)) => {}
             }
         }
     }
