@@ -99,8 +99,8 @@ fn codex_s_command_in_the_background_is_ended() {
 }
 
 #[test]
-fn codex_s_command_that_outlives_its_terminal_stays() {
-    scenario::a_command_that_outlives_its_terminal_stays(ME);
+fn codex_s_command_ends_with_it_where_it_may_stay() {
+    scenario::a_command_ends_with_its_agent_where_it_may_stay(ME);
 }
 
 #[test]

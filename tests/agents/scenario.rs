@@ -316,26 +316,23 @@ pub fn a_command_in_the_background_stays(cli: Cli) {
     assert!(running().is_empty());
 }
 
-/// Where a command may stay, one runs on whose terminal its agent holds and takes along, if it does not end with that; the mount lists it.
-pub fn a_command_that_outlives_its_terminal_stays(cli: Cli) {
+/// Where a command may stay, one that its agent's own sandbox ends with the agent does not, whatever it ignores; the result says so.
+pub fn a_command_ends_with_its_agent_where_it_may_stay(cli: Cli) {
     let more = "watcher: {leave_background: true}";
     let Some(stage) = Stage::set(Play { more, ..Play::new(cli) }) else { return };
-    let (ran, stop) = (stage.world.path("web/ran"), stage.world.path("web/stop"));
+    let ran = stage.world.path("web/ran");
     let script = format!(
-        "trap '' HUP; exec </dev/null >/dev/null 2>&1; echo ran > {}; while [ ! -e {} ]; do sleep 1; done",
-        ran.display(),
-        stop.display()
+        "trap '' HUP TERM; exec </dev/null >/dev/null 2>&1; echo ran > {}; while true; do sleep 1; done",
+        ran.display()
     );
     let pid = stage.word("pid");
     stage.world.submit("a", &format!("BACKGROUND: {script}\n"));
-    let running = || running_with(&ran.display().to_string());
-    stage.done("a");
+    let result = stage.done("a");
+    assert!(ran.exists() && result.contains("ended_with_agent:"), "{result}\n{}", stage.told());
+    assert!(!result.contains("left_running:"), "{result}");
     stage.until("the next agent to be up", |s| s.word("state") == "idle" && s.word("pid") != pid);
-    stage.until("it to be listed", |s| s.world.word("leftovers").contains(" a "));
-    assert!(!running().is_empty(), "{}", stage.told());
-    fs::write(&stop, "").expect("written");
-    stage.until("the list to be empty", |s| s.world.word("leftovers").is_empty());
-    assert!(running().is_empty());
+    stage.until("it to be ended", |_| running_with(&ran.display().to_string()).is_empty());
+    assert_eq!(stage.world.word("leftovers"), "");
 }
 
 /// The CLI hands its incarnation's token on to its hooks: each of their lines is sealed with it, or they would count for nothing.
