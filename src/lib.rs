@@ -2,6 +2,10 @@
 //!
 //! ARCHITECTURE.md tells the layers; `tests/layers.rs` holds them.
 
+#![deny(unsafe_code)]
+#![warn(clippy::undocumented_unsafe_blocks)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
+
 pub mod agents;
 pub mod cli;
 pub mod command_agent;
@@ -15,6 +19,7 @@ pub mod fs;
 pub mod hook;
 pub mod http;
 pub mod janitor;
+#[allow(unsafe_code, reason = "the one place for it")]
 pub mod linux;
 pub mod live;
 pub mod model;

@@ -1,5 +1,8 @@
 //! The program: understands its arguments and hands over.
 
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
+
 use std::{
     io::{self, BufWriter, IsTerminal},
     process::ExitCode,

@@ -277,7 +277,7 @@ pub trait Providers: Send + Sync {
     async fn look(&self, provider: &ProviderName, job: &str) -> Result<Progress, ProviderError>;
     /// Completes when there may be news of the job; a hint. Where one has to ask it never does.
     async fn news(&self, _provider: &ProviderName, _job: &str) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
     /// A job that is gone already is success.
     async fn cancel(&self, provider: &ProviderName, job: &str) -> Result<(), ProviderError>;

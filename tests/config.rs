@@ -304,7 +304,7 @@ fn notifications_say_what_is_wrong_with_them() {
 #[test]
 fn a_token_opens_other_addresses_and_is_not_shown() {
     let config = good("api: {listen: '192.0.2.1:80', token_env: LONG_TOKEN}\n");
-    assert_eq!(config.api.token().map(|token| token.expose()), Some("correct-horse-battery"));
+    assert_eq!(config.api.token().map(config::Secret::expose), Some("correct-horse-battery"));
     let shown = serde_yaml::to_string(&config).expect("yaml");
     assert!(shown.contains("LONG_TOKEN") && !shown.contains("correct-horse"), "{shown}");
     assert!(!format!("{config:?}").contains("correct-horse"));

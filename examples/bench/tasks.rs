@@ -30,11 +30,11 @@ pub fn run() -> io::Result<()> {
     row("… CPU of the daemon a task", &ms(cpu / u32::try_from(TASKS).unwrap_or(1)), "", "", "");
     match syncs(&world) {
         Ok(count) => {
-            row("… fsync(2) a task, by the daemon", &format!("{:.1}", count as f64 / TRACED as f64), "", "", "")
+            row("… fsync(2) a task, by the daemon", &format!("{:.1}", count as f64 / TRACED as f64), "", "", "");
         }
         Err(error) => eprintln!("bench: fsyncs could not be counted: {error}"),
     }
-    row("size of the program", &format!("{:.1} MiB", fs::metadata(program()?)?.len() as f64 / 1048576.0), "", "", "");
+    row("size of the program", &format!("{:.1} MiB", fs::metadata(program()?)?.len() as f64 / 1_048_576.0), "", "", "");
     Ok(())
 }
 

@@ -54,8 +54,7 @@ pub fn run(args: &SubmitArgs, io: &mut Io<'_>) -> Result<Exit, Failure> {
             let id = id.strip_suffix(".md").unwrap_or(id);
             let wrong = || {
                 Failure::Failed(format!(
-                    "{:?} can't be a task's id: letters, digits, - and _, beginning with a letter or digit, at most 125 bytes",
-                    id
+                    "{id:?} can't be a task's id: letters, digits, - and _, beginning with a letter or digit, at most 125 bytes"
                 ))
             };
             let id = TaskId::from_file_name(&format!("{id}.md")).ok_or_else(wrong)?.to_string();
@@ -175,7 +174,7 @@ fn place_file(mount: &Mount, project: &str, id: &str, body: &str) -> Result<Plac
     })?;
     done.map_err(|error| {
         // The mount's own refusal; the file system's is EACCES.
-        let refused = error.raw_os_error() == Some(nix::libc::EPERM);
+        let refused = error.raw_os_error() == Some(libc::EPERM);
         let why = if refused {
             "; the daemon does not take it from you: `tasks` in an agent's row of the configuration says whose tasks may name that \
              agent (person, anyone, by default nobody's), and a restart applies a change; `events` in the mount has the reason"

@@ -248,7 +248,7 @@ pub(super) fn meaning(settings: &Notifications, wrong: &mut impl FnMut(&str, Str
     match (row.url.is_some(), row.url_env.is_some(), row.url_file.is_some()) {
         (true, false, false) | (false, true, false) | (false, false, true) => {}
         (false, false, false) => {
-            wrong("notifications.webhook", "`url`, `url_env` or `url_file` is missing here".to_owned())
+            wrong("notifications.webhook", "`url`, `url_env` or `url_file` is missing here".to_owned());
         }
         (_, _, _) => wrong("notifications.webhook", "keep one of `url`, `url_env` and `url_file`".to_owned()),
     }

@@ -205,7 +205,7 @@ pub(super) fn one_secret(
         (None, None) if needed => {
             wrong(at, format!("`{name}_env` (an environment variable) or `{name}_file` (a path) is missing here"));
         }
-        (Some(_), None) | (None, Some(_)) | (None, None) => {}
+        (Some(_) | None, None) | (None, Some(_)) => {}
     }
 }
 

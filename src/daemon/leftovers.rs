@@ -63,7 +63,7 @@ pub(super) async fn keep(live: Live, processes: Processes, clock: Arc<dyn Clock>
                 }
                 there = now;
             }
-            pending().await
+            pending::<()>().await;
         };
         tokio::select! {
             () = an_agent_ended => {}

@@ -265,12 +265,12 @@ mod tests {
     /// No change of the configuration is lost without a word.
     #[test]
     fn what_changes_is_taken_over_or_named() {
-        const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
+        const SECOND: Duration = Duration::from_secs(1);
         let changes: [fn(&mut Config); 19] = [
             |config| {
                 config
                     .projects
-                    .push(config::Project { name: "a".to_owned().try_into().expect("a name"), path: "/a".into() })
+                    .push(config::Project { name: "a".to_owned().try_into().expect("a name"), path: "/a".into() });
             },
             |config| config.accounts.push(config::Account::new(AccountName::parse("a").expect("a name"), "/a".into())),
             |config| config.claude_link = None,

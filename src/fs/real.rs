@@ -261,10 +261,10 @@ fn resolve(from: BorrowedFd<'_>, path: &[u8], flags: OFlag, more: ResolveFlag) -
 }
 
 /// Puts a directory's names on disk. `dir` may be open by path only.
-pub(super) fn sync_dir(dir: &std::fs::File) -> Result<(), FsError> {
+pub(super) fn sync_dir(dir: &File) -> Result<(), FsError> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let lost = |errno| FsError::NotDurable { what: "the directory", errno };
-    let open = nix::fcntl::openat(dir, ".", flags, nix::sys::stat::Mode::empty()).map_err(lost)?;
+    let open = nix::fcntl::openat(dir, ".", flags, Mode::empty()).map_err(lost)?;
     nix::unistd::fsync(&open).map_err(lost)
 }
 

@@ -213,12 +213,12 @@ mod tests {
             write_whole(&dir, "a", b"two", Over::Never).map_err(|e| e.kind()),
             Err(io::ErrorKind::AlreadyExists)
         );
-        assert_eq!(std::fs::read(temp.path().join("a")).expect("read"), b"one");
+        assert_eq!(fs::read(temp.path().join("a")).expect("read"), b"one");
         write_whole(&dir, "a", b"two", Over::Replace).expect("replaced");
-        assert_eq!(std::fs::read(temp.path().join("a")).expect("read"), b"two");
-        let mode = std::fs::metadata(temp.path().join("a")).expect("stat").permissions().mode();
+        assert_eq!(fs::read(temp.path().join("a")).expect("read"), b"two");
+        let mode = fs::metadata(temp.path().join("a")).expect("stat").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(std::fs::read_dir(temp.path()).expect("list").count(), 1);
+        assert_eq!(fs::read_dir(temp.path()).expect("list").count(), 1);
     }
 
     #[test]

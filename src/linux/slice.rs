@@ -42,7 +42,7 @@ pub fn shorten(pid: u32, children: Children) -> io::Result<bool> {
 fn read(pid: u32) -> io::Result<libc::sched_attr> {
     // SAFETY: all of a sched_attr may be zero.
     let mut attributes: libc::sched_attr = unsafe { mem::zeroed() };
-    let size = mem::size_of::<libc::sched_attr>();
+    let size = size_of::<libc::sched_attr>();
     attributes.size = u32::try_from(size).unwrap_or_default();
     // SAFETY: sched_getattr(2) writes at most `size` bytes into the structure, which is that large.
     let answer = unsafe { libc::syscall(libc::SYS_sched_getattr, pid, &raw mut attributes, size, 0) };

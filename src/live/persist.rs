@@ -390,7 +390,7 @@ pub fn clock(saved: Option<&State>, wall: Timestamp) -> Option<Saved> {
 }
 
 /// The latest time that something has happened.
-fn latest(value: &serde_json::Value) -> Option<Timestamp> {
+fn latest(value: &Value) -> Option<Timestamp> {
     use serde_json::Value as V;
     match value {
         V::String(text) => text.parse().ok(),

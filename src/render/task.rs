@@ -33,7 +33,9 @@ pub fn why(picture: &Picture, task: &Task) -> String {
             }
         }
         Phase::Queued if picture.snapshot.paused => {
-            out.push_str("ready; dispatching is paused: `echo resume > control` in the mount's top directory goes on\n")
+            out.push_str(
+                "ready; dispatching is paused: `echo resume > control` in the mount's top directory goes on\n",
+            );
         }
         Phase::Queued => {
             let _ = writeln!(out, "ready; {}", waits_for(picture, task));

@@ -17,16 +17,19 @@ use crate::{
 };
 
 /// One value and a newline; nothing at all where there is no value.
+#[must_use]
 pub fn line(value: &str) -> String {
     if value.is_empty() { String::new() } else { format!("{}\n", clean(value).replace('\n', " ")) }
 }
 
 /// `90s`, `12m`, `3h`, `5d`.
+#[must_use]
 pub fn age(picture: &Picture, at: Timestamp) -> String {
     span(picture.shown(at), picture.shown(picture.now))
 }
 
 /// The time from one to another, so shortened.
+#[must_use]
 pub fn span(from: Timestamp, to: Timestamp) -> String {
     let seconds = to.duration_since(from).as_secs().max(0);
     match seconds {
@@ -38,22 +41,26 @@ pub fn span(from: Timestamp, to: Timestamp) -> String {
 }
 
 /// A time to the second, for people.
+#[must_use]
 pub fn second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 /// `since 2026-01-01T00:00:00Z (12m)`.
+#[must_use]
 pub fn since(picture: &Picture, at: Timestamp) -> String {
     format!("since {} ({})", second(picture.shown(at)), age(picture, at))
 }
 
 /// `at 2026-01-01T00:00:00Z (in 12m)`.
+#[must_use]
 pub fn at(picture: &Picture, at: Timestamp) -> String {
     let (now, at) = (picture.shown(picture.now), picture.shown(at));
     format!("at {} (in {})", second(at), span(now, at))
 }
 
 /// One signal as a sentence: source, rule, matched text, age.
+#[must_use]
 pub fn signal(picture: &Picture, signal: &Signal) -> String {
     let meaning = match &signal.meaning {
         Meaning::Started { .. } => "started".to_owned(),
@@ -127,6 +134,7 @@ pub fn answer(what: WaitingFor, name: &SessionName) -> String {
 }
 
 /// A session's `why` in one line, the cause first.
+#[must_use]
 pub fn short_why(picture: &Picture, session: &Session) -> String {
     match (&session.verdict.activity, &session.verdict.asked) {
         (Activity::Waiting(what), Some(asked)) => return format!("{what}: {}", one_line(asked)),
@@ -187,6 +195,7 @@ pub fn wrapped(text: &str, indent: usize, width: usize) -> String {
 }
 
 /// Lines joined by ` / `, blanks made single.
+#[must_use]
 pub fn one_line(text: &str) -> String {
     let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
     lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" / ")
@@ -214,6 +223,7 @@ pub fn table(rows: &[Vec<String>], width: usize) -> String {
 }
 
 /// The text in at most so many columns of a terminal.
+#[must_use]
 pub fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -250,6 +260,7 @@ pub fn control<'a>(verbs: &[Verb], outcomes: impl Iterator<Item = &'a Outcome>) 
     out
 }
 
+#[must_use]
 pub fn errno_name(kind: RefusedKind) -> &'static str {
     match kind {
         RefusedKind::Invalid => "EINVAL",

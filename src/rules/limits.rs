@@ -96,7 +96,6 @@ pub fn usage(
 /// A whole percentage; the window is not full before all of it is used.
 fn percent(value: f64) -> Option<u8> {
     let whole = value.clamp(0.0, 100.0).floor();
-    // 0 to 100 fit.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100 fit")]
     value.is_finite().then_some(whole as u8)
 }

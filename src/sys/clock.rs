@@ -65,6 +65,7 @@ impl Clock for SystemClock {
 
 /// All clocks at one moment: a process may lose the processor between two readings.
 fn read(boot: &str) -> Reading {
+    #[allow(clippy::cast_possible_truncation, reason = "below 10^9")]
     let since = |clock| clock_gettime(clock).map(|at| SignedDuration::new(at.tv_sec(), at.tv_nsec() as i32));
     let counted = || since(ClockId::CLOCK_MONOTONIC).unwrap_or_default();
     let mut count = counted();

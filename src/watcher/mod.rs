@@ -163,7 +163,7 @@ impl Watcher {
         for (name, session) in &snapshot.sessions {
             match (session.phase.incarnation(), by_session.get(name)) {
                 (Some(incarnation), Some(pane)) if is_of(session, incarnation, pane) => {
-                    present.push((session.clone(), *pane))
+                    present.push((session.clone(), *pane));
                 }
                 (Some(incarnation), _)
                     if !matches!(session.phase, SessionPhase::Dead { .. } | SessionPhase::Ending(_)) =>
@@ -565,8 +565,7 @@ async fn moved(snapshots: &mut watch::Receiver<Arc<Snapshot>>) {
         sessions
             .map(|session| {
                 let id = session.phase.incarnation().map(|i| i.id.clone()).unwrap_or_default();
-                let taken = run_of(snapshot, session)
-                    .is_some_and(|run| matches!(run.delivery, crate::model::task::Delivery::Taken { .. }));
+                let taken = run_of(snapshot, session).is_some_and(|run| matches!(run.delivery, Delivery::Taken { .. }));
                 (id, u8::from(taken))
             })
             .collect()
@@ -623,7 +622,7 @@ fn run_of<'a>(snapshot: &'a Snapshot, session: &Session) -> Option<&'a Run> {
 
 /// Whether two verdicts say something different to a reader.
 fn differs(told: &Verdict, new: &Verdict) -> bool {
-    let key = |verdict: &Verdict| -> Vec<(crate::model::evidence::Source, String, crate::model::evidence::Meaning)> {
+    let key = |verdict: &Verdict| -> Vec<(Source, String, Meaning)> {
         verdict.evidence.iter().map(|s| (s.source, s.rule.clone(), s.meaning.clone())).collect()
     };
     told.activity != new.activity

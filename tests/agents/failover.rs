@@ -100,7 +100,7 @@ fn codex_stays_through_a_storm() {
 pub fn a_storm(cli: Cli) {
     let more = "watcher: {server_pause: 500ms, server_retries: 20}";
     let env = &[("CLAUDE_CODE_MAX_RETRIES", "1")];
-    let Some(stage) = Stage::set(Play { more, env, ..Play::failover(cli) }) else { return };
+    let Some(stage) = Stage::set(Play { env, more, ..Play::failover(cli) }) else { return };
     stage.mock.set(Mode::Overloaded);
     stage.world.submit("a", "please say hello\n");
     match cli {

@@ -342,8 +342,8 @@ pub fn its_hooks_have_the_token(cli: Cli) {
     stage.until("the turn to begin", |s| s.prompts_with("SLOW:") == 1 && s.word("state") == "working");
     let environment = fs::read(format!("/proc/{}/environ", stage.word("pid"))).expect("the agent's environment");
     let name = format!("{INCARNATION}=");
-    let variables = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-    let token = variables.filter_map(|v| v.strip_prefix(&name).map(str::to_owned)).next().expect("a token");
+    let mut variables = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    let token = variables.find_map(|v| v.strip_prefix(&name).map(str::to_owned)).expect("a token");
     let log = stage.world.path(&format!("state/hooks/{SESSION}.jsonl"));
     let read = || fs::read_to_string(&log).unwrap_or_default();
     stage.until("a hook's line of the prompt", |_| read().contains("\"UserPromptSubmit\""));

@@ -178,7 +178,7 @@ fn a_poll_of_a_task_s_and_a_session_s_state_wakes_at_each_change() {
     world.ok("echo pause > $MNT/control");
     world.submit("a", "demo: slow=600\nwork\n");
     world.until_word("tasks/a/state", "queued");
-    let follow = r#"
+    let follow = r"
 import os, select, sys
 f = os.open(sys.argv[1], os.O_RDONLY)
 p = select.epoll()
@@ -193,7 +193,7 @@ while True:
     print(word, flush=True)
     if word == sys.argv[2]:
         sys.exit(0)
-"#;
+";
     fs::write(world.path("follow.py"), follow).expect("written");
     let seen = std::thread::scope(|scope| {
         let task = scope.spawn(|| world.ok("timeout 90 python3 follow.py $MNT/tasks/a/state cancelled one"));

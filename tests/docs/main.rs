@@ -22,11 +22,13 @@ pub const DOCUMENTS: [&str; 8] = [
     "doc/TROUBLESHOOTING.md",
 ];
 
+#[must_use]
 pub fn text(name: &str) -> String {
     fs::read_to_string(Path::new(ROOT).join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// Fenced blocks of one language: line number of the fence, and the content.
+#[must_use]
 pub fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut open: Option<(usize, &str, Vec<&str>)> = None;

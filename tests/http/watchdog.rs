@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use claude_failover::model::{
+    event::Counts,
     session::{Activity, Assignment, Role, Session, SessionPhase},
     snapshot::{Project, Snapshot},
     task::{Phase, Task},
@@ -31,7 +32,7 @@ fn at_work(activity: Activity, claimed_ago: u64, silent_for: u64) -> Snapshot {
         projects: Arc::new(vec![Project {
             name: picture::project("web"),
             path: "/srv/web".into(),
-            counts: Default::default(),
+            counts: Counts::default(),
         }]),
         tasks: [(key, Arc::new(task))].into_iter().collect(),
         sessions: [(session.name.clone(), Arc::<Session>::new(session))].into_iter().collect(),

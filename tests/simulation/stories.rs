@@ -151,7 +151,9 @@ fn a_limit_that_only_the_screen_shows_is_seen_after_a_restart() {
         scene.world.attach(SECOND * 10);
         scene.world.detach();
     });
-    scene.daemon(|_, snapshot| snapshot.account(&account("quiet")).is_some_and(|account| account.is_out()));
+    scene.daemon(|_, snapshot| {
+        snapshot.account(&account("quiet")).is_some_and(claude_failover::model::account::Account::is_out)
+    });
     scene.daemon(|inner, _| is_done(inner, "a.md"));
 }
 
@@ -214,7 +216,9 @@ fn a_lost_login_moves_the_session_and_a_new_login_brings_the_account_back() {
     scene.world.with(|inner| inner.strike(&account("work"), Failure::Login, FIVE_HOURS));
     scene.daemon(|inner, snapshot| is_done(inner, "a.md") && is_active(snapshot, "home"));
     scene.world.with(|inner| inner.restore(&account("work")));
-    scene.daemon(|_, snapshot| snapshot.account(&account("work")).is_some_and(|account| account.is_usable()));
+    scene.daemon(|_, snapshot| {
+        snapshot.account(&account("work")).is_some_and(claude_failover::model::account::Account::is_usable)
+    });
 }
 
 #[test]
@@ -230,7 +234,7 @@ fn a_person_s_agent_keeps_its_conversation_and_is_told_nothing() {
     scene.world.with(|inner| {
         furnish(inner, &scene.config);
         inner.agent_by_hand(&session(DEDICATED[2]), &account("work"));
-        inner.advance(SECOND.as_nanos() as u64);
+        inner.advance(1_000_000_000);
         inner.say(&session(DEDICATED[2]), "Look into the login form with me.");
     });
     scene.put("a.md", "Please do it.\n");
@@ -308,7 +312,9 @@ fn what_is_told_after_the_clock_was_set_back_is_of_now() {
                 limit_work(inner, true);
                 inner.put(&project(), QueueDir::Inbox, "a.md", b"Please do it.\n");
             }
-            _ => return snapshot.account(&account("work")).is_some_and(|account| account.is_out()),
+            _ => {
+                return snapshot.account(&account("work")).is_some_and(claude_failover::model::account::Account::is_out);
+            }
         }
         step.set(step.get() + 1);
         false

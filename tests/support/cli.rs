@@ -2,7 +2,7 @@
 //! In: a directory to make a home in, the port of the mock. Out: paths of native programs, homes with dummy keys. Owns
 //! `target/agents/`. Never uses the machine's own installation, home or keys.
 
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{
     collections::BTreeMap,

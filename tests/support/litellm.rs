@@ -35,7 +35,7 @@ general_settings: {master_key: sk-test-of-the-proxy}
 pub struct Proxy {
     child: Child,
     port: u16,
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
 }
 
 impl Drop for Proxy {
@@ -72,10 +72,10 @@ impl Proxy {
             .stderr(log)
             .spawn()
             .expect("started");
-        let mut proxy = Self { child, port, _home: home };
+        let mut proxy = Self { child, port, home };
         let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let log = || fs::read_to_string(proxy._home.path().join("log")).unwrap_or_default();
+            let log = || fs::read_to_string(proxy.home.path().join("log")).unwrap_or_default();
             assert!(proxy.child.try_wait().expect("asked").is_none(), "LiteLLM ended: {}", log());
             assert!(Instant::now() < deadline, "LiteLLM does not listen: {}", log());
             std::thread::sleep(Duration::from_millis(50));

@@ -6,7 +6,7 @@
 //! permission), `SLOW: <seconds>` streams that long, `LONG: <lines>` answers that many lines, `SUB: <prompt>` starts a
 //! subagent (Claude Code), `BACKGROUND: <command>` a command that goes on after the turn, `ASK: <question>` asks the person. Anything else is answered with `MOCK-REPLY done: <n> chars received.`
 
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{
     collections::HashMap,

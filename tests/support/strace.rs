@@ -23,9 +23,7 @@ impl Strace {
         let mut strace = Self(Some(child));
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
         while !is_traced(pid) {
-            if std::time::Instant::now() >= deadline {
-                panic!("strace did not attach: {}", strace.end());
-            }
+            assert!(std::time::Instant::now() < deadline, "strace did not attach: {}", strace.end());
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
         strace

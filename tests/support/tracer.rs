@@ -144,7 +144,9 @@ impl Work {
             let before = self.threads.len();
             let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).expect("a process");
             for thread in tasks.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()) {
-                if !self.threads.contains(&thread) && ptrace(libc::PTRACE_SEIZE, thread, options as usize) {
+                if !self.threads.contains(&thread)
+                    && ptrace(libc::PTRACE_SEIZE, thread, options.unsigned_abs() as usize)
+                {
                     ptrace(libc::PTRACE_INTERRUPT, thread, 0);
                     self.threads.insert(thread);
                 }
@@ -200,7 +202,7 @@ impl Work {
     fn look(&mut self, thread: pid_t) {
         // SAFETY: plain numbers, for which zero is a value.
         let mut info: libc::ptrace_syscall_info = unsafe { std::mem::zeroed() };
-        let size = std::mem::size_of_val(&info);
+        let size = size_of_val(&info);
         // SAFETY: the kernel writes at most `size` bytes to `info`.
         let got = unsafe {
             libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, thread, size as *mut c_void, (&raw mut info).cast::<c_void>())
@@ -278,7 +280,7 @@ fn set(thread: pid_t, register: Register, value: i64) {
         Register::Count => libc::RDX,
         Register::Result => libc::RAX,
     };
-    let offset = usize::try_from(at).unwrap_or(0) * std::mem::size_of::<libc::c_ulong>();
+    let offset = usize::try_from(at).unwrap_or(0) * size_of::<libc::c_ulong>();
     // SAFETY: plain numbers; the registers are another process's.
     let done = unsafe { libc::ptrace(libc::PTRACE_POKEUSER, thread, offset as *mut c_void, value as *mut c_void) };
     assert_eq!(done, 0, "a register could not be set");

@@ -204,7 +204,7 @@ pub fn state(dir: &Path, scene: &Scene<'_>, report: &mut Report) {
             Ok(()) => report.note(format!("state directory: {shown} will be made")),
         },
         Dir::Wrong(why) => {
-            report.problem("", format!("the state directory {shown} {why}"), "it must be ours, mode 0700")
+            report.problem("", format!("the state directory {shown} {why}"), "it must be ours, mode 0700");
         }
     }
 }

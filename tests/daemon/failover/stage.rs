@@ -122,7 +122,7 @@ pub fn records(world: &World, conversation: &str) -> Vec<Value> {
         .expect("shared")
         .flatten()
         .filter_map(|dir| fs::read_dir(dir.path()).ok())
-        .flat_map(|projects| projects.flatten())
+        .flat_map(Iterator::flatten)
         .map(|project| project.path().join(format!("{conversation}.jsonl")))
         .filter(|path| path.is_file())
         .collect();

@@ -150,7 +150,7 @@ impl Program {
         match (kind, request.task) {
             (Kind::Shell, _) => {}
             (Kind::Command, Some(task)) => {
-                inner.schedule(Duration::ZERO, Due::Told(pid, taken(task.text), Source::Process))
+                inner.schedule(Duration::ZERO, Due::Told(pid, taken(task.text), Source::Process));
             }
             (Kind::Telling | Kind::Mute | Kind::Command, _) if program.script.dies_on_start || !known => {
                 inner.schedule(Duration::from_millis(200), Due::Leave(pid, Exit::Status(1)));

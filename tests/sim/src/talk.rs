@@ -155,7 +155,7 @@ impl Inner {
                 && program.exit.is_none()
                 && matches!(program.state, State::Prompt | State::Limited)
         };
-        if self.programs.get(&pid).filter(ready).is_some() {
+        if self.programs.get(&pid).as_ref().is_some_and(ready) {
             self.note(format!("person: says {text:?} in {session}"));
             self.receive(pid, text.to_owned());
         }
