@@ -156,7 +156,7 @@ impl World {
             // What was waited for has come.
             TaskEvent::TypingBegun { .. } => task.note = None,
             TaskEvent::Unclaimed { why, .. } => {
-                task.note = Some(format!("attempt {} was taken back: {why}", task.attempts))
+                task.note = Some(format!("attempt {} was taken back: {why}", task.attempts));
             }
             TaskEvent::Priority(n) => {
                 task.priority = *n;
@@ -237,7 +237,7 @@ impl World {
             }
             Phase::Working(run) => match &run.delivery {
                 Delivery::NotBegun if run.stop != Stop::No => {
-                    self.note(now, Kind::Task, &object, "to be stopped".to_owned())
+                    self.note(now, Kind::Task, &object, "to be stopped".to_owned());
                 }
                 Delivery::NotBegun => {
                     let text = format!("working: attempt {} in {} (run {})", run.attempt, run.session, run.id);
@@ -256,7 +256,7 @@ impl World {
             },
             Phase::Delegated(job) => self.note_job(&object, &job.clone(), event, now),
             Phase::Held(hold) if moved || held_anew || hold.awaits_release() => {
-                self.note(now, Kind::Task, &object, format!("held: {hold}"))
+                self.note(now, Kind::Task, &object, format!("held: {hold}"));
             }
             Phase::Rejected(problem) => self.note(now, Kind::Task, &object, format!("rejected: {problem}")),
             Phase::Queued => {
