@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Peer {
     pub providers: HttpProviders,
     pub name: ProviderName,
-    _key: tempfile::TempDir,
+    pub key: tempfile::TempDir,
 }
 
 impl Peer {
@@ -43,7 +43,7 @@ impl Peer {
         row.key_file = Some(file);
         change(&mut row);
         let providers = HttpProviders::of(BTreeMap::from([(name.clone(), row)]), pace).expect("made");
-        Self { providers, name, _key: dir }
+        Self { providers, name, key: dir }
     }
 
     pub async fn submit(&self, run: &str) -> Result<String, ProviderError> {

@@ -313,7 +313,9 @@ fn what_is_told_after_the_clock_was_set_back_is_of_now() {
                 inner.put(&project(), QueueDir::Inbox, "a.md", b"Please do it.\n");
             }
             _ => {
-                return snapshot.account(&account("work")).is_some_and(claude_failover::model::account::Account::is_out);
+                return snapshot
+                    .account(&account("work"))
+                    .is_some_and(claude_failover::model::account::Account::is_out);
             }
         }
         step.set(step.get() + 1);

@@ -127,8 +127,10 @@ impl Homes for FakeWorld {
         self.effect(
             || format!("turn the link to {to}"),
             |inner| {
-                if inner.accounts.get(to).is_some_and(|truth| truth.flip_fails) {
-                    return Err(Error::from(ErrorKind::PermissionDenied));
+                match inner.accounts.get(to) {
+                    None => return Err(Error::from(ErrorKind::NotFound)),
+                    Some(truth) if truth.flip_fails => return Err(Error::from(ErrorKind::PermissionDenied)),
+                    Some(_) => {}
                 }
                 inner.watch_flip(to);
                 inner.write(|inner| {
@@ -148,6 +150,9 @@ impl Homes for FakeWorld {
         self.effect(
             || format!("ensure the links of {account}"),
             |inner| {
+                if !inner.accounts.contains_key(account) {
+                    return Err(HomeFaults(vec![format!("the account {account} has no home")]));
+                }
                 let full = inner.write(|_| Ok(())).is_err();
                 let broken = full || inner.accounts.get(account).is_some_and(|truth| truth.links_broken);
                 inner.ensured = (!broken).then(|| account.clone());

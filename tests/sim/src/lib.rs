@@ -149,6 +149,8 @@ pub struct Inner {
     pub stored: Stored,
     /// What stands behind the journal and was never told to be saved.
     torn: Vec<u8>,
+    /// The present daemon has written a checkpoint: what an earlier one left is not added to.
+    begun: bool,
     /// The state as it was saved last.
     pub state: SavedState,
     pub set_aside: u32,
@@ -256,6 +258,7 @@ impl FakeWorld {
             archives: BTreeMap::new(),
             stored: Stored::default(),
             torn: Vec::new(),
+            begun: false,
             state: SavedState::new(),
             set_aside: 0,
             events: String::new(),
@@ -330,6 +333,7 @@ impl FakeWorld {
         inner.offset = inner.now;
         inner.started = Some(Instant::now());
         inner.crashed = false;
+        inner.begun = false;
         inner.hinted.clear();
         drop(inner);
         let world = self.clone();

@@ -42,6 +42,9 @@ impl StateStore for FakeWorld {
             }
         });
         self.effect(what, |inner| {
+            if !inner.begun {
+                return Err(Error::other("no checkpoint was written yet"));
+            }
             inner.torn.clear();
             inner.write(|inner| {
                 // One that failed and stands there all the same is cut off by the next.
@@ -74,6 +77,7 @@ impl StateStore for FakeWorld {
             })?;
             inner.stored.journal.clear();
             inner.torn.clear();
+            inner.begun = true;
             inner.keep_state(read_checkpoint(state).map_err(Error::other)?);
             Ok(())
         })
@@ -84,6 +88,7 @@ impl StateStore for FakeWorld {
         let what = || "set the state aside".to_owned();
         self.effect(what, |inner| {
             inner.stored = Stored::default();
+            inner.begun = false;
             inner.torn.clear();
             inner.set_aside += 1;
             Ok(format!("state.json.unreadable.{}", inner.set_aside))

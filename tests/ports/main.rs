@@ -1,5 +1,29 @@
-//! One body, two worlds: what a port promises holds for the real one on a temporary directory, and for the one in memory that the
-//! simulation believes in. Each body below runs against both.
+//! One body, two worlds: what a port promises holds for the real one (a temporary directory, a private tmux server, a loopback
+//! server), and for the one in memory that the simulation believes in. Each body runs against both.
+
+/// The bodies as tests, each against the world that either function makes. Time in memory goes by itself.
+macro_rules! contract {
+    ($real:expr, $in_memory:expr; $($body:ident),* $(,)?) => {
+        mod real {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $body() { super::$body($real.await).await; })*
+        }
+        mod in_memory {
+            $(#[tokio::test(start_paused = true)] async fn $body() { super::$body($in_memory.await).await; })*
+        }
+    };
+}
+
+mod homes;
+#[path = "../providers/kinds.rs"]
+#[allow(dead_code, reason = "the tests of providers use the rest")]
+mod kinds;
+mod providers;
+#[path = "../support/server.rs"]
+mod server;
+mod terminal;
+#[path = "../tmux/world.rs"]
+#[allow(dead_code, reason = "the tests of tmux use the rest")]
+mod tmux;
 
 use std::{io::ErrorKind, sync::Arc};
 
@@ -17,7 +41,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 /// Writes a file into a queue directory, as any program may.
-type Put = Box<dyn Fn(QueueDir, &str, &[u8])>;
+type Put = Box<dyn Fn(QueueDir, &str, &[u8]) + Send + Sync>;
 
 /// A port and a hand beside it that does what any program may do there.
 struct World {
@@ -28,7 +52,7 @@ struct World {
 }
 
 impl World {
-    fn real() -> Self {
+    async fn real() -> Self {
         let temp = tempfile::tempdir().expect("a directory");
         let (project, state) = (temp.path().join("web"), temp.path().join("state"));
         std::fs::create_dir(&project).expect("a project");
@@ -43,7 +67,7 @@ impl World {
         }
     }
 
-    fn in_memory() -> Self {
+    async fn in_memory() -> Self {
         let world = FakeWorld::new(1);
         let hand = world.clone();
         Self {
@@ -67,18 +91,7 @@ fn id(name: &str) -> TaskId {
     TaskId::from_file_name(&format!("{name}.md")).expect("a task's name")
 }
 
-macro_rules! contract {
-    ($($body:ident),* $(,)?) => {
-        mod real {
-            $(#[tokio::test] async fn $body() { super::$body(super::World::real()).await; })*
-        }
-        mod in_memory {
-            $(#[tokio::test(start_paused = true)] async fn $body() { super::$body(super::World::in_memory()).await; })*
-        }
-    };
-}
-
-contract!(
+contract!(super::World::real(), super::World::in_memory();
     a_file_is_read_with_its_facts_and_never_beyond_the_limit,
     a_listing_has_what_stands_there_and_nothing_else,
     a_task_moves_between_directories_and_never_over_another,
@@ -156,6 +169,7 @@ fn record(seq: u64, value: u32) -> Vec<u8> {
 async fn a_state_is_its_checkpoint_and_what_was_added_since(world: World) {
     let state = &world.state;
     assert_eq!(state.load().await.expect("loaded").checkpoint, None);
+    assert!(state.append(&record(1, 7)).await.is_err(), "there is nothing that it could be added to");
     let whole = |n: u64| json!({"version": 2, "journal": n, "paused": 0}).to_string();
     state.checkpoint(whole(0).as_bytes()).await.expect("saved");
     let first = state.append(&record(1, 7)).await.expect("added");
@@ -173,6 +187,7 @@ async fn what_is_set_aside_is_gone_from_its_place(world: World) {
     let state = &world.state;
     state.checkpoint(b"{\"version\": 2, \"journal\": 0}").await.expect("saved");
     let one = state.set_aside().await.expect("set aside");
+    assert!(state.append(&record(1, 7)).await.is_err(), "what was set aside is not added to");
     assert_eq!(state.load().await.expect("loaded").checkpoint, None);
     state.checkpoint(b"{\"version\": 2, \"journal\": 0}").await.expect("saved");
     assert_ne!(state.set_aside().await.expect("set aside"), one, "the one before stays");
