@@ -220,7 +220,7 @@ impl Pane {
 
 impl Drop for Pane {
     fn drop(&mut self) {
-        // An agent in mode `deaf` outlives its server.
+        // One that hangs outlives its server.
         let pids = self.tmux_command().args(["list-panes", "-a", "-F", "#{pane_dead} #{pane_pid}"]).output();
         let pids = String::from_utf8(pids.unwrap().stdout).unwrap();
         let _ = self.tmux_command().arg("kill-server").output();
@@ -535,34 +535,6 @@ fn a_block_that_has_ended_is_not_run_again_after_the_limit() {
 }
 
 #[test]
-fn mode_crash_ends_in_mid_turn_and_leaves_the_status_file() {
-    let pane = Pane::start(&["--mode", "crash=7"]);
-    let pid = pane.ready().pid();
-    pane.say("task");
-    assert_eq!(pane.end().0, "7");
-    pane.sees("● I have begun to look at th");
-    assert!(pane.path("home/sessions").join(format!("{pid}.json")).exists());
-    assert_eq!(pane.names(), ["SessionStart", "UserPromptSubmit"]);
-    let pane = Pane::start(&["demo: crash"]);
-    assert_eq!(pane.end(), (String::new(), "9".to_owned()));
-}
-
-#[test]
-fn mode_stall_stays_busy_and_still() {
-    let pane = Pane::start(&["--mode", "stall"]);
-    pane.ready().say("task");
-    let before = pane.sees("✻ Working… (0s)");
-    pane.has_status("busy");
-    let ticks = cpu_ticks(pane.pid());
-    // Nothing is to happen, so there is nothing to wait for but time: longer than the clock of a turn that moves.
-    std::thread::sleep(Duration::from_millis(1300));
-    assert_eq!(pane.screen(), before);
-    assert!(cpu_ticks(pane.pid()) - ticks <= 1);
-    pane.keys(&["Escape"]);
-    pane.ready();
-}
-
-#[test]
 fn mode_swallow_enter_eats_the_keys_after_a_paste() {
     let pane = Pane::start(&["--mode", "swallow-enter=2"]);
     pane.ready().paste("task");
@@ -612,41 +584,6 @@ fn mode_background_stops_twice_and_stays_busy_between() {
 }
 
 #[test]
-fn mode_slow_start_has_no_box_and_loses_keys() {
-    let pane = Pane::start(&["--mode", "slow-start=1.5"]);
-    let raw =
-        || fs::read_to_string(format!("/proc/{}/status", pane.pid())).ok().filter(|s| s.contains("claude-failover"));
-    eventually("the program", raw, || pane.screen());
-    pane.keys(&["l", "o", "s", "t"]);
-    assert!(!pane.screen().contains("❯") && pane.status().is_none());
-    let screen = pane.ready().screen();
-    assert!(screen.contains("\n❯\n"), "{screen}");
-    pane.say("heard");
-    assert_eq!(pane.event("UserPromptSubmit", 0)["prompt"], "heard");
-}
-
-#[test]
-fn mode_deaf_survives_term_hup_and_the_end_of_its_terminal() {
-    let pane = Pane::start(&["--mode", "deaf"]);
-    let pid = pane.ready().pid();
-    kill(pid, Signal::SIGTERM).unwrap();
-    kill(pid, Signal::SIGHUP).unwrap();
-    pane.say("still here");
-    pane.event("Stop", 0);
-    pane.tmux(&["kill-server"]);
-    let closed = || match fs::read_link(format!("/proc/{pid}/fd/0")) {
-        Ok(link) => link.to_str().filter(|link| link.contains("(deleted)")).map(|_| ()),
-        Err(_) => None,
-    };
-    eventually("the terminal's end", closed, String::new);
-    let ticks = cpu_ticks(pid);
-    std::thread::sleep(Duration::from_millis(300));
-    assert!(kill(pid, None).is_ok(), "it has ended");
-    assert!(cpu_ticks(pid) - ticks <= 1, "it spins on a terminal that is gone");
-    kill(pid, Signal::SIGKILL).unwrap();
-}
-
-#[test]
 fn mode_spinner_redraws_while_idle_and_without_it_idle_costs_nothing() {
     let pane = Pane::start(&["--mode", "spinner"]);
     pane.ready();
@@ -659,15 +596,6 @@ fn mode_spinner_redraws_while_idle_and_without_it_idle_costs_nothing() {
     let (ticks, wakes) = (cpu_ticks(pane.pid()), switches(pane.pid()));
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!((cpu_ticks(pane.pid()), switches(pane.pid())), (ticks, wakes));
-}
-
-#[test]
-fn modes_no_hooks_and_no_status_are_silent() {
-    let pane = Pane::start(&["--mode", "no-hooks,no-status", "hello"]);
-    pane.sees("✻ Worked for 0s");
-    pane.ready().say("/exit");
-    assert_eq!(pane.end().0, "0");
-    assert!(!pane.path("log").exists() && !pane.path("home/sessions").exists());
 }
 
 #[test]

@@ -17,7 +17,6 @@ const FAR: &str = "4000000000";
 /// What the supervisor is left to see of the agent.
 struct Sees {
     what: &'static str,
-    mode: &'static str,
     /// Laid over the agent's rules.
     rules: &'static str,
     record: Record,
@@ -35,21 +34,18 @@ enum Record {
 const SEES: [Sees; 3] = [
     Sees {
         what: "transcript, hooks, status file",
-        mode: "",
         rules: "{}",
         record: Record::Transcript,
         within: Duration::from_millis(100),
     },
     Sees {
         what: "the hook log only",
-        mode: "no-status",
         rules: "{transcript: null, status: null}",
         record: Record::HookLine,
         within: Duration::from_millis(100),
     },
     Sees {
         what: "the screen only, read twice 0.7 s apart",
-        mode: "no-hooks,no-status",
         rules: "{transcript: null, status: null, hooks: {install: none, rules: []}, \
                 launch: {args: [--session-id, '{conversation}'], resume: [--resume, '{conversation}']}}",
         record: Record::Transcript,
@@ -79,7 +75,6 @@ fn times(sees: &Sees) -> io::Result<Samples> {
     // An account is used up by each try.
     let setup = Setup {
         sessions: 1,
-        mode: sees.mode,
         accounts: TIMES + 1,
         agent: format!("rules: {}, ", rules.display()),
         more: "quota: {reactivate_cooldown: 0s}\n".to_owned(),

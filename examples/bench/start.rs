@@ -41,7 +41,7 @@ fn times(done: usize, waiting: usize) -> io::Result<(Samples, f64)> {
     }
     for i in 0..waiting {
         // The first one keeps the only agent, so that all others wait.
-        fs::write(world.queue(&format!("inbox/w{i:04}.md")), format!("demo: stall\ntask {i}\n"))?;
+        fs::write(world.queue(&format!("inbox/w{i:04}.md")), format!("```sh\nsleep 86400\n```\ntask {i}\n"))?;
     }
     let mut samples = Samples::default();
     let mut resident = 0.0;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::{Signal, raise};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use serde_json::json;
 
@@ -23,7 +23,7 @@ use super::hooks::{Hooks, LIMIT, Settings};
 use super::input_box::InputBox;
 use super::keys::Decoder;
 use super::limits;
-use super::modes::{Ending, Modes, Plan};
+use super::modes::{Modes, Plan};
 use super::reply::Reply;
 use super::screen::Screen;
 use super::status::{Status, StatusFile};
@@ -62,9 +62,6 @@ struct Busy {
 }
 
 enum Phase {
-    Starting {
-        until: Instant,
-    },
     Idle,
     Busy(Busy),
     /// A limit has ended the turn and leaves something to choose.
@@ -100,7 +97,6 @@ pub fn run(identity: Identity, settings: Settings, modes: Modes, prompt: Option<
     let raw = RawMode::enter()?;
     let (events, inbox) = mpsc::channel();
     let wake = Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
-    let until = Instant::now() + modes.process(0).slow_start.unwrap_or_default();
     let mut app = App {
         status: StatusFile::new(&identity),
         shared: Arc::new(Shared {
@@ -110,7 +106,7 @@ pub fn run(identity: Identity, settings: Settings, modes: Modes, prompt: Option<
         }),
         modes,
         ended: 0,
-        phase: Phase::Starting { until },
+        phase: Phase::Idle,
         prompts: prompt.into_iter().collect(),
         input: InputBox::default(),
         decoder: Decoder::default(),
@@ -123,7 +119,9 @@ pub fn run(identity: Identity, settings: Settings, modes: Modes, prompt: Option<
         outbox: Outbox { events, wake },
         events: inbox,
     };
-    let exit = app.live(&signals, &raw);
+    raw.discard_input();
+    app.ready();
+    let exit = app.live(&signals);
     app.leave(exit.as_ref().ok().copied());
     drop(raw);
     Ok(match exit? {
@@ -140,27 +138,18 @@ pub fn run(identity: Identity, settings: Settings, modes: Modes, prompt: Option<
 }
 
 impl App {
-    fn live(&mut self, signals: &SignalFd, raw: &RawMode) -> io::Result<Exit> {
-        let mut typing = true;
+    fn live(&mut self, signals: &SignalFd) -> io::Result<Exit> {
         loop {
-            if matches!(self.phase, Phase::Starting { until } if Instant::now() >= until) {
-                raw.discard_input();
-                self.ready();
-            }
             self.draw();
             let wake = self.outbox.wake.clone();
-            let mut fds =
-                vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
             let stdin = io::stdin();
-            if typing && !matches!(self.phase, Phase::Starting { .. }) {
-                fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
-            }
+            let mut fds = [signals.as_fd(), wake.as_fd(), stdin.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
             let quiet = match poll(&mut fds, self.timeout()) {
                 Ok(n) => n == 0,
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             };
-            let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+            let ready = fds.map(|fd| fd.any().unwrap_or(false));
             if quiet && self.decoder.waits_after_escape() {
                 let keys = self.decoder.flush_escape();
                 if let Some(exit) = self.keys(keys) {
@@ -176,11 +165,10 @@ impl App {
                 let _ = wake.read();
                 self.turn_events();
             }
-            if ready.get(2) == Some(&true) {
+            if ready[2] {
                 let mut bytes = [0; 16 << 10];
                 match nix::unistd::read(&stdin, &mut bytes) {
                     // EIO: the terminal has hung up, tty_ioctl(4).
-                    Ok(0) | Err(Errno::EIO) if self.plan().deaf => typing = false,
                     Ok(0) | Err(Errno::EIO) => return Ok(Exit::TerminalGone),
                     Ok(n) => {
                         let keys = self.decoder.feed(&bytes[..n]);
@@ -199,7 +187,6 @@ impl App {
         while let Ok(Some(info)) = signals.read_signal() {
             match Signal::try_from(info.ssi_signo.cast_signed()) {
                 Ok(Signal::SIGWINCH) => self.screen.resize(term::size(io::stdin().as_fd())),
-                Ok(Signal::SIGTERM | Signal::SIGHUP) if self.plan().deaf => {}
                 Ok(signal) => return Some(Exit::Signal(signal)),
                 Err(_) => {}
             }
@@ -211,14 +198,13 @@ impl App {
     fn plan(&self) -> Plan {
         match &self.phase {
             Phase::Busy(busy) => busy.plan.clone(),
-            Phase::Starting { .. } | Phase::Idle | Phase::LimitMenu => self.modes.process(self.ended),
+            Phase::Idle | Phase::LimitMenu => self.modes.process(self.ended),
         }
     }
 
     /// The input box appears.
     fn ready(&mut self) {
         let cols = self.screen.cols();
-        self.phase = Phase::Idle;
         let identity = &self.shared.identity;
         self.reply.line(&format!("demo-agent {VERSION} · {}", identity.cwd.display()), cols);
         if identity.resumed {
@@ -235,9 +221,7 @@ impl App {
             self.reply.end();
         }
         let source = if identity.resumed { "resume" } else { "startup" };
-        if !self.plan().no_hooks {
-            self.shared.hooks.fire("SessionStart", json!({"source": source})).forget();
-        }
+        self.shared.hooks.fire("SessionStart", json!({"source": source})).forget();
         self.next_prompt();
     }
 
@@ -245,7 +229,7 @@ impl App {
     fn next_prompt(&mut self) {
         let Some(prompt) = self.prompts.pop_front() else {
             self.phase = Phase::Idle;
-            return self.show_status(Status::Idle);
+            return self.status.set(Status::Idle);
         };
         let cols = self.screen.cols();
         self.reply.line(&first_row(&prompt, cols), cols);
@@ -259,19 +243,13 @@ impl App {
         match turn::start(self.shared.clone(), prompt, task, plan.clone(), self.outbox.clone()) {
             Ok(handle) => {
                 self.phase = Phase::Busy(Busy { handle, plan, started: Instant::now(), ask: None, background: false });
-                self.show_status(Status::Busy);
+                self.status.set(Status::Busy);
             }
             Err(error) => {
                 self.reply.line(&format!("  ⎿  could not begin the turn: {error}"), cols);
                 self.phase = Phase::Idle;
-                self.show_status(Status::Idle);
+                self.status.set(Status::Idle);
             }
-        }
-    }
-
-    fn show_status(&mut self, status: Status) {
-        if !self.plan().no_status {
-            self.status.set(status);
         }
     }
 
@@ -284,19 +262,15 @@ impl App {
                 (Event::Notice(line), _) => self.reply.line(&line, cols),
                 (Event::Ask(command), Phase::Busy(busy)) => {
                     busy.ask = Some(Ask { command, yes: true });
-                    self.show_status(Status::WaitingForPermission);
+                    self.status.set(Status::WaitingForPermission);
                 }
                 (Event::Running, Phase::Busy(busy)) => {
                     busy.ask = None;
-                    self.show_status(Status::Busy);
+                    self.status.set(Status::Busy);
                 }
                 (Event::Background, Phase::Busy(busy)) => {
                     busy.background = true;
                     self.reply.end();
-                }
-                (Event::Crash(status), _) => {
-                    self.draw();
-                    crash(status);
                 }
                 (Event::Ended(outcome), Phase::Busy(busy)) => {
                     let seconds = busy.started.elapsed().as_secs();
@@ -307,14 +281,14 @@ impl App {
                     self.ended += 1;
                     if outcome == Outcome::Limited {
                         self.phase = Phase::LimitMenu;
-                        self.show_status(Status::WaitingInDialog);
+                        self.status.set(Status::WaitingInDialog);
                     } else {
                         self.next_prompt();
                     }
                 }
                 (
                     Event::Ask(_) | Event::Running | Event::Background | Event::Ended(_),
-                    Phase::Starting { .. } | Phase::Idle | Phase::LimitMenu,
+                    Phase::Idle | Phase::LimitMenu,
                 ) => {}
             }
         }
@@ -322,12 +296,9 @@ impl App {
 
     fn timeout(&self) -> PollTimeout {
         let due = match &self.phase {
-            Phase::Starting { until } => {
-                Some(until.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
-            }
             Phase::Idle if self.plan().spinner => Some(SPIN),
             Phase::Idle | Phase::LimitMenu => None,
-            Phase::Busy(busy) if busy.ask.is_some() || busy.background || busy.plan.ending == Ending::Stall => None,
+            Phase::Busy(busy) if busy.ask.is_some() || busy.background => None,
             Phase::Busy(busy) => {
                 Some(Duration::from_millis(1000 - u64::from(busy.started.elapsed().subsec_millis()).min(999)))
             }
@@ -349,23 +320,10 @@ impl App {
                 }
             }
         }
-        if !self.plan().no_hooks && !matches!(self.phase, Phase::Starting { .. }) {
-            let reason = if exit == Some(Exit::Asked) { "prompt_input_exit" } else { "other" };
-            self.shared.hooks.fire("SessionEnd", json!({"reason": reason})).wait();
-        }
+        let reason = if exit == Some(Exit::Asked) { "prompt_input_exit" } else { "other" };
+        self.shared.hooks.fire("SessionEnd", json!({"reason": reason})).wait();
         self.status.remove();
         let finished = self.reply.take();
         self.screen.draw(&finished, Vec::new(), (0, 0), "");
-    }
-}
-
-/// Ends as a program does that has a fault: nothing is tidied up.
-fn crash(status: Option<i32>) -> ! {
-    match status {
-        Some(status) => std::process::exit(status),
-        None => {
-            let _ = raise(Signal::SIGKILL);
-            std::process::abort()
-        }
     }
 }

@@ -50,8 +50,8 @@ struct Args {
     /// Hooks, in the shape of Claude Code's settings.json
     #[arg(long, value_name = "FILE")]
     settings: Option<String>,
-    /// Behave like this (also in DEMO_AGENT_MODE, divided by commas): slow=SECONDS limit[=EPOCH] server-error crash[=STATUS] stall
-    /// swallow-enter=N swallow-paste=N permission background=SECONDS slow-start=SECONDS deaf spinner no-hooks no-status; `once:MODE` for the first turn only
+    /// Behave like this (also in DEMO_AGENT_MODE, divided by commas): slow=SECONDS limit[=EPOCH] server-error swallow-enter=N
+    /// swallow-paste=N permission background=SECONDS spinner; `once:MODE` for the first turn only
     #[arg(long, value_name = "MODE")]
     mode: Vec<String>,
     /// The first prompt

@@ -15,10 +15,6 @@ pub enum Mode {
     /// Meets a five-hour limit that resets at this epoch second.
     Limit(Option<i64>),
     ServerError,
-    /// Ends in the middle of a turn: with this status, else killed.
-    Crash(Option<i32>),
-    /// Busy for ever; nothing changes on the screen.
-    Stall,
     /// Eats this many Enter keys after each paste.
     SwallowEnter(u32),
     /// Loses that many pastes.
@@ -27,14 +23,8 @@ pub enum Mode {
     Permission,
     /// Goes on in the background after the first Stop.
     Background(Duration),
-    /// Has no input box for that long; keys typed before are lost.
-    SlowStart(Duration),
-    /// Ignores SIGTERM and SIGHUP.
-    Deaf,
     /// Redraws at 10 Hz while idle.
     Spinner,
-    NoHooks,
-    NoStatus,
 }
 
 impl FromStr for Mode {
@@ -57,8 +47,6 @@ impl FromStr for Mode {
                 Ok(Mode::Limit(arg.map(str::parse).transpose().map_err(|_| bad("an epoch second, or nothing"))?))
             }
             "server-error" => plain(Mode::ServerError),
-            "crash" => Ok(Mode::Crash(arg.map(str::parse).transpose().map_err(|_| bad("a status, or nothing"))?)),
-            "stall" => plain(Mode::Stall),
             "swallow-enter" => {
                 Ok(Mode::SwallowEnter(arg.and_then(|n| n.parse().ok()).ok_or_else(|| bad("a number of keys"))?))
             }
@@ -67,14 +55,10 @@ impl FromStr for Mode {
             }
             "permission" => plain(Mode::Permission),
             "background" => Ok(Mode::Background(seconds()?)),
-            "slow-start" => Ok(Mode::SlowStart(seconds()?)),
-            "deaf" => plain(Mode::Deaf),
             "spinner" => plain(Mode::Spinner),
-            "no-hooks" => plain(Mode::NoHooks),
-            "no-status" => plain(Mode::NoStatus),
             _ => Err(format!(
-                "unknown mode `{name}`; known: slow=SECONDS limit[=EPOCH] server-error crash[=STATUS] stall swallow-enter=N \
-                 swallow-paste=N permission background=SECONDS slow-start=SECONDS deaf spinner no-hooks no-status"
+                "unknown mode `{name}`; known: slow=SECONDS limit[=EPOCH] server-error swallow-enter=N swallow-paste=N \
+                 permission background=SECONDS spinner"
             )),
         }
     }
@@ -119,11 +103,7 @@ impl Modes {
 
     /// What a turn does that takes up a task again: the refusal that the task asked for was met.
     pub fn plan_again(&self, ended: usize, prompt: &str) -> Plan {
-        let plan = self.plan(ended, prompt);
-        match plan.ending {
-            Ending::Refused(_) => Plan { ending: self.process(ended).ending, ..plan },
-            Ending::Answer | Ending::Crash { .. } | Ending::Stall => plan,
-        }
+        Plan { refused: self.process(ended).refused, ..self.plan(ended, prompt) }
     }
 
     /// What holds while `ended` turns have ended and no turn of its own says otherwise.
@@ -137,51 +117,30 @@ impl Modes {
     }
 }
 
-/// How a turn ends.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub enum Ending {
-    #[default]
-    Answer,
-    Refused(Refusal),
-    Crash {
-        status: Option<i32>,
-    },
-    Stall,
-}
-
 /// The modes of one turn, resolved.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
     pub slow: Option<Duration>,
-    pub ending: Ending,
+    /// How it ends in place of an answer.
+    pub refused: Option<Refusal>,
     pub permission: bool,
     pub background: Option<Duration>,
     pub swallow_enter: u32,
     pub swallow_paste: u32,
-    pub slow_start: Option<Duration>,
-    pub deaf: bool,
     pub spinner: bool,
-    pub no_hooks: bool,
-    pub no_status: bool,
 }
 
 impl Plan {
     fn apply(&mut self, mode: &Mode) {
         match *mode {
             Mode::Slow(time) => self.slow = Some(time),
-            Mode::Limit(until) => self.ending = Ending::Refused(Refusal { kind: Kind::FiveHour, until }),
-            Mode::ServerError => self.ending = Ending::Refused(Refusal { kind: Kind::Server, until: None }),
-            Mode::Crash(status) => self.ending = Ending::Crash { status },
-            Mode::Stall => self.ending = Ending::Stall,
+            Mode::Limit(until) => self.refused = Some(Refusal { kind: Kind::FiveHour, until }),
+            Mode::ServerError => self.refused = Some(Refusal { kind: Kind::Server, until: None }),
             Mode::SwallowEnter(keys) => self.swallow_enter = keys,
             Mode::SwallowPaste(pastes) => self.swallow_paste = pastes,
             Mode::Permission => self.permission = true,
             Mode::Background(time) => self.background = Some(time),
-            Mode::SlowStart(time) => self.slow_start = Some(time),
-            Mode::Deaf => self.deaf = true,
             Mode::Spinner => self.spinner = true,
-            Mode::NoHooks => self.no_hooks = true,
-            Mode::NoStatus => self.no_status = true,
         }
     }
 }
@@ -192,19 +151,19 @@ mod tests {
 
     #[test]
     fn once_holds_for_the_first_turn_and_prompt_lines_for_their_own() {
-        let modes = Modes::parse(["once:crash=3", "", "permission"]).unwrap();
-        assert_eq!(modes.plan(0, "hi").ending, Ending::Crash { status: Some(3) });
-        assert_eq!(modes.plan(1, "hi").ending, Ending::Answer);
-        let plan = modes.plan(1, "do it\ndemo: limit=99\n```sh\ndemo: stall\n```\n demo: slow=0.5");
-        assert_eq!(plan.ending, Ending::Refused(Refusal { kind: Kind::FiveHour, until: Some(99) }));
-        assert_eq!(modes.plan_again(1, "demo: limit=99\ndemo: slow=1").ending, Ending::Answer);
+        let modes = Modes::parse(["once:server-error", "", "permission"]).unwrap();
+        assert_eq!(modes.plan(0, "hi").refused, Some(Refusal { kind: Kind::Server, until: None }));
+        assert_eq!(modes.plan(1, "hi").refused, None);
+        let plan = modes.plan(1, "do it\ndemo: limit=99\n```sh\ndemo: server-error\n```\n demo: slow=0.5");
+        assert_eq!(plan.refused, Some(Refusal { kind: Kind::FiveHour, until: Some(99) }));
+        assert_eq!(modes.plan_again(1, "demo: limit=99\ndemo: slow=1").refused, None);
         assert_eq!(plan.slow, Some(Duration::from_millis(500)));
         assert!(plan.permission);
     }
 
     #[test]
     fn bad_modes_are_told_with_what_is_known() {
-        for word in ["slow", "slow=-1", "slow=x", "stall=1", "crash=x", "swallow-enter"] {
+        for word in ["slow", "slow=-1", "slow=x", "spinner=1", "limit=x", "swallow-enter"] {
             assert!(Modes::parse([word]).unwrap_err().contains("takes"), "{word}");
         }
         assert!(Modes::parse(["nonsense"]).unwrap_err().contains("known: slow"));

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::hooks::Hooks;
 use super::limits::Told;
-use super::modes::{Ending, Plan};
+use super::modes::Plan;
 use super::transcript::{Task, Transcript};
 use super::{block, limits};
 use crate::demo_agent::identity::Identity;
@@ -45,8 +45,6 @@ pub enum Event {
     Running,
     /// The answer is out, something goes on behind it.
     Background,
-    /// The process is to end right here, with this status or by a kill.
-    Crash(Option<i32>),
     Ended(Outcome),
 }
 
@@ -98,7 +96,7 @@ impl Handle {
     }
 }
 
-/// Begins a turn of `task`, in which the user has said `prompt`. Its last event is `Ended`, or `Crash`.
+/// Begins a turn of `task`, in which the user has said `prompt`. Its last event is `Ended`.
 pub fn start(shared: Arc<Shared>, prompt: String, task: Task, plan: Plan, outbox: Outbox) -> std::io::Result<Handle> {
     let (orders, inbox) = mpsc::channel();
     let wake = Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
@@ -143,24 +141,11 @@ impl Turn {
 
     fn work(&self) -> Result<Outcome, Stopped> {
         self.request()?;
-        if self.plan.ending == Ending::Stall {
-            return self.pause(None).map(|()| Outcome::Answered);
-        }
         if let Some(time) = self.plan.slow {
             self.stream_words(time)?;
         }
-        self.pause(Some(Duration::ZERO))?;
-        match self.plan.ending {
-            Ending::Answer => self.answer(),
-            Ending::Stall => self.pause(None).map(|()| Outcome::Answered),
-            Ending::Crash { status } => {
-                self.outbox.send(Event::Message);
-                self.outbox.send(Event::Text("I have begun to look at th".into()));
-                self.outbox.send(Event::Crash(status));
-                self.pause(None).map(|()| Outcome::Failed)
-            }
-            Ending::Refused(refusal) => Err(Refused(limits::told(refusal))),
-        }
+        self.pause(Duration::ZERO)?;
+        self.plan.refused.map_or_else(|| self.answer(), |refusal| Err(Refused(limits::told(refusal))))
     }
 
     /// Where a model would be asked: refused while the home's file says so.
@@ -198,7 +183,7 @@ impl Turn {
             let word = format!("word{number} ");
             said.push_str(&word);
             self.outbox.send(Event::Text(word));
-            self.pause(Some(left.min(WORD_EVERY)))?;
+            self.pause(left.min(WORD_EVERY))?;
         }
         Ok(())
     }
@@ -215,7 +200,7 @@ impl Turn {
             let task = json!({"id": short_id(), "type": "subagent", "status": "running", "description": "demo background work"});
             self.stop(&reply, json!([task]));
             self.outbox.send(Event::Background);
-            self.pause(Some(time))?;
+            self.pause(time)?;
         }
         self.stop(&reply, json!([]));
         Ok(Outcome::Answered)
@@ -285,23 +270,16 @@ impl Turn {
         }
     }
 
-    /// Lets time pass, or for ever; an order ends it.
-    fn pause(&self, time: Option<Duration>) -> Result<(), Stopped> {
-        let order = match time {
-            Some(time) => match self.inbox.recv_timeout(time) {
-                Ok(order) => Some(order),
-                Err(mpsc::RecvTimeoutError::Timeout) => None,
-                Err(mpsc::RecvTimeoutError::Disconnected) => Some(Order::Interrupt),
-            },
-            None => Some(self.inbox.recv().unwrap_or(Order::Interrupt)),
-        };
-        order.map_or(Ok(()), |_| Err(Interrupted))
+    /// Lets time pass; an order ends it.
+    fn pause(&self, time: Duration) -> Result<(), Stopped> {
+        match self.inbox.recv_timeout(time) {
+            Err(mpsc::RecvTimeoutError::Timeout) => Ok(()),
+            Ok(_) | Err(mpsc::RecvTimeoutError::Disconnected) => Err(Interrupted),
+        }
     }
 
     fn hook(&self, name: &str, extra: Value) {
-        if !self.plan.no_hooks {
-            self.shared.hooks.fire(name, extra).wait();
-        }
+        self.shared.hooks.fire(name, extra).wait();
     }
 
     fn record(&self, write: impl FnOnce(&mut Transcript) -> std::io::Result<()>) {

@@ -17,8 +17,6 @@ pub enum Activity {
 /// What the live area shows at its bottom.
 #[derive(Debug)]
 pub enum Bottom<'a> {
-    /// There is no input box yet.
-    Nothing,
     Box {
         text: &'a str,
         footer: &'a str,
@@ -66,10 +64,6 @@ impl View<'_> {
         }
         let rule = "─".repeat(self.cols);
         match self.bottom {
-            Bottom::Nothing => {
-                let row = lines.len();
-                (lines, (row.saturating_sub(1), 0))
-            }
             Bottom::Box { text, footer } => {
                 lines.push(rule.clone());
                 let rows: Vec<String> =

@@ -181,7 +181,9 @@ fn a_shell_and_a_stranger_s_program_stay_and_an_unknown_conversation_ends_in_a_s
     types(&world, "front", "sleep 1001");
     world.until("the agent to be gone", || of(&world, "front", "account").is_empty());
     let agent = program().display().to_string();
-    types(&world, "unknown", &format!("DEMO_AGENT_MODE=no-status {agent} demo-agent"));
+    // Nothing can tell its conversation: there is no place for its status file.
+    world.ok("mv one/sessions one/earlier && touch one/sessions");
+    types(&world, "unknown", &format!("{agent} demo-agent"));
     world.until("the agent to be found", || of(&world, "unknown", "account") == "one");
     let runs = |session: &str| of_pane(&world, session, "#{pane_pid} #{pane_current_command}");
     world.until("the programs", || runs("other").ends_with(" sleep") && runs("front").ends_with(" sleep"));

@@ -195,7 +195,7 @@ fn a_result_makes_the_directory_that_it_is_filed_into() {
     let world = repository(false);
     world.submit("good", "```sh\nrmdir .agent-queue/done .agent-queue/failed\n```\n");
     world.result("done/good.md");
-    world.submit("bad", "---\nretries: 0\n---\n```sh\nrm -rf .agent-queue/failed\n```\ndemo: crash\n");
+    world.submit("bad", "---\nretries: 0\n---\n```sh\nrm -rf .agent-queue/failed\nkill -9 $PPID\n```\n");
     world.result("failed/bad.md");
     world.until("health", || !world.word("health").contains("can't be written"));
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use crate::world::{Setup, World};
+use crate::world::{CRASH, Setup, World};
 
 #[test]
 fn an_agent_that_can_t_start_fails_its_task_and_holds_up_nobody_else() {
@@ -31,7 +31,7 @@ fn a_missing_workdir_rejects_its_task_until_it_is_there_and_holds_up_nobody_else
 fn what_a_task_asks_for_outlives_a_restart() {
     let mut world = World::start(&Setup::agents(3));
     world.ok("mkdir web/sub");
-    world.submit("a", "---\nworkdir: sub\nretries: 2\n---\nwork\ndemo: slow=2\ndemo: crash\n");
+    world.submit("a", &format!("---\nworkdir: sub\nretries: 2\n---\nwork\ndemo: slow=2\n{CRASH}"));
     world.until_word("tasks/a/state", "working");
     world.until("the agent to have it", || world.events().contains("taken by"));
     world.kill_daemon();

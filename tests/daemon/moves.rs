@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use crate::world::{Setup, World, is_root};
+use crate::world::{CRASH, Setup, World, is_root};
 
 /// A paused daemon with a waiting task in each given place, `PROJECT/DIR/NAME`.
 fn paused(tasks: &[&str]) -> World {
@@ -60,7 +60,7 @@ fn done_and_failed_tasks_run_again() {
         let taken = |line: &&str| line.contains(&format!("web:{id}\"")) && line.contains("taken by");
         world.events().lines().filter(taken).count()
     };
-    for (id, more) in [("fine", ""), ("sad", "demo: crash\n")] {
+    for (id, more) in [("fine", ""), ("sad", CRASH)] {
         world.submit(id, &format!("---\nretries: 0\n---\nwork\n{more}"));
     }
     world.result("done/fine.md");

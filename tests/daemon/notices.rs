@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 
 use super::failover::stage::{FAR, limit, stage, until_said};
-use crate::world::{Setup, World, program};
+use crate::world::{CRASH, Setup, World, program};
 
 const SECRET: &str = "SECRET-of-the-hook";
 
@@ -110,7 +110,7 @@ fn a_limit_and_its_swap_are_told_once_also_over_a_restart() {
     world.kill_daemon();
     world.run();
     // A later incident is told, and what was told before it is not told again.
-    world.submit("b", "---\nretries: 0\n---\ndemo: crash\n");
+    world.submit("b", &format!("---\nretries: 0\n---\n{CRASH}"));
     world.until("a failed task's notice", || !receiver.of_kind("task-failed").is_empty());
     assert_eq!((receiver.of_kind("limit").len(), receiver.of_kind("swap").len()), (1, 1));
     keeps_its_secret(&world);
@@ -142,7 +142,7 @@ fn a_receiver_that_hangs_holds_nothing_up_and_gets_its_notice_later() {
 fn a_receiver_that_refuses_stands_in_health_until_it_takes_one() {
     let receiver = Receiver::start(Mood::Refuses);
     let world = World::start(&Setup::agents(1).more(&receiver.config()));
-    let fail = |name: &str| world.submit(name, "---\nretries: 0\n---\ndemo: crash\n");
+    let fail = |name: &str| world.submit(name, &format!("---\nretries: 0\n---\n{CRASH}"));
     fail("a");
     world.until("health to tell", || world.word("health").contains("notifications.webhook: answered 403 Forbidden"));
     keeps_its_secret(&world);

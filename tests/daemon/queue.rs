@@ -154,9 +154,9 @@ fn a_task_edited_while_it_runs_is_not_run_twice_and_not_lost() {
 #[test]
 fn a_failed_task_moved_back_runs_again_without_its_old_result() {
     let world = World::start(&Setup::agents(1));
-    world.submit("a", &format!("---\nretries: 0\n---\n{SH}echo well\n```\ndemo: crash\n"));
+    world.submit("a", &format!("---\nretries: 0\n---\n{SH}echo well\nkill -9 $PPID\n```\n"));
     world.result("failed/a.md");
-    world.ok("sed -i '/^demo: crash/d' $MNT/failed/a.md; mv $MNT/failed/a.md $MNT/inbox/");
+    world.ok("sed -i '/^kill/d' $MNT/failed/a.md; mv $MNT/failed/a.md $MNT/inbox/");
     let result = world.result("done/a.md");
     assert_eq!(result.matches("claude-failover:result").count(), 1, "{result}");
     assert!(result.contains("well"), "{result}");

@@ -229,7 +229,7 @@ fn a_prompted_agent_is_never_started_in_a_directory_that_a_link_leads_out_to() {
 #[test]
 fn retry_finds_a_task_of_any_project_after_a_restart_and_its_age_goes_on() {
     let mut world = World::start(&setup());
-    world.ok("printf -- '---\\nretries: 0\\n---\\ndemo: crash\\n' > $MNT/projects/api/inbox/bad.md");
+    world.ok("printf -- '---\\nretries: 0\\n---\\n```sh\\nkill -9 $PPID\\n```\\n' > $MNT/projects/api/inbox/bad.md");
     let failed = world.path("api/.agent-queue/failed/bad.md");
     world.until("it to fail", || failed.exists());
     world.submit("r", "---\npriority: much\n---\nx\n");

@@ -5,13 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::world::{Setup, World};
+use crate::world::{CRASH, Setup, World};
 
 #[test]
 fn an_agent_that_crashes_is_started_again_and_its_task_tried_again() {
-    let world = World::start(&Setup::agents(1).mode("once:crash"));
-    // The mode is for the first turn of a process; the file tells the second attempt from the first.
-    world.submit("a", "---\nretries: 1\n---\nwork\n");
+    let world = World::start(&Setup::agents(1));
+    world.submit("a", &format!("---\nretries: 1\n---\n{CRASH}"));
     let result = world.result("failed/a.md");
     assert!(result.contains("attempts: 2") && result.contains("ended in the middle"), "{result}");
     assert!(result.contains("The last screen:"), "{result}");
@@ -88,7 +87,7 @@ fn a_session_with_a_draft_is_chosen_last() {
 #[test]
 fn a_task_without_retries_fails_at_the_first_crash() {
     let world = World::start(&Setup::agents(1));
-    world.submit("a", "---\nretries: 0\n---\ndemo: crash\n");
+    world.submit("a", &format!("---\nretries: 0\n---\n{CRASH}"));
     let result = world.result("failed/a.md");
     assert!(result.contains("attempts: 1"), "{result}");
     world.submit("b", "and on\n");
@@ -136,7 +135,7 @@ fn a_swallowed_enter_is_pressed_again() {
 #[test]
 fn a_task_that_takes_too_long_is_ended() {
     let world = World::start(&Setup::agents(1));
-    world.submit("a", "---\ntimeout: 1s\n---\ndemo: stall\n");
+    world.submit("a", "---\ntimeout: 1s\n---\ndemo: slow=600\n");
     let result = world.result("failed/a.md");
     assert!(result.contains("timed out after 1 s"), "{result}");
     world.submit("b", "and on\n");

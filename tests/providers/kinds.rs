@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Peer {
     pub providers: HttpProviders,
     pub name: ProviderName,
+    #[allow(dead_code, reason = "held; the suite of contracts takes it along")]
     pub key: tempfile::TempDir,
 }
 

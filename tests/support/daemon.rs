@@ -15,6 +15,9 @@ use serde_json::Value;
 /// Longest that anything here may take on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A block that ends its agent in the middle of the turn, as a fault of the agent's would.
+pub const CRASH: &str = "```sh\nkill -9 $PPID\n```\n";
+
 /// What differs from the plain world.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {

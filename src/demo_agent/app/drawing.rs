@@ -1,6 +1,5 @@
 //! What the screen shows of the main loop's state.
 
-use super::super::modes::Ending;
 use super::super::view::{Activity, Bottom, View};
 use super::{App, Phase};
 
@@ -12,7 +11,7 @@ impl App {
         let mut footer = "  ready";
         let mut ask = None;
         match &self.phase {
-            Phase::Starting { .. } | Phase::LimitMenu => {}
+            Phase::LimitMenu => {}
             Phase::Idle => {
                 if self.plan().spinner {
                     self.spun += 1;
@@ -22,10 +21,10 @@ impl App {
             Phase::Busy(busy) => {
                 footer = "  esc to interrupt";
                 title = "◐ demo";
-                activity = match (busy.background, busy.plan.ending) {
-                    (true, _) => Activity::Background,
-                    (false, Ending::Stall) => Activity::Working { seconds: 0 },
-                    (false, _) => Activity::Working { seconds: busy.started.elapsed().as_secs() },
+                activity = if busy.background {
+                    Activity::Background
+                } else {
+                    Activity::Working { seconds: busy.started.elapsed().as_secs() }
                 };
                 if let Some(asked) = &busy.ask {
                     title = "✋ demo";
@@ -38,7 +37,6 @@ impl App {
             footer = "  Press Ctrl-C again to exit";
         }
         let bottom = match (&self.phase, ask) {
-            (Phase::Starting { .. }, _) => Bottom::Nothing,
             (Phase::LimitMenu, _) => Bottom::LimitMenu,
             (_, Some(ask)) => Bottom::Ask { command: &ask.command, yes: ask.yes },
             (_, None) => Bottom::Box { text: &shown, footer },
