@@ -160,6 +160,7 @@ pub fn short_why(picture: &Picture, session: &Session) -> String {
 }
 
 /// What runs in a session.
+#[must_use]
 pub fn phase_of(picture: &Picture, phase: &SessionPhase) -> String {
     match phase {
         SessionPhase::Down => "no program runs in it".to_owned(),
@@ -176,6 +177,7 @@ pub fn phase_of(picture: &Picture, phase: &SessionPhase) -> String {
 }
 
 /// A text in lines of at most so many columns, broken at blanks; those behind the first are indented by two more.
+#[must_use]
 pub fn wrapped(text: &str, indent: usize, width: usize) -> String {
     let mut out = " ".repeat(indent);
     let mut used = indent;

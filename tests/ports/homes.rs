@@ -16,9 +16,11 @@ enum Happens {
     Login,
 }
 
+type Hand = Box<dyn Fn(&AccountName, Happens) + Send + Sync>;
+
 struct World {
     homes: Arc<dyn Homes>,
-    hand: Box<dyn Fn(&AccountName, Happens) + Send + Sync>,
+    hand: Hand,
     _temp: Option<TempDir>,
 }
 

@@ -79,7 +79,7 @@ fn from_mount(mount: &Mount, section: &mut impl FnMut(&str, &str)) -> Result<(),
         for name in mount.list(dir, ANSWERS_WITHIN)? {
             match mount.read(&format!("{dir}/{name}/why"), ANSWERS_WITHIN) {
                 Ok(why) => {
-                    section(&format!("{dir}/{name}/why"), &why.lines().map(unquoted).collect::<Vec<_>>().join("\n"))
+                    section(&format!("{dir}/{name}/why"), &why.lines().map(unquoted).collect::<Vec<_>>().join("\n"));
                 }
                 Err(failure @ Failure::NoDaemon(_)) => return Err(failure),
                 // It is gone meanwhile.
