@@ -1,9 +1,9 @@
 //! `AgentBook` on real files: what a start writes and passes on, and what hook logs, status files and transcripts say.
 
-use std::{collections::BTreeMap, fs, io::Write, os::unix::fs::PermissionsExt, path::Path};
+use std::{collections::BTreeMap, fs, io::Write, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use claude_failover::{
-    agents::{AccountHome, AgentBook, AgentBookOptions, hook_log},
+    agents::{AccountHome, AgentBook, AgentBookOptions, SteadyAgents, hook_log},
     config::{Agent, Secret},
     model::{
         agent::{Cursor, LaunchPlan, LaunchRequest, LaunchTask, PromptBy},
@@ -12,10 +12,12 @@ use claude_failover::{
         limit::{Limit, LimitKind},
         pane::{Background, PaneId},
         session::Incarnation,
+        steady::{Reading, Steady, Timeline},
     },
-    ports::Agents,
+    ports::{Agents, Clock},
     rules::Kind,
 };
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 const CONVERSATION: &str = "6e4daa3b-22bb-4c91-9641-0c1887878b01";
@@ -770,4 +772,58 @@ async fn a_hook_wakes_whoever_waits_for_changes() {
     world.hook("2026-11-21T05:00:01Z", "Stop", &json!({}));
     let patience = std::time::Duration::from_secs(10);
     tokio::time::timeout(patience, world.book.changed()).await.expect("a hint");
+}
+
+/// A clock that stands, after the wall's was set.
+struct Stands(Timestamp, Arc<Timeline>);
+
+impl Clock for Stands {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+
+    fn timeline(&self) -> Arc<Timeline> {
+        self.1.clone()
+    }
+}
+
+/// The wall's clock was set back by 45 s, an agent that had idled for a minute takes a prompt, and its words bear times of that
+/// minute. Who reads from the typing on has them where they belong.
+#[tokio::test]
+async fn what_is_told_at_a_time_that_the_clock_shows_twice_is_of_the_prompt_that_was_typed() {
+    let world = World::new();
+    let started: Timestamp = "2026-11-21T05:00:00Z".parse().expect("a time");
+    let after = |seconds: i64| started + SignedDuration::from_secs(seconds);
+    let reading = |count: i64, ahead: i64| Reading {
+        boot: "b".to_owned(),
+        count: SignedDuration::from_secs(count),
+        asleep: SignedDuration::ZERO,
+        wall: after(count + ahead),
+    };
+    let mut steady = Steady::begin(None, &reading(0, 0));
+    steady.now(&reading(60, -45));
+    world.launch("claude", Some("a"), None).await;
+    world.hook("2026-11-21T05:00:01Z", "SessionStart", &json!({"session_id": CONVERSATION}));
+    let clock = Arc::new(Stands(after(70), steady.timeline().clone()));
+    let incarnation = world.incarnation("claude");
+    let hook = |at: &str| world.hook(at, "UserPromptSubmit", &json!({"prompt": "do it"}));
+    let (typed, mut before) = (after(65), Cursor::default());
+    let log = world.log();
+    let session_start = fs::read(&log).expect("the log");
+    hook("2026-11-21T05:00:21Z");
+    let told = fs::read(&log).expect("the log");
+    let agents = SteadyAgents { agents: Arc::new(world.book), clock };
+    let taken = |signals: Vec<Signal>| -> Vec<Timestamp> {
+        let prompts = signals.into_iter().filter(|signal| matches!(signal.meaning, Meaning::PromptTaken { .. }));
+        prompts.map(|signal| signal.at).collect()
+    };
+    // Nobody who begins to read only now and knows of no typing can tell.
+    assert_eq!(taken(agents.signals(&incarnation, &mut Cursor::default()).await), [after(21)]);
+    let mut since = Cursor { read: Some(typed), ..Cursor::default() };
+    assert_eq!(taken(agents.signals(&incarnation, &mut since).await), [after(66)]);
+    // Or who has read before: a fresh look then begins behind what was there.
+    fs::write(&log, session_start).expect("written");
+    agents.signals(&incarnation, &mut before).await;
+    fs::write(&log, told).expect("written");
+    assert_eq!(taken(agents.signals(&incarnation, &mut before).await), [after(66)]);
 }

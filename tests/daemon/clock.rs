@@ -66,20 +66,6 @@ fn tasks_start_within_seconds_wherever_the_clock_is_set() {
     assert!(health.starts_with("ok"), "{health}");
 }
 
-/// What an agent says then bears times that the clock has shown before, while the same agent was idle.
-#[test]
-fn a_prompt_is_seen_to_be_taken_at_a_time_that_the_clock_shows_for_the_second_time() {
-    let world = world();
-    world.until_word("sessions/pool-11/state", "idle");
-    std::thread::sleep(Duration::from_secs(12));
-    set(&world, -8);
-    let begun = Instant::now();
-    world.submit("a", "```sh\necho done by now\n```\n");
-    let result = world.result("done/a.md");
-    assert!(result.contains("done by now") && result.contains("attempts: 1"), "{result}");
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
-}
-
 #[test]
 fn tasks_start_within_seconds_after_a_restart_with_a_state_from_the_future() {
     let mut world = world();
