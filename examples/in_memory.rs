@@ -70,7 +70,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
             for line in snapshot.recent.iter().filter(|line| line.seq > printed) {
-                println!("{}  {:<20} {}", line.time.strftime("%H:%M:%S%.3f"), line.object, line.text);
+                println!("{}  {:<20} {}", line.time.strftime("%H:%M:%S%.3f"), line.about.object, line.text);
             }
             printed = snapshot.recent.last().map_or(printed, |line| line.seq);
             let waiting = snapshot.sessions.values().find(|s| matches!(s.verdict.activity, Activity::Waiting(_)));

@@ -24,8 +24,7 @@ use crate::{
     live::Live,
     model::{
         command::{Refused, RefusedKind, Scope, Writer},
-        event::{Event, Kind},
-        ids::TaskKey,
+        event::{About, Event, Kind, Note, Reason},
         permits,
         session::Role,
         snapshot::Snapshot,
@@ -84,16 +83,16 @@ impl DaemonBackend {
             return;
         }
         if let Some(key) = was {
-            self.note(&key, format!("moved to {}", named(to)), writer);
+            self.note(&key, Reason::Moved, format!("moved to {}", named(to)), writer);
         }
         if let Some(key) = is {
-            self.note(&key, format!("moved from {}", named(from)), writer);
+            self.note(&key, Reason::Moved, format!("moved from {}", named(from)), writer);
         }
     }
 
-    fn note(&self, key: &TaskKey, text: String, writer: &Writer) {
-        let object = format!("task {key}");
-        self.tell(Event::Note { kind: Kind::Verb, object, text, writer: Some(writer.clone()) });
+    fn note(&self, about: impl Into<About>, reason: Reason, text: String, writer: &Writer) {
+        let writer = Some(writer.clone());
+        self.tell(Event::Note(Note { writer, ..Note::new(Kind::Verb, reason, about, text) }));
     }
 }
 
@@ -195,7 +194,7 @@ impl Backend for DaemonBackend {
         let Some(hold) = snapshot.rights.against(agent.as_ref(), writer.by) else { return Ok(()) };
         let told = format!("refused: {hold}");
         if snapshot.recent.last().is_none_or(|line| line.text != told) {
-            self.note(&key, told, writer);
+            self.note(&key, Reason::Refused, told, writer);
         }
         Err(Refused::new(RefusedKind::NotPermitted, hold.to_string()))
     }
@@ -244,14 +243,13 @@ impl Backend for DaemonBackend {
             }
             Touched::Removed(place) => {
                 if let Some(key) = place.task() {
-                    self.note(&key, "removed from inbox".to_owned(), writer);
+                    self.note(&key, Reason::Removed, "removed from inbox".to_owned(), writer);
                     self.tell(Event::Task(key, TaskEvent::Vanished { by_verb: true }));
                 }
             }
             Touched::Refused { at, text } => {
-                let object = at.task().map_or_else(|| named(at), |key| format!("task {key}"));
-                let text = format!("refused: {text}");
-                self.tell(Event::Note { kind: Kind::Verb, object, text, writer: Some(writer.clone()) });
+                let about = at.task().map_or_else(|| About::words(named(at)), |key| About::from(&key));
+                self.note(about, Reason::Refused, format!("refused: {text}"), writer);
             }
             Touched::Created(_)
             | Touched::Opened { .. }

@@ -30,7 +30,7 @@ use crate::{
     live::{self, World},
     model::{
         command::{Action, Refused, RefusedKind},
-        event::{Event, Kind, Memory},
+        event::{About, Event, Kind, Memory, Note, Reason},
         ids::{AccountName, ProjectName},
         journal::{LoadError, Loss, Recovered, State, recover},
         provider::{Provider, ProviderEvent, ProviderStanding},
@@ -81,7 +81,7 @@ pub async fn run(config: Config, place: &Place, ready: impl FnOnce(&Daemon)) -> 
             _ = interrupt.recv() => break Ok(()),
             _ = hangup.recv() => {
                 let text = daemon.reload();
-                daemon.note(match text { Ok(text) | Err(text) => text }).await;
+                daemon.note(match &text { Ok(_) => Reason::Reloaded, Err(_) => Reason::NotReloaded }, match text { Ok(text) | Err(text) => text }).await;
             }
             () = daemon.carry_out() => {}
             () = daemon.wake_readers() => {}
@@ -170,9 +170,9 @@ impl Daemon {
             clock,
             _lock: lock,
         };
-        daemon.note("started".to_owned()).await;
+        daemon.note(Reason::Started, "started".to_owned()).await;
         if let Some(cut) = told.cut {
-            daemon.note(cut).await;
+            daemon.note(Reason::StateCut, cut).await;
         }
         if let Some(lost) = told.lost {
             daemon.problem("earlier state", lost).await;
@@ -232,9 +232,9 @@ impl Daemon {
         self.mounted.as_ref().map(|_| self.place.mountpoint.as_path())
     }
 
-    pub async fn note(&self, text: String) {
-        let note = Event::Note { kind: Kind::Daemon, object: "daemon".to_owned(), text, writer: None };
-        self.services.live.report(vec![note]).await;
+    pub async fn note(&self, reason: Reason, text: String) {
+        let note = Note::new(Kind::Daemon, reason, About::daemon(), text);
+        self.services.live.report(vec![Event::Note(note)]).await;
     }
 
     async fn problem(&self, topic: &str, text: String) {
@@ -392,7 +392,7 @@ impl Daemon {
         let result = self.reload().map_err(|text| Refused::new(RefusedKind::Invalid, text));
         let mut events = Vec::new();
         if let Ok(text) = &result {
-            self.note(text.clone()).await;
+            self.note(Reason::Reloaded, text.clone()).await;
             // A key that was missing or wrong may be right now.
             let snapshot = self.services.live.snapshot();
             let broken = |provider: &&Provider| matches!(provider.standing, ProviderStanding::Broken { .. });

@@ -9,7 +9,7 @@ use super::decide;
 use crate::{
     live::Hands,
     model::{
-        event::{Event, Kind},
+        event::{Event, Kind, Note, Reason},
         identity::TextFacts,
         ids::{RunId, TaskKey},
         marker::DelegatedMarker,
@@ -85,7 +85,7 @@ impl Seen {
         };
         let note = format!("job {id} of a script has ended at {provider} and nobody collected it: collected here");
         let mut events = vec![
-            Event::Note { kind: Kind::Task, object: format!("task {key}"), text: note, writer: None },
+            Event::Note(Note::new(Kind::Task, Reason::Collected, key, note)),
             Event::Task(key.clone(), TaskEvent::Delegated(job.clone())),
         ];
         // Another is read from the inbox again.

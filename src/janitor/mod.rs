@@ -17,7 +17,7 @@ use crate::{
     live::Hands,
     model::{
         command::{Action, Clean, Refused, RefusedKind},
-        event::{Event, Kind},
+        event::{About, Event, Kind, Note, Reason},
         footer::{Told, told},
         ids::{ProjectName, TaskId, TaskKey},
         queue::{Entry, FileKind, QueueDir, Sidecar},
@@ -115,7 +115,7 @@ impl Janitor {
     }
 
     async fn dry_run(&self, removals: &[Removal]) -> String {
-        let lines = removals.iter().take(DRY_LINES).map(|removal| note(removal, "would go"));
+        let lines = removals.iter().take(DRY_LINES).map(|removal| note(removal, Reason::WouldRemove, "would go"));
         self.hands.live.report(lines.collect()).await;
         let more = removals.len().saturating_sub(DRY_LINES);
         let more = if more > 0 { format!(" but {more}") } else { String::new() };
@@ -255,7 +255,7 @@ impl Janitor {
             None => (None, "is removed".to_owned()),
         };
         going.retain(|(_, entry)| stored.as_ref().is_none_or(|stored| stored.contains(&entry.id)));
-        self.hands.live.report(going.iter().map(|(removal, _)| note(removal, &how)).collect()).await;
+        self.hands.live.report(going.iter().map(|(removal, _)| note(removal, Reason::Removing, &how)).collect()).await;
         for (_, entry) in going {
             // It may have come to life while the archive was written.
             if self.may_go(project, &entry.id)
@@ -276,7 +276,7 @@ impl Janitor {
     }
 
     async fn other(&self, removal: &Removal) -> io::Result<()> {
-        self.hands.live.report(vec![note(removal, "goes")]).await;
+        self.hands.live.report(vec![note(removal, Reason::Removing, "goes")]).await;
         match &removal.what {
             What::Leftover { project, leftover } => self.hands.queue.remove_leftover(project, leftover).await,
             What::HookLog { session } => self.hands.agents.clear_hook_log(session, None).await,
@@ -299,13 +299,13 @@ fn name(what: &What) -> String {
     }
 }
 
-fn note(removal: &Removal, how: &str) -> Event {
-    let (kind, object) = match &removal.what {
-        What::Result { key, .. } => (Kind::Task, format!("task {key}")),
-        What::Leftover { project, .. } => (Kind::Daemon, format!("project {project}")),
-        What::HookLog { session } | What::ReadHooks { session, .. } => (Kind::Session, format!("session {session}")),
-        What::EventLog => (Kind::Daemon, "daemon".to_owned()),
+fn note(removal: &Removal, reason: Reason, how: &str) -> Event {
+    let (kind, about) = match &removal.what {
+        What::Result { key, .. } => (Kind::Task, About::from(key)),
+        What::Leftover { project, .. } => (Kind::Daemon, About::project(project)),
+        What::HookLog { session } | What::ReadHooks { session, .. } => (Kind::Session, About::from(session)),
+        What::EventLog => (Kind::Daemon, About::daemon()),
     };
     let text = format!("{} {how}: {}", name(&removal.what), removal.why);
-    Event::Note { kind, object, text, writer: None }
+    Event::Note(Note::new(kind, reason, about, text))
 }

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::world::{Refusal, World};
 use crate::model::{
     account::{self, Account, AccountEvent, Standing},
-    event::Kind,
+    event::{About, Kind, Reason},
     evidence::{Failure, Meaning, Signal, Source},
     ids::AccountName,
     limit::{Limit, LimitKind},
@@ -40,7 +40,7 @@ impl World {
         }
         if next.standing != known.standing {
             let text = format!("{} -> {}{}", known.word(), next.word(), reason(&next, event, &self.snapshot.timeline));
-            self.note(now, Kind::Account, &format!("account {name}"), text);
+            self.note(now, Kind::Account, Reason::StateChanged, name, text);
         }
         Arc::make_mut(&mut self.snapshot.accounts)[at] = next;
         Ok(())
@@ -107,8 +107,8 @@ impl World {
         if let (SwapEvent::Ensured, Some(swap)) = (event, &before.current) {
             self.activate(&swap.to, now);
         }
-        for line in told(before.current.as_ref().or(next.current.as_ref()), event, now) {
-            self.note(now, Kind::Swap, "swap", line);
+        if let Some(line) = told(before.current.as_ref().or(next.current.as_ref()), event, now) {
+            self.note(now, Kind::Swap, happened(event), About::words("swap"), line);
         }
         if next.partial != before.partial {
             let problem = next.partial.as_ref().map(|partial| SwapRefusal::from(partial).to_string());
@@ -146,15 +146,18 @@ impl World {
             not_before: not_before.unwrap_or(now),
         });
         session.failures = 0;
-        let text = match session.resume.as_ref().and_then(|resume| resume.conversation.as_ref()) {
+        let (reason, text) = match session.resume.as_ref().and_then(|resume| resume.conversation.as_ref()) {
             Some(id) => {
                 let when =
                     not_before.map(|at| format!(" at {}", self.snapshot.timeline.second(at))).unwrap_or_default();
-                format!("is ended to go on with conversation {id}{when}")
+                (Reason::Resuming, format!("stopping the agent; conversation {id} will be resumed{when}"))
             }
-            None => "is ended; its conversation is not known, so it can't go on".to_owned(),
+            None => {
+                let text = "stopping the agent; its conversation is not known, so it can't be resumed";
+                (Reason::NotResumed, text.to_owned())
+            }
         };
-        self.note(now, Kind::Swap, &format!("session {}", session.name), text);
+        self.note(now, Kind::Swap, reason, &*session, text);
     }
 
     /// The time that the agent stood still is not the task's.
@@ -172,8 +175,8 @@ impl World {
             self.snapshot.tasks.insert(assignment.task.clone(), Arc::new(task));
         }
         let under = session.phase.incarnation().map(under).unwrap_or_default();
-        let text = format!("goes on{under} after {}", seconds(lost));
-        self.note(now, Kind::Swap, &format!("session {}", session.name), text);
+        let text = format!("resumed{under} after {}", seconds(lost));
+        self.note(now, Kind::Swap, Reason::Resumed, &*session, text);
     }
 
     /// A person's session is open again: with its agent, or with a shell where that could not go on.
@@ -182,15 +185,18 @@ impl World {
         let failed = std::mem::take(&mut session.failures);
         self.health(&object, None, now);
         let Some(resume) = session.resume.take() else { return };
-        let (kind, text) = match (&incarnation.conversation, &resume.conversation) {
-            (Some(_), _) => (Kind::Swap, format!("goes on{}", under(incarnation))),
+        let (kind, reason, text) = match (&incarnation.conversation, &resume.conversation) {
+            (Some(_), _) => (Kind::Swap, Reason::Resumed, format!("resumed{}", under(incarnation))),
             (None, Some(id)) => {
                 let text = format!("has no agent any more: conversation {id} was not resumed ({failed} failed starts)");
-                (Kind::Problem, text)
+                (Kind::Problem, Reason::NotResumed, text)
             }
-            (None, None) => (Kind::Problem, "has no agent any more: its conversation is not known".to_owned()),
+            (None, None) => {
+                let text = "has no agent any more: its conversation is not known";
+                (Kind::Problem, Reason::NotResumed, text.to_owned())
+            }
         };
-        self.note(now, kind, &object, text);
+        self.note(now, kind, reason, &*session, text);
     }
 
     /// Another process in a person's session: what was believed of the last one is over.
@@ -212,7 +218,7 @@ impl World {
         if before.pid != found.pid {
             session.verdict = Verdict::unknown(now);
         }
-        self.note(now, Kind::Session, &format!("session {}", session.name), text);
+        self.note(now, Kind::Session, Reason::AgentChanged, &*session, text);
     }
 
     /// Notes the account with the run that the session has.
@@ -269,13 +275,11 @@ fn reason(account: &Account, event: &AccountEvent, timeline: &Timeline) -> Strin
 }
 
 /// What `events` says of a step.
-fn told(swap: Option<&Swap>, event: &SwapEvent, now: Timestamp) -> Vec<String> {
-    let Some(swap) = swap else {
-        return match event {
-            SwapEvent::ClearPartial => vec!["a person says that the half done swap is put right".to_owned()],
-            _ => Vec::new(),
-        };
-    };
+fn told(swap: Option<&Swap>, event: &SwapEvent, now: Timestamp) -> Option<String> {
+    if let SwapEvent::ClearPartial = event {
+        return Some("partial swap cleared by the operator".to_owned());
+    }
+    let swap = swap?;
     let Swap { number, from, to, .. } = swap;
     let took = seconds(now.duration_since(swap.since));
     let whole = seconds(now.duration_since(swap.begun));
@@ -306,9 +310,22 @@ fn told(swap: Option<&Swap>, event: &SwapEvent, now: Timestamp) -> Vec<String> {
         SwapEvent::RollBackFailed { why } => {
             format!("swap {number} could not be rolled back: {why}; nothing swaps until `clear-partial`")
         }
-        SwapEvent::ClearPartial => "a person says that the half done swap is put right".to_owned(),
+        SwapEvent::ClearPartial => return None,
     };
-    vec![line]
+    Some(line)
+}
+
+fn happened(event: &SwapEvent) -> Reason {
+    match event {
+        SwapEvent::Begin { .. } => Reason::Begun,
+        SwapEvent::Flipped => Reason::LinkTurned,
+        SwapEvent::Ensured => Reason::Activated,
+        SwapEvent::Moved { .. } => Reason::Completed,
+        SwapEvent::Failed { .. } => Reason::Failed,
+        SwapEvent::RolledBack => Reason::RolledBack,
+        SwapEvent::RollBackFailed { .. } => Reason::Partial,
+        SwapEvent::ClearPartial => Reason::Cleared,
+    }
 }
 
 fn seconds(time: SignedDuration) -> String {

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::world::World;
 use crate::model::{
     account::{self, Standing},
-    event::Kind,
+    event::{About, Kind, Reason},
     provider::ProviderStanding,
     steady::Timeline,
 };
@@ -47,7 +47,7 @@ impl World {
         let way =
             if by > SignedDuration::ZERO { "ahead: it was set, or the machine slept" } else { "back: it was set" };
         let text = format!("the clock went {} s {way}; what is under way goes on", by.abs().as_secs());
-        self.note(now, Kind::Daemon, "daemon", text);
+        self.note(now, Kind::Daemon, Reason::ClockChanged, About::daemon(), text);
     }
 }
 

@@ -30,7 +30,7 @@ pub use self::{
 use crate::{
     model::{
         command::{Refused, RefusedKind, Scope, Writer},
-        event::{Event, Kind},
+        event::{About, Event, Kind, Reason},
         snapshot::Snapshot,
     },
     ports::{Clock, StateStore},
@@ -224,7 +224,7 @@ impl Owner {
                 Message::Ask { scope, text, writer, reply } => self.ask(&scope, &text, writer, reply).await,
                 Message::Stop(reply) => {
                     let mut next = self.world.clone();
-                    next.note(self.clock.now(), Kind::Daemon, "daemon", "stopped".to_owned());
+                    next.note(self.clock.now(), Kind::Daemon, Reason::Stopped, About::daemon(), "stopped".to_owned());
                     self.checkpoint_due = true;
                     let _ = self.commit(next).await;
                     let _ = reply.send(());

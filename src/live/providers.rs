@@ -7,10 +7,10 @@ use jiff::Timestamp;
 
 use super::world::World;
 use crate::model::{
-    event::Kind,
+    event::{Kind, Reason},
     ids::ProviderName,
     provider::{Job, JobStop, ProviderEvent, ProviderStanding},
-    task::{Ending, Status, TaskEvent},
+    task::{Ending, Status, Task, TaskEvent},
 };
 
 impl World {
@@ -37,22 +37,25 @@ impl World {
         provider.standing = standing;
         provider.since = now;
         if news {
-            self.note(now, Kind::Provider, &format!("provider {name}"), text);
+            self.note(now, Kind::Provider, Reason::StateChanged, name, text);
         }
     }
 
-    pub(super) fn note_job(&mut self, object: &str, job: &Job, event: &TaskEvent, now: Timestamp) {
-        let text = match (event, job.stop) {
+    pub(super) fn note_job(&mut self, task: &Task, job: &Job, event: &TaskEvent, now: Timestamp) {
+        let (reason, text) = match (event, job.stop) {
             (TaskEvent::Delegated(_), _) => {
-                format!("delegated: attempt {} to {} (run {})", job.attempt, job.provider, job.run)
+                let text = format!("delegated: attempt {} to {} (run {})", job.attempt, job.provider, job.run);
+                (Reason::Delegated, text)
             }
-            (TaskEvent::Submitted { job: id, .. }, _) => format!("taken by {} as job {id}", job.provider),
+            (TaskEvent::Submitted { job: id, .. }, _) => {
+                (Reason::Taken, format!("taken by {} as job {id}", job.provider))
+            }
             (TaskEvent::Output { .. }, _) => return,
-            (_, JobStop::Cancelled) => "to be stopped".to_owned(),
-            (_, JobStop::Recalled) => "to be taken back".to_owned(),
+            (_, JobStop::Cancelled) => (Reason::Stopping, "to be stopped".to_owned()),
+            (_, JobStop::Recalled) => (Reason::Recalled, "to be taken back".to_owned()),
             (_, JobStop::No) => return,
         };
-        self.note(now, Kind::Task, object, text);
+        self.note(now, Kind::Task, reason, task, text);
     }
 
     pub(super) fn count_job(&mut self, job: &Job, ending: &Ending) {

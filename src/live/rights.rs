@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::world::World;
 use crate::model::{
-    event::Kind,
+    event::{Kind, Reason},
     identity::Bound,
     ids::TaskKey,
     task::{Hold, Origin, Phase, Task},
@@ -74,12 +74,12 @@ impl World {
             task.since = now;
         }
         task.phase = phase;
-        let told = if let Phase::Held(hold) = &task.phase {
-            format!("held: {hold}")
+        let (reason, told) = if let Phase::Held(hold) = &task.phase {
+            (Reason::Held, format!("held: {hold}"))
         } else {
-            "queued: it may run now".to_owned()
+            (Reason::Queued, "queued: it may run now".to_owned())
         };
-        self.note(now, Kind::Task, &format!("task {}", task.key), told);
+        self.note(now, Kind::Task, reason, &*task, told);
     }
 
     /// Lets go the one reason that the task's state tells, for this text. What else holds it stays, and is told next: nobody

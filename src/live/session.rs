@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::world::{Refusal, World};
 use crate::model::{
-    event::Kind,
+    event::{Kind, Reason},
     ids::SessionName,
     session::{self, Activity, Gone, Role, Session, SessionEvent, SessionPhase, Then, Verdict},
     task::{Phase, Status},
@@ -39,18 +39,14 @@ impl World {
                     self.reopened(&mut session, incarnation, now);
                 }
                 self.runs_under(&session, incarnation.account.as_ref());
-                self.note(
-                    now,
-                    Kind::Session,
-                    &object,
-                    format!("started {} (pid {})", incarnation.agent, incarnation.pid),
-                );
+                let text = format!("started {} (pid {})", incarnation.agent, incarnation.pid);
+                self.note(now, Kind::Session, Reason::Started, &session, text);
             }
             SessionEvent::OpenFailed(why) => {
                 session.failures += 1;
                 session.gone = None;
                 session.since = now;
-                self.note(now, Kind::Problem, &object, format!("could not be started: {why}"));
+                self.note(now, Kind::Problem, Reason::StartFailed, &session, format!("could not be started: {why}"));
             }
             SessionEvent::Forgiven => {
                 session.failures = 0;
@@ -68,7 +64,7 @@ impl World {
                         false if lived >= STABLE => 1,
                         false => session.failures + 1,
                     };
-                    self.note(now, Kind::Session, &object, format!("its program ended: {exit}"));
+                    self.note(now, Kind::Session, Reason::Exited, &session, format!("its program ended: {exit}"));
                 }
             }
             SessionEvent::Ended { then } => {
@@ -82,7 +78,7 @@ impl World {
                     session.gone = Some(Gone::Lost { at: now });
                     let text = "its pane is gone: closed or given another program by somebody, or tmux ended; what is left of \
                                 its program is ended";
-                    self.note(now, Kind::Problem, &object, text.to_owned());
+                    self.note(now, Kind::Problem, Reason::Lost, &session, text.to_owned());
                 }
             }
             SessionEvent::Assigned(assignment) => {
@@ -118,7 +114,9 @@ impl World {
             SessionEvent::Talked { .. } => session.talked = true,
             SessionEvent::Drain(drained) => {
                 session.drained = *drained;
-                self.note(now, Kind::Session, &object, if *drained { "drained" } else { "undrained" }.to_owned());
+                let (reason, text) =
+                    if *drained { (Reason::Drained, "drained") } else { (Reason::Undrained, "undrained") };
+                self.note(now, Kind::Session, reason, &session, text.to_owned());
             }
             SessionEvent::Ending { why, failed } => {
                 // One that is lost, or ended already, keeps its first reason.
@@ -138,7 +136,7 @@ impl World {
         let after = session.word();
         session.restate(&known, now);
         if before != after && session.role == Role::Pool {
-            self.note(now, Kind::Session, &object, format!("{before} -> {after}"));
+            self.note(now, Kind::Session, Reason::StateChanged, &session, format!("{before} -> {after}"));
         }
         self.snapshot.sessions.insert(name.clone(), Arc::new(session));
         Ok(())
@@ -155,7 +153,6 @@ impl World {
     }
 
     fn observed(&mut self, session: &mut Session, verdict: &Verdict, conversation: Option<&String>, now: Timestamp) {
-        let object = format!("session {}", session.name);
         if session.verdict.activity != verdict.activity && session.role == Role::Pool {
             let told = verdict
                 .evidence
@@ -164,10 +161,18 @@ impl World {
                 .unwrap_or_default();
             match verdict.activity {
                 Activity::Waiting(what) => {
-                    self.note(now, Kind::Waiting, &object, format!("waits for a person ({what}){told}"));
+                    self.note(
+                        now,
+                        Kind::Waiting,
+                        Reason::Waiting,
+                        &*session,
+                        format!("waits for a person ({what}){told}"),
+                    );
                 }
-                Activity::Limited => self.note(now, Kind::Limit, &object, format!("stopped by a limit{told}")),
-                Activity::Stalled => self.note(now, Kind::Silent, &object, format!("stalled{told}")),
+                Activity::Limited => {
+                    self.note(now, Kind::Limit, Reason::Limited, &*session, format!("stopped by a limit{told}"));
+                }
+                Activity::Stalled => self.note(now, Kind::Silent, Reason::Stalled, &*session, format!("stalled{told}")),
                 Activity::Unknown | Activity::Idle | Activity::Working => {}
             }
         }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::world::{Refusal, Tried, World};
 use crate::model::{
-    event::Kind,
+    event::{Kind, Reason},
     identity::TextFacts,
     ids::TaskKey,
     provider::{JobStop, Wish},
@@ -54,7 +54,7 @@ impl World {
             After::Gone => {
                 self.snapshot.tasks.remove(key);
                 self.overrides.remove(key);
-                self.note(now, Kind::Task, &format!("task {key}"), "gone: its file was removed".to_owned());
+                self.note(now, Kind::Task, Reason::Gone, key, "gone: its file was removed".to_owned());
                 return Ok(());
             }
             After::Same => {}
@@ -216,7 +216,6 @@ impl World {
             task.since = now;
         }
         task.phase = phase;
-        let object = format!("task {}", task.key);
         match &task.phase {
             Phase::Finished(finished) => {
                 let status = finished.ending.status;
@@ -232,19 +231,24 @@ impl World {
                 if let Some(Work::Job(job)) = work {
                     self.count_job(&job, &ending);
                 }
-                self.note(now, Kind::Task, &object, format!("{}{by}{error}", status.word()));
+                let reason = match status {
+                    Status::Done => Reason::Done,
+                    Status::Failed => Reason::Failed,
+                    Status::Cancelled => Reason::Cancelled,
+                };
+                self.note(now, Kind::Task, reason, &*task, format!("{}{by}{error}", status.word()));
                 self.snapshot.tasks.keep_finished(RECENT_FINISHED - 1);
             }
             Phase::Working(run) => match &run.delivery {
                 Delivery::NotBegun if run.stop != Stop::No => {
-                    self.note(now, Kind::Task, &object, "to be stopped".to_owned());
+                    self.note(now, Kind::Task, Reason::Stopping, &*task, "to be stopped".to_owned());
                 }
                 Delivery::NotBegun => {
                     let text = format!("working: attempt {} in {} (run {})", run.attempt, run.session, run.id);
-                    self.note(now, Kind::Task, &object, text);
+                    self.note(now, Kind::Task, Reason::Claimed, &*task, text);
                 }
                 Delivery::Begun | Delivery::Taken { .. } if run.stop != Stop::No => {
-                    self.note(now, Kind::Task, &object, "to be stopped".to_owned());
+                    self.note(now, Kind::Task, Reason::Stopping, &*task, "to be stopped".to_owned());
                 }
                 Delivery::Begun => {
                     // How an earlier program went says nothing of this run.
@@ -252,16 +256,20 @@ impl World {
                         Arc::make_mut(session).gone = None;
                     }
                 }
-                Delivery::Taken { .. } => self.note(now, Kind::Task, &object, format!("taken by {}", run.session)),
+                Delivery::Taken { .. } => {
+                    self.note(now, Kind::Task, Reason::Taken, &*task, format!("taken by {}", run.session));
+                }
             },
-            Phase::Delegated(job) => self.note_job(&object, &job.clone(), event, now),
+            Phase::Delegated(job) => self.note_job(task, job, event, now),
             Phase::Held(hold) if moved || held_anew || hold.awaits_release() => {
-                self.note(now, Kind::Task, &object, format!("held: {hold}"));
+                self.note(now, Kind::Task, Reason::Held, &*task, format!("held: {hold}"));
             }
-            Phase::Rejected(problem) => self.note(now, Kind::Task, &object, format!("rejected: {problem}")),
+            Phase::Rejected(problem) => {
+                self.note(now, Kind::Task, Reason::Rejected, &*task, format!("rejected: {problem}"));
+            }
             Phase::Queued => {
                 let why = task.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
-                self.note(now, Kind::Task, &object, format!("queued{why}"));
+                self.note(now, Kind::Task, Reason::Queued, &*task, format!("queued{why}"));
             }
             Phase::Held(_) | Phase::Filing(_) => {}
         }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::model::{
     agent::Leftover,
     command::{Refused, Scope, Writer},
-    event::{Event, Ignored, Kind, LogLine},
+    event::{About, Event, Ignored, Kind, LogLine, Note, Reason},
     identity::Bound,
     ids::{AccountName, ProjectName, ProviderName, SessionName, TaskKey},
     notice::{NoticeEvent, Told},
@@ -110,14 +110,15 @@ impl World {
     }
 
     /// Writes a line of `events`.
-    pub fn note(&mut self, now: Timestamp, kind: Kind, object: &str, text: String) {
-        self.note_by(now, kind, object, text, None);
+    pub fn note(&mut self, now: Timestamp, kind: Kind, reason: Reason, about: impl Into<About>, text: String) {
+        self.note_by(now, Note::new(kind, reason, about, text));
     }
 
-    pub(super) fn note_by(&mut self, now: Timestamp, kind: Kind, object: &str, text: String, writer: Option<Writer>) {
+    pub(super) fn note_by(&mut self, now: Timestamp, note: Note) {
         self.event_seq += 1;
         let time = self.snapshot.timeline.shown(now);
-        let line = Arc::new(LogLine { seq: self.event_seq, time, kind, object: object.to_owned(), text, writer });
+        let Note { kind, reason, about, text, writer } = note;
+        let line = Arc::new(LogLine { seq: self.event_seq, time, kind, reason, about, text, writer });
         self.log.push_back(line.clone());
         self.snapshot.recent.push_back(line);
         while self.snapshot.recent.len() > RECENT_EVENTS {
@@ -191,7 +192,7 @@ impl World {
             Event::Servers(servers) => {
                 let known = self.snapshot.servers.replace(servers.clone());
                 if servers.lost && !known.is_some_and(|known| known.lost && known.boot == servers.boot) {
-                    self.note(now, Kind::Daemon, "daemon", LOST.to_owned());
+                    self.note(now, Kind::Daemon, Reason::ServerEnded, About::daemon(), LOST.to_owned());
                 }
                 Ok(())
             }
@@ -199,12 +200,13 @@ impl World {
                 if let Some(action) = self.snapshot.requests.remove(id)
                     && let Err(refused) = result
                 {
-                    self.note(now, Kind::Verb, "daemon", format!("{} was not done: {refused}", action.words()));
+                    let text = format!("{} was not done: {refused}", action.words());
+                    self.note(now, Kind::Verb, Reason::NotDone, About::daemon(), text);
                 }
                 Ok(())
             }
-            Event::Note { kind, object, text, writer } => {
-                self.note_by(now, *kind, object, text.clone(), writer.clone());
+            Event::Note(note) => {
+                self.note_by(now, note.clone());
                 Ok(())
             }
         }
@@ -215,7 +217,7 @@ impl World {
         let before = self.snapshot.ignored.get(project).cloned().unwrap_or_default();
         for file in files.iter().filter(|file| !before.contains(file)) {
             let text = format!("inbox/{} is no task: {}", file.name, file.why);
-            self.note(now, Kind::Problem, &format!("queue {project}"), text);
+            self.note(now, Kind::Problem, Reason::Ignored, About::words(format!("queue {project}")), text);
         }
         if files.is_empty() {
             self.snapshot.ignored.remove(project);
@@ -233,7 +235,7 @@ impl World {
                 let of_task = task.map(|task| format!(", of task {task}")).unwrap_or_default();
                 let text =
                     format!("its agent is gone; what it left still runs: {} (pid {}{of_task})", one.command, one.pid);
-                self.note(now, Kind::Session, &format!("session {}", one.session), text);
+                self.note(now, Kind::Session, Reason::LeftRunning, &one.session, text);
             }
         }
         for token in over {
@@ -266,11 +268,11 @@ impl World {
         }
         match problem {
             Some(text) => {
-                self.note(now, Kind::Problem, "daemon", text.to_owned());
+                self.note(now, Kind::Problem, Reason::Problem, About::daemon(), text.to_owned());
                 self.snapshot.health.insert(topic.to_owned(), text.to_owned());
             }
             None => {
-                self.note(now, Kind::Daemon, "daemon", format!("right again: {topic}"));
+                self.note(now, Kind::Daemon, Reason::Recovered, About::daemon(), format!("recovered: {topic}"));
                 self.snapshot.health.remove(topic);
             }
         }
@@ -294,11 +296,17 @@ impl World {
             Scope::Keys(name) => format!("sessions/{name}/keys"),
         };
         let shown: String = String::from_utf8_lossy(text).trim().chars().take(200).collect();
-        let told = match result {
-            Ok(()) => format!("{shown:?}: ok"),
-            Err(refused) => format!("{shown:?}: refused: {refused}"),
+        let (reason, told) = match result {
+            Ok(()) => (Reason::Accepted, format!("{shown:?}: ok")),
+            Err(refused) => (Reason::Refused, format!("{shown:?}: refused: {refused}")),
         };
-        self.note_by(now, Kind::Verb, &file, told, writer.clone());
+        let about = match scope {
+            Scope::Daemon | Scope::ActiveAccount => About::default(),
+            Scope::Task(key) => About::from(key),
+            Scope::Session(name) | Scope::Input(name) | Scope::Keys(name) => About::from(name),
+        };
+        let about = About { object: file.clone(), ..about };
+        self.note_by(now, Note { writer: writer.clone(), ..Note::new(Kind::Verb, reason, about, told) });
         let result = match result {
             Ok(()) => Ok("ok".to_owned()),
             Err(refused) => Err((refused.kind, refused.message.clone())),

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+pub use super::line::{About, Kind, LogLine, Note, Reason};
 use crate::model::{
     account::AccountEvent,
     agent::Leftover,
-    command::{Refused, Writer},
+    command::Refused,
     ids::{AccountName, ProjectName, ProviderName, RunId, SessionName, TaskKey},
     notice::NoticeEvent,
     provider::ProviderEvent,
@@ -74,13 +75,7 @@ pub enum Event {
         result: Result<String, Refused>,
     },
     /// Something worth a line in `events` and nothing else.
-    Note {
-        kind: Kind,
-        object: String,
-        text: String,
-        /// Who did it, where somebody did.
-        writer: Option<Writer>,
-    },
+    Note(Note),
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -97,64 +92,6 @@ pub struct Ignored {
     pub name: String,
     /// What is wrong with it, and what helps.
     pub why: String,
-}
-
-/// One line of `events`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogLine {
-    pub seq: u64,
-    pub time: Timestamp,
-    pub kind: Kind,
-    /// `task web:fix`, `session ccl-auto-11`, `daemon`.
-    pub object: String,
-    pub text: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub writer: Option<Writer>,
-}
-
-impl LogLine {
-    /// The line as JSON, without any harmful character: JSON itself escapes C0 only.
-    #[must_use]
-    pub fn json(&self) -> Option<String> {
-        let json = serde_json::to_string(self).ok()?;
-        let mut out = String::with_capacity(json.len());
-        for c in json.chars() {
-            if super::text::is_harmful(c) {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
-            } else {
-                out.push(c);
-            }
-        }
-        Some(out)
-    }
-}
-
-/// Kinds of lines in `events`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// The daemon started or stopped.
-    Daemon,
-    /// A task changed its state.
-    Task,
-    /// A session changed its state.
-    Session,
-    /// An agent waits for a person.
-    Waiting,
-    /// An agent has said nothing for `watcher.silent_after`.
-    Silent,
-    /// An agent stopped on a limit.
-    Limit,
-    /// An account came into another standing.
-    Account,
-    /// A step of a swap.
-    Swap,
-    /// A provider came into another standing.
-    Provider,
-    /// A verb was carried out or refused.
-    Verb,
-    /// Something went wrong; the text says what to do.
-    Problem,
 }
 
 /// What is in use, in whole MiB: it is looked at again and again, and told when it differs.

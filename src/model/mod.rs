@@ -15,6 +15,7 @@ pub mod journal;
 pub mod leftover;
 pub mod letters;
 pub mod limit;
+mod line;
 pub mod marker;
 pub mod notice;
 pub mod pane;

@@ -6,7 +6,7 @@ use super::{
     file::{claim_of, facts_of},
 };
 use crate::model::{
-    event::{Event, Kind},
+    event::{Event, Kind, Note, Reason},
     footer::run_of,
     ids::{ProjectName, RunId, TaskKey},
     marker::{DelegatedMarker, Marker, OwnClaim},
@@ -49,18 +49,19 @@ impl Queue {
             return;
         }
         let (run, is_filed) = (claim.run.clone(), self.is_filed(key, &claim.run).await);
-        let text = if is_filed {
+        let (reason, text) = if is_filed {
             // The result was written and the daemon ended before it could clean up.
             let end = End { run: Some(claim.run), result: None, own: claim.identity, claim: Some(mark.which) };
             let _ = self.store.file(&key.project, &key.id, &end).await;
-            format!("run {run} is filed; its task and marker, which were still (or again) in inbox/, are removed")
+            let text =
+                format!("run {run} is filed; its task and marker, which were still (or again) in inbox/, are removed");
+            (Reason::AlreadyFiled, text)
         } else {
             // The owner saves a claim before anything is typed or sent; it knows nothing of this one.
             let _ = self.store.unmark(&key.project, &key.id, &[mark.which]).await;
-            format!("claim of run {run} taken back: the daemon ended before it began")
+            (Reason::ClaimReturned, format!("claim of run {run} taken back: the daemon ended before it began"))
         };
-        let object = format!("task {key}");
-        self.live.report(vec![Event::Note { kind: Kind::Task, object, text, writer: None }]).await;
+        self.live.report(vec![Event::Note(Note::new(Kind::Task, reason, key, text))]).await;
     }
 
     /// Work that the owner knows: perhaps filed already, perhaps its marker is gone.

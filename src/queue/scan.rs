@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::{Config, UnknownKeys},
     model::{
-        event::{Event, Kind},
+        event::{Event, Kind, Note, Reason},
         footer::{self, without_result},
         identity::TextFacts,
         ids::{AgentName, ProjectName, RunId, TaskId, TaskKey},
@@ -239,7 +239,7 @@ impl Queue {
         if let Some(how) = old.as_ref().filter(|_| known.told_old != old) {
             let text =
                 format!("{how} beside it has not been touched for dispatcher.claim_hold: it counts as left behind");
-            events.push(Event::Note { kind: Kind::Task, object: format!("task {key}"), text, writer: None });
+            events.push(Event::Note(Note::new(Kind::Task, Reason::StaleClaim, &key, text)));
         }
         if let Some(known) = self.known.get_mut(&key) {
             known.told_old = old;

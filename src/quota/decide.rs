@@ -13,7 +13,7 @@ use crate::{
     config::Quota,
     model::{
         account::{self, Account, AccountEvent, Standing},
-        event::{Event, Kind},
+        event::{About, Event, Kind, Note, Reason},
         session::{Activity, Role, SessionPhase},
         snapshot::{Snapshot, Under},
         swap::{Cause, SwapEvent, Swaps},
@@ -101,7 +101,7 @@ pub fn hasty(snapshot: &Snapshot, quota: &Quota, warned: u64) -> Option<Event> {
          so it goes on",
         begun.duration_since(before).as_secs(),
     );
-    Some(Event::Note { kind: Kind::Swap, object: "swap".to_owned(), text, writer: None })
+    Some(Event::Note(Note::new(Kind::Swap, Reason::Hasty, About::words("swap"), text)))
 }
 
 /// How much of an account is used that should make way before it is used up, at a moment when nobody works under it.

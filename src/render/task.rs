@@ -300,7 +300,7 @@ pub fn job(picture: &Picture, task: &Task) -> String {
 pub fn events(picture: &Picture, task: &Task) -> String {
     let object = format!("task {}", task.key);
     let mut out = String::new();
-    for line in picture.snapshot.recent.iter().filter(|line| line.object == object) {
+    for line in picture.snapshot.recent.iter().filter(|line| line.about.object == object) {
         if let Some(json) = line.json() {
             let _ = writeln!(out, "{json}");
         }

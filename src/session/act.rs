@@ -10,7 +10,7 @@ use crate::{
     model::{
         agent::{AgentError, LaunchPlan, LaunchRequest, LaunchTask},
         command::{Action, Refused, RefusedKind},
-        event::Event,
+        event::{Event, Kind, Note, Reason},
         ids::{ProjectName, TaskKey},
         pane::{Background, Key, Launch, PaneId, TerminalError},
         queue::{Sidecar, Workdir},
@@ -352,12 +352,8 @@ impl Job {
     async fn end_after(&self, mut events: Vec<Event>, why: &str, failed: bool, then: Then) -> Result<(), String> {
         let name = &self.session.name;
         if matches!(self.session.phase, SessionPhase::Starting(_)) {
-            events.push(Event::Note {
-                kind: crate::model::event::Kind::Problem,
-                object: format!("session {name}"),
-                text: format!("ended while starting: {why}"),
-                writer: None,
-            });
+            let text = format!("ended while starting: {why}");
+            events.push(Event::Note(Note::new(Kind::Problem, Reason::StartFailed, &*self.session, text)));
         }
         tracing::info!(session = %name, why, "ending the agent");
         events.push(Event::Session(name.clone(), SessionEvent::Ending { why: why.to_owned(), failed }));
@@ -455,15 +451,10 @@ impl Job {
         if dropped > 0
             && let Some(assignment) = &self.session.task
         {
-            let note = Event::Note {
-                kind: crate::model::event::Kind::Problem,
-                object: format!("task {}", assignment.task),
-                text: format!(
-                    "{dropped} control characters were taken out of its text before it was given to the agent"
-                ),
-                writer: None,
-            };
-            self.propose(vec![note]).await?;
+            let text =
+                format!("{dropped} control characters were taken out of its text before it was given to the agent");
+            let note = Note::new(Kind::Problem, Reason::Cleaned, &assignment.task, text);
+            self.propose(vec![Event::Note(note)]).await?;
         }
         Ok(text)
     }

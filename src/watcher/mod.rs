@@ -26,7 +26,7 @@ use crate::{
     model::{
         account::{Account, AccountEvent, Standing},
         agent::{Cursor, PromptBy},
-        event::{Event, Kind},
+        event::{Event, Kind, Note, Reason},
         evidence::{Look, Meaning, Screen, Source, UNKNOWN_DIALOG},
         ids::SessionName,
         pane::{Capture, Pane, PaneId},
@@ -390,7 +390,7 @@ impl Watcher {
         if verdict.activity == Activity::Working && quiet >= silent {
             if !std::mem::replace(&mut watched.told_silent, true) {
                 let text = format!("has shown nothing new for {} s (watcher.silent_after)", quiet.as_secs());
-                events.push(Event::Note { kind: Kind::Silent, object: format!("session {name}"), text, writer: None });
+                events.push(Event::Note(Note::new(Kind::Silent, Reason::Silent, &**session, text)));
             }
         } else {
             watched.told_silent = false;

@@ -106,7 +106,7 @@ pub fn a_storm(cli: Cli) {
     match cli {
         Cli::Claude | Cli::Codex => {
             stage.until("a pause", |s| s.world.word("tasks/a/why").contains("goes on"));
-            stage.until("another failure", |s| s.world.events().matches("is ended to go on").count() >= 2);
+            stage.until("another failure", |s| s.world.events().matches("stopping the agent").count() >= 2);
         }
         // They try again themselves, for minutes.
         Cli::Gemini | Cli::Opencode | Cli::Qwen => stage.until("a few failures", |s| s.mock.requests().len() >= 3),

@@ -126,7 +126,7 @@ fn server_errors_move_nothing() {
     world.submit("a", "count\ndemo: slow=2\n");
     until_said(&world, 11, "word1");
     limit(&world, "one", "server-error");
-    world.until("two failures", || world.events().matches("is ended to go on").count() >= 2);
+    world.until("two failures", || world.events().matches("stopping the agent").count() >= 2);
     assert_eq!(account(&world, "one", "state"), "active");
     lift(&world, "one");
     went_on(&world, "a", 8, &["one"]);

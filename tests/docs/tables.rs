@@ -8,7 +8,10 @@ use claude_failover::{
         FsError,
         tree::{self, Row, What},
     },
-    model::command::{DAEMON_VERBS, Refused, RefusedKind, SESSION_VERBS, TASK_VERBS, Verb},
+    model::{
+        command::{DAEMON_VERBS, Refused, RefusedKind, SESSION_VERBS, TASK_VERBS, Verb},
+        event::Reason,
+    },
 };
 use nix::errno::Errno;
 
@@ -16,7 +19,7 @@ use crate::{ROOT, text};
 
 const FILE: &str = "doc/INTERFACE.md";
 /// Each document with generated tables, and how many it has.
-const FILES: [(&str, usize); 2] = [(FILE, 6), ("doc/AGENTS.md", 1)];
+const FILES: [(&str, usize); 2] = [(FILE, 7), ("doc/AGENTS.md", 1)];
 
 const TRIALS: [&str; 9] = [
     "the answer is the result",
@@ -85,6 +88,35 @@ fn tree() -> String {
             };
             let _ = writeln!(out, "| `{}{end}` | {:04o} | {} |", row.name, row.mode, row.help);
         }
+    }
+    out
+}
+
+/// The reasons of `events`, with the words that stand beside them in the code.
+fn reasons() -> String {
+    let code = text("src/model/line.rs");
+    let (_, body) = code.split_once("pub enum Reason {\n").expect("the reasons");
+    let (body, _) = body.split_once("#[default]").expect("the last of them");
+    let (mut out, mut about) = (String::from("| reason | |\n|---|---|\n"), "");
+    for line in body.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if let Some(words) = line.strip_prefix("/// ") {
+            about = words;
+        } else if let Some(name) = line.strip_suffix(',') {
+            let reason: Reason = serde_json::from_str(&format!("\"{}\"", kebab(name))).expect("a reason");
+            assert_eq!(format!("{reason:?}"), name);
+            let _ = writeln!(out, "| `{}` | {} |", kebab(name), std::mem::take(&mut about));
+        }
+    }
+    out.trim_end().to_owned()
+}
+
+fn kebab(name: &str) -> String {
+    let mut out = String::new();
+    for (n, c) in name.chars().enumerate() {
+        if c.is_uppercase() && n > 0 {
+            out.push('-');
+        }
+        out.push(c.to_ascii_lowercase());
     }
     out
 }
@@ -223,6 +255,7 @@ fn renewed(found: &str) -> String {
             "commands" => commands(cli::command()),
             "contract" => commands(contract::command()),
             "trials" => trials(),
+            "reasons" => reasons(),
             other => panic!("nothing generates {other:?}"),
         };
         let _ = write!(out, "{before}<!-- generated: {name} -->\n{table}\n<!-- end -->");

@@ -312,7 +312,7 @@ impl Life {
             self.world.with(|inner| {
                 for line in snapshot.recent.iter().filter(|line| line.seq > log) {
                     let time = line.time.duration_since(inner.time(0)).as_secs_f64();
-                    inner.trace.push(format!("{time:>10.3}    {} {}", line.object, line.text));
+                    inner.trace.push(format!("{time:>10.3}    {} {}", line.about.object, line.text));
                 }
                 log = snapshot.recent.last().map_or(log, |line| line.seq);
             });

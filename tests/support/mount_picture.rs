@@ -6,7 +6,7 @@ use claude_failover::model::{
     account::{Account, Limited, Standing},
     agent::Leftover,
     command::{RefusedKind, Writer},
-    event::{Counts, Kind, LogLine},
+    event::{About, Counts, Kind, LogLine, Reason},
     evidence::{Failure, Meaning, Signal, Source, WaitingFor},
     identity::TextFacts,
     ids::{AccountName, AgentName, ProjectName, ProviderName, RunId, SessionName, TaskKey},
@@ -304,7 +304,8 @@ pub fn picture(dir: &Path) -> Snapshot {
         seq: 1,
         time: at(5),
         kind: Kind::Task,
-        object: "task web:fix".to_owned(),
+        reason: Reason::Held,
+        about: About::words("task web:fix"),
         text: hostile(),
         writer: None,
     };

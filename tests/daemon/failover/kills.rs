@@ -13,7 +13,7 @@ use crate::world::{PATIENCE, World};
 
 /// What the daemon says of each step, in their order; it is killed as soon as it has said one.
 const STEPS: [&str; 6] =
-    [" begun: ", "link turned to", "are whole after", "is ended to go on", "-> starting", "goes on under"];
+    [" begun: ", "link turned to", "are whole after", "stopping the agent", "-> starting", "resumed under"];
 
 /// The accounts that the saved state calls active.
 fn active(state: &Value) -> Vec<String> {
