@@ -830,7 +830,7 @@ fn the_command_agent_gives_the_task_and_keeps_the_answer() {
     assert_eq!((&lines[0]["event"], &lines[0]["session"]), (&json!("CommandStart"), &json!("c1")));
     assert!(lines[0]["data"]["pid"].as_i64().unwrap() > 1);
     assert_eq!(lines[1]["event"], "CommandEnd");
-    assert_eq!(lines[1]["data"], json!({"status": 5, "message": text, "truncated": false}));
+    assert_eq!(lines[1]["data"], json!({"status": 5, "message": text, "truncated": false, "said": ": err"}));
 }
 
 #[test]

@@ -3,22 +3,20 @@
 //! In: a program and its environment. Out: its answer.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fs,
-    io::Read as _,
     os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
+    path::PathBuf,
+    process::Command,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use crate::linux::ask::{answer, find};
 
 /// Longest that a program may take to say its version: the first start waits for it. Native ones take 0.1 s, those on node several
 /// seconds on a loaded machine, and one whose version is not known gets words that it may not know.
 const PATIENCE: Duration = Duration::from_secs(30);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// A version is one line.
-const LONGEST_ANSWER: u64 = 4096;
 
 /// What identifies a file's content without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +36,7 @@ impl Known {
     /// waits with it.
     pub fn of(&self, program: &str, env: &[(String, String)]) -> Option<String> {
         let path = env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value);
-        let file = find(program, path)?;
+        let file = find(program, Some(path.into()))?;
         let facts = fs::metadata(&file).ok()?;
         let modified = (facts.mtime(), facts.mtime_nsec());
         let stamp = Stamp { device: facts.dev(), inode: facts.ino(), modified, size: facts.size() };
@@ -46,43 +44,14 @@ impl Known {
         if let Some((_, said)) = known.get(&file).filter(|(of, _)| *of == stamp) {
             return said.clone();
         }
-        let env: BTreeMap<&String, &String> = env.iter().map(|(name, value)| (name, value)).collect();
-        let said = ask(&file, &env);
+        let env = env.iter().map(|(name, value)| (name, value));
+        let said = answer(Command::new(&file).arg("--version").env_clear().envs(env), PATIENCE);
+        let said = said.inspect_err(|why| {
+            tracing::warn!(program = %file.display(), "`--version` {why}; the program counts as the newest version");
+        });
+        let said = said.ok();
         known.insert(file, (stamp, said.clone()));
         said
-    }
-}
-
-/// The program as a shell would find it.
-fn find(program: &str, path: &str) -> Option<PathBuf> {
-    if program.contains('/') {
-        return Some(PathBuf::from(program));
-    }
-    std::env::split_paths(path).map(|dir| dir.join(program)).find(|file| file.is_file())
-}
-
-fn ask(program: &Path, env: &BTreeMap<&String, &String>) -> Option<String> {
-    let mut command = Command::new(program);
-    command.arg("--version").env_clear().envs(env);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
-    let pipe = child.stdout.take()?;
-    let reader = std::thread::spawn(move || {
-        let mut text = String::new();
-        let _ = pipe.take(LONGEST_ANSWER).read_to_string(&mut text);
-        text
-    });
-    let begun = Instant::now();
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) if status.success() => return reader.join().ok(),
-            Ok(None) if begun.elapsed() < PATIENCE => std::thread::sleep(LOOK_EVERY),
-            Ok(Some(_) | None) | Err(_) => {
-                tracing::warn!(program = %program.display(), "the program doesn't say its version; it counts as the newest");
-                let _ = child.kill();
-                let _ = child.wait();
-                return None;
-            }
-        }
     }
 }
 

@@ -15,8 +15,9 @@ use super::{
     place,
 };
 use crate::{
-    cli::{check::find, io::Io},
+    cli::io::Io,
     config::{Config, load, paths},
+    linux::ask::find,
     rules::{Kind, format::Install},
 };
 

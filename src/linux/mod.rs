@@ -2,6 +2,7 @@
 //! In: paths, descriptors, pids. Out: what the kernel answers. Built on nix, and on libc where nix lacks a call. Decides nothing
 //! and knows no task. All `unsafe` of the program is here (`tests/layers.rs`), each with its reason.
 
+pub mod ask;
 pub mod dirs;
 pub mod file;
 pub mod lock;

@@ -12,7 +12,6 @@ mod tools;
 
 use report::Report;
 use scene::Scene;
-pub use tools::find;
 
 use super::{
     args::CheckArgs,

@@ -1,20 +1,16 @@
 //! Programs and devices: tmux, the agents, FUSE.
 
-use std::{
-    collections::BTreeSet,
-    ffi::OsString,
-    io::Read,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, ffi::OsString, path::Path, process::Command, time::Duration};
 
-use nix::unistd::{AccessFlags, Group, access};
+use nix::unistd::Group;
 
 use crate::{
     cli::check::{report::Report, scene::Scene},
     config::{Agent, Loaded, Socket},
-    linux::slice::{self, Children},
+    linux::{
+        ask::{answer, find},
+        slice::{self, Children},
+    },
     model::ids::AgentName,
 };
 
@@ -25,47 +21,10 @@ const SOCKET_PATH: usize = 108;
 /// An agent written in JavaScript may take seconds to say its version on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The program as a shell would find it.
-pub fn find(program: &str, path: Option<OsString>) -> Option<PathBuf> {
-    let runs = |file: &Path| file.is_file() && access(file, AccessFlags::X_OK).is_ok();
-    if program.contains('/') {
-        return Some(PathBuf::from(program)).filter(|file| runs(file));
-    }
-    std::env::split_paths(&path?).map(|dir| dir.join(program)).find(|file| runs(file))
-}
-
 /// The first line of what `program argument` says, if it says something in time.
 fn version(program: &Path, argument: &str) -> Result<String, String> {
-    let mut child = Command::new(program)
-        .arg(argument)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| error.to_string())?;
-    let mut pipe = child.stdout.take();
-    let reader = std::thread::spawn(move || {
-        let mut text = Vec::new();
-        let read = pipe.as_mut().map(|pipe| pipe.take(4096).read_to_end(&mut text));
-        drop(read);
-        text
-    });
-    let begun = Instant::now();
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if begun.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(20)),
-            Ok(None) | Err(_) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("didn't answer `{argument}` within {} s", PATIENCE.as_secs()));
-            }
-        }
-    };
-    let text = reader.join().unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let line = text.lines().next().unwrap_or_default().trim().to_owned();
-    if status.success() { Ok(line) } else { Err(format!("`{argument}` ended with {status}")) }
+    let said = answer(Command::new(program).arg(argument), PATIENCE).map_err(|why| format!("`{argument}` {why}"))?;
+    Ok(said.lines().next().unwrap_or_default().trim().to_owned())
 }
 
 pub fn tmux(scene: &Scene<'_>, report: &mut Report) {
@@ -237,13 +196,5 @@ mod tests {
         assert_eq!(number("tmux 2.10"), Some((2, 10)));
         assert_eq!(number("tmux master"), None);
         assert!((2, 10) < TMUX_OLDEST && (3, 2) >= TMUX_OLDEST);
-    }
-
-    #[test]
-    fn a_program_is_found_as_a_shell_finds_it() {
-        assert!(find("sh", Some("/nope:/bin:/usr/bin".into())).is_some());
-        assert_eq!(find("sh", Some("/nope".into())), None);
-        assert_eq!(find("/etc/passwd", None), None);
-        assert_eq!(find("sh", None), None);
     }
 }

@@ -1,0 +1,75 @@
+//! Programs by their names, and what one says when it is asked.
+//! In: a name and a search path; a command. Out: a file; the answer, or in words why there is none. Ends what it started.
+
+use std::{
+    ffi::OsString,
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::unistd::{AccessFlags, access};
+
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Bytes of an answer that are read; a version is one line.
+const LONGEST_ANSWER: u64 = 4096;
+
+/// The program as a shell would find it.
+#[must_use]
+pub fn find(program: &str, path: Option<OsString>) -> Option<PathBuf> {
+    let runs = |file: &Path| file.is_file() && access(file, AccessFlags::X_OK).is_ok();
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(|file| runs(file));
+    }
+    std::env::split_paths(&path?).map(|dir| dir.join(program)).find(|file| runs(file))
+}
+
+/// What the command writes before it ends well, if it does so in time.
+///
+/// # Errors
+/// When it can't be started, fails, or is not over in time: what it did.
+pub fn answer(command: &mut Command, patience: Duration) -> Result<String, String> {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|error| format!("can't be started: {error}"))?;
+    let pipe = child.stdout.take();
+    let reader = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = pipe.map(|pipe| pipe.take(LONGEST_ANSWER).read_to_end(&mut text));
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let begun = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Ok(reader.join().unwrap_or_default()),
+            Ok(Some(status)) => return Err(format!("ended with {status}")),
+            Ok(None) if begun.elapsed() < patience => std::thread::sleep(LOOK_EVERY),
+            Ok(None) | Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("gave no answer within {} s", patience.as_secs()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_as_a_shell_finds_it() {
+        assert!(find("sh", Some("/nope:/bin:/usr/bin".into())).is_some());
+        assert_eq!(find("sh", Some("/nope".into())), None);
+        assert_eq!(find("/etc/passwd", None), None);
+        assert_eq!(find("sh", None), None);
+    }
+
+    #[test]
+    fn an_answer_is_what_was_written_or_what_went_wrong() {
+        let asked = |script: &str| answer(Command::new("sh").args(["-c", script]), Duration::from_secs(1));
+        assert_eq!(asked("echo 1.2.3"), Ok("1.2.3\n".to_owned()));
+        assert_eq!(asked("echo no; exit 3"), Err("ended with exit status: 3".to_owned()));
+        assert_eq!(asked("exec sleep 60"), Err("gave no answer within 1 s".to_owned()));
+    }
+}
