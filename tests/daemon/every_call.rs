@@ -83,7 +83,7 @@ impl Stage {
         self.world.until("the agent to begin", || self.has_begun(&id));
         let tracer = self.trace(what);
         // That it is filed is saved last of all, and told then.
-        let told = format!("\"task web:{id}\",\"text\":\"done in");
+        let told = format!("\"reason\":\"done\",\"object\":\"task web:{id}\"");
         self.let_go(&id);
         let is_over =
             || tracer.is_over() || self.is_filed(&id) && (tracer.has_hit() || self.world.events().contains(&told));
