@@ -17,10 +17,10 @@ use crate::{
         identity::TextFacts,
         ids::{AgentName, ProjectName, RunId, TaskId, TaskKey},
         marker::{Marker, OwnClaim},
-        queue::{Ask, Claim, Entry, FileKind, Filed, Inbox, Mark, Over, Read, Sidecar, Text, Workdir},
+        queue::{Ask, Claim, Entry, FileFacts, FileKind, Filed, Inbox, Mark, Over, Read, Sidecar, Text, Workdir},
         snapshot::Snapshot,
         task::{Hold, Phase, Problem, Task, TaskEvent},
-        task_file::{Reading, Rules, claimed_by_status, identity, place_of, read_by},
+        task_file::{self, Reading, Rules, claimed_by_status, identity, place_of, read_by},
     },
     ports::Clock,
 };
@@ -40,7 +40,7 @@ enum Beside {
     /// Somebody else's; the text says which.
     Foreign(String),
     /// Ours, of a run whose end is filed.
-    Filed(RunId),
+    Filed(Sidecar, OwnClaim),
 }
 
 /// What was seen of one name.
@@ -118,14 +118,20 @@ impl Queue {
         self.sidecars(project, only, &inbox.sidecars).await;
     }
 
-    /// What is asked of a name: its text too, when it may have settled.
+    /// What is asked of a name: its text too, when it may have settled, or while it isn't known what it said before a script
+    /// claimed it in place, which scripts do within milliseconds.
     fn ask(&self, project: &ProjectName, id: &TaskId) -> Ask {
         let settings = self.settings();
         let settle = SignedDuration::try_from(settings.settle).unwrap_or(SignedDuration::MAX);
         let known = self.known.get(&TaskKey::new(project, id));
         let settled = known.map_or(settle.is_zero(), |known| self.clock.now().duration_since(known.touched) >= settle);
         let change = known.filter(|known| known.read.is_some()).and_then(|known| known.change);
-        let read = if settled { Read::Unless { change, max: settings.max_bytes } } else { Read::No };
+        let read = match known {
+            _ if settled => Read::Unless { change, max: settings.max_bytes },
+            Some(known) if known.unclaimed => Read::No,
+            Some(Known { change, .. }) => Read::Unless { change: *change, max: settings.max_bytes },
+            None => Read::Unless { change: None, max: settings.max_bytes },
+        };
         Ask { id: id.clone(), read }
     }
 
@@ -166,6 +172,7 @@ impl Queue {
             known.change = Some(entry.file.change);
             known.read = None;
         }
+        known.unclaimed |= inbox.texts.get(&entry.id).is_some_and(is_unclaimed);
         let lock = inbox.locks.iter().find(|(id, _)| *id == entry.id).map(|(_, name)| name.clone());
         known.lock = lock.map(|name| match known.lock.take() {
             Some((same, since)) if same == name => (same, since),
@@ -187,7 +194,7 @@ impl Queue {
         let beside = self.beside(&key, &inbox.sidecars).await;
         let foreign = match &beside {
             Beside::Foreign(marker) => Some(marker.clone()),
-            Beside::Nothing | Beside::Filed(_) => None,
+            Beside::Nothing | Beside::Filed(..) => None,
         };
         let text = inbox.texts.get(&entry.id);
         let writer = text.and_then(|text| text.writer);
@@ -218,8 +225,15 @@ impl Queue {
         }
         // What may change while the file stays as it is.
         let event = match (event, beside, claim) {
-            (TaskEvent::Seen { text, spec } | TaskEvent::Doubtful { text, spec, .. }, Beside::Filed(run), _) => {
-                TaskEvent::Doubtful { text, spec, why: Hold::RanBefore(run) }
+            (
+                TaskEvent::Seen { text, spec } | TaskEvent::Doubtful { text, spec, .. },
+                Beside::Filed(_, OwnClaim { run, identity, .. }),
+                _,
+            ) if identity == text.identity => TaskEvent::Doubtful { text, spec, why: Hold::RanBefore(run) },
+            // Another text under the name of one that is over: the marker came back, or stayed, without its task.
+            (event @ (TaskEvent::Seen { .. } | TaskEvent::Doubtful { .. }), Beside::Filed(which, _), None) => {
+                let _ = self.store.unmark(project, &key.id, &[which]).await;
+                event
             }
             (TaskEvent::Seen { text, spec }, Beside::Nothing, Some((claim, end))) => {
                 let again = now.saturating_add(LOOK_AGAIN).ok();
@@ -337,14 +351,14 @@ impl Queue {
             task.filter(|task| !matches!(task.phase, Phase::Finished(_))).and_then(|task| task.phase.run_id());
         for which in [Sidecar::Delegated, Sidecar::Working] {
             let Some(mark) = marks.iter().find(|mark| mark.which == which && mark.id == key.id) else { continue };
-            match OwnClaim::read(mark, &snapshot.supervisor).map(|claim| claim.run) {
+            match OwnClaim::read(mark, &snapshot.supervisor) {
                 None => {
                     let marker = Marker::read(&mark.bytes).filter(|_| which == Sidecar::Working);
                     let told = marker.map(|marker| format!(" (run {} in session {})", marker.run, marker.session));
                     return Beside::Foreign(format!("{}{}", which.beside(&key.id), told.unwrap_or_default()));
                 }
-                Some(run) if Some(&run) == present => {}
-                Some(run) if self.is_over(key, &run).await => return Beside::Filed(run),
+                Some(claim) if Some(&claim.run) == present => {}
+                Some(claim) if self.is_over(key, &claim.run).await => return Beside::Filed(which, claim),
                 // Between writing the marker and telling the owner: the dispatcher is at it.
                 Some(_) => {}
             }
@@ -485,4 +499,12 @@ fn facts<'a>(entry: &'a Entry, known: &'a Known, writer: Option<bool>, foreign_m
         writer,
         foreign_marker,
     }
+}
+
+/// Whether it is a whole task that nobody claims by its `status:`.
+fn is_unclaimed(text: &Text) -> bool {
+    let whole = |(bytes, _): &(Vec<u8>, FileFacts)| {
+        matches!(task_file::read(bytes), Reading::Ready { .. }) && claimed_by_status(bytes).is_none()
+    };
+    text.read.as_ref().is_ok_and(whole)
 }

@@ -270,3 +270,38 @@ fn files_that_the_mount_covers_are_told() {
     let check = world.sh(&format!("{} check --config config.yaml", crate::world::program().display()));
     assert!(String::from_utf8_lossy(&check.stdout).contains("tasks/hanzo.yaml"));
 }
+
+#[test]
+fn a_status_that_a_script_writes_before_the_task_has_settled_is_a_claim() {
+    let mut setup = Setup::agents(1);
+    setup.settle = "3s".to_owned();
+    let world = World::start(&setup);
+    world.until_word("sessions/pool-11/state", "idle");
+    for (name, to) in [("mount", "$MNT/inbox"), ("disk", "web/.agent-queue/inbox")] {
+        let write = format!("printf -- '---\\nstatus: open\\n---\\nsay it\\n' > {to}/{name}.md; sleep 1");
+        world.ok(&format!("{write}; sed -i 's/status: open/status: in_progress/' {to}/{name}.md"));
+        world.until("the status to be told", || {
+            world.sh(&format!("grep -q 'status: in_progress' $MNT/tasks/{name}/why")).status.success()
+        });
+        assert_eq!(world.word(&format!("tasks/{name}/state")), "held");
+    }
+    // Written so from the first it is a word of its writer's.
+    world.ok("printf -- '---\\nstatus: in_progress\\n---\\nsay it\\n' > $MNT/drafts/own.md; mv $MNT/drafts/own.md $MNT/inbox/");
+    world.result("done/own.md");
+}
+
+#[test]
+fn a_marker_that_is_left_of_a_run_that_is_over_holds_no_other_text() {
+    let world = World::start(&Setup::agents(1));
+    let marker = "web/.agent-queue/inbox/a.md.working";
+    world.submit("a", "```sh\n: > ../up; while [ ! -e ../go ]; do sleep 0.1; done\n```\n");
+    world.until("the task to run", || world.path("up").exists());
+    world.ok(&format!("cp {marker} marker"));
+    fs::write(world.path("go"), "").expect("written");
+    world.result("done/a.md");
+    world.ok(&format!("cp marker {marker}"));
+    world.submit("a", "```sh\necho two >> ../ran\n```\n");
+    world.until("the other text to run", || world.path("ran").exists());
+    world.until("its end", || world.inbox_is_empty());
+    assert!(!world.path(marker).exists());
+}
