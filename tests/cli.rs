@@ -219,7 +219,7 @@ fn wait_answers_by_its_exit_code() {
     world.run(&["wait", "task", "nope"]).is(1, &["there is no task nope"]);
     let late = world.run(&["wait", "task", "fix", "--timeout", "300ms"]).is(4, &["time is up: fix is working"]);
     assert!(!late.err.contains('\x1b'), "{}", late.err);
-    world.run(&["wait", "idle", "-t", "1ms"]).is(4, &["1 tasks are open, 1 sessions work"]);
+    world.run(&["wait", "idle", "-t", "1ms"]).is(4, &["open tasks: 1, working sessions: 1"]);
     world.run(&["wait", "swap"]).is(0, &[]);
     let swap = r#"{"number":2,"from":"compte1","to":"compte2","step":"move","error":"\u001b[2J"}"#;
     world.status(&STATUS.replace("\"under_way\":null", &format!("\"under_way\":{swap}")));

@@ -166,7 +166,7 @@ fn idle(status: &Status, fresh: &[String]) -> Seen {
     // The queue's counts also know what the list of tasks doesn't show yet.
     match tasks.max(queued) {
         0 if busy == 0 => Seen::Holds,
-        tasks => Seen::NotYet(format!("{tasks} tasks are open, {busy} sessions work")),
+        tasks => Seen::NotYet(format!("open tasks: {tasks}, working sessions: {busy}")),
     }
 }
 

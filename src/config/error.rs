@@ -36,7 +36,7 @@ impl Problem {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error(
-        "can't read the configuration {}: {source}\n  Write one (config.example.yaml shows every key), or name another file with --config.",
+        "can't read the configuration {}: {source}\n  `claude-failover init` writes a first one (config.example.yaml shows every key); --config names another file.",
         file.display()
     )]
     Unreadable { file: PathBuf, source: std::io::Error },

@@ -86,8 +86,15 @@ fn show(dir: &Path, follow: bool, out: &mut dyn Write) -> Result<(), String> {
     }
 }
 
+/// Of a session's token only what tells one from another.
+const TOKEN_SHOWN: usize = 8;
+
 fn line(out: &mut dyn Write, value: &impl Serialize) -> Result<(), String> {
-    let text = serde_json::to_string(value).map_err(|error| error.to_string())?;
+    let value = serde_json::to_value(value).map_err(|error| error.to_string())?;
+    let mut tokens = Vec::new();
+    gather(&value, &mut tokens);
+    let short = |token: &String| token.chars().take(TOKEN_SHOWN).collect::<String>();
+    let text = tokens.iter().fold(value.to_string(), |text, token| text.replace(token, &short(token)));
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(Exit::Ok as i32),
         written => written.map_err(|error| format!("can't write the output: {error}")),
@@ -160,7 +167,8 @@ pub fn reported(dir: &Path) -> Result<(String, Vec<String>), String> {
     let Some(state) = found.state else { return Ok((format!("nothing is saved{loss}"), Vec::new())) };
     let mut state = serde_json::to_value(&state).map_err(|error| error.to_string())?;
     let mut tokens = Vec::new();
-    leave_out(&mut state, &mut tokens);
+    gather(&state, &mut tokens);
+    leave_out(&mut state);
     let json = serde_json::to_string_pretty(&state).map_err(|error| error.to_string())?;
     Ok((json + &loss, tokens))
 }
@@ -168,21 +176,32 @@ pub fn reported(dir: &Path) -> Result<(String, Vec<String>), String> {
 /// Keys of the state whose values are texts of tasks, of agents, of people.
 const TEXTS: [&str; 4] = ["texts", "screen", "message", "output"];
 
-fn leave_out(value: &mut Value, tokens: &mut Vec<String>) {
+/// The secrets of sessions.
+fn gather(value: &Value, tokens: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             for (key, field) in fields {
-                if TEXTS.contains(&key.as_str()) {
-                    shorten(field);
-                } else if let ("token", Value::String(token)) = (key.as_str(), &*field) {
-                    tokens.push(token.clone());
-                } else if let ("starts", Value::Object(starts)) = (key.as_str(), &*field) {
-                    tokens.extend(starts.keys().cloned());
+                match (key.as_str(), field) {
+                    ("token", Value::String(token)) if !token.is_empty() => tokens.push(token.clone()),
+                    ("starts", Value::Object(starts)) => tokens.extend(starts.keys().cloned()),
+                    _ => {}
                 }
-                leave_out(field, tokens);
+                gather(field, tokens);
             }
         }
-        Value::Array(fields) => fields.iter_mut().for_each(|field| leave_out(field, tokens)),
+        Value::Array(fields) => fields.iter().for_each(|field| gather(field, tokens)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn leave_out(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (key, field) in fields {
+                if TEXTS.contains(&key.as_str()) { shorten(field) } else { leave_out(field) }
+            }
+        }
+        Value::Array(fields) => fields.iter_mut().for_each(leave_out),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

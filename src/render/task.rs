@@ -17,6 +17,9 @@ use crate::{
     render::{Picture, account, clean, json_text, session, words},
 };
 
+/// Unknown keys that `why` names; a text may have thousands.
+const KEYS_NAMED: usize = 10;
+
 #[must_use]
 pub fn state(_: &Picture, task: &Task) -> String {
     words::line(task.phase.word())
@@ -69,7 +72,7 @@ pub fn why(picture: &Picture, task: &Task) -> String {
             }
         }
     }
-    for (key, near) in task.spec.unknown.iter().filter_map(|key| Some((key, meant(key)?))) {
+    for (key, near) in task.spec.unknown.iter().filter_map(|key| Some((key, meant(key)?))).take(KEYS_NAMED) {
         let _ = writeln!(out, "warning: unknown key `{key}` in its frontmatter; did you mean `{near}`?");
     }
     if let Some(hint) = route::unknown_hint(&task.spec) {
@@ -87,7 +90,10 @@ pub fn why(picture: &Picture, task: &Task) -> String {
         let _ = writeln!(out, "not where it asked to be done: {instead}");
     }
     if !task.spec.unknown.is_empty() {
-        let _ = writeln!(out, "frontmatter keys that mean nothing here: {}", task.spec.unknown.join(", "));
+        let named: Vec<&str> = task.spec.unknown.iter().take(KEYS_NAMED).map(String::as_str).collect();
+        let more = task.spec.unknown.len() - named.len();
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let _ = writeln!(out, "frontmatter keys that mean nothing here: {}{more}", named.join(", "));
     }
     if let Some(note) = &task.note {
         let _ = writeln!(out, "{note}");

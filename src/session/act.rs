@@ -452,7 +452,7 @@ impl Job {
             && let Some(assignment) = &self.session.task
         {
             let text =
-                format!("{dropped} control characters were taken out of its text before it was given to the agent");
+                format!("control characters were taken out of its text before it was given to the agent: {dropped}");
             let note = Note::new(Kind::Problem, Reason::Cleaned, &assignment.task, text);
             self.propose(vec![Event::Note(note)]).await?;
         }

@@ -120,8 +120,8 @@ impl fmt::Display for Hold {
             Self::GitAtWork => f.write_str("git is changing the working tree (its index.lock is there)"),
             Self::RanBefore(run) => write!(
                 f,
-                "run {run} of this text is filed, and its file came back (git stash, checkout or reset, or an old copy); \
-                 `echo release > control` runs it again, `rm` ends it"
+                "this text has run, and its file came back (git stash, checkout or reset, or an old copy); `echo release > control` \
+                 runs it again, `rm` ends it; it was run {run}"
             ),
             Self::InPlace(how) => write!(f, "somebody works on it here: {how}; `echo release > control` runs it all the same"),
             Self::Closed(agent) => write!(
