@@ -181,6 +181,8 @@ fn a_bundle_for_a_report_holds_what_is_known_and_neither_secrets_nor_texts() {
     for secret in ["sk-of-the-configuration", token.as_str(), "TEXT OF THE TASK"] {
         assert!(!text.contains(secret), "{secret}: {text}");
     }
+    let state = world.ok(&format!("{} state", program().display()));
+    assert!(state.contains("pool-11") && !state.contains(&token) && state.contains(&token[..8]), "{state}");
     let mode = fs::metadata(world.path("one.txt")).expect("a file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let (code, out) = check(&world, "one.txt");
