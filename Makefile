@@ -8,8 +8,10 @@ build:
 	cargo build --release
 
 # The whole thing in a temporary directory: a daemon, a mount, three agents, five tasks.
-demo: build
-	target/release/claude-failover demo
+demo:
+	scripts/setup demo
+	cargo build --profile demo --bin claude-failover
+	target/demo/claude-failover demo
 
 # Most tests wait most of the time: more of them at once than there are processors.
 export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 2 )))
