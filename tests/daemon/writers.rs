@@ -80,7 +80,17 @@ fn an_agent_is_no_person_however_it_detaches() {
         let way = way.replace("CMD", &world.draft(id).replace("$MNT", &world.path("mnt").display().to_string()));
         // What stays in its terminal session ends with its command.
         let until_it_spoke = "until [ -s SAID ]; do sleep 0.05; done";
-        let way = if id == "nohup" { format!("{way}\n{until_it_spoke}") } else { way };
+        // What has not detached itself yet when its task is over ends with it, too.
+        let detached = ["setsid", "bare", "double", "outlives"].contains(&id);
+        let way = match id {
+            "nohup" => format!("{way}\n{until_it_spoke}"),
+            _ if detached => {
+                way.replacen("bash -c '", "bash -c ': > UP; ", 1) + "\nuntil [ -e UP ]; do sleep 0.05; done"
+            }
+            _ => way,
+        };
+        let up = world.path(&format!("{id}.up")).display().to_string();
+        let way = way.replace("UP", &up);
         let way = way.replace("SAID", &said(id).display().to_string()).replace("GO", &go).replace("DIR", &dir);
         world.in_session(&format!("by-{id}"), &way);
         if id != "outlives" {
