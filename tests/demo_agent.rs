@@ -850,7 +850,7 @@ fn the_command_agent_keeps_the_end_of_a_long_answer() {
 #[test]
 fn the_command_agent_ends_what_the_program_leaves_behind_and_names_what_detached() {
     let begun = Instant::now();
-    let script = "exec 2>&-; sleep 61 & echo $!; setsid sleep 62 & echo $!; until read -r name < /proc/$!/comm && [ $name = sleep ]; do :; done";
+    let script = "exec 2>&-; is() { until read -r name < /proc/$!/comm && [ $name = sleep ]; do :; done; }; sleep 61 & is; echo $!; setsid sleep 62 & is; echo $!";
     let (output, lines) = Run::output(&["bash", "-c", script]);
     assert!(output.status.success(), "{output:?} {lines:?}");
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?} {lines:?}", begun.elapsed());

@@ -323,12 +323,19 @@ impl Filesystem for Adapter {
         if is_ghost(ino.0) {
             return attr(reply, Ok(ghost_attr(ino.0)));
         }
-        self.looks(self.ops.waits_for(ino.0), move |this| {
-            match this.run("getattr", |ops| ops.getattr(ino.0, fh.map(|fh| fh.0))) {
-                Ok(attr) => reply.attr(&this.ops.lasting(ino.0).facts, &file_attr(attr)),
-                Err(errno) => reply.error(errno),
+        let looked = move |this: &Self, reply: &Mutex<Option<ReplyAttr>>| {
+            let result = this.run("getattr", |ops| ops.getattr(ino.0, fh.map(|fh| fh.0)));
+            match (lock(reply).take(), result) {
+                (Some(reply), Ok(attr)) => reply.attr(&this.ops.lasting(ino.0).facts, &file_attr(attr)),
+                (Some(reply), Err(errno)) => reply.error(errno),
+                (None, _) => {}
             }
-        });
+        };
+        // The kernel asks it of a directory before it renames in it, too.
+        match self.ops.waits_for(ino.0) {
+            Some(what) => self.in_time(what, reply, looked),
+            None => looked(self, &Mutex::new(Some(reply))),
+        }
     }
 
     fn setattr(

@@ -114,12 +114,12 @@ fn a_marker_whose_run_is_filed_and_an_old_copy_of_a_text_run_nothing() {
     world.until("the inbox to be empty", || world.inbox_is_empty());
     // As stash pop does: both with the time of now.
     world.ok("touch m.md; cp m.md.working m.md web/.agent-queue/inbox/");
-    world.until("it to be held", || world.word("tasks/m/why").contains("is filed"));
+    world.until("it to be held", || world.word("tasks/m/why").contains("this text has run"));
     world.ok("rm web/.agent-queue/inbox/m.md web/.agent-queue/inbox/m.md.working");
     world.until("it to be gone", || world.word("tasks/m/state") == "?");
     // An old copy alone.
     world.ok("touch -d '1 hour ago' m.md; cp -p m.md web/.agent-queue/inbox/");
-    world.until("it to be held", || world.word("tasks/m/why").contains("is filed"));
+    world.until("it to be held", || world.word("tasks/m/why").contains("this text has run"));
     after_all(&world);
     assert_eq!(ran(&world), 1);
     world.ok("echo release > $MNT/tasks/m/control");

@@ -11,7 +11,7 @@ use std::{
         fd::{AsRawFd as _, FromRawFd as _},
         unix::{
             ffi::OsStrExt as _,
-            fs::{FileExt as _, MetadataExt as _, PermissionsExt as _},
+            fs::{FileExt as _, FileTypeExt, MetadataExt as _, PermissionsExt as _},
         },
     },
     path::{Path, PathBuf},
@@ -439,6 +439,8 @@ fn runs(data: &[u8]) -> String {
 fn facts(meta: &std::fs::Metadata) -> String {
     let changed =
         if meta.mtime() > 1_500_000_000 { "new".to_owned() } else { format!("{}.{}", meta.mtime(), meta.mtime_nsec()) };
+    // What is written into a pipe is no file's: FUSE has no call that would tell the server of it.
+    let changed = if meta.file_type().is_fifo() { "pipe".to_owned() } else { changed };
     let size = if meta.is_dir() { 0 } else { meta.len() };
     format!("{:o} links {} owner {}:{} size {size} {changed}", meta.mode(), meta.nlink(), meta.uid(), meta.gid())
 }
