@@ -1,6 +1,6 @@
 //! The accounts' homes and the operator's link.
 
-use std::{fs, os::unix::fs::symlink, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, os::unix::fs::symlink, path::PathBuf, sync::Arc};
 
 use claude_failover::{config, model::ids::AccountName, ports::Homes, sys::homes::AccountHomes};
 use claude_failover_sim::{FakeAccount, FakeWorld};
@@ -128,7 +128,6 @@ async fn nobody_s_account_has_no_home(world: World) {
 async fn a_login_is_seen(world: World) {
     assert_eq!(world.homes.logged_in(&account("one")).await, None);
     (world.hand)(&account("one"), Happens::Login);
-    tokio::time::sleep(Duration::from_millis(1)).await;
     assert!(world.homes.logged_in(&account("one")).await.is_some());
     assert_eq!(world.homes.logged_in(&account("two")).await, None);
 }

@@ -308,9 +308,12 @@ async fn hazard_l_takes_nothing_from_a_person_beside_the_dead_program() {
 /// A client that a server waits for when it shuts down, for ever.
 async fn stopped_client(world: &World) -> std::process::Child {
     let mut client = std::process::Command::new("tmux");
-    client.arg("-S").arg(world.socket()).args(["wait-for", "never"]).env_remove("TMUX");
-    let client = client.spawn().expect("a client");
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    client.arg("-S").arg(world.socket()).args(["-C", "attach-session", "-t", "=_claude-failover"]).env_remove("TMUX");
+    let client = client.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("a client");
+    let pid = client.id().to_string();
+    let there =
+        || async { world.says(&["list-clients", "-F", "#{client_pid}"]).lines().any(|line| line == pid).then_some(()) };
+    eventually("the client is there", there).await;
     signal(client.id(), Signal::SIGSTOP);
     client
 }
@@ -330,7 +333,11 @@ async fn hazard_a_server_that_shuts_down_and_waits_for_a_stopped_client() {
     // The same at the start of a daemon.
     stopped.push(stopped_client(&world).await);
     kills.push(world.operator(&["kill-server"]).spawn().expect("a client"));
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let refuses = || async {
+        let said = world.tmux(&["list-sessions"]).stderr;
+        String::from_utf8_lossy(&said).contains("server exited unexpectedly").then_some(())
+    };
+    eventually("the server takes nobody any more", refuses).await;
     assert!(alive(second), "it waits for its client");
     let operators = Tmux::connect(TmuxOptions { ours: false, ..world.options() }).await;
     assert!(
