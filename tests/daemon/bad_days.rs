@@ -217,23 +217,29 @@ fn no_more_descriptors() {
     let before = limit(&world, libc::RLIMIT_NOFILE, None);
     let fds = fs::read_dir(format!("/proc/{}/fd", world.daemon_pid())).expect("a process");
     let used = fds.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok()).max().expect("some");
-    // Holes below are filled by readers of the mount.
-    limit(&world, libc::RLIMIT_NOFILE, Some(used + 1));
+    // Holes below are filled by readers of the mount; what the daemon itself had open for a moment is a hole afterwards.
     let mut held = Vec::new();
-    let full = loop {
+    let mut refused = 0;
+    world.until("all descriptors to be used, also a moment later", || {
         match fs::OpenOptions::new().create(true).append(true).open(world.mount("drafts/held")) {
-            Ok(file) if held.len() < 1000 => held.push(file),
-            Ok(_) => panic!("there were always more descriptors"),
-            Err(error) => break error,
+            Ok(file) => {
+                refused = 0;
+                held.push(file);
+                assert!(held.len() < 1000, "there were always more descriptors");
+            }
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
+                refused += 1;
+            }
         }
-    };
-    assert_eq!(full.raw_os_error(), Some(libc::EMFILE), "{full}");
+        refused == 10
+    });
     refuses(&world, "echo more > $MNT/inbox/more.md", "Too many open files");
     is_told(&world, "Too many open files");
     // With one, two, three descriptors a create succeeds or fails, never both.
     for n in 0..4 {
         held.pop();
-        let out = world.sh(&format!("echo more > $MNT/drafts/made-{n}"));
+        let out = world.sh(&format!(": > $MNT/drafts/made-{n}"));
         assert_eq!(out.status.success(), world.path(&format!("web/.agent-queue/drafts/made-{n}")).exists(), "{out:?}");
     }
     limit(&world, libc::RLIMIT_NOFILE, Some(before));
@@ -248,7 +254,7 @@ fn little_memory() {
     let status = fs::read_to_string(format!("/proc/{}/status", world.daemon_pid())).expect("a process");
     let used =
         status.lines().find_map(|line| line.strip_prefix("VmData:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    limit(&world, libc::RLIMIT_DATA, Some((used.expect("a number") + 64 * 1024) * 1024));
+    limit(&world, libc::RLIMIT_DATA, Some((used.expect("a number") + 128 * 1024) * 1024));
     much_is_read_and_written(&world);
 }
 
