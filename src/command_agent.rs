@@ -1,9 +1,9 @@
-//! The body of `claude-failover command-agent`: any program as an agent, one task a run.
+//! `claude-failover command-agent`: runs any program as an agent, one task per run.
 //!
-//! In: a task file, given to the program as its stdin. Out: the program's stdout on the pane, and two lines in the session's hook log
-//! (`CommandStart`, `CommandEnd`; `CommandRefused` alone where the program can't be started) in the format of [`crate::hook`].
-//! It owns the child process, its process group, and what the child leaves behind (`left`).
-//! It never interprets the task's text, and never outlives the child by more than the end of what the child left.
+//! Passes the task file to the program's stdin. The program's stdout goes to the pane; two lines go to the session's
+//! hook log (`CommandStart`, `CommandEnd`; `CommandRefused` alone where the program can't be started) in the format of
+//! [`crate::hook`]. Owns the child process, its process group, and what the child leaves behind (`left`). Never
+//! interprets the task's text, and outlives the child only until what it left has ended.
 
 mod left;
 mod tail;

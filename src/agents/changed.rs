@@ -1,5 +1,6 @@
-//! Hints that an agent's evidence may have changed: file notifications on the hook logs and the status files.
-//! In: directories. Out: a `changed()` that completes. Hints only: a lost one costs time, never truth.
+//! Watches hook logs and status files with inotify for changes in an agent's evidence.
+//! Takes directories; `changed()` completes when something in one of them may have changed. A lost notification only
+//! costs time: correctness never depends on it.
 
 use std::{
     path::{Path, PathBuf},

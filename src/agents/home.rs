@@ -1,6 +1,6 @@
-//! Account homes: pre-answers an agent's first-run dialogs in homes that the configuration marks as ours.
-//! In: the home, the working directory, the agent's environment. Out: `.claude.json` or `config.toml` with what was
-//! missing added; everything that was there is kept. Never touches a home that isn't marked `owned`: the caller checks.
+//! Pre-answers an agent's first-run dialogs (trust, onboarding) in account homes marked `owned`.
+//! Takes the home, the working directory and the agent's environment; adds what is missing to `.claude.json` or
+//! `config.toml` and keeps everything else. Must never touch a home that isn't `owned`; the caller checks.
 
 use std::{
     collections::BTreeMap,

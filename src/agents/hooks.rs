@@ -1,6 +1,7 @@
-//! Our hook log of a session: one line for each hook that the agent ran, written by `claude-failover hook`.
-//! In: the log's bytes from an offset. Out: signals, and the transcript's path that the agent told. Reads whole lines only:
-//! a torn last line is left for the next read. Also: what was read is given back to the disk.
+//! Reads a session's hook log: one line per hook that the agent ran, written by `claude-failover hook`.
+//! Turns the log's bytes from an offset into signals and the transcript path that the agent reported. Reads whole
+//! lines only; a torn last line is left for the next read. Punches holes into the part already read, to free disk
+//! space.
 
 use std::{
     collections::HashMap,

@@ -1,6 +1,7 @@
-//! Prepares a start: fills the rules' templates, writes our settings file and a fresh hook log.
-//! In: a `LaunchRequest` and what `AgentBook` knows of agent and account. Out: a `LaunchPlan`. Owns `<state>/hooks/` and
-//! `<state>/launch/`; never writes into a home that isn't marked as ours, never passes on an environment beyond the list.
+//! Prepares an agent's launch: fills the rules' templates, writes our settings file and an empty hook log.
+//! Turns a `LaunchRequest` and what `AgentBook` knows of agent and account into a `LaunchPlan`. Owns `<state>/hooks/`
+//! and `<state>/launch/`; never writes into a home that isn't marked as ours and never passes on environment variables
+//! that aren't on the list.
 
 use std::{
     collections::BTreeMap,

@@ -1,7 +1,7 @@
-//! What is known of each agent CLI: how it is started, and what its files and its screen say.
-//! In: rules files (built in, overridden by the configuration), launch requests, incarnations, screens. Out: launch plans,
-//! signals, looks. Owns the hook logs and launch files in the state directory. Never types, starts or stops anything and
-//! never decides what a signal leads to.
+//! Starts and observes agent CLIs: launch plans, and signals from their files and screens.
+//! Takes rules files (built in, overridden by the configuration), launch requests, incarnations and screens; returns
+//! launch plans, signals and looks. Owns the hook logs and launch files in the state directory. Never types, starts or
+//! stops anything, and never decides what a signal leads to.
 
 mod changed;
 pub mod home;

@@ -1,5 +1,4 @@
-//! What the book of agents is made of: the rows of the configuration, the homes, and an agent with its rules.
-//! In: plain values. Out: plain values.
+//! Input of `AgentBook`: the configuration's agent rows, the homes, and each agent with its rules. Plain values only.
 
 use std::{
     collections::BTreeMap,

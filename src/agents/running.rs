@@ -1,6 +1,6 @@
-//! An agent that a person started in a session: which process it is, under which account, in which conversation.
-//! In: the rules, the accounts' homes, the process at the top. Out: what was found. Reads `/proc` and the agent's own files, of
-//! processes of this user alone; a process that can't be read is no agent. Never signals one.
+//! Detects an agent that a person started in a session: its process, account and conversation.
+//! Takes the rules, the accounts' homes and the top process of the pane. Reads `/proc` and the agent's own files, for
+//! processes of this user only; a process that can't be read counts as no agent. Never signals a process.
 
 use std::{
     collections::BTreeMap,

@@ -1,6 +1,6 @@
-//! The agent's own status file, where it has one.
-//! In: the file's path and rules. Out: at most one signal for each change of the file. Never trusts a file that another
-//! process left: process id and start time must be the pane's.
+//! Reads the agent's own status file, for CLIs that write one.
+//! Takes the file's path and rules; returns at most one signal per change. Ignores a file left by another process: pid
+//! and start time must match the pane's.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 

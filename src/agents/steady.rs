@@ -1,7 +1,6 @@
-//! Agents' words in steady time.
-//! In: what an agent's files and screens say, in the wall's time of that moment. Out: the same in steady time (`model::steady`).
-//! The order within one source is that of its file, whatever the clock did meanwhile, and what is new at a look was told after
-//! the look before.
+//! Converts the wall-clock timestamps in agents' files and screens to steady time (`model::steady`).
+//! Events of one source stay in the order of its file, whatever the wall clock did in between, and whatever is new in
+//! a look gets a time after the previous look.
 
 use std::sync::Arc;
 

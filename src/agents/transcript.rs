@@ -1,6 +1,6 @@
-//! The agent's transcript: where it is, what its new records mean, and how many tokens they tell.
-//! In: rules, the filled path patterns, an incarnation's facts. Out: signals and token counts. Only reads; records from
-//! before the incarnation's start belong to an earlier one and give no signal.
+//! Reads the agent's transcript: finds it, interprets new records, counts tokens.
+//! Takes rules, the filled path patterns and an incarnation's facts; returns signals and token counts. Read only.
+//! Records from before the incarnation's start belong to an earlier one and give no signal.
 
 use std::{
     collections::BTreeMap,

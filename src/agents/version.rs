@@ -1,6 +1,5 @@
-//! What a program says of its version: `PROGRAM --version`, run once for each file that the program's name leads to, so that a CLI
-//! that updates itself is asked again.
-//! In: a program and its environment. Out: its answer.
+//! Runs `PROGRAM --version` and caches the answer per file that the program's name resolves to, so a CLI that updated
+//! itself is asked again. Takes a program and its environment.
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,6 @@
-//! The delegation contract for shell scripts.
-//! In: arguments, the environment, a task's text. Out: what `contract` says, and its exit code. Decides nothing.
+//! `ccl-delegate`: delegates tasks to providers from shell scripts.
+//! Passes arguments, environment and the task's text to `contract`; prints its answer and exits with its code. Decides
+//! nothing.
 
 use std::process::ExitCode;
 

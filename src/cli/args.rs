@@ -1,4 +1,4 @@
-//! The command tree. Help, manual page and completions come from it.
+//! The clap command tree, from which help, the manual page and completions are generated.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 

@@ -1,5 +1,5 @@
-//! `attach NAME`: shows a session's terminal, by tmux's own client.
-//! In: a session's name; the mount tells which tmux server it lives in. Out: this process becomes `tmux attach`.
+//! `attach NAME`: shows a session's terminal with tmux's own client.
+//! Reads from the mount which tmux server the session lives in; this process then becomes `tmux attach`.
 
 use std::{os::unix::process::CommandExt, process::Command};
 

@@ -1,4 +1,4 @@
-//! What a shell may complete: names that the daemon knows now. Without a daemon, nothing; never an error, never long.
+//! Shell completion candidates: names that the daemon knows now. Empty without a daemon; never an error, never slow.
 
 use std::time::Duration;
 

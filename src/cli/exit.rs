@@ -1,4 +1,4 @@
-//! Exit codes (INTERFACE 6) and the failures that lead to them.
+//! Exit codes (INTERFACE 6) and the failures that map to them.
 
 use std::{fmt, process::ExitCode};
 

@@ -1,6 +1,6 @@
-//! `init`: a first configuration, from what is installed and logged in.
-//! In: `$PATH`, the homes of agent CLIs, a project directory. Out: a configuration file that `check` can take further. Never overwrites
-//! one, and changes nothing else.
+//! `init`: writes a first configuration from what is installed and logged in.
+//! Looks at `$PATH`, the homes of agent CLIs and a project directory; writes a file that `check` can continue from.
+//! Never overwrites an existing one and changes nothing else.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Where a command's words go and where it looks things up.
+//! A command's streams, variables and access to the outside, replaceable in tests.
 
 use std::{io::Write, path::Path};
 

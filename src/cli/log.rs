@@ -1,6 +1,6 @@
-//! `log ID [-f]`: what happened to a task, and what came of it.
-//! In: the task's directory in the mount, else its file in `done/` or `failed/`. Out: its events as lines, then its result, or the screen of the
-//! agent at work on it. Changes nothing.
+//! `log ID [-f]`: prints what happened to a task, and its result.
+//! Reads the task's directory in the mount, else its file in `done/` or `failed/`; prints its events as lines, then
+//! the result, or the screen of the agent working on it. Changes nothing.
 
 use std::{
     fs,

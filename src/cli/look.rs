@@ -1,4 +1,4 @@
-//! `look`: what an agent's rules make of a captured screen, for whoever writes rules of his own.
+//! `look`: shows how an agent's rules interpret a captured screen, for authors of rules files.
 
 use std::io::Read as _;
 

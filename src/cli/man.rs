@@ -1,4 +1,4 @@
-//! `man`, made from the command tree, and `completions`, which ask it.
+//! `man` and `completions`: the manual page generated from the command tree, and shell scripts that call back into it.
 
 use std::io::Write;
 

@@ -1,6 +1,6 @@
-//! The command line: what people type, and the commands that need no daemon of their own.
-//! In: arguments and the environment. Out: text and an exit code, or the `Action` that another part carries out. Reads the
-//! mount like anyone else; never talks to the supervisor in any other way.
+//! The command line: argument parsing, and the commands that run without a daemon of their own.
+//! Turns arguments and environment into text and an exit code, or an `Action` that another part carries out. Reads the
+//! mount like any other program and talks to the supervisor in no other way.
 
 mod args;
 mod attach;

@@ -1,6 +1,6 @@
-//! A command's view of the mount.
-//! In: the mount's directory. Out: what a look at it answers, in bounded time, and who should be serving it when nothing answers.
-//! Each look runs on a thread of its own: a daemon that is stopped answers no system call, and such a call can't be interrupted.
+//! Reads the mount from a command, with timeouts.
+//! Takes the mount's directory; each read answers in bounded time, or says who should be serving it. Every read runs
+//! on its own thread, because a stopped daemon answers no system call and such a call can't be interrupted.
 
 use std::{
     fs, io,

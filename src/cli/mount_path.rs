@@ -1,4 +1,4 @@
-//! `mount-path`: prints where the mount is, for `MNT=$(claude-failover mount-path)`.
+//! `mount-path`: prints the mountpoint, for `MNT=$(claude-failover mount-path)`.
 
 use super::{
     args::UnmountArgs,

@@ -1,5 +1,5 @@
-//! Finds the mount that a command means.
-//! In: arguments, configuration, environment. Out: a directory. Asks nobody and mounts nothing.
+//! Resolves which mount a command refers to, from arguments, configuration and environment. Contacts nobody and mounts
+//! nothing.
 
 use std::path::{Path, PathBuf};
 

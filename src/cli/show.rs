@@ -1,5 +1,5 @@
-//! `status`, `tasks`, `sessions`, `accounts`: what the mount says, aligned.
-//! In: `status.json`. Out: text or JSON. Changes nothing.
+//! `status`, `tasks`, `sessions`, `accounts`: prints the mount's state as aligned text or JSON.
+//! Reads `status.json`. Changes nothing.
 
 use std::io::Write;
 

@@ -1,5 +1,5 @@
-//! `status.json` of the mount, read leniently: a newer or older daemon may leave out or add things.
-//! In: the mount. Out: its text and the parts this version shows. Never changes anything.
+//! Reads the mount's `status.json` leniently, since an older or newer daemon may omit or add keys.
+//! Returns its text and the parts that this version shows. Never changes anything.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! `submit [TEXT|-]`: writes a task into an inbox of the mount.
-//! In: a text from the arguments or standard input. Out: a task file, whole from the first moment, and its id on standard output.
+//! `submit [TEXT|-]`: creates a task in an inbox of the mount.
+//! Takes the text from the arguments or standard input; the file appears complete, and its id is printed.
 
 use std::{
     fs::{self, OpenOptions},

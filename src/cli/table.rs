@@ -1,5 +1,5 @@
-//! Aligned columns for people.
-//! In: cells. Out: lines without control characters, coloured and cut to the width only on a terminal.
+//! Prints aligned columns.
+//! Turns cells into lines without control characters, coloured and cut to the width only on a terminal.
 
 use std::io::{self, Write};
 

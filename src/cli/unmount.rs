@@ -1,4 +1,5 @@
-//! `unmount`: detaches our mount and its copies, dead or alive. Nothing mounted is success; another's mount is refused.
+//! `unmount`: detaches our mount and its copies, whether the daemon is alive or dead. Succeeds when nothing is mounted
+//! and refuses somebody else's mount.
 
 use std::{path::Path, process::Command};
 

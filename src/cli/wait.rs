@@ -1,5 +1,5 @@
-//! `wait`: returns when a task is finished, a swap is over, or nobody works any more.
-//! In: `status.json` and the queue directories, read again and again. Out: an exit code. Changes nothing.
+//! `wait`: returns when a task is finished, a swap is over, or everything is idle.
+//! Polls `status.json` and the queue directories; returns an exit code. Changes nothing.
 
 use std::{
     os::unix::fs::MetadataExt,

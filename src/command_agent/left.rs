@@ -1,6 +1,7 @@
-//! What a program leaves behind when it ends: ended where it stayed in the terminal's session, named where it left it.
-//! In: this process's children: as a subreaper it inherits every orphan below it. Out: names, TERM and KILL.
-//! Signals only its own children, whose numbers nobody else can get before they are reaped here.
+//! Cleans up processes that a program leaves running: ends those still in the terminal's session, reports those that
+//! left it.
+//! Looks at this process's children, which as a subreaper include every orphan below it; sends TERM and KILL and
+//! returns names. Signals only its own children: their pids can't be reused before they are reaped here.
 
 use std::{
     io,

@@ -1,5 +1,6 @@
-//! The end of a program's output, which is its task's result, and of its errors, whose last line says why it failed.
-//! In: the output, in pieces. Out: its last lines, and how much came before them.
+//! Keeps the last lines of a program's stdout, which are the task's result, and of its stderr, whose last line says
+//! why it failed.
+//! Takes output in pieces; returns the last lines and the amount dropped before them.
 
 use std::collections::VecDeque;
 

@@ -1,6 +1,6 @@
-//! The rows of `agents`: what kind each is of, and what is wrong with them.
-//! In: the configuration, the rules files that it names. Out: kinds with their rules; problems. A rules file that can't be used is
-//! no problem of the configuration: `check` and the daemon's start tell of it.
+//! Validates the rows of `agents` and resolves the kind of each.
+//! Takes the configuration and the rules files it names; returns kinds with their rules, and problems. An unusable
+//! rules file is not a configuration error: `check` and the daemon's start report it.
 
 use super::{
     decode::{Context, Setting, text},

@@ -1,5 +1,5 @@
-//! What is wrong with `api`.
-//! In: its values. Out: problems with the key that each is about. Where nobody listens, nothing is wrong.
+//! Validates `api`.
+//! Returns problems, each with its key. Without a listening address nothing is wrong.
 
 use super::{Api, FromEnv, FromFile, secret_of, values::one_secret};
 

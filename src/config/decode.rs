@@ -1,5 +1,6 @@
-//! From a tree of nodes to typed values, gathering every problem on the way.
-//! In: nodes. Out: values, problems with places, and where each key stands. Decides nothing about meaning beyond one value.
+//! Decodes a tree of YAML nodes into typed values and collects every problem.
+//! Returns values, problems with positions, and the position of each key. Checks single values only, not how they fit
+//! together.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,5 +1,5 @@
-//! What is wrong with a configuration file, and where.
-//! In: places and sentences from the parser. Out: text for people, with the line itself and a caret. Owns nothing.
+//! Configuration errors and their text: the sentence, the line itself and a caret.
+//! Takes positions and messages from the parser. Owns nothing.
 
 use std::{
     fmt,

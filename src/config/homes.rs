@@ -1,6 +1,6 @@
-//! What the accounts' homes must hold so that one account can go on with another's conversations.
-//! In: the configuration. Out: for each account the links of its home and where they must lead; who the operator's own link
-//! can lead to. Touches no file.
+//! Computes the links that the accounts' homes must have so that one account can resume another's conversations.
+//! Returns, for each account, its home's links and their targets, and the accounts that the operator's own link can
+//! point to. Touches no file.
 
 use std::{
     collections::{BTreeMap, HashSet},

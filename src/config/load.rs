@@ -1,5 +1,5 @@
-//! Reads a configuration file.
-//! In: a path or a text, and the environment. Out: a checked configuration, or every problem of the file at once.
+//! Loads a configuration file.
+//! Takes a path or a text, and the environment; returns a checked configuration or every problem of the file at once.
 
 use std::{
     borrow::Cow,

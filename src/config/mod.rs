@@ -1,6 +1,6 @@
-//! The configuration: types, defaults, reading, and what is wrong with a file.
-//! In: a YAML file and the environment. Out: `Config`, or every problem with its line. Reads that file and
-//! the secret files that it names; starts, creates and changes nothing.
+//! The configuration: types, defaults, parsing, validation.
+//! Takes a YAML file and the environment; returns a `Config` or every problem with its line. Reads that file and the
+//! secret files it names; starts, creates and changes nothing.
 
 mod agents;
 mod api;

@@ -1,6 +1,6 @@
-//! YAML as a tree in which every key and value knows its place.
-//! In: the text of a file. Out: a `Node`, or the one place where the text isn't YAML. Interprets nothing: `1m`, `0x10` and
-//! `yes` stay the text that the operator wrote.
+//! YAML as a tree in which every key and value has its position.
+//! Parses a file's text into a `Node`, or returns the one position where it isn't YAML. Interprets no scalars: `1m`,
+//! `0x10` and `yes` stay the text that the operator wrote.
 
 use serde::{
     Deserialize,

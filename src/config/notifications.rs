@@ -1,5 +1,5 @@
-//! `notifications`: which notices go where.
-//! In: the nodes of the file. Out: typed settings and what is wrong with them. Sends nothing; a secret is never shown.
+//! Decodes `notifications`: which notifications go to which channel.
+//! Turns the file's nodes into typed settings and problems. Sends nothing and never shows a secret.
 
 use std::net::IpAddr;
 

@@ -1,5 +1,5 @@
-//! Where things stand by default: configuration, state, mount.
-//! In: the environment as a lookup. Out: paths. Touches no file.
+//! Default paths of configuration, state and mount.
+//! Takes an environment lookup. Touches no file.
 
 use std::{
     ffi::OsString,

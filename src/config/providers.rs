@@ -1,5 +1,5 @@
-//! `providers` and `delegation`: who answers tasks over HTTP, and who answers tasks that leave the choice open.
-//! In: nothing. Out: types with their defaults. Holds the places of keys, never a key.
+//! `providers` and `delegation`: the model servers reached over HTTP, and which of them gets tasks that don't choose.
+//! Types with their defaults. Holds where keys are found, never a key.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 

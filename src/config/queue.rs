@@ -1,6 +1,7 @@
-//! Where a project's queue stands: `.agent-queue`, what that links to, or `.agent-queue.real` when it links into the mount.
-//! In: a project's directory, and how to know the mount. Out: the queue's own directory, and what is missing of it made.
-//! Never looks at anything below the mount.
+//! Finds a project's queue directory: `.agent-queue`, the directory it links to, or `.agent-queue.real` when it links
+//! into the mount.
+//! Takes the project's directory and how to recognise the mount; creates what is missing. Never looks at anything
+//! below the mount.
 
 use std::{
     ffi::OsString,

@@ -1,4 +1,5 @@
-//! Mappings as tables: one list of keys, types and defaults gives the struct, how it is read, and how it is shown.
+//! Macro for configuration mappings: one table of keys, types and defaults generates the struct, its decoder and its
+//! printer.
 
 /// A mapping whose keys are all optional: the struct, its defaults, how it is read and shown, from one table.
 macro_rules! section {

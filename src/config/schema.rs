@@ -1,5 +1,5 @@
-//! Every key of the configuration, its type and its default, as tables.
-//! In: nothing. Out: the types that the rest of the program reads. Checks nothing: `check` does.
+//! Every configuration key with its type and default, as tables.
+//! Defines the types that the rest of the program reads. Validates nothing: `check` does.
 
 use std::{
     collections::BTreeMap,

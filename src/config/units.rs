@@ -1,5 +1,5 @@
-//! Values with units: byte sizes, terminal sizes, secrets, environments, tmux sockets.
-//! In: text of the configuration. Out: checked values that read back as they were written. Owns nothing.
+//! Configuration values with units or special rules: byte sizes, terminal sizes, secrets, environments, tmux sockets.
+//! Parses their text into checked values that print as they were written. Owns nothing.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 

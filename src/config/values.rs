@@ -1,5 +1,5 @@
-//! How each type of value is read from a node and shown again.
-//! In: a node. Out: the value, or a problem at its place. Knows nothing of keys.
+//! Decodes and prints each type of value.
+//! Takes a node; returns the value, or a problem at its position. Knows no keys.
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 

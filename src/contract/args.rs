@@ -1,5 +1,5 @@
-//! The command tree of `ccl-delegate`. Help and documents come from it.
-//! In: the words of a call. Out: what was asked for, or usage with exit code 2. Reads no file and no variable.
+//! The clap command tree of `ccl-delegate`, from which help and documentation are generated.
+//! Parses a command line, or exits with usage and code 2. Reads no file and no variable.
 
 use std::{path::PathBuf, time::Duration};
 

@@ -1,6 +1,7 @@
-//! `ccl-delegate`: what shell scripts delegate tasks with, beside a daemon or without one.
-//! In: arguments, the environment, task files. Out: a word, a job's JSON or its output, and an exit code. Keeps nothing:
-//! the marker is the script's. Keys come from the environment or a file, never from an argument, and are never printed.
+//! `ccl-delegate`: lets shell scripts delegate tasks, with or without a daemon.
+//! Takes arguments, the environment and task files; prints a word, a job's JSON or its output, and returns an exit
+//! code. Keeps no state: the marker belongs to the script. Keys come from the environment or a file, never from an
+//! argument, and are never printed.
 
 mod args;
 mod servers;

@@ -1,5 +1,6 @@
-//! Which job servers a script's tasks can go to.
-//! In: the environment and the configuration. Out: the providers' rows, in the daemon's own form, and who is meant by a word.
+//! Finds the providers that a script can delegate to.
+//! Takes the environment and the configuration; returns provider rows in the daemon's own form, and resolves a name to
+//! one.
 
 use std::{collections::BTreeMap, path::Path};
 

@@ -1,6 +1,7 @@
-//! `check --bundle`: one text file with all that a report of a fault needs.
-//! In: what `check` found, the configuration, the mount, the saved state, the log of the service. Out: a new file, 0600. No secret
-//! of the configuration or the state is in it, and no text of a task; names of tasks and words of agents may be.
+//! `check --bundle`: writes one text file with everything a bug report needs.
+//! Collects the result of `check`, the configuration, the mount, the saved state and the service's log into a new file
+//! with mode 0600. Contains no secret of the configuration or the state and no task text; task names and words of
+//! agents may be in it.
 
 use std::{
     fmt::Write as _,

@@ -1,4 +1,4 @@
-//! Directories: projects, queues, state, mountpoint.
+//! Checks directories: projects, queues, state, mountpoint.
 
 use std::{
     io::ErrorKind,

@@ -1,7 +1,7 @@
-//! `check`: everything that would keep the daemon from working, found in one go.
-//! In: the configuration and the machine. Out: problems with place and remedy. Changes nothing; with `--fix` creates queue
-//! directories, the shared links of homes and what they lead to, the operator's link, the state directory and the mountpoint
-//! where they are missing, and nothing else.
+//! `check`: finds everything that would keep the daemon from working, in one run.
+//! Inspects the configuration and the machine; reports each problem with its place and its remedy. Changes nothing,
+//! except that `--fix` creates missing queue directories, shared links of homes and their targets, the operator's
+//! link, the state directory and the mountpoint.
 
 mod bundle;
 mod dirs;

@@ -1,4 +1,4 @@
-//! Providers: their addresses and keys, and tasks that ask for one that isn't there.
+//! Checks providers: their URLs and keys, and tasks that ask for a provider that isn't configured.
 
 use std::{fs, io::Read as _, path::Path};
 

@@ -1,4 +1,4 @@
-//! What the single checks look at.
+//! Shared input of the individual checks.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Programs and devices: tmux, the agents, FUSE.
+//! Checks programs and devices: tmux, the agents, FUSE.
 
 use std::{collections::BTreeSet, ffi::OsString, path::Path, process::Command, time::Duration};
 
