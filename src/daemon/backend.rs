@@ -1,5 +1,5 @@
-//! What the mount and the HTTP interface are given of the daemon.
-//! In: writes to control files and changes in queue directories, from the mount's threads. Out: answers in bounded time.
+//! Connects the mount and the HTTP interface to the daemon.
+//! Takes writes to control files and changes in queue directories from the mount's threads; answers in bounded time.
 
 use std::{
     net::SocketAddr,

@@ -1,6 +1,6 @@
-//! `claude-failover demo`: the whole thing in a temporary directory with the built-in agent.
-//! In: how many agents, which run under two accounts. Out: what a person would see who typed the commands. It is a user of the mount like any other: the
-//! daemon is a child process, and everything goes through files.
+//! `claude-failover demo`: runs everything in a temporary directory with the built-in agent.
+//! Takes the number of agents, which run under two accounts; prints what a person would see who typed the commands.
+//! The daemon is a child process, and the demo uses the mount like any other user: everything goes through files.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Why a daemon can't start or go on.
+//! Fatal errors: why the daemon can't start or has to stop.
 
 /// Why a daemon can't start or go on; reads as one sentence with its remedy.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
-//! Keeps the picture of what agents left running.
-//! In: snapshots, the processes of this machine. Out: `Event::Leftovers`. Owns a pidfd of each process that it has told. Never
-//! signals one.
+//! Keeps the list of processes that agents left running.
+//! Scans this machine's processes against each snapshot; proposes `Event::Leftovers`. Owns a pidfd per reported
+//! process. Never signals one.
 
 use std::{
     future::{Future as _, pending, poll_fn},

@@ -1,4 +1,4 @@
-//! `claude-failover run`: configuration, log, runtime, daemon.
+//! `claude-failover run`: loads configuration and log, starts the runtime and the daemon.
 
 use std::{
     io::IsTerminal as _,

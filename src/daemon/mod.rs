@@ -1,4 +1,4 @@
-//! The root: everything put together.
+//! Composition root: builds the daemon from its parts.
 
 mod backend;
 pub mod demo;

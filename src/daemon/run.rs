@@ -1,4 +1,4 @@
-//! A daemon's life: lock, state, terminal, owner, services, mount, signals, and all of it backwards.
+//! The daemon's lifecycle: lock, state, terminal, owner, services, mount, signals; shutdown in reverse order.
 
 use std::{
     collections::BTreeMap,

@@ -1,6 +1,6 @@
-//! The services on their ports: started together, ended together.
-//! In: ports, configuration, a loaded world. Out: the owner's handle and the running tasks. The simulation starts exactly
-//! this on its fakes.
+//! Starts and stops all services together.
+//! Takes ports, configuration and a loaded world; returns the owner's handle and the running tasks. The simulation
+//! starts exactly this on its fakes.
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
-//! From the configuration to the ports: which tmux, which agents, which directories.
-//! In: a configuration and the environment. Out: plain option values. Starts nothing; takes away what a killed daemon left.
+//! Maps the configuration to options of the ports: tmux, agents, directories.
+//! Takes a configuration and the environment; returns plain values. Starts nothing; detaches mounts that a killed
+//! daemon left over queues.
 
 use std::{
     collections::BTreeMap,

@@ -1,6 +1,6 @@
-//! `claude-failover state`: the saved state for people and scripts, its backup and the way back.
-//! In: a state directory. Out: JSON lines, or files that nobody else can read. Changes nothing but in `--restore`, which no
-//! running daemon lets happen.
+//! `claude-failover state`: prints, backs up and restores the saved state.
+//! Takes a state directory; prints JSON lines or writes private files. Changes nothing except with `--restore`, which
+//! refuses while a daemon runs.
 
 use std::{
     io::{self, Write},

@@ -1,5 +1,5 @@
-//! `check --notify`: one test notice through each configured channel.
-//! In: the configuration. Out: what came back. Works without a daemon, and tries each once.
+//! `check --notify`: sends one test notification through each configured channel and prints the outcome.
+//! Works without a daemon and tries each channel once.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Jobs that scripts began: their marker tells the job, and its script collects the result. Where the job has ended and
-//! nobody has for a while, its script is gone, and the result is collected here.
+//! Adopts jobs that scripts started: the marker names the job, and normally its script collects the result. If the job
+//! has ended and nobody collected it for a while, the script is gone and the result is collected here.
 
 use std::collections::BTreeMap;
 

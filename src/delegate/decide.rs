@@ -1,5 +1,5 @@
-//! What a job's news mean for its task.
-//! In: a job, what its provider answered, `now`. Out: what to do next. Pure.
+//! Decides what a job's progress means for its task.
+//! Takes a job, its provider's answer and `now`; returns the next action. Pure.
 
 use std::{sync::Arc, time::Duration};
 

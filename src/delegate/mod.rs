@@ -1,7 +1,8 @@
-//! The delegate service: tasks at a provider.
-//! In: tasks that the dispatcher claimed for a provider, the provider's answers. Out: submits, the job's id in the marker,
-//! the task's end told to the owner; cancelled jobs. Files nothing: the queue service does. Sends one attempt once: its run
-//! is the idempotency key, and what may have been sent to a provider that can't tell is not sent again.
+//! The delegate service: submits tasks to providers and follows their jobs.
+//! Takes tasks that the dispatcher claimed for a provider, and the provider's answers. Submits, writes the job's id
+//! into the marker, proposes the task's end, cancels jobs. The queue service files results. Each attempt is sent once:
+//! its run is the idempotency key, and what may have been sent to a provider without idempotency keys is not sent
+//! again.
 
 mod adopt;
 mod decide;

@@ -1,6 +1,7 @@
-//! The demonstration agent's main loop: sleeps until a key, a signal, an event of the turn or a due time, then draws.
+//! Main loop of the demo agent: waits for a key, a signal, an event of the turn or a timer, then redraws.
 //!
-//! It owns the terminal, the status file and the queue of prompts. It never blocks on a turn or a hook except at its own end.
+//! Owns the terminal, the status file and the queue of prompts. Never blocks on a turn or a hook, except when it
+//! exits.
 
 mod drawing;
 mod typing;

@@ -1,6 +1,7 @@
 //! Runs the shell block of a prompt.
 //!
-//! In: the block's text. Out: its output piece by piece and its end. It owns the block's process group and kills it on interrupt.
+//! Takes the block's text; returns its output piece by piece and its exit. Owns the block's process group and kills it
+//! on interrupt.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;

@@ -1,7 +1,7 @@
-//! Runs the commands that a settings file hangs on the agent's events, one after the other, on a thread of its own.
+//! Runs the hook commands of a settings file one after the other on a thread of its own.
 //!
-//! In: events. Out: child processes with the event's JSON on stdin. It owns these children and kills the slow ones.
-//! A hook's output and status are never looked at.
+//! Takes events; starts child processes with the event's JSON on stdin. Owns these children and kills slow ones.
+//! Ignores their output and exit status.
 
 use std::collections::HashMap;
 use std::io::Write;

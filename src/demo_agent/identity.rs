@@ -1,4 +1,4 @@
-//! Which conversation the agent has, and where it is kept.
+//! The agent's conversation id and where the conversation is stored.
 
 use std::path::PathBuf;
 

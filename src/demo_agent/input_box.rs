@@ -1,6 +1,6 @@
-//! The text being written: typed characters and collapsed pastes.
+//! The input box: typed characters and collapsed pastes.
 //!
-//! In: keys. Out: the whole text for the agent, and what the box shows of it. The cursor is always at the end.
+//! Takes keys; returns the full text for the agent and what the box displays. The cursor is always at the end.
 
 #[derive(Debug)]
 enum Piece {

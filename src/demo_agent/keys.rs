@@ -1,6 +1,6 @@
-//! Terminal bytes to keys: UTF-8, bracketed paste, and the few keys that the demonstration agent knows.
+//! Decodes terminal bytes to keys: UTF-8, bracketed paste, and the few keys that the demo agent knows.
 //!
-//! It owns the bytes of an unfinished sequence. It never drops a byte of a paste.
+//! Owns the bytes of an unfinished sequence. Never drops a byte of a paste.
 
 /// One thing the user did.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
-//! What refuses a request, in the words and records of Claude Code 2.1.329: limits, a lost login, a server's fault.
+//! Simulates refused requests in the words and records of Claude Code 2.1.329: limits, a lost login, server errors.
 //!
-//! In: a mode, or the file `limit` of the home that anybody may write. Out: texts and records. It never writes that file.
+//! Takes a mode, or the home's file `limit`, which anybody may write; returns texts and records. Never writes that
+//! file.
 
 use std::path::Path;
 use std::str::FromStr;

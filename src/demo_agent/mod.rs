@@ -1,10 +1,10 @@
-//! The demonstration agent: a small honest program that behaves on a terminal as Claude Code does.
+//! The demo agent: a small program that behaves on a terminal like Claude Code.
 //!
-//! In: keys on a terminal, modes that ask for faults. Out: a screen, hooks, a status file and a transcript, all in Claude Code's shapes,
-//! so that a supervisor can be shown and tested without an account. It owns `DEMO_AGENT_HOME` (default `~/.demo-agent`).
-//! It has no model: it runs the first `sh` block of a prompt, or says the prompt back. Every request is refused while the file
-//! `limit` of its home says so (`echo $(date +%s -d '5 minutes') > HOME/limit`); a prompt that begins with `continue` takes the
-//! unanswered task of its conversation up again where it stopped.
+//! Takes keys on a terminal and modes that inject faults; produces a screen, hooks, a status file and a transcript in
+//! Claude Code's formats, so that a supervisor can be shown and tested without an account. Owns `DEMO_AGENT_HOME`
+//! (default `~/.demo-agent`). It has no model: it runs the first `sh` block of a prompt, or repeats the prompt. It
+//! refuses every request while the file `limit` of its home says so (`echo $(date +%s -d '5 minutes') > HOME/limit`);
+//! a prompt that begins with `continue` resumes the unanswered task of its conversation where it stopped.
 
 mod app;
 mod block;

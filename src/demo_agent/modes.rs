@@ -1,6 +1,6 @@
-//! The demonstration agent's modes: what it is asked to do wrong, and when.
+//! Fault injection: what the demo agent does wrong, and when.
 //!
-//! In: words from `--mode`, `DEMO_AGENT_MODE` and `demo:` lines of a prompt. Out: a [`Plan`] for each turn.
+//! Parses words from `--mode`, `DEMO_AGENT_MODE` and `demo:` lines of a prompt into a [`Plan`] for each turn.
 
 use std::str::FromStr;
 use std::time::Duration;

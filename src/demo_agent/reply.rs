@@ -1,4 +1,4 @@
-//! Turns the agent's messages into finished rows and one unfinished row, as their text arrives.
+//! Splits the agent's streamed messages into finished rows and one unfinished row.
 
 use super::screen::{clean, wrap};
 

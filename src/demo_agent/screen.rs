@@ -1,7 +1,7 @@
-//! Draws lines on the terminal, inline: finished lines scroll up, a live area at the bottom is redrawn where it changed.
+//! Draws on the terminal inline: finished lines scroll up; a live area at the bottom is redrawn where it changed.
 //!
-//! In: whole frames. Out: the fewest bytes that turn the last frame into this one, in one write.
-//! It owns the knowledge of what stands on the terminal. It never reads from the terminal.
+//! Takes whole frames; writes the smallest difference to the last frame in one write. Owns the model of what the
+//! terminal shows. Never reads from the terminal.
 
 use std::fmt::Write as _;
 use std::io;

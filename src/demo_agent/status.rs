@@ -1,6 +1,6 @@
-//! The status file `sessions/<pid>.json`, in the shape that Claude Code 2.1 keeps.
+//! Writes the status file `sessions/<pid>.json` in the format of Claude Code 2.1.
 //!
-//! It owns that one file: replaced whole at each change, removed at a clean end, left behind by a crash.
+//! Owns that one file: replaces it whole on each change, removes it on a clean exit, leaves it behind in a crash.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
-//! The terminal's mode, size and signals.
+//! The terminal's raw mode, size and signals.
 //!
-//! It owns the raw mode and gives the terminal back as it was, also when the program panics.
+//! Owns raw mode and restores the terminal on exit, also after a panic.
 
 use std::io;
 use std::os::fd::BorrowedFd;

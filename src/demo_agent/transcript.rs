@@ -1,7 +1,7 @@
-//! The conversation on disk, in Claude Code's record shape: one JSON object a line.
+//! Writes the conversation in Claude Code's record format: one JSON object a line.
 //!
-//! In: what was said. Out: lines appended to `<uuid>.jsonl`, and the old lines of a conversation that is resumed.
-//! It owns the file's end. It never rewrites a line.
+//! Appends what was said to `<uuid>.jsonl`; reads the old lines of a resumed conversation. Owns the end of the file.
+//! Never rewrites a line.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

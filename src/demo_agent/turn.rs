@@ -1,7 +1,7 @@
-//! One turn of the demonstration agent, on a thread of its own.
+//! Runs one turn of the demo agent on a thread of its own.
 //!
-//! In: the prompt, its [`Plan`] and the user's orders. Out: [`Event`]s for the screen, hooks and transcript records.
-//! It owns what it runs. It never draws.
+//! Takes the prompt, its [`Plan`] and the user's commands; emits [`Event`]s for the screen, hooks and transcript
+//! records. Owns what it runs. Never draws.
 
 use std::os::fd::AsFd;
 use std::sync::mpsc::{self, Receiver, Sender};

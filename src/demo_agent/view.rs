@@ -1,4 +1,4 @@
-//! The live area's lines, from the agent's state. Pure.
+//! Renders the live area's lines from the agent's state. Pure.
 
 use super::screen::{clean, wrap};
 

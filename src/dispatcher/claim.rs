@@ -1,5 +1,6 @@
-//! One claim: the marker on disk, then the owner is told.
-//! In: a choice and the picture that it was made from. Out: `Claimed` or `Delegated` told, or why not, with nothing left behind.
+//! Claims one task: writes the marker on disk, then proposes the claim to the owner.
+//! Takes a choice and the snapshot it was made from; proposes `Claimed` or `Delegated`, or says why not and leaves
+//! nothing behind.
 
 use std::{io, sync::Arc};
 

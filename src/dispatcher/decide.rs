@@ -1,13 +1,14 @@
-//! Which tasks go to which sessions and providers next.
-//! In: the snapshot, the configuration, claims under way, `now`. Out: choices that can be carried out together. Pure.
+//! Decides which tasks go to which sessions and providers next.
+//! Takes the snapshot, the configuration, claims in progress and `now`; returns choices that can be carried out
+//! together. Pure.
 //!
-//! The rule: highest priority first; among equals the project with the fewest tasks at work; then the oldest file; then the
-//! name. A task goes to the idle session that already runs its agent, account and directory; else to one that has to be
-//! started for it; last of all to one that somebody looks at, whose agent he spoke with, or in whose box his text stands. Nothing is started cold while
-//! sessions that are starting anyway will take the tasks.
+//! Order: highest priority first; among equals the project with the fewest running tasks, then the oldest file, then
+//! the name. A task goes to the idle session that already runs its agent, account and directory; else to one that has
+//! to be started for it; last to one that a person is attached to, talked to, or left a draft in. Nothing is started
+//! cold while sessions that are already starting will take the tasks.
 //!
-//! The cost: who could take a task is asked first, and a lane (`model/tasks.rs`) is left at its first task that can go nowhere. So
-//! a look costs as much as what it chooses, however many wait.
+//! Cost: which places could take a task is asked first, and a lane (`model/tasks.rs`) is abandoned at its first task
+//! that fits nowhere. So a look costs as much as what it chooses, however long the queue is.
 
 use std::{
     cmp::Reverse,

@@ -1,6 +1,6 @@
-//! The dispatcher: claims tasks for sessions and providers.
-//! In: queued tasks, free sessions, usable providers. Out: the claim marker on disk, then the claim told to the owner. Types
-//! and sends nothing: the session and delegate services do, once the claim stands.
+//! The dispatcher: claims queued tasks for free sessions and usable providers.
+//! Writes the claim marker on disk, then proposes the claim to the owner. Types and sends nothing: the session and
+//! delegate services do, once the claim is saved.
 
 mod claim;
 mod decide;

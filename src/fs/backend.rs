@@ -1,4 +1,4 @@
-//! What the mount needs of the daemon, and the words in which it tells what was done through it.
+//! The trait that the mount requires of the daemon, and the types in which the mount reports changes.
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
 

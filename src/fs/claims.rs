@@ -1,7 +1,7 @@
-//! Whose a task is, for those who come through the mount: what the supervisor has claimed is not anybody else's to claim.
-//! In: names of an inbox, and who asks. Out: leave, or EBUSY with its reason, which is told in `events` once a while.
-//! A claim shows by our marker beside the file, which is there before anything else of it. Owns who opened a task for reading
-//! lately, bounded. Never changes anything.
+//! Protects claimed tasks: refuses with EBUSY to move or claim through the mount what the supervisor has claimed.
+//! Takes names of an inbox and the calling process; the reason of a refusal goes to `events`, rate-limited. A claim is
+//! recognised by our marker beside the file, which is written before anything else. Owns a bounded list of who
+//! recently opened a task for reading. Never changes anything.
 
 use std::{
     collections::VecDeque,

@@ -1,4 +1,4 @@
-//! Why an operation failed, and the one place where that becomes an errno and a log level.
+//! Why an operation failed, and the only mapping from that to errno and log level.
 
 use crate::model::command::{Refused, RefusedKind};
 

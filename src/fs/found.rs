@@ -1,7 +1,7 @@
-//! What lies in the mountpoint while nothing is mounted there: what people and scripts wrote to the mount's paths with the daemon
-//! stopped. It would keep a mount from starting, or be hidden by it.
-//! In: the mountpoint, not mounted. Out: it is empty, and what lay there is in a directory of its own below `found`, or a reason
-//! why not. Nothing is ever removed but empty directories.
+//! Sets aside files found in the unmounted mountpoint: what people and scripts wrote to the mount's paths while the
+//! daemon was stopped. They would keep a mount from starting, or be hidden by it.
+//! Leaves the mountpoint empty and moves what was there to its own directory below `found`, or says why it can't.
+//! Removes nothing but empty directories.
 
 use std::{
     io,

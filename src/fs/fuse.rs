@@ -1,5 +1,5 @@
-//! The one file that speaks FUSE: translates requests to `Ops` and answers. A panic below answers EIO and the mount
-//! lives on.
+//! The FUSE adapter, and the only file that speaks the protocol: translates requests to `Ops` and replies. A panic
+//! below answers EIO and the mount keeps running.
 
 use std::{
     ffi::OsStr,

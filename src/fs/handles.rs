@@ -1,4 +1,4 @@
-//! What is behind an open file: a variant for each kind of open.
+//! Open file handles: one enum variant for each kind of open.
 
 use std::{
     ffi::OsString,

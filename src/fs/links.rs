@@ -1,5 +1,5 @@
-//! Where the tree's symbolic links point, and which directories its rows lead to.
-//! In: a picture and an object. Out: a relative path, or nothing where there is nothing to point at.
+//! Targets of the tree's symbolic links, and the directories that its rows lead to.
+//! Takes a snapshot and an object; returns a relative path, or nothing if there is no target.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! An open event log. In: reads at places. Out: its lines, also those of the next log once this one was set aside: who reads on
-//! reads on there, who begins again begins with the new one.
+//! Reads an open event log across rotation. Takes reads at offsets; a reader that follows the file continues into the
+//! next log after rotation, and one that starts over starts with the new log.
 
 use std::{
     fs::File,

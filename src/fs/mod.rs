@@ -1,7 +1,8 @@
-//! The mount: the supervisor's state as a directory tree, and the queue directories as they are on disk.
-//! In: requests of the kernel. Out: answers made from the last snapshot or from the real queue directories. Owns open
-//! handles and inode numbers, nothing else. Never starts, stops or moves anything but by `Backend::control`, and never
-//! waits for anything but the local disk and that one bounded call.
+//! The mount: a FUSE file system that shows the supervisor's state as a directory tree, and the real queue
+//! directories.
+//! Answers kernel requests from the last snapshot or from the real queue directories. Owns open handles and inode
+//! numbers, nothing else. Starts, stops and moves nothing except through `Backend::control`, and waits only for the
+//! local disk and that one bounded call.
 
 mod backend;
 mod claims;

@@ -1,4 +1,4 @@
-//! Mounting without being root: the setuid helper fusermount3 does it and hands the device over through a socket.
+//! Mounts without root: the setuid helper fusermount3 mounts and passes the device back through a socket.
 
 use std::{
     ffi::OsStr,

@@ -1,6 +1,7 @@
-//! The mount's life: a dead one is detached, the real directories are opened, then mounted, later unmounted, and each
-//! step is verified. Mounts and unmounts by hand: fuser 0.18's own unmounting may hit a later mount at the same path, and
-//! its `AutoUnmount` leaves dangling ones (fuser commits 172815c, 1a7842e). Never touches a path below the mountpoint.
+//! Mounts and unmounts: detaches a dead mount, opens the real directories, mounts, later unmounts, and verifies each
+//! step.
+//! Mounts by itself because fuser 0.18's unmount may hit a later mount at the same path and its `AutoUnmount` leaves
+//! dangling mounts (fuser commits 172815c, 1a7842e). Never touches a path below the mountpoint.
 
 use std::{
     fs::{DirBuilder, File},

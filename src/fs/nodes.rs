@@ -1,7 +1,7 @@
-//! Inode numbers: a real file shows its own, so that it keeps it over forgetting and remounting, and listings agree with
-//! `stat`. Everything else gets one that is never given again.
-//! In: what the kernel looked up and what it forgot. Out: what a number stands for and where it stands now. Holds no
-//! descriptor for what is merely known, so a million lookups cost memory until forgotten and nothing else.
+//! Inode numbers: a real file keeps its own, across forgets and remounts, so listings agree with `stat`. Everything
+//! else gets a number that is never reused.
+//! Tracks what the kernel looked up and forgot; maps a number to an object and its current place. Holds no descriptors
+//! for known nodes, so a million lookups cost only memory until forgotten.
 
 use std::{
     collections::HashMap,

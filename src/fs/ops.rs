@@ -1,6 +1,6 @@
-//! The operations of the mount, free of FUSE: names, attributes, and what everything else here shares.
-//! In: inode numbers and names. Out: facts or an `FsError`. Locks are held for table look-ups only, never over a system
-//! call, in the order nodes, handles.
+//! The mount's operations without FUSE: names, attributes, and what the other `ops_*` files share.
+//! Takes inode numbers and names; returns facts or an `FsError`. Locks cover table look-ups only, never a system call,
+//! and are taken in the order nodes, handles.
 
 use std::{
     collections::{HashMap, HashSet},

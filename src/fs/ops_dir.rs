@@ -1,4 +1,4 @@
-//! Listing directories: a snapshot taken when one is opened, so that entries that come and go disturb nobody's listing.
+//! Lists directories from a snapshot taken at opendir, so entries that come and go don't disturb a listing.
 
 use std::{
     ffi::{OsStr, OsString},

@@ -1,5 +1,5 @@
-//! Open files: reading, writing, closing. A virtual file is rendered once, at open; a control file takes each write
-//! whole; a real file is read and written where it stands on disk.
+//! Opens, reads, writes and closes files. A virtual file is rendered once, at open; a control file takes each write
+//! whole; a real file is read and written in place on disk.
 
 use std::{
     ffi::OsString,

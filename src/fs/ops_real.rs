@@ -1,5 +1,5 @@
-//! Changing the real queue directories: every call goes to a directory's descriptor and one name, after the kernel has
-//! checked permissions (`default_permissions`). What the supervisor owns is refused.
+//! Changes the real queue directories: every call uses a directory descriptor and one name, after the kernel has
+//! checked permissions (`default_permissions`). Refuses changes to what the supervisor owns.
 
 use std::{
     ffi::OsStr,

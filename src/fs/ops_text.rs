@@ -1,4 +1,4 @@
-//! The text of virtual files: rendered from one picture, or read from the queue directory that the picture names.
+//! Text of virtual files: rendered from one snapshot, or read from the queue directory that the snapshot names.
 
 use std::{
     path::Path,

@@ -1,5 +1,6 @@
-//! Moves that are verbs: into `delegated/` and back. The file stays where it is; what changes is who does the task.
-//! In: the two names of a rename. Out: a verb told to the supervisor, or a refusal. Moves nothing itself.
+//! Renames that are verbs: moves into `delegated/` and back. The file stays in place; what changes is who does the
+//! task.
+//! Turns a rename's two names into a verb for the supervisor, or a refusal. Moves nothing itself.
 
 use std::{
     ffi::OsStr,

@@ -1,6 +1,7 @@
-//! File data past the daemon: the kernel itself reads, writes and maps the real file behind an open one
-//! (`FUSE_PASSTHROUGH`, Linux 6.9 and root). In: opens and closes of real files. Out: the kernel's word for the file, or
-//! nothing, and then data goes the ordinary way. Owns those words. Everything but data still comes to the daemon.
+//! FUSE passthrough: the kernel reads, writes and maps the real file behind an open one without the daemon
+//! (`FUSE_PASSTHROUGH`, Linux 6.9 and root).
+//! On open and close of real files, registers a backing id, or falls back to the ordinary path. Owns the backing ids.
+//! Everything but data still goes through the daemon.
 
 use std::{
     collections::HashMap,

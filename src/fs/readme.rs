@@ -1,4 +1,4 @@
-//! `README`: the tree's own table as text.
+//! Renders `README` from the tree's table.
 
 use std::fmt::Write as _;
 

@@ -1,6 +1,6 @@
-//! The real queue directories: opened once before mounting, reached by descriptor ever after.
-//! In: a queue and a path below it. Out: descriptors and facts. Never follows a symbolic link and never leaves a queue
-//! directory: the kernel refuses both (`RESOLVE_BENEATH`, `RESOLVE_NO_SYMLINKS`).
+//! Opens the real queue directories before mounting; afterwards reaches them by descriptor only.
+//! Takes a queue and a path below it; returns descriptors and facts. Never follows a symbolic link and never leaves a
+//! queue directory: the kernel refuses both (`RESOLVE_BENEATH`, `RESOLVE_NO_SYMLINKS`).
 
 use std::{
     ffi::{CStr, CString, OsStr},

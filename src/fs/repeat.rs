@@ -1,8 +1,9 @@
-//! What watchers of the mount have not seen: inotify tells of system calls made through a directory, and of nothing else. So
-//! changes that the supervisor makes on disk, and those made through the other view of the first project, are repeated
-//! through the mount by a child process (`repeater`), whose calls are answered here and touch nothing.
-//! In: changes that stand on disk already. Out: the same events that the change gives on a plain disk. Owns the child and the
-//! table of what it is about to do. Nobody waits for it: killed, stopped or missing, it costs watchers events and nothing else.
+//! Generates inotify events for changes that did not go through the watched directory: inotify reports only system
+//! calls made through it.
+//! Changes that the supervisor makes on disk, and those made through the other view of the first project, are repeated
+//! through the mount by a child process (`repeater`), whose calls are answered here without effect. Watchers get the
+//! same events as on a plain disk. Owns the child and the table of its pending calls. Nothing waits for it: killed,
+//! stopped or missing, it costs watchers events and nothing else.
 
 use std::{
     ffi::{OsStr, OsString},

@@ -1,5 +1,6 @@
-//! The thread that has changes repeated: for each place where a watcher could be, the child makes the calls of `repeat`.
-//! In: notices. Out: calls of the child, one at a time, each awaited for a bounded time. Owns the child process.
+//! The thread that drives the repeater: for each place where a watcher could be, the child makes the calls of
+//! `repeat`.
+//! Takes changes; makes the child's calls one at a time, each with a timeout. Owns the child process.
 
 use std::{
     io::{Read as _, Write as _},

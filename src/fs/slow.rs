@@ -1,7 +1,7 @@
-//! What may wait (a disk, a verb) keeps no serving thread from everything else.
-//! In: one piece of work each, and what it may wait for. Out: it is done by the thread that it came to while few others are
-//! under way, and by one of its own beyond that. Owns the counts of what is under way, and a clock for what must be answered
-//! in time. Never waits itself.
+//! Runs blocking work (disk I/O, control verbs) off the FUSE worker threads.
+//! Takes one piece of work and what it waits for. Runs it on the calling thread while few others are running,
+//! otherwise on a thread of its own. Owns the counts of running work, and a timer for requests with a deadline. Never
+//! blocks itself.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,5 @@
-//! The tree as a table: what stands where, with which mode, made by which function. README, lookups, listings and tests
-//! come from here.
+//! The tree as a table: name, place, mode and render function of every entry. README, lookups, listings and tests use
+//! it.
 
 use std::path::PathBuf;
 

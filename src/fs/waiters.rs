@@ -1,5 +1,5 @@
-//! Who polls an open file and found nothing new (poll(2), epoll).
-//! In: the kernel's notifiers, and word that there is a new picture. Out: those are woken whose file has something new.
+//! Wakes poll(2) and epoll waiters on open files.
+//! Takes the kernel's notifiers and each new snapshot; wakes those whose file has changed.
 
 use std::{collections::HashMap, sync::Mutex};
 

@@ -1,5 +1,6 @@
-//! What the files of the mount share: who asks, what is told of a thing and for how long, what an open gave.
-//! In: plain values. Out: plain values. No request is answered here.
+//! Plain types and constants shared by the files of the mount: the caller, attributes and how long they may be cached,
+//! real directories.
+//! Answers no requests.
 
 use std::{
     fs::File,

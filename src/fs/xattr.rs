@@ -1,5 +1,5 @@
-//! Extended attributes of real files. Only `user.` names are served: the others steer the system, not the queue.
-//! Those below `user.task.` are made from the present picture and never stored: what is known of a task, on its file.
+//! Extended attributes of real files. Only `user.` names are served; the others are for the system, not the queue.
+//! `user.task.*` are computed from the current snapshot and never stored: a task's state, on its file.
 
 use std::{
     ffi::{CString, OsStr},

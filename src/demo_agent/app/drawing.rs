@@ -1,4 +1,4 @@
-//! What the screen shows of the main loop's state.
+//! Renders the main loop's state to the screen.
 
 use super::super::view::{Activity, Bottom, View};
 use super::{App, Phase};

@@ -1,4 +1,4 @@
-//! What each key does: in the input box, and in the question for permission.
+//! Key handling in the input box and in the permission dialog.
 
 use super::super::keys::Key;
 use super::super::turn::Order;
