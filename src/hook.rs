@@ -1,9 +1,9 @@
-//! The body of `claude-failover hook`, the command that an agent's hooks call.
+//! `claude-failover hook`: the command that an agent's hooks call.
 //!
-//! In: one JSON object on stdin. Out: exactly one line appended to the session's hook log.
-//! It owns nothing. It never fails the agent (the exit status is 0 whatever happens; 2 would block the agent's turn), never writes to
-//! stdout (agents feed a hook's stdout to the model) and never takes longer than [`LIMIT`]. As a status line
-//! (`status_line`) it prints what the person's own one would.
+//! Takes one JSON object on stdin; appends exactly one line to the session's hook log. Owns nothing. Never fails the
+//! agent (the exit status is always 0; 2 would block the agent's turn), never writes to stdout (agents feed a hook's
+//! stdout to the model) and never takes longer than [`LIMIT`]. As a status line (`status_line`) it prints what the
+//! person's own status line would.
 
 pub mod log;
 mod status_line;

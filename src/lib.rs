@@ -1,6 +1,6 @@
 //! claude-failover: a supervisor for coding agents in tmux whose whole state is a directory.
 //!
-//! ARCHITECTURE.md tells the layers; `tests/layers.rs` holds them.
+//! ARCHITECTURE.md describes the layers; `tests/layers.rs` enforces them.
 
 #![deny(unsafe_code)]
 #![warn(clippy::undocumented_unsafe_blocks)]

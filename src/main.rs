@@ -1,4 +1,4 @@
-//! The program: understands its arguments and hands over.
+//! The program's entry point: parses arguments and dispatches to the command.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]

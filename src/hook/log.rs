@@ -1,5 +1,5 @@
-//! Lines of a session's hook log: written whole, and signed with the token of the incarnation that writes.
-//! In: an event and its data. Out: one line at the end of the log.
+//! Appends lines to a session's hook log: each written whole and signed with the token of the incarnation that writes
+//! it.
 
 use std::{
     fs::{File, OpenOptions},

@@ -1,7 +1,8 @@
-//! The body of `claude-failover hook --status-line FILE`, the status line of our settings file.
+//! `claude-failover hook --status-line FILE`: the status line command of our settings file.
 //!
-//! In: what Claude Code gives a status line on stdin, and the person's own settings file. Out: a line in the hook log when
-//! what is used of the account has changed, and what the person's own status line prints; nothing where there is none.
+//! Takes what Claude Code passes to a status line on stdin, and the person's own settings file. Appends a line to the
+//! hook log when the account's usage has changed, and prints what the person's own status line prints, if there is
+//! one.
 
 use std::{
     fs::{self, File, OpenOptions},

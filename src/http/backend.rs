@@ -1,4 +1,4 @@
-//! What the HTTP face needs of the daemon, and how it is to listen.
+//! The trait that the HTTP interface requires of the daemon, and its listening options.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

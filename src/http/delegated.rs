@@ -1,5 +1,5 @@
-//! `/api/delegated/status`: what is at providers.
-//! In: a picture. Out: JSON, or nothing where the configuration has no providers. Leaves out what providers said.
+//! `/api/delegated/status`: tasks at providers.
+//! Renders a snapshot as JSON, or nothing if no providers are configured. Omits text that providers sent.
 
 use serde_json::{Value, json};
 

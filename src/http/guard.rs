@@ -1,6 +1,6 @@
-//! Who is answered at all.
-//! In: the head of a request. Out: nothing, or the refusal. A web page in somebody's browser must not read the supervisor,
-//! neither across origins nor under a name that its owner lets point here (DNS rebinding).
+//! Decides which requests are answered at all.
+//! Takes a request's head; returns nothing, or the refusal. A web page in somebody's browser must not read the
+//! supervisor, neither across origins nor by DNS rebinding (a name whose owner points it here).
 
 use std::net::{IpAddr, SocketAddr};
 

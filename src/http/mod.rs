@@ -1,7 +1,7 @@
-//! The supervisor's state over HTTP, for monitors: read only, loopback unless there is a token.
-//! In: requests of anybody who reaches the address. Out: answers made from the last snapshot. Owns the listening socket and a
-//! thread of its own, so that a flood of requests holds up nobody else. Never changes anything, waits for nothing but its
-//! client, and tells nothing that quotes a task, a screen or an error.
+//! The supervisor's state over HTTP, for monitoring: read only, loopback unless a token is configured.
+//! Answers anybody who reaches the address from the last snapshot. Owns the listening socket and its own thread, so a
+//! flood of requests delays nothing else. Never changes anything, waits only for its client, and omits text that
+//! quotes a task, a screen or an error.
 
 mod backend;
 mod delegated;

@@ -1,6 +1,6 @@
-//! The paths, and what each answers.
-//! In: a request that the guard has let through. Out: one answer from the last snapshot. `doc/openapi.yaml` describes each; a
-//! test holds the two together.
+//! The HTTP paths and what each returns.
+//! Takes a request that passed the guard; answers from the last snapshot. `doc/openapi.yaml` describes each path; a
+//! test compares the two.
 
 use std::sync::Arc;
 

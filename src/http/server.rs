@@ -1,5 +1,5 @@
-//! The listening socket and its connections, each bounded in time and size, all together in number.
-//! In: an address. Out: answers of `routes`. Owns a thread with a runtime of its own.
+//! Accepts HTTP connections, with limits on time, size and number.
+//! Serves `routes` at an address. Owns a thread with its own runtime.
 
 use std::{collections::VecDeque, io, net::SocketAddr, pin::pin, sync::Arc, thread, time::Duration};
 

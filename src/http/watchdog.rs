@@ -1,5 +1,5 @@
-//! `/watchdog/status`: tasks at work that nothing is heard of, the sessions, and counters.
-//! In: a picture and how long silence is usual. Out: JSON. Decides what *stale* means, and nothing else.
+//! `/watchdog/status`: running tasks without recent activity, the sessions, and counters.
+//! Takes a snapshot and how long silence is normal; returns JSON. Decides what *stale* means, and nothing else.
 
 use std::time::Duration;
 

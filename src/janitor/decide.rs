@@ -1,5 +1,5 @@
-//! What is old enough to go, and why.
-//! In: what stands in the queues and in the state directory, which tasks live, the settings, the time. Out: what goes. Pure.
+//! Decides what is old enough to be archived or removed, and why.
+//! Takes the contents of the queues and the state directory, the live tasks, the settings and the time. Pure.
 
 use std::{
     collections::{BTreeSet, HashSet},

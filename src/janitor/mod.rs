@@ -1,6 +1,7 @@
-//! The janitor: puts old results and long logs away.
-//! In: `done/` and `failed/`, leftovers of dead writers, logs, the settings, `clean`. Out: archives, removals, a line in `events`
-//! before each. Owns the memory of its last look. Never touches a task, a marker, or a file that isn't a result of ours.
+//! The janitor: archives old results and trims long logs.
+//! Takes `done/` and `failed/`, leftovers of dead writers, logs, the settings and `clean`. Archives and removes, with
+//! a line in `events` before each. Owns the result of its last look. Never touches a task, a marker, or a file that
+//! isn't one of our results.
 
 pub mod decide;
 

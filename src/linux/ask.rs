@@ -1,5 +1,6 @@
-//! Programs by their names, and what one says when it is asked.
-//! In: a name and a search path; a command. Out: a file; the answer, or in words why there is none. Ends what it started.
+//! Finds programs by name and runs a command for its output, with a timeout.
+//! Takes a name and a search path, or a command; returns a file, the output, or the reason there is none. Ends what it
+//! started.
 
 use std::{
     ffi::OsString,

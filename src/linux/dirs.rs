@@ -1,6 +1,5 @@
-//! Steps on directory entries that every file of ours is written with.
-//! In: an open directory and a name. Out: durable changes. Never follows a symlink, never leaves half a file under a name
-//! that means something.
+//! Durable directory operations, with which every file of ours is written.
+//! Takes an open directory and a name. Never follows a symlink and never leaves a partial file under a final name.
 
 use std::{
     ffi::OsStr,

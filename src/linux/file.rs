@@ -1,4 +1,4 @@
-//! Calls on an open file that the standard library lacks.
+//! File calls that the standard library lacks.
 
 use std::{fs::File, io, os::fd::AsRawFd as _};
 

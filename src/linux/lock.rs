@@ -1,4 +1,4 @@
-//! One daemon a state directory, by a lock held for life; the pid in the file is only for the message.
+//! One daemon per state directory, by a lock held for life; the pid in the file is only for the error message.
 
 use std::{
     fs::{File, OpenOptions},

@@ -1,5 +1,6 @@
-//! Who holds a lock on a file (flock(2), fcntl(2)), without taking one: a probe would make somebody else's attempt fail.
-//! In: the kernel's table. Out: process ids by device and inode. A lock of another pid namespace is not in it.
+//! Finds who holds a lock on a file (flock(2), fcntl(2)) without taking one: probing would make somebody else's
+//! attempt fail.
+//! Reads the kernel's table; returns pids by device and inode. Locks of other pid namespaces aren't in it.
 
 use std::{collections::HashMap, path::PathBuf};
 

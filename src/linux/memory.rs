@@ -1,4 +1,4 @@
-//! The memory of this process: given back when it is free, and out of the reach of others.
+//! This process's memory: returns free memory to the system, and protects it from other processes.
 
 use std::fs;
 

@@ -1,6 +1,7 @@
-//! The kernel's calls, made safe: each thing that more than one place asks of Linux stands here once.
-//! In: paths, descriptors, pids. Out: what the kernel answers. Built on nix, and on libc where nix lacks a call. Decides nothing
-//! and knows no task. All `unsafe` of the program is here (`tests/layers.rs`), each with its reason.
+//! Safe wrappers for Linux system calls that more than one place needs.
+//! Takes paths, descriptors and pids; returns what the kernel answers. Built on nix, and on libc where nix lacks a
+//! call. Decides nothing and knows no tasks. All `unsafe` of the program is here (`tests/layers.rs`), each with its
+//! reason.
 
 pub mod ask;
 pub mod dirs;

@@ -1,4 +1,4 @@
-//! What is mounted where, from `/proc/self/mountinfo` (proc_pid_mountinfo(5)). Touches no mount, so a dead one can't hang it.
+//! Parses `/proc/self/mountinfo` (proc_pid_mountinfo(5)). Touches no mount, so a dead one can't hang it.
 
 use std::{
     ffi::OsString,

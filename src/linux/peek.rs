@@ -1,10 +1,10 @@
-//! What another process tells of itself in `/proc` where reading may block.
-//! In: pids. Out: the bytes, or why there are none.
-//! Such a read takes a lock of the process: of its memory, which one that hangs in the kernel (at a dead disk) may hold for
-//! ever, or of its exec(2). exec(2) closes what is marked close-on-exec under that lock, and the flush of a file of the mount
-//! waits for this daemon: it must not wait for that process in turn. So questions are asked on a thread that is given up after a
-//! while; who has not answered is not asked again before it does, and not many may be waited for. Everybody asks through here.
-//! Never blocks: `comm`, `status`, `cgroup`, `sessionid`, `task/*/children`, `fdinfo` (Linux 6.18).
+//! Reads files in `/proc` that may block, with a timeout.
+//! Takes pids; returns the bytes, or why there are none. Such a read takes a lock of the process: of its memory, which
+//! a process stuck in the kernel (at a dead disk) may hold for ever, or of its exec(2). exec(2) closes close-on-exec
+//! files under that lock, and the flush of a file of the mount waits for this daemon, which therefore must not wait
+//! for that process. So reads run on a thread that is abandoned after a timeout; a process that has not answered is
+//! not asked again until it does, and only a few may be pending. All such reads go through here. Never blocks: `comm`,
+//! `status`, `cgroup`, `sessionid`, `task/*/children`, `fdinfo` (Linux 6.18).
 
 use std::{
     collections::BTreeMap,

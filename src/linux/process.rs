@@ -1,6 +1,6 @@
-//! Processes of this machine: identity that survives the reuse of a pid. `tree` ends whole trees.
-//! In: pids. Out: what the kernel says of them. Owns nothing but the pidfds it opens.
-//! Never signals by bare pid: only by a pidfd, whose process the caller looks at once more after opening it.
+//! Process identity that survives pid reuse; `tree` ends whole process trees.
+//! Takes pids; returns what the kernel reports. Owns only the pidfds it opens. Never signals a bare pid, only a pidfd
+//! whose process the caller checks once more after opening it.
 
 use std::{
     fs, io,

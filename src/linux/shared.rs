@@ -1,6 +1,6 @@
-//! One answer for everybody who waits for it.
-//! In: callers with the same question. Out: an answer that was asked for after the caller came, so it knows of all that he did
-//! before. Callers who come while an answer is on its way share the next one. Owns the last answer.
+//! Shares one answer between concurrent callers with the same question.
+//! Every caller gets an answer that was requested after it called, so the answer reflects everything the caller did
+//! before. Callers that arrive during a request share the next one. Owns the last answer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,6 +1,6 @@
-//! How long the scheduler lets a thread run at a time. A thread that asks for little is chosen sooner when it wakes up, also
-//! on a machine whose processors are all busy: the daemon, and the terminal server, work for microseconds and are waited for.
-//! Linux 6.12 and later (EEVDF) take a slice for ordinary threads, without any privilege; older kernels ignore it.
+//! Sets a thread's scheduling slice. A thread with a short slice is scheduled sooner after wake-up, also on a machine
+//! whose processors are all busy: the daemon and the tmux server run for microseconds while others wait for them.
+//! Linux 6.12 and later (EEVDF) accept a slice for ordinary threads without privilege; older kernels ignore it.
 
 use std::{io, mem};
 

@@ -1,4 +1,4 @@
-//! A descriptor that another process hands over (unix(7), `SCM_RIGHTS`).
+//! Receives a descriptor from another process (unix(7), `SCM_RIGHTS`).
 
 use std::{
     io::IoSliceMut,

@@ -1,5 +1,6 @@
-//! What a child does between fork and exec, where only async-signal-safe calls are allowed (signal-safety(7)).
-//! In: a command. Out: the same command, whose child starts in a known state.
+//! Prepares what a child does between fork and exec, where only async-signal-safe calls are allowed
+//! (signal-safety(7)).
+//! Takes a command; returns it so that its child starts in a known state.
 
 use std::{io, os::unix::process::CommandExt as _, process::Command};
 

@@ -1,4 +1,4 @@
-//! `statx(2)`: the facts of a file in one call, also of a name in a directory.
+//! `statx(2)`: a file's metadata in one call, also by name in a directory.
 
 use std::{
     ffi::CStr,

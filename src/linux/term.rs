@@ -1,4 +1,4 @@
-//! The size of a terminal's window (ioctl_tty(2)).
+//! A terminal's window size (ioctl_tty(2)).
 
 use std::os::fd::{AsFd, AsRawFd as _};
 

@@ -1,4 +1,4 @@
-//! Extended attributes of what stands at a path (xattr(7)).
+//! Extended attributes by path (xattr(7)).
 
 use std::ffi::CStr;
 

@@ -1,5 +1,5 @@
-//! What the world makes of accounts: their standing, swaps between them, sessions that move.
-//! In: events and `now`. Out: the changed world or a refusal. Pure, as all of the world.
+//! Applies account events to the world: account states, swaps, sessions that move.
+//! Takes events and `now`; returns the changed world or a refusal. Pure, like the whole world.
 
 use std::sync::Arc;
 

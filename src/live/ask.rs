@@ -1,5 +1,5 @@
-//! What the verbs do to the world.
-//! In: one write to a control file. Out: the numbers of the requests that services still have to carry out.
+//! Applies verbs to the world.
+//! Takes one write to a control file; returns the numbers of requests that services still have to carry out.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a jump of the wall's clock means for the world: ends that were told in its time come sooner or later.
+//! Adjusts deadlines in wall-clock time when the wall clock jumps.
 
 use std::sync::Arc;
 

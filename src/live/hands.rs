@@ -1,5 +1,5 @@
-//! What every service works with: the owner, the configuration as it is now, and the outside world.
-//! Owns nothing. A service takes of it what it needs; which ports a service touches is told by its own head.
+//! `Hands`: what every service is given: the owner, the current configuration, and the ports.
+//! Owns nothing. A service uses what it needs; its own head says which ports it touches.
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
-//! The owner: one task that alone changes the supervisor's state.
-//! In: events that services propose and texts that people write. Out: the snapshot that everybody reads. Owns the
-//! world and its journal: what has to outlive the daemon is saved before it is shown. Never touches tmux, a queue file or an agent.
+//! The owner: the single task that changes the supervisor's state.
+//! Takes events that services propose and texts that people write; publishes the snapshot that everybody reads. Owns
+//! the world and its journal: whatever must survive the daemon is saved before it is shown. Never touches tmux, a
+//! queue file or an agent.
 
 mod accounts;
 mod ask;

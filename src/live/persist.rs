@@ -1,9 +1,9 @@
-//! What of the world outlives the daemon (`model::journal`): tasks at work, sessions, accounts, what people said by verb.
-//! In: the world before and after a batch. Out: the record of what differs, or the whole state; a world from such a state.
-//! Tasks that wait are not in it: the queue's files are the truth about them.
+//! Decides what is saved (`model::journal`): tasks in progress, sessions, accounts, what people set by verb.
+//! Takes the world before and after a batch; returns the record of the differences, or the whole state. Restores a
+//! world from a saved state. Waiting tasks aren't saved: the queue's files are the truth about them.
 //!
-//! Whether a batch has to be saved is not noted anywhere: it has, when the record says something. What comes and goes with the
-//! daemon (counts, health, screens, requests that are done) is in no record, so it costs no write.
+//! A batch must be saved exactly when its record isn't empty; no flag says so. Transient facts (counts, health,
+//! screens, completed requests) are in no record, so they cost no write.
 
 use std::{collections::BTreeMap, sync::Arc};
 

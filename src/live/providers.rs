@@ -1,5 +1,5 @@
-//! What the owner makes of events of providers and of jobs at them.
-//! In: events, the world. Out: standings, counters, notes in `events`. Owns nothing; never asks a provider.
+//! Applies events of providers and of their jobs to the world.
+//! Changes provider states and counters and adds lines to `events`. Owns nothing; never contacts a provider.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! What the world makes of rights: who wrote a task, and whether it may run as it is.
-//! In: what the mount tells of writers, the configuration's word. Out: tasks held with the reason, or let go. Pure.
-//! A task in the inbox is judged whenever anything of it changes: its text, its writer, the configuration.
+//! Applies rights to the world: who wrote a task, and whether it may run.
+//! Takes what the mount reports about writers, and the configuration; holds tasks with the reason, or releases them.
+//! Pure. A task in the inbox is judged whenever its text, its writer or the configuration changes.
 
 use std::sync::Arc;
 

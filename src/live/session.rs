@@ -1,5 +1,5 @@
-//! What becomes of a session by an event: its phase by the table, its failed starts, what is told of it.
-//! In: an event about a session, `now`. Out: the changed world or a refusal. Pure.
+//! Applies session events to the world: the phase by the state table, failed starts, lines in `events`.
+//! Takes an event and `now`; returns the changed world or a refusal. Pure.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! What becomes of a task by an event: its phase by the table, and what else is known of it.
-//! In: an event about a task, `now`. Out: the changed world or a refusal. Pure.
+//! Applies task events to the world: the phase by the state table, and everything else known of the task.
+//! Takes an event and `now`; returns the changed world or a refusal. Pure.
 
 use std::sync::Arc;
 

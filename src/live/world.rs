@@ -1,5 +1,5 @@
-//! The whole state of the supervisor and what each event makes of it.
-//! In: events and `now`. Out: the changed world or a refusal. Pure: no file, no clock, no task.
+//! The supervisor's whole state, and how each event changes it.
+//! Takes events and `now`; returns the changed world or a refusal. Pure: no file, no clock, no task.
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
-//! Process trees: who belongs to one, and ending it.
-//! In: a root. Out: signals to exactly the processes that belong to it. Owns a pidfd of each member while it ends them.
-//! Never hits a stranger: a member is looked at again after its pidfd is open, so a reused pid is told by its start time.
+//! Finds and ends process trees.
+//! Takes a root; signals exactly the processes that belong to it. Owns a pidfd of each member while it ends them.
+//! Never hits a stranger: each member is checked again after its pidfd is open, so a reused pid is recognised by its
+//! start time.
 
 use std::{
     collections::{HashMap, HashSet},
