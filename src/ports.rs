@@ -1,7 +1,7 @@
-//! The outside edges as traits: clock, queue directories, state files, terminal, agents.
-//! In: calls of `live` and the services. Out: what the world answered. `sys` and `agents` implement them on the real
-//! thing, `fake` in memory for the simulation. Every method that changes something is one step that happens whole or,
-//! on a crash, either way: never half.
+//! The ports: traits for everything outside: clock, queue directories, state files, terminal, agents.
+//! `live` and the services call them; `sys` and `agents` implement them for real, `tests/sim` in memory for the
+//! simulation.
+//! Every method that changes something is one atomic step: after a crash it has happened whole or not at all.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,9 +1,9 @@
-//! The body of `claude-failover repeater`: the small process that repeats changes through the mount, so that inotify tells
-//! them to whoever watches it (`fs/repeat.rs` says why, and answers it).
+//! `claude-failover repeater`: a small child process that repeats changes through the mount, so that inotify reports
+//! them to watchers (`fs/repeat.rs` explains why, and answers it).
 //!
-//! In: the mountpoint and its device number as arguments; on standard input fields that end with a zero byte, a verb and its
-//! paths below the mount. Out: one byte for each call made. Ends when its input does, that is with the daemon. Never touches
-//! anything but that mount, and never stays in it.
+//! Arguments: the mountpoint and its device number. Reads NUL-terminated fields on stdin: a verb and its paths below
+//! the mount. Writes one byte per call made. Exits when its stdin closes, that is with the daemon. Never touches
+//! anything outside that mount, and never stays in it.
 
 use std::{
     ffi::{OsStr, OsString},

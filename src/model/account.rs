@@ -1,5 +1,5 @@
-//! An account: one home of an agent CLI, whether it can be used now, and which one to use next.
-//! In: an account and an event. Out: its next standing. The one function that chooses an account is here. Pure.
+//! An account: one home of an agent CLI, whether it is usable, and which account to use next.
+//! Takes an account and an event; returns its next state. Contains the one function that chooses an account. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
-//! Starting an agent, and what is read of it afterwards: requests and answers of `ports::Agents`.
-//! In: plain values. Out: plain values. Knows no agent by its name.
+//! Requests and answers of `ports::Agents`: starting an agent and reading it afterwards.
+//! Plain values. Knows no agent by name.
 
 use std::{collections::BTreeMap, path::PathBuf};
 

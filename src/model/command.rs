@@ -1,6 +1,6 @@
-//! What people ask for by writing into control files: the verb tables and their parser.
-//! In: the text of one write and which file it went to. Out: commands, or a refusal with the errno's meaning and a sentence.
-//! Every face (mount, command line) and every help text uses these tables.
+//! Control verbs: the verb tables and their parser.
+//! Takes the text of one write and the file it went to; returns commands, or a refusal with its errno and a sentence.
+//! The mount, the command line and all help texts use these tables.
 
 use serde::{Deserialize, Serialize};
 

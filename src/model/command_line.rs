@@ -1,5 +1,5 @@
-//! A process's command line as people are told of it, in results, `events` and `leftovers`.
-//! In: the words as the kernel gives them. Out: the program and the start of its arguments, made harmless, without what is named a secret.
+//! Formats a process's command line for results, `events` and `leftovers`.
+//! Takes the kernel's bytes; returns the program and the start of its arguments, sanitized, with named secrets masked.
 
 use super::text::clean;
 

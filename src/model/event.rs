@@ -1,4 +1,4 @@
-//! What is sent to the owner, and what is written to `events`.
+//! Events proposed to the owner, and lines written to `events`.
 
 use std::sync::Arc;
 

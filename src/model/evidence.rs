@@ -1,6 +1,6 @@
-//! What can be known of an agent at work, and where the knowledge comes from.
-//! In: signals made by `agents` from status files, hooks, transcripts, titles and screens. Out: plain data. Never a text
-//! match: reading a screen happens in `agents`, deciding happens in `watcher::classify`.
+//! Evidence about a working agent, and its source.
+//! Holds signals that `agents` makes from status files, hooks, transcripts, titles and screens. Plain data, no text
+//! matching: `agents` reads screens, `watcher::classify` decides.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

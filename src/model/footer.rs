@@ -1,5 +1,5 @@
-//! Results of ours at the end of a file: finding them, reading them back, and what stands before them.
-//! In: a file's bytes. Out: the run and the end that are told, or the task's own bytes.
+//! Finds and parses our results at the end of a file, and separates the text before them.
+//! Takes a file's bytes; returns the run and its end, or the task's own bytes.
 
 use jiff::Timestamp;
 

@@ -1,5 +1,4 @@
-//! What is wrong with an account's home, or with the operator's link to one.
-//! In: plain values. Out: plain values: each fault with its remedy.
+//! Faults of an account's home, or of the operator's link to one, each with its remedy. Plain values.
 
 /// Why a home can't be used: each fault one sentence with its remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,5 +1,4 @@
-//! What makes a text this task and no other.
-//! In: plain values. Out: plain values. The hashes themselves are made in `task_file`.
+//! What identifies a task's text. Plain values; `task_file` computes the hashes.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

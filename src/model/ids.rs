@@ -1,5 +1,5 @@
-//! Names of things, checked once at the edge and trusted afterwards.
-//! In: text from files, configuration and verbs. Out: types that can't be mixed up. Owns nothing, does nothing.
+//! Names of tasks, sessions, accounts and so on, validated once where they enter and trusted afterwards.
+//! Turns text from files, configuration and verbs into distinct types. Owns nothing, does nothing.
 
 use std::fmt;
 

@@ -1,13 +1,14 @@
-//! The saved state: a checkpoint (`state.json`), and a journal of what has changed since.
-//! In: the bytes of both. Out: the state that they make together, and what of it is lost. Pure; never touches a file.
+//! The saved state: a checkpoint (`state.json`), and a journal of changes since.
+//! Takes the bytes of both; returns the state that they make together, and what of it is lost. Pure; never touches a
+//! file.
 //!
-//! A record says what the state *is* after a batch of events, never which events: `set` replaces whole parts, `put` entries of
-//! keyed parts (`null` removes one). Replay is a merge without rules, so what was accepted once can't be refused by a later
-//! version, and one shape of each thing serves checkpoint and record.
+//! A record says what the state *is* after a batch of events, never which events: `set` replaces whole parts, `put`
+//! entries of keyed parts (`null` removes one). Replay is a merge without rules, so a later version can't refuse what
+//! was accepted once, and checkpoint and record share one format.
 //!
-//! A line of the journal is `LENGTH CHECKSUM JSON`, the first two in eight hex digits: readable with `tail -f`, and a record that
-//! was not written whole shows. Records are numbered without gaps; the checkpoint names the last one that it holds (`journal`),
-//! so a crash between a checkpoint and the truncation of the journal doubles nothing.
+//! A line of the journal is `LENGTH CHECKSUM JSON`, the first two in eight hex digits: readable with `tail -f`, and a
+//! torn record is detected. Records are numbered without gaps; the checkpoint names the last one it contains
+//! (`journal`), so a crash between a checkpoint and the truncation of the journal applies nothing twice.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! What agents leave running: processes with the mark of a start of an agent that is over.
-//! In: processes as they were found, and what is known of starts. Out: which are leftovers, and of which task. Pure.
-//! Nothing but the task is stored: the processes themselves carry the mark.
+//! Leftovers: processes that agents left running, carrying the mark of an agent start that has ended.
+//! Takes the processes found and the known starts; returns which are leftovers and of which task. Pure. Only the task
+//! is stored: the processes themselves carry the mark.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
-//! What of a text a terminal surely shows.
-//! In: a text as it was written, or as a screen shows it. Out: letters that are the same for both. Pure.
-//! A terminal drops marks, joins what was decomposed, shows nothing for many characters and breaks lines where it likes;
-//! so none of that can tell whether a text has arrived.
+//! Normalizes text for comparison with what a terminal shows of it.
+//! Takes a text as written or as shown on a screen; returns letters that are equal for both. Pure. A terminal drops
+//! combining marks, composes characters, shows nothing for many others and wraps lines anywhere, so none of that can
+//! tell whether a text has arrived.
 
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 use unicode_width::UnicodeWidthChar;

@@ -1,5 +1,5 @@
-//! Limits of an account: what kind, until when, and how much of each window is used.
-//! In: facts that `agents` read from records and screens. Out: plain data. Knows no banner's text.
+//! An account's limits: kind, reset time, and usage of each window.
+//! Plain data that `agents` reads from records and screens. Knows no banner's text.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! One line of `events`: words for people, and fields for programs that stay the same from version to version.
+//! One line of `events`: text for people, and fields for programs that stay stable across versions.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

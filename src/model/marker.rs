@@ -1,4 +1,4 @@
-//! The claim markers `inbox/<id>.md.working` and `inbox/<id>.md.delegated`: what they say, and whose they are.
+//! The claim markers `inbox/<id>.md.working` and `inbox/<id>.md.delegated`: their contents and their owners.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

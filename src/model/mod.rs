@@ -1,5 +1,6 @@
-//! The words of the supervisor: names, tasks, sessions, evidence, events, commands, and the step of each state machine.
-//! In: plain values, `now` as an argument. Out: plain values. No tokio, no clock, no file, no process.
+//! The supervisor's data types: names, tasks, sessions, evidence, events, commands, and the step function of each
+//! state machine.
+//! Plain values, with `now` as an argument. No tokio, no clock, no file, no process.
 
 pub mod account;
 pub mod agent;

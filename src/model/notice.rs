@@ -1,6 +1,6 @@
-//! Notices: what a person is told of where he is not looking.
-//! In: plain values. Out: plain values, and one line of text for each kind. An incident is what a notice is about: it has a name
-//! that stays the same while it lasts, also over a restart.
+//! Notifications: what is sent to people who aren't looking.
+//! Plain values, and one line of text for each kind. A notification is about an incident, whose name stays the same
+//! while it lasts, across restarts too.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Panes of the terminal: which, what runs there, how it ended, what is done to it.
-//! In: plain values. Out: plain values. Knows nothing of tmux.
+//! Terminal panes: identity, program, exit, and what is done to them.
+//! Plain values. Knows nothing of tmux.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! Whose a text is, and who may ask for what: the rule in the head of `rights`, applied to one writer.
-//! In: the picture, a writer, what was asked for. Out: an origin, or why not. Pure.
+//! Checks who wrote a text and what that writer may ask for: the rule in the head of `rights`, applied to one writer.
+//! Takes the snapshot, a writer and the request; returns an origin, or why not. Pure.
 
 use crate::model::{
     command::{Command, Refused, RefusedKind},

@@ -1,5 +1,5 @@
-//! Providers: who does tasks over HTTP, and whether they can now; jobs: tasks at a provider.
-//! In: what providers answered. Out: plain words that everybody reads. Pure; knows nothing of HTTP.
+//! Providers: model servers that do tasks over HTTP, and whether they are usable; jobs: tasks at a provider.
+//! Plain values made from providers' answers. Pure; knows nothing of HTTP.
 
 use std::sync::Arc;
 

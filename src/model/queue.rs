@@ -1,5 +1,5 @@
-//! Queue directories: what may be in them, and what one look finds there.
-//! In: plain values. Out: plain values. No file is touched here.
+//! Queue directories: what they may contain, and the result of one look.
+//! Plain values. Touches no file.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

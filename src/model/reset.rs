@@ -1,11 +1,13 @@
-//! When a limit ends, from the words that an agent's message has for it.
-//! In: the message, when it was read, the zone of an agent that names none. Out: a time, or nothing. Pure.
+//! Parses when a limit resets from the text of an agent's message.
+//! Takes the message, when it was read, and the agent's zone for messages that name none; returns a time, or nothing.
+//! Pure.
 //!
-//! Read is what stands behind a word such as `resets` or `try again`: a time of day (`4:37am`, `9 a.m.`, `16:44`, `noon`), a day
-//! (`tomorrow`, `Monday`, `Nov 26`, `2 December 2026`, `2026-12-02`), both in either order, a zone (`(Europe/Zurich)`, `EST`,
-//! `UTC+2`, `+01:00`), a time from now (`in 2 hours 5 minutes`, `after 12h22m57s`), or seconds since 1970. A time of day is the
-//! next such one after the message; a date without a year is the one that lies nearest ahead, or has just passed. What names a
-//! zone that nobody knows, or a day without its time that has begun, tells no end: a wrong one would be worse than none.
+//! Parses what follows a word such as `resets` or `try again`: a time of day (`4:37am`, `9 a.m.`, `16:44`, `noon`), a
+//! day (`tomorrow`, `Monday`, `Nov 26`, `2 December 2026`, `2026-12-02`), both in either order, a zone
+//! (`(Europe/Zurich)`, `EST`, `UTC+2`, `+01:00`), a duration from now (`in 2 hours 5 minutes`, `after 12h22m57s`), or
+//! seconds since 1970. A time of day is its next occurrence after the message; a date without a year is the nearest
+//! ahead, or one that has just passed. An unknown zone, or a day that has begun without a time, gives no reset time: a
+//! wrong one would be worse than none.
 
 mod zone;
 

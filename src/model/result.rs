@@ -1,5 +1,6 @@
 //! A finished task's file: the task as written, then its result (INTERFACE 4).
-//! In: the task's bytes, its run, its end. Out: the bytes for `done/` or `failed/`; and back: which run a result is of.
+//! Turns the task's bytes, its run and its end into the bytes for `done/` or `failed/`; and parses which run a result
+//! belongs to.
 
 use std::fmt::Write as _;
 

@@ -1,8 +1,9 @@
-//! Which task may name which agent, which verb is whose, and how many tasks may come from tasks.
-//! In: what the configuration says, who wrote, what was asked for. Out: nothing, or why not. Pure.
+//! Rights: which task may name which agent, who may use which verb, and how many tasks agents may create.
+//! Takes the configuration, the writer and the request; returns nothing, or why not. Pure.
 //!
-//! The rule: nobody gains a right by writing a file. What a person may do in his own terminal he may do here; an agent may
-//! do what its own session could; who can't be placed counts as an agent wherever a right would be gained.
+//! The rule: nobody gains a right by writing a file. A person may do here what they may do in their own terminal; an
+//! agent may do what its own session could; a writer who can't be identified counts as an agent wherever a right would
+//! be gained.
 
 use std::collections::BTreeMap;
 

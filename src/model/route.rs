@@ -1,5 +1,6 @@
-//! Whether a task runs in a session here or goes to a provider, and to which (INTERFACE 5).
-//! In: its frontmatter, a person's wish, the providers. Out: the providers to try in order, none for a session here. Pure.
+//! Decides whether a task runs in a local session or goes to a provider, and to which (INTERFACE 5).
+//! Takes its frontmatter, a person's wish and the providers; returns the providers to try in order, none for a local
+//! session. Pure.
 
 use std::{collections::BTreeMap, fmt};
 

@@ -1,6 +1,6 @@
-//! The seal of a line in a hook log: who wrote it had the incarnation's token.
-//! In: a JSON object as text, the token. Out: the same object with one more key, or whether a line has the right one. Pure.
-//! The token itself stands in no line: whoever can read a log can't write another line of it.
+//! Signs hook log lines: a valid seal proves that the writer had the incarnation's token.
+//! Takes a JSON object as text and the token; adds one key, or checks it. Pure. The token itself is in no line:
+//! reading a log doesn't let anybody forge another line of it.
 
 use std::fmt::Write as _;
 

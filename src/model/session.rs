@@ -1,5 +1,6 @@
-//! A session: one tmux session with one agent in it. What runs there, what the supervisor believes of it, and why.
-//! In: a phase and an event. Out: the next phase. Wanted (pool size, drained) stands apart from actual (the phase).
+//! A session: one tmux session with one agent in it: what runs there, its believed state, and the evidence.
+//! Takes a phase and an event; returns the next phase. Wanted state (pool size, drained) is kept apart from actual
+//! state (the phase).
 
 use std::{path::PathBuf, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Everything anyone shows: one consistent picture of the supervisor, shared and never changed.
-//! Made by `live` after each change; read by every face and service.
+//! The snapshot: one consistent, immutable view of the supervisor, from which everything is shown.
+//! `live` publishes one after each change; every face and service reads it.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
-//! What a mistyped word most likely stands for.
-//! In: a word and the known ones. Out: one of them. Used wherever a person's word is refused.
+//! Suggests the word that a mistyped one most likely stands for.
+//! Takes a word and the known ones. Used wherever a person's word is refused.
 
 /// The known word that a mistyped one most likely stands for.
 #[must_use]

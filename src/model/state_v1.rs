@@ -1,5 +1,5 @@
-//! States of version 1 (up to 0.5.0) in the present format: their lists become parts by key, their runs, jobs and filings tasks.
-//! In: the parts of such a state. Out: the same things. Pure.
+//! Converts saved states of version 1 (up to 0.5.0): their lists become keyed parts; their runs, jobs and filings
+//! become tasks. Pure.
 
 use serde_json::{Map, Value, json};
 

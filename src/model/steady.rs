@@ -1,10 +1,10 @@
-//! Steady time: what everything inside is stamped with and counts by.
-//! In: readings of the kernel's clocks. Out: steady time, and the ways between it and the wall's clock. Pure.
+//! Steady time: the monotonic time with which everything inside is stamped and counted.
+//! Takes readings of the kernel's clocks; converts between steady time and the wall clock. Pure.
 //!
-//! It begins as what the wall's clock shows, goes on while the machine is awake, over restarts too, and never jumps. So the
-//! difference of two stamps is time that has passed for everybody here, and no comparison of them waits for a moment that a clock
-//! which was set back will show again. The wall's clock stands at the edges alone: what others tell in it (hooks, transcripts,
-//! resets) is taken through `heard`, what people read goes out through `shown`.
+//! It starts at the wall clock's time, runs while the machine is awake, continues across restarts, and never jumps. So
+//! the difference of two stamps is elapsed time for everybody here, and no comparison waits for a time that a clock
+//! set back will show again. The wall clock is used at the edges only: `heard` converts what others report in it
+//! (hooks, transcripts, resets), and `shown` converts what people read.
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
-//! A swap: the change of the active account, as a journal that outlives the daemon.
-//! In: a swap and an event. Out: its next step. The link of the operator's shell is flipped and the new account's shared
-//! links are ensured before anything is stopped; only then is the new account active and sessions move to it one by one.
+//! A swap: the change of the active account, as a persistent sequence of steps.
+//! Takes a swap and an event; returns its next step. The operator's shell link is flipped and the new account's shared
+//! links are ensured before anything is stopped; only then does the new account become active and sessions move to it
+//! one by one.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

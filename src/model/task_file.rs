@@ -1,5 +1,5 @@
-//! A task file's text: frontmatter, prompt, identity.
-//! In: bytes. Out: what they mean, or what is wrong with line and column. Pure.
+//! Parses a task file: frontmatter, prompt, identity.
+//! Takes bytes; returns their meaning, or what is wrong with line and column. Pure.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! Every task of a snapshot, and the orders in which services ask for them.
-//! In: tasks as they change. Out: all of them by key; those that wait, in lanes; those of one stage; how many. The orders are
-//! derived at each change, so that whoever concerns himself with a few never walks through all. A clone shares everything.
+//! Indexes of all tasks in a snapshot, in the orders that services need.
+//! Takes tasks as they change; returns all by key, the waiting ones in lanes, those of one stage, and counts. The
+//! orders are updated on each change, so code that needs a few never scans all. A clone shares everything.
 
 use std::{cmp::Reverse, ops::Deref, sync::Arc};
 

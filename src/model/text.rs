@@ -1,6 +1,7 @@
-//! Text of others made harmless for the terminal that shows it and the eye that reads it (CWE-150, CVE-2021-42574).
-//! In: what agents, providers, tasks and file names say. Out: the same without what steers a terminal or reorders text.
-//! The one rule for everything that is shown: results, `why`, `status`, events, notices. Only a task's own bytes stay as written.
+//! Sanitizes foreign text for terminals and readers (CWE-150, CVE-2021-42574).
+//! Takes what agents, providers, tasks and file names say; removes what steers a terminal or reorders text. The single
+//! rule for everything that is shown: results, `why`, `status`, events, notifications. Only a task's own bytes stay as
+//! written.
 
 /// Whether a character steers a terminal (C0 but newline and tab, DEL, C1) or reorders the text around it (bidirectional
 /// embeddings, overrides and isolates).

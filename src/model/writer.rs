@@ -1,16 +1,16 @@
-//! Who writes: a person, an agent of a session, or somebody who can't be placed.
-//! In: a process with its ancestors as the kernel describes them, and what is known of this daemon. Out: who that is. Pure.
+//! Identifies who writes: a person, an agent of a session, or unknown.
+//! Takes a process with its ancestors as the kernel describes them, and what is known of this daemon. Pure.
 //!
-//! The rule, the first that holds:
+//! The first rule that matches wins:
 //! 1. it is an agent, or a descendant of one: an agent of that session;
-//! 2. it or an ancestor carries a session's variables: an agent of that session. Their absence shows nothing;
-//! 3. it descends from our tmux server, which takes in every orphan of a pane (`PR_SET_CHILD_SUBREAPER`) and runs what
-//!    `run-shell` is given: an agent;
-//! 4. it is in the control group of the service that the daemon leads: an agent, since the daemon starts nothing else;
+//! 2. it or an ancestor carries a session's variables: an agent of that session. Their absence proves nothing;
+//! 3. it descends from our tmux server, which adopts every orphan of a pane (`PR_SET_CHILD_SUBREAPER`) and runs
+//!    `run-shell` commands: an agent;
+//! 4. it is in the control group of the daemon's own service: an agent, since the daemon starts nothing else;
 //! 5. its ancestors can't be followed to the end: unknown;
-//! 6. our tmux server has ended since the machine started, and it may be an orphan of that one: what ends at a process that
-//!    takes in orphans and was not there before that server, or seen outside of it while it lived: unknown;
-//! 7. it was started by a service that runs what anybody asks for (cron, at, a transient unit, a command of some tmux
+//! 6. our tmux server has ended since boot, and this may be an orphan of that one: it ends at a process that adopts
+//!    orphans, and it neither predates that server nor was seen outside of it while it lived: unknown;
+//! 7. it was started by a service that runs anybody's commands (cron, at, a transient unit, a command of some tmux
 //!    server without a terminal): unknown;
 //! 8. else a person: a shell in a terminal, an editor, a user's unit, and what they start, detached or not.
 //!

@@ -1,5 +1,5 @@
-//! The top keys of a YAML text, also around what isn't YAML.
-//! In: text. Out: the keys that can be read, and each place that can't, in people's words. Pure.
+//! Finds the top-level keys of a YAML text, even if parts of it aren't YAML.
+//! Returns the readable keys, and each unreadable place with a description. Pure.
 
 use std::{borrow::Cow, collections::BTreeMap, ops::Range};
 

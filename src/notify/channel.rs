@@ -1,5 +1,5 @@
-//! One channel's task: delivers its notices one after the other, again and again where that may help.
-//! In: notices. Out: deliveries by the port, what was delivered or given up, and a line in `health` while it doesn't work.
+//! One channel's task: delivers its notifications in order, with retries.
+//! Sends through the port; proposes what was delivered or given up, and a line in `health` while the channel fails.
 
 use std::{sync::Arc, time::Duration};
 

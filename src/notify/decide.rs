@@ -1,10 +1,11 @@
-//! What people have to be told of now.
-//! In: the snapshot with what was told so far, the settings, `now`. Out: events to propose. Pure.
+//! Decides which notifications are due.
+//! Takes the snapshot with what was already sent, the settings and `now`; returns events to propose. Pure.
 //!
-//! The rule: what stands in the picture and was not told is told once; what was told and stands no more is forgotten, and of some
-//! kinds told as over. What was told is saved with everything else, so a restart tells nothing again; and for a while after a
-//! start, while the picture fills, nothing is over. Of one kind at most `per_hour` go out in an hour, the last of them says so; what
-//! was left out is told in one when there is room again (`pace.rs`).
+//! The rule: a condition in the snapshot that was not reported is reported once; a reported condition that has ended
+//! is forgotten, and for some kinds its end is reported. What was sent is saved with everything else, so a restart
+//! repeats nothing; and for a while after a start, while the snapshot fills, nothing counts as ended. At most
+//! `per_hour` of one kind go out per hour, and the last of them says so; the rest are summarised in one notification
+//! when there is room again (`pace.rs`).
 
 use std::{collections::BTreeMap, time::Duration};
 

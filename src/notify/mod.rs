@@ -1,6 +1,7 @@
-//! The notices service: tells people what they have to know where they are not looking.
-//! In: the snapshot and the settings. Out: what is told, proposed to the owner, who saves it; then each notice to each channel.
-//! Every channel has a task and a bounded queue of its own, so one that hangs delays nobody. Decides nothing about the work.
+//! The notification service: informs people who aren't looking.
+//! Takes the snapshot and the settings; proposes what is to be sent to the owner, who saves it, then passes each
+//! notification to each channel. Every channel has its own task and bounded queue, so one that hangs delays no other.
+//! Decides nothing about the work.
 
 mod channel;
 pub mod decide;

@@ -1,5 +1,5 @@
-//! How much of each kind goes out in an hour, and what was left out of it.
-//! In: notices, `now`. Out: whether one goes out, and one notice of what did not, once the hour has room again. Pure.
+//! Rate limit of notifications per kind and hour, and a summary of what was suppressed.
+//! Takes notifications and `now`; returns whether one is sent, and one summary once the hour has room again. Pure.
 
 use std::collections::BTreeMap;
 

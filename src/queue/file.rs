@@ -1,5 +1,6 @@
-//! Putting a task's end on disk: result, then the task file, then the marker (INTERFACE 1). A crash anywhere between
-//! loses nothing and runs nothing twice: `run` in the result tells that this end is already filed.
+//! Files a task's result on disk: result, then the task file, then the marker (INTERFACE 1).
+//! A crash in between loses nothing and runs nothing twice: `run` in the result shows that this attempt is already
+//! filed.
 
 use std::io;
 

@@ -1,6 +1,7 @@
-//! The queue service: what stands in the inboxes, and how a task's end is put on disk.
-//! In: the queue directories, hints that they changed, tasks whose end is known. Out: task events; results in `done/` and
-//! `failed/`; `.rejected` sidecars. Owns the memory of what was read when. Never starts a task and never touches a session.
+//! The queue service: scans the inboxes and files results.
+//! Takes the queue directories, hints that they changed, and tasks whose outcome is known. Proposes task events;
+//! writes results to `done/` and `failed/`, and `.rejected` sidecars. Owns the record of what was read when. Never
+//! starts a task and never touches a session.
 
 mod file;
 pub mod ready;

@@ -1,5 +1,5 @@
-//! Whether a file in the inbox is a task to be read now.
-//! In: facts about the name, the time, the settings. Out: read it, hold it (until when), or refuse it. Pure.
+//! Decides whether a file in the inbox is ready to be read as a task.
+//! Takes facts about the name, the time and the settings; returns read, hold (until when), or reject. Pure.
 
 use std::time::Duration;
 

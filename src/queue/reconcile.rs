@@ -1,5 +1,5 @@
-//! What an earlier daemon left behind: markers without a known run, runs without a marker, results not cleaned up.
-//! Nothing is run again on doubt.
+//! Recovery at startup: markers without a known run, runs without a marker, results not cleaned up.
+//! When in doubt, nothing runs again.
 
 use super::{
     Queue,

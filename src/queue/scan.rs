@@ -1,4 +1,4 @@
-//! Looking into an inbox: each name is weighed by `ready` and read when it is its time.
+//! Scans an inbox: `ready` checks each name, and ready files are read.
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! When which name is looked at again: the next one is known without asking all.
+//! Timers for re-checking names: finds the next one due without scanning all.
 
 use std::collections::{BTreeSet, HashMap};
 

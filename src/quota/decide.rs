@@ -1,9 +1,9 @@
-//! What has to happen to the accounts now.
-//! In: the snapshot, the settings, `now`. Out: events to propose, and when to look again. Pure.
+//! Decides when account limits end and when to swap accounts.
+//! Takes the snapshot, the settings and `now`; returns events to propose, and when to look again. Pure.
 //!
-//! The rule: a limit that has passed is over; an active account that is certainly out makes way for the best usable one of its
-//! like, not sooner than the cooldown after the last swap; with none left nothing moves, and what waits goes on when the
-//! first limit passes.
+//! The rule: a limit whose reset has passed is over; an active account that is certainly out is replaced by the best
+//! usable one of the same agent, no sooner than the cooldown after the last swap; if none is usable nothing moves, and
+//! waiting work resumes when the first limit resets.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The quota service: watches over the accounts' standing and asks for swaps.
-//! In: the snapshot. Out: resets that have come, logins that are back, swaps to begin. Moves nothing itself.
+//! The quota service: monitors the accounts' limits and requests swaps.
+//! Takes the snapshot; proposes resets, restored logins and swaps to begin. Moves nothing itself.
 
 pub mod decide;
 

@@ -1,4 +1,4 @@
-//! `accounts/`.
+//! Renders `accounts/`.
 
 use std::fmt::Write as _;
 

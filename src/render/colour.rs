@@ -1,5 +1,6 @@
-//! Screens with colours made harmless for the terminal that shows them.
-//! In: what a pane shows. Out: the same without controls other than colours; `model::text` has the rule for everything else.
+//! Sanitizes coloured screens for the terminal that shows them.
+//! Takes a pane's content; removes all control sequences except colours. `model::text` has the rule for everything
+//! else.
 
 use crate::model::text::clean;
 

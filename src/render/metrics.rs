@@ -1,4 +1,4 @@
-//! `metrics`: Prometheus text from a table of names, types and help.
+//! Renders `metrics`: Prometheus text from a table of names, types and help.
 
 use std::{fmt::Write as _, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! What faces show, made from one picture: pure functions, a file for each kind of object.
-//! In: a snapshot and the time. Out: text and JSON, foreign text made harmless. Knows no face, reads and keeps nothing.
+//! Renders text and JSON from one snapshot: pure functions, one file per kind of object.
+//! Takes a snapshot and the time; sanitizes foreign text. Knows no face; reads and keeps nothing.
 
 pub mod account;
 mod colour;

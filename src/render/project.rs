@@ -1,5 +1,5 @@
-//! What is laid over a project's queue directory.
-//! In: a picture and a project. Out: text. Reads and keeps nothing.
+//! Renders the files overlaid on a project's queue directory.
+//! Takes a snapshot and a project. Reads and keeps nothing.
 
 use crate::{
     model::snapshot::Project,

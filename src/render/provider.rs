@@ -1,5 +1,6 @@
-//! `providers/<name>/`.
-//! In: a picture and a provider. Out: text of one value, sentences, or JSON, without control characters. Reads and keeps nothing.
+//! Renders `providers/<name>/`.
+//! Takes a snapshot and a provider; returns single values, sentences or JSON without control characters. Reads and
+//! keeps nothing.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! `health` and `control` at the root.
+//! Renders the root's `health` and `control`.
 
 use std::fmt::Write as _;
 

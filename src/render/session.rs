@@ -1,4 +1,4 @@
-//! `sessions/<name>/`.
+//! Renders `sessions/<name>/`.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! `status`: everything at a glance, for people, in 80 columns. `claude-failover status` prints the same.
+//! Renders `status`: an overview for people in 80 columns. `claude-failover status` prints the same.
 
 use std::fmt::Write as _;
 

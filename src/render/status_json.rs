@@ -1,4 +1,4 @@
-//! `status.json`: the same as `status`, for programs. `version` rises when a key changes its meaning or goes.
+//! Renders `status.json`: `status` for programs. `version` increases when a key changes its meaning or is removed.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What `status` and `status.json` say of swaps, and of what waits for an account.
+//! Renders swaps, and what waits for an account, in `status` and `status.json`.
 
 use serde_json::{Value, json};
 

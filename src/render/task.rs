@@ -1,4 +1,4 @@
-//! `tasks/<id>/`.
+//! Renders `tasks/<id>/`.
 
 use std::{fmt::Write as _, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! Small pieces of text that several renderings share.
+//! Text fragments shared by several renderers.
 
 use std::fmt::Write as _;
 

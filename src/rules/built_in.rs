@@ -1,5 +1,5 @@
-//! The rules files that are built in, and how one is laid over another.
-//! In: names. Out: values. `build.rs` lists the files: one that is added needs no line here.
+//! The built-in rules files, and how one is merged over another.
+//! Takes names; returns values. `build.rs` lists the files, so a new one needs no line here.
 
 use serde_json::Value;
 

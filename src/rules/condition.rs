@@ -1,5 +1,5 @@
-//! What rules ask of a record: patterns, and conditions on its values.
-//! In: a rule's words and a record. Out: whether it holds. Pure.
+//! Conditions of rules: patterns and comparisons on a record's values.
+//! Takes a rule's condition and a record; returns whether it holds. Pure.
 
 use std::collections::BTreeMap;
 

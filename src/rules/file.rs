@@ -1,8 +1,8 @@
-//! A person's rules file: everything that is wrong with it, each with its line, its rule and what may have been meant.
-//! In: the text, the name of its kind. Out: its value and what it makes of the rules, or all its problems. Pure.
+//! Validates a user's rules file: every mistake, with its line, its rule and a suggestion.
+//! Takes the text and the name of its kind; returns its value and the resulting rules, or all its problems. Pure.
 //!
-//! What is laid over built-in rules is read as a whole, because parts of a rule may stand in either. Each mistake is found
-//! where it stands in the person's own text, taken out, and the rest is read again.
+//! A file merged over built-in rules is validated after the merge, because parts of a rule may be in either. Each
+//! mistake is located in the user's own text and removed, and the rest is read again.
 
 use std::path::Path;
 

@@ -1,5 +1,6 @@
-//! The format of a rules file: what is known of one agent CLI, every pattern compiled.
-//! In: a value. Out: `Rules`. Never reads a screen or a file itself: `screen`, `records` and `agents` do that with these values.
+//! The format of a rules file: everything known of one agent CLI, with patterns compiled.
+//! Turns a value into `Rules`. Never reads a screen or a file itself: `screen`, `records` and `agents` do, with these
+//! values.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! What an agent of the configuration is made of: a built-in kind, one with a person's rules laid over it, or one of theirs alone.
-//! In: a name, the text of a rules file. Out: `Rules`, at hand for everybody. A file that can't be used leaves the kind's own.
+//! An agent's kind: a built-in one, one with a user's rules merged over it, or a user's own.
+//! Takes a name and a rules file's text; returns shared `Rules`. An unusable file leaves the kind's own rules.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,5 @@
-//! Which limit an agent tells of, when it ends, and how much of each window is used.
-//! In: an agent's rules, its records and words. Out: `Limit`, `Usage`. Pure.
+//! Extracts limits, their reset times and usage from an agent's records and messages.
+//! Takes an agent's rules, its records and texts; returns `Limit` and `Usage`. Pure.
 
 use std::collections::BTreeMap;
 

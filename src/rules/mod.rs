@@ -1,6 +1,6 @@
-//! What is known of each agent CLI, as data: the built-in rules files and those of the configuration.
-//! In: YAML. Out: a `Kind` with its `Rules`, what a person's file gets wrong, and what screens and records mean by those rules.
-//! Pure: reads no file and starts nothing. Nothing but the rules files knows a CLI by its name.
+//! Rules: what is known of each agent CLI, as data from built-in files and the configuration's.
+//! Turns YAML into a `Kind` with its `Rules`, reports mistakes in a user's file, and interprets screens and records by
+//! the rules. Pure: reads no file and starts nothing. Only the rules files know a CLI by name.
 
 mod built_in;
 pub mod condition;

@@ -1,5 +1,5 @@
-//! From an agent's JSON records (hook data, status file, transcript line) to meanings, by rules.
-//! In: one JSON value and a list of rules, first match wins. Out: at most one meaning. Pure.
+//! Interprets an agent's JSON records (hook data, status file, transcript line) by rules.
+//! Takes one JSON value and a list of rules, of which the first match wins; returns at most one meaning. Pure.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! Reads a terminal by the rules of its agent: where the input box is, what is in it, what title and screen mean.
-//! In: `ScreenRules` and one `Screen`. Out: a `Look`. Pure. Patterns see one region each, never the whole screen: text
-//! that an agent quotes in its conversation is above the last block and is no evidence.
+//! Reads a terminal by its agent's rules: where the input box is, what is in it, what title and screen mean.
+//! Takes `ScreenRules` and one `Screen`; returns a `Look`. Pure. Each pattern sees one region, never the whole screen:
+//! text quoted in the agent's conversation is above the last block and is no evidence.
 
 use std::sync::LazyLock;
 

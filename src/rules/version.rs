@@ -1,5 +1,5 @@
-//! Which version of its program an agent runs: what is passed to it, and whether that version works, depends on it.
-//! In: what a program says of its version, the rules' versions. Out: a `Version`, a verdict on it. Pure.
+//! Detects the version of an agent's program, on which its arguments and the compatibility verdict depend.
+//! Takes the program's version output and the rules' versions; returns a `Version` and a verdict. Pure.
 
 use std::fmt;
 

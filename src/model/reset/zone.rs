@@ -1,5 +1,5 @@
-//! Time zones as agents' messages write them.
-//! In: a word as it stands (`EST`, `UTC+2`, `+01:00`, `Europe/Zurich`). Out: the zone, or that it names one nobody knows. Pure.
+//! Parses time zones as agents' messages write them (`EST`, `UTC+2`, `+01:00`, `Europe/Zurich`).
+//! Returns the zone, or that the name is unknown. Pure.
 
 use jiff::{
     Timestamp,

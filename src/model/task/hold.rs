@@ -1,5 +1,4 @@
-//! Why a task in the inbox does not run.
-//! In: facts. Out: words that a person reads, and who can let it go.
+//! Why a task in the inbox doesn't run: the reason in words, and who can release it. Plain facts.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! A task: what it is and where it stands (`phase`), why it doesn't run (`hold`), what is done about it (`work`), and the
-//! machine of what may happen to it (`step`). Never reads a file or a clock.
+//! A task: its state (`phase`), why it doesn't run (`hold`), its attempts (`work`), and its state machine (`step`).
+//! Never reads a file or a clock.
 
 mod hold;
 mod phase;

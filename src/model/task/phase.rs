@@ -1,4 +1,4 @@
-//! A task as everybody sees it.
+//! A task's phase, as everybody sees it.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
-//! The machine: what may happen to a task, and what follows.
-//! In: a phase, what is known of the task, an event, `now`. Out: the next phase or a refusal that says why.
+//! The task state machine.
+//! Takes a phase, what is known of the task, an event and `now`; returns the next phase, or a refusal with its reason.
 
 use std::sync::Arc;
 

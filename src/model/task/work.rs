@@ -1,4 +1,4 @@
-//! What is done about a task: an attempt by a session or a provider, and how it ended.
+//! A task's attempts by a session or a provider, and how they ended.
 
 use std::{path::PathBuf, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Each kind, once for an incident, not for a restart.
+//! Each kind of notification is sent once per incident and not again after a restart.
 
 use std::{sync::Arc, time::Duration};
 
