@@ -1,6 +1,6 @@
-//! Carrying out one step of one session.
-//! In: a step of `decide`. Out: effects through the ports, each told to the owner. On an error everything done so far stays,
-//! and the next decision goes on from there.
+//! Carries out one step of one session.
+//! Takes a step of `decide`; acts through the ports and proposes each effect to the owner. After an error everything
+//! done so far stays, and the next decision continues from there.
 
 use std::{path::PathBuf, sync::Arc};
 

@@ -1,6 +1,6 @@
-//! What a session needs next.
-//! In: the session, its task, what is wanted of it, `now`. Out: one step. Pure. Wanted and actual are compared each time,
-//! so a restart of the daemon simply goes on from what it finds.
+//! Decides a session's next step.
+//! Takes the session, its task, its wanted state and `now`; returns one step. Pure. Wanted and actual state are
+//! compared every time, so a restarted daemon continues from what it finds.
 
 use jiff::Timestamp;
 

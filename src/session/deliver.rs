@@ -1,5 +1,6 @@
-//! Handing a prompt to an agent: paste, evidence that it arrived, a separate Enter, evidence that it was taken.
-//! Never a blind Enter, never a blind sleep: a prompt that was not taken ends with the agent ended and the task given back.
+//! Types a prompt into an agent: paste, confirm that it arrived, press Enter separately, confirm that it was accepted.
+//! No Enter without evidence and no fixed sleeps: if a prompt isn't accepted, the agent is stopped and the task goes
+//! back to the queue.
 
 use std::time::Duration;
 

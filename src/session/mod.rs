@@ -1,7 +1,8 @@
-//! The session service: starts, feeds, recycles and ends the agents of the pool, and keeps the operator's sessions there.
-//! In: the snapshot. Out: programs in panes, typed prompts, session events. Owns one job a session at a time. Ends nothing
-//! in a dedicated session but an agent that goes on under another account; never touches a name outside the configuration,
-//! never decides what an agent is doing (`watcher`).
+//! The session service: starts, feeds, recycles and stops the pool's agents, and keeps the operator's sessions
+//! running.
+//! Takes the snapshot; starts programs in panes, types prompts, proposes session events. Runs one job per session at a
+//! time. Stops nothing in a dedicated session except an agent that is resumed under another account; never touches a
+//! session that isn't configured, and never decides what an agent is doing (`watcher`).
 
 mod act;
 pub mod decide;

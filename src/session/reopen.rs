@@ -1,6 +1,5 @@
-//! Starting the program that goes on with a conversation, in the pane where the last one ended.
-//! In: what is to be resumed. Out: the program in the pane, told to the owner. Gives a prompt only to a session with a task:
-//! nothing is ever said in a person's session.
+//! Resumes a conversation: starts a new program in the pane where the last one ended, and proposes that to the owner.
+//! Sends a prompt only to a session with a task, never to a person's session.
 
 use super::act::Job;
 use crate::model::{

@@ -1,9 +1,9 @@
-//! Whether a session's agent has to go on in a fresh program, and how far that is.
-//! In: the session, the account its agent should run under, `now`. Out: one step, or none. Pure.
+//! Decides whether a session's agent must be restarted to resume its conversation, and the next step of that.
+//! Takes the session, the account its agent should use and `now`; returns one step, or none. Pure.
 //!
-//! The rule: a session whose agent runs under another account than the active one moves to that one; one that was stopped by a
-//! limit goes on when its account can be used again. What has a conversation is resumed in the same window; what has none is
-//! only ended. Nothing is started while no account can be used.
+//! The rule: a session whose agent runs under another account than the active one moves to that one; one stopped by a
+//! limit resumes when its account is usable again. A conversation is resumed in the same window; an agent without one
+//! is only stopped. Nothing is started while no account is usable.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -1,5 +1,5 @@
-//! One step of a session, what decides on it besides the session, and when it is due.
-//! In: plain values. Out: plain values. `decide` and `resume` choose among steps, `act` carries one out.
+//! A session step, its inputs besides the session, and when it is due.
+//! Plain values. `decide` and `resume` choose a step, `act` carries it out.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! Which sessions a swap still waits for.
-//! In: the snapshot and the swap. Out: names and why. Pure.
+//! Lists the sessions that a swap still waits for, and why.
+//! Takes the snapshot and the swap. Pure.
 
 use crate::model::{
     account::Account,

@@ -1,6 +1,6 @@
-//! The switcher: carries a swap through, one journalled step after the other, or takes it back.
-//! In: the swap in the snapshot. Out: the operator's link turned, links ensured, each told to the owner. Each step can be done
-//! again, so a restart goes on with the one that stands in the journal. Stops and starts nothing: sessions move themselves.
+//! The switcher: carries out a swap, one saved step after the other, or rolls it back.
+//! Takes the swap in the snapshot; flips the operator's link, ensures shared links, proposes each to the owner. Every
+//! step is idempotent, so a restart continues with the saved one. Stops and starts nothing: sessions move themselves.
 
 pub mod decide;
 

@@ -1,8 +1,9 @@
-//! Archives of old results: `archive/2026-10.tar.gz` beside the files that go into it.
-//! In: an open `done/` or `failed/`, a month, files of it. Out: a tar file in gzip that holds them, whole and durable. Never
-//! removes a file, and never touches an archive that it can't go on with.
+//! Archives old results: `archive/2026-10.tar.gz` beside the archived files.
+//! Takes an open `done/` or `failed/`, a month and its files; writes a gzipped tar file that holds them, complete and
+//! durable. Never removes a file, and never touches an archive that it can't append to.
 //!
-//! Each time adds a gzip member with further tar entries; no end mark stands between them, so `tar tzf` and `zcat` read it all.
+//! Each run appends a gzip member with more tar entries and no end mark between, so `tar tzf` and `zcat` read all of
+//! it.
 
 use std::{
     collections::BTreeMap,

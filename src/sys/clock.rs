@@ -1,5 +1,5 @@
-//! The system's clocks.
-//! In: readings of the kernel. Out: steady time. Knows which start of the machine this is.
+//! The system clocks.
+//! Turns readings of the kernel into steady time. Knows the boot id.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,10 +1,10 @@
 //! The queue directories on a real disk (port `QueueStore`).
-//! In: projects and their paths. Out: what stands in the inboxes; durable changes. Every call opens the directories anew, so
-//! that a queue replaced behind our back (git checkout) is the one that is seen. Never waits for a writer or a reader, and
+//! Takes projects and their paths; returns the inboxes' contents and makes durable changes. Every call reopens the
+//! directories, so a queue replaced meanwhile (git checkout) is noticed. Never waits for a writer or a reader, and
 //! never goes through our own mount (`queue_root`).
 //!
-//! Each call is one blocking job on the open queue (`jobs`): what it looks at is in `look`, how a task is claimed in `claim`, how its
-//! end is put on disk in `file`.
+//! Each call is one blocking job on the open queue (`jobs`): `look` reads it, `claim` claims a task, `file` files its
+//! result.
 
 mod claim;
 mod file;

@@ -1,6 +1,6 @@
-//! What git has to do with a queue: which names in its inbox it tracks, and whether it is changing the working tree now.
-//! In: the queue's directory. Out: `Git`. Asks git itself, once for each change of its index, and only where there is a
-//! repository. Never runs what a repository's configuration names (hooks, monitors), never changes one.
+//! Asks git which names in an inbox it tracks, and whether it is changing the working tree now.
+//! Takes the queue's directory; returns `Git`. Runs git once per change of its index, and only inside a repository.
+//! Never runs what a repository's configuration names (hooks, monitors), and never changes a repository.
 
 use std::{
     collections::{BTreeSet, HashMap},

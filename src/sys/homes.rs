@@ -1,6 +1,6 @@
 //! The accounts' homes on a real disk, and the operator's link to one of them (port `Homes`).
-//! In: the configuration. Out: what is wrong with each home; links and directories made where nothing is. Never replaces,
-//! moves or removes anything but the operator's link, and that only while it is a link.
+//! Takes the configuration; returns each home's faults, and creates missing links and directories. Never replaces,
+//! moves or removes anything except the operator's link, and that only while it is a link.
 
 mod home;
 mod login;

@@ -1,6 +1,6 @@
-//! HTTP to the outside: providers of answers, receivers of notices.
-//! In: nothing. Out: a client that every such edge shares. Owns no connection to anybody in particular. Never follows a
-//! redirect, which could carry a key to another host, and never speaks without TLS to an `https` address.
+//! The shared HTTP client for providers and notification receivers.
+//! Owns no connection to anybody in particular. Never follows a redirect, which could carry a key to another host, and
+//! always uses TLS for an `https` address.
 
 use std::{sync::OnceLock, time::Duration};
 

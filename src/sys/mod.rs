@@ -1,4 +1,4 @@
-//! The real world behind the ports: one outside thing a module.
+//! Implements the ports on the real system, one outside thing per module.
 
 pub mod archive;
 pub mod clock;

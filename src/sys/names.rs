@@ -1,5 +1,5 @@
-//! What a name in an inbox stands for.
-//! In: a file name. Out: a task, what stands beside one, a program's own, or a file that should have been a task. Pure.
+//! Classifies file names in an inbox: a task, a task's sidecar, a program's own file, or a file that was probably
+//! meant as a task. Pure.
 
 use std::{ffi::OsStr, time::Duration};
 

@@ -1,6 +1,7 @@
-//! The projects' queue directories, opened without ever going through our own mount: a process that serves a mount and waits
-//! for it waits for itself. In: projects and their paths. Out: descriptors of the real directories. Owns the descriptor used
-//! last of each, by which the real directory is reached while the mount stands over it (a bind mount).
+//! Opens the projects' queue directories without going through our own mount: a process that waits for the mount it
+//! serves deadlocks.
+//! Takes projects and their paths; returns descriptors of the real directories. Keeps the last descriptor of each,
+//! which reaches the real directory while the mount covers it (a bind mount).
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,5 @@
 //! The daemon's state directory (port `StateStore`): checkpoint, journal, `events.jsonl`.
-//! In: bytes. Out: durable files, private from their first byte. Knows nothing of what is in them.
+//! Takes bytes; writes durable files, private from their first byte. Knows nothing of their contents.
 
 use std::{
     collections::BTreeMap,

@@ -1,6 +1,6 @@
-//! inotify on the inboxes, and on the queues for a directory that is taken away, as hints.
-//! In: directories. Out: names that may have changed. A lost or overflowed event becomes "look at everything"; the scan is the
-//! truth.
+//! inotify watches on the inboxes, and on the queues in case a directory is removed, as hints.
+//! Takes directories; returns names that may have changed. A lost event or overflow becomes a full scan; the scan is
+//! the truth.
 
 use std::{
     collections::HashMap,

@@ -1,30 +1,30 @@
-//! What an agent is doing, from everything its sources said.
-//! In: what `history` kept of it, the settings, `now`. Out: a verdict with its evidence. Pure.
+//! Classifies what an agent is doing from all its evidence.
+//! Takes what `history` kept, the settings and `now`; returns a verdict with its evidence. Pure.
 //!
-//! Evidence has a time before it has a rank. Hooks and transcript tell *events*: of each only the last word about the newest
-//! turn counts, and between them the newer one. Status file, title and screen tell *states*: they hold now, since they last
-//! changed. Rank (status file, hook, transcript, title, screen) decides between what is told of one moment (2 s).
+//! Time comes before rank. Hooks and transcript report *events*: from each only the last word about the newest turn
+//! counts, and between the two the newer one. Status file, title and screen report *states*: they hold now, since they
+//! last changed. Rank (status file, hook, transcript, title, screen) decides between reports of the same moment (2 s).
 //!
 //! | the events say | and now | verdict |
 //! |---|---|---|
 //! | ended on a limit or a lost login | the status file has not been busy since | limited |
-//! | nothing better told of an end, nothing is at work | only the screen shows a limit, read twice | limited (`shown`) |
+//! | no better evidence of an end, nothing is running | only the screen shows a limit, read twice | limited (`shown`) |
 //! | anything | the status file waits, for 0.5 s on the screen or 2 s in all | waiting |
-//! | anything | a dialog stands on the screen, or in the title, for 0.5 s; 5 s where the status file is busy | waiting |
+//! | anything | a dialog is on the screen or in the title for 0.5 s; 5 s if the status file is busy | waiting |
 //! | a question, no newer sign of work, no newer idle status file | it is on the screen for 0.5 s, or 2 s old | waiting |
 //! | a question | else | working |
-//! | ended | the status file is busy; without one, title or screen are: Stop hooks run, or send the agent on | working |
-//! | ended, sub-agents go on | | working |
-//! | ended, commands go on in the background | at a task, for `watcher.background_for` | working |
+//! | ended | the status file is busy; without one, title or screen are: Stop hooks run, or continue the turn | working |
+//! | ended, sub-agents still run | | working |
+//! | ended, commands still run in the background | at a task, for `watcher.background_for` | working |
 //! | interrupted | at a task | waiting (interrupted) |
 //! | ended, failed, interrupted | else | idle |
-//! | a prompt taken, or work, no end | idle for 5 s by the status file; without one, for 15 s by title and screen | at a task waiting (interrupted), else idle |
-//! | a prompt taken, or work, no end | else | working |
+//! | a prompt accepted, or work, no end | idle for 5 s by the status file; without one, for 15 s by title and screen | at a task waiting (interrupted), else idle |
+//! | a prompt accepted, or work, no end | else | working |
 //! | nothing | what status file, title, screen say | that |
 //!
-//! *Working* is *stalled* when nothing but the title has changed for `watcher.idle_timeout`.
-//! Of ends told within a moment a failure of the account says most, then any failure, then an end, then an end that only says
-//! that nothing came of the prompt. When a run is over by these words: `over`.
+//! *Working* becomes *stalled* when nothing but the title has changed for `watcher.idle_timeout`. Among ends reported
+//! within one moment, an account failure wins, then any other failure, then an end, then an end that only says that
+//! the prompt had no effect. `over` decides when that ends a run.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What runs in a person's session, where he starts and quits agents as he likes.
-//! In: what was found below the pane's process. Out: what to tell of it, when it is another than was known. Pure.
+//! Tracks what runs in a person's session, where they start and quit agents as they like.
+//! Takes what was found below the pane's process; returns what to report when it has changed. Pure.
 
 use crate::model::{
     agent::Found,

@@ -1,6 +1,6 @@
-//! What the sources of one incarnation said, kept so that the newest word can be told from an older one.
-//! In: signals of structured sources as they are read, looks at title and screen. Out: how the last turn stands, and what
-//! status file, title and screen say now. Pure. The rules stand in the head of `classify`.
+//! Keeps what each evidence source of one incarnation last reported, so that newer reports replace older ones.
+//! Takes signals of structured sources as they are read, and looks at title and screen; returns the state of the last
+//! turn, and what status file, title and screen say now. Pure. The rules are in the head of `classify`.
 
 use std::{collections::BTreeMap, time::Duration};
 

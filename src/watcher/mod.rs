@@ -1,6 +1,6 @@
-//! The watcher: reads panes and evidence, says what every agent is doing and when a run is over.
-//! In: the terminal, the agents' evidence, hints. Out: verdicts, screens, deaths, ends of runs. Owns where it has read to.
-//! Never types, starts or ends anything.
+//! The watcher: reads panes and evidence, classifies every agent, and detects when a run is over.
+//! Takes the terminal, the agents' evidence and hints; proposes verdicts, screens, exits and ends of runs. Owns its
+//! read positions. Never types, starts or stops anything.
 
 pub mod classify;
 mod dedicated;

@@ -1,10 +1,10 @@
-//! Whether a run is over, and how.
-//! In: what was told of the agent, the run, `now`. Out: nothing yet, or the end. Pure.
+//! Decides whether a run is over, and how it ended.
+//! Takes the agent's reports, the run and `now`; returns nothing yet, or the end. Pure.
 //!
-//! A run is over when the agent rests after a turn, not when the first Stop hook speaks: the person's own Stop hooks run to
-//! their end and may send the agent on. An agent rests when its status file says idle (a dialog is rest, too) since the turn
-//! began; without a status file, when neither title nor screen show it at work. For an agent that tells when its turns end an
-//! idle look alone is never the end.
+//! A run is over when the agent is at rest after a turn, not at the first Stop hook: a person's own Stop hooks run to
+//! their end and may continue the turn. An agent is at rest when its status file says idle (a dialog counts too) since
+//! the turn began; without a status file, when neither title nor screen show it working. For an agent that reports
+//! when its turns end, an idle look alone never ends a run.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The same things told in any order, by all sources or by some, up to a moment late, come to the same verdict.
+//! Property tests: the same reports in any order, from all sources or some, up to a moment late, give the same
+//! verdict.
 
 use std::time::Duration;
 

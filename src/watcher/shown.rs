@@ -1,9 +1,9 @@
-//! A limit, or a lost login, that nothing but a screen shows: the last resort.
-//! In: looks, and every sign of work. Out: nothing, a suspicion, or a limit to be believed. Pure.
+//! Believes a limit or lost login that only the screen shows: the last resort.
+//! Takes looks and every sign of work; returns nothing, a suspicion, or a confirmed limit. Pure.
 //!
-//! The rule: it is read after this start took a prompt or was at work (a resumed agent draws its old limits again), since the
-//! last prompt and the last sign of work, with no server's error on the same screen, in `quota.confirm` readings of the same
-//! words that lie apart.
+//! The rule: it must be read after this start accepted a prompt or worked (a resumed agent redraws its old limits),
+//! since the last prompt and the last sign of work, with no server error on the same screen, in `quota.confirm`
+//! readings of the same words at some distance in time.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Claiming a task: the marker beside it, and the words that it is ours. What of markers changes on disk changes here.
-//! In: an open queue. Out: durable changes, and the names that they were made at.
+//! Claims a task on disk: writes the marker and answers whether the task is ours. All changes to markers are here.
+//! Takes an open queue; makes durable changes and returns the names used.
 
 use std::io;
 

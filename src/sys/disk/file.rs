@@ -1,5 +1,5 @@
-//! Putting a task's end on disk, and moving files between the directories.
-//! In: an open queue. Out: durable changes, and the names that they were made at.
+//! Writes results and moves files between the queue's directories.
+//! Takes an open queue; makes durable changes and returns the names used.
 
 use std::{
     io::{self, Read as _},

@@ -1,6 +1,6 @@
-//! Work on one project's disk: one blocking job with the queue's root opened once.
-//! In: a project, what to do. Out: its answer. A disk that answers nothing holds up its own project only: what looks there is given
-//! up after a while, and nothing more is begun before it has answered.
+//! Runs disk work of one project as one blocking job with the queue's root opened once.
+//! Takes a project and the work; returns its answer. A disk that hangs delays only its own project: a read is
+//! abandoned after a timeout, and nothing new starts before the disk has answered.
 
 use std::{
     collections::HashMap,

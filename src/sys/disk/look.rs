@@ -1,5 +1,5 @@
-//! Looking at a queue: what stands in a directory, what a file holds, who has it open. Changes nothing.
-//! In: an open queue. Out: facts of names, texts, and what is known of them from elsewhere (locks, git).
+//! Reads a queue: directory contents, file contents, and who has a file open. Changes nothing.
+//! Takes an open queue; returns facts about names, texts, and facts from elsewhere (locks, git).
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! One account's home as the configuration has it.
+//! One account's home as configured.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,6 @@
-//! Whether two homes hold one login: a swap between them gains nothing, and the first renewal may log both out.
-//! In: the homes' login files. Out: sentences. Reads secrets and keeps only their hashes; never shows one.
+//! Detects homes that share one login: a swap between them gains nothing, and the first token renewal may log both
+//! out.
+//! Takes the homes' login files; returns sentences. Reads secrets, keeps only their hashes and never shows one.
 
 use std::{collections::BTreeSet, fs, path::Path};
 

@@ -1,6 +1,6 @@
-//! What is wrong with a home or with the operator's link.
-//! In: what should be there, and the disk. Out: each fault with its remedy, and what to make where nothing is in the way.
-//! Changes nothing.
+//! Finds faults of a home or of the operator's link.
+//! Compares the disk with what should be there; returns each fault with its remedy, and what to create where nothing
+//! is in the way. Changes nothing.
 
 use std::{
     fs, io,

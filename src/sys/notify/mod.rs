@@ -1,6 +1,6 @@
-//! Delivers notices: Telegram, e-mail by Resend, a POST to anywhere.
-//! In: the configuration and a notice. Out: one request, and what came back in words. Owns no connection. Addresses may hold
-//! secrets, so no error tells one; and what a receiver says is cleaned of every secret that was sent.
+//! Delivers notifications: Telegram, e-mail by Resend, webhooks.
+//! Takes the configuration and a notification; sends one request and reports the answer in words. Owns no connection.
+//! URLs may hold secrets, so no error shows one, and every secret that was sent is masked in what a receiver says.
 
 mod post;
 mod resend;

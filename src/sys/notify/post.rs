@@ -1,5 +1,5 @@
-//! One request to a receiver of notices, and what its answer comes to.
-//! In: a request. Out: taken, or why not. What a receiver says is cleaned of every secret that was sent.
+//! Sends one request to a notification receiver and interprets its answer.
+//! Returns delivered, or why not. Every secret that was sent is masked in what a receiver says.
 
 use std::{error::Error as _, time::Duration};
 

@@ -1,5 +1,6 @@
 //! E-mail by Resend, <https://resend.com/docs/api-reference/emails/send-email>.
-//! In: a notice and the channel's row. Out: delivered, or why not and whether later may help. Tries once, keeps nothing. The key stands in a header that is never printed.
+//! Takes a notification and the channel's row; returns delivered, or why not and whether a retry may help. Tries once,
+//! keeps nothing. The key is in a header that is never printed.
 
 use reqwest::Url;
 use serde_json::json;

@@ -1,5 +1,6 @@
-//! Telegram's bot API, <https://core.telegram.org/bots/api#sendmessage>. The address holds the bot's token.
-//! In: a notice and the channel's row. Out: delivered, or why not and whether later may help. Tries once, keeps nothing. Never prints the address.
+//! Telegram's bot API, <https://core.telegram.org/bots/api#sendmessage>. The URL contains the bot's token.
+//! Takes a notification and the channel's row; returns delivered, or why not and whether a retry may help. Tries once,
+//! keeps nothing. Never prints the URL.
 
 use reqwest::Url;
 use serde_json::{Value, json};

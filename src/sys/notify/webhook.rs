@@ -1,5 +1,6 @@
-//! A POST of JSON to any address: n8n, Slack and what is like them. The body comes from a template.
-//! In: a notice and the channel's row. Out: delivered, or why not and whether later may help. Tries once, keeps nothing. Never prints the address.
+//! Posts JSON from a template to any URL: n8n, Slack and the like.
+//! Takes a notification and the channel's row; returns delivered, or why not and whether a retry may help. Tries once,
+//! keeps nothing. Never prints the URL.
 
 use minijinja::{Environment, UndefinedBehavior, context};
 use reqwest::header::CONTENT_TYPE;

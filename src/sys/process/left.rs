@@ -1,6 +1,7 @@
-//! Processes that agents have left: orphans with the mark of an agent's start in their first environment.
-//! In: the tmux server, this daemon's mountpoint, the tokens of agents that are there. Out: leftovers. Owns what it has read of each
-//! process, so that one is asked once. Looks at orphans alone: what hangs below another process is that one's.
+//! Finds processes that agents left running: orphans with an agent start's mark in their initial environment.
+//! Takes the tmux server, this daemon's mountpoint and the tokens of running agents; returns leftovers. Caches what it
+//! read of each process, so that each is read once. Looks at orphans only: a process below another belongs to that
+//! one.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},

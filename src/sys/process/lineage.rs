@@ -1,6 +1,6 @@
-//! A process and its ancestors, as `/proc` tells them.
-//! In: the number that the kernel gives of a caller (a thread's, maybe). Out: the line, told apart from processes that took
-//! over a number meanwhile. Decides nothing: `model::writer` does.
+//! Reads a process's ancestry from `/proc`.
+//! Takes the number that the kernel gives of a caller (possibly a thread's); returns the chain, detecting reused pids.
+//! Decides nothing: `model::writer` does.
 
 use std::{fs, os::unix::ffi::OsStrExt as _, path::Path};
 

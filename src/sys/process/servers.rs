@@ -1,5 +1,6 @@
-//! Our tmux servers, and who stood outside of them while they lived: what their orphans are told by when one has ended.
-//! In: the server that there is, all processes. Out: what `model::writer` places by, and what is to be saved. Decides nothing.
+//! Tracks our tmux servers and the processes seen outside of them, by which a dead server's orphans are recognised.
+//! Takes the current server and all processes; returns what `model::writer` needs, and what is to be saved. Decides
+//! nothing.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -1,5 +1,5 @@
-//! Anthropic's messages (docs.anthropic.com/en/api/messages-streaming).
-//! In: an order, pieces of an answer. Out: a request, what was said so far. Owns no connection; `call` reads and ends it.
+//! Anthropic's Messages API (docs.anthropic.com/en/api/messages-streaming).
+//! Builds the request from an order and accumulates the streamed answer. Owns no connection; `call` reads and ends it.
 
 use reqwest::{
     Client, RequestBuilder,

@@ -1,6 +1,6 @@
-//! Calls: jobs whose answer comes on the request's own connection, and grows while it comes.
-//! In: orders. Out: a job once the server has begun to answer; how far it is. Owns the connections: a call lives and ends
-//! with this process, and its end is told once.
+//! Calls: jobs whose answer is streamed on the request's own connection.
+//! Takes orders; returns a job once the server has begun to answer, and its progress. Owns the connections: a call
+//! lives and ends with this process, and its end is reported once.
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,5 @@
-//! What a provider's error means, by the rules in `errors.yaml`.
-//! In: an answer's status and body. Out: a verdict. Pure.
+//! Classifies a provider's errors by the rules in `errors.yaml`.
+//! Takes an answer's status and body; returns a verdict. Pure.
 
 use std::time::Duration;
 

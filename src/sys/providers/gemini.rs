@@ -1,5 +1,5 @@
-//! Google's generateContent (ai.google.dev/api/generate-content), streamed.
-//! In: an order, pieces of an answer. Out: a request, what was said so far. Owns no connection; `call` reads and ends it.
+//! Google's generateContent API (ai.google.dev/api/generate-content), streamed.
+//! Builds the request from an order and accumulates the streamed answer. Owns no connection; `call` reads and ends it.
 
 use reqwest::{Client, RequestBuilder, header::HeaderName};
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
-//! Keys of providers.
-//! In: a row that names a variable or a file. Out: the key, read anew at each use because a file may be renewed. Its errors
-//! name the place, never the value.
+//! Reads providers' API keys.
+//! Takes a row that names a variable or a file; returns the key, read again at each use because a file may be renewed.
+//! Its errors name the place, never the value.
 
 use std::io::Read;
 

@@ -1,6 +1,7 @@
-//! Who does tasks over HTTP: the port `Providers` on the wire.
-//! In: orders and the rows of the configuration. Out: job ids, progress, answers with tokens and cost, and why not. Owns the
-//! calls whose answers come on their own connection. Never prints a key, never follows a redirect, never retries a refusal.
+//! Tasks over HTTP: the port `Providers` for real servers.
+//! Takes orders and the configuration's rows; returns job ids, progress, answers with tokens and cost, and errors.
+//! Owns the calls whose answers are streamed. Never prints a key, never follows a redirect, never retries a rejected
+//! request.
 
 mod anthropic;
 mod call;

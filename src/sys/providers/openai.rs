@@ -1,5 +1,6 @@
-//! Chat completions (platform.openai.com/docs/api-reference/chat), as OpenAI, LiteLLM, OpenRouter, vLLM and Ollama speak them.
-//! In: an order, pieces of an answer. Out: a request, what was said so far. Owns no connection; `call` reads and ends it.
+//! Chat completions (platform.openai.com/docs/api-reference/chat), as spoken by OpenAI, LiteLLM, OpenRouter, vLLM and
+//! Ollama.
+//! Builds the request from an order and accumulates the streamed answer. Owns no connection; `call` reads and ends it.
 
 use reqwest::{Client, RequestBuilder, header};
 use serde_json::{Value, json};

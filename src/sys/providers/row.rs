@@ -1,4 +1,4 @@
-//! A provider as the configuration has it.
+//! A provider as configured.
 
 use crate::{
     config::{Provider, ProviderKind},

@@ -1,5 +1,5 @@
-//! The job API (doc/PROVIDERS.md): a job is handed in, asked after, and can be cancelled. The server keeps it.
-//! In: orders, job ids. Out: ids, progress. Owns nothing: what is asked twice under one key is one job there.
+//! The job API (doc/PROVIDERS.md): a job is submitted, polled, and can be cancelled. The server keeps it.
+//! Takes orders and job ids; returns ids and progress. Owns nothing: requests with the same key are one job there.
 
 use std::time::Duration;
 

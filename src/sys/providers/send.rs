@@ -1,6 +1,6 @@
-//! One request to a provider, tried until it is answered or hopeless.
-//! In: a request and its row. Out: an answer with 2xx, or why there is none. Tries again what is a server's trouble, never
-//! what is ours. Reads no body of a good answer.
+//! Sends one request to a provider, with retries.
+//! Takes a request and its row; returns a 2xx answer, or why there is none. Retries server errors, never client
+//! errors. Doesn't read the body of a successful answer.
 
 use std::{error::Error, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Server-sent events (WHATWG HTML, "Server-sent events").
-//! In: bytes as they come. Out: each event's data. Owns the piece of a line that has not ended yet. Pure.
+//! Parses server-sent events (WHATWG HTML, "Server-sent events").
+//! Takes bytes as they arrive; returns each event's data. Owns the unfinished line. Pure.
 
 /// Cuts a stream into events. Names, ids and comments say nothing that the data doesn't.
 #[derive(Debug, Default)]

@@ -1,5 +1,5 @@
-//! What the kinds of servers have in common whose answer comes on the request's own connection.
-//! In: an order and its row; the events of an answer. Out: a request; the answer so far. Pure.
+//! Shared code for servers that stream the answer on the request's own connection.
+//! Builds the request from an order and its row; accumulates the answer from its events. Pure.
 
 use reqwest::{Client, RequestBuilder};
 use serde_json::Value;

@@ -1,5 +1,6 @@
-//! A server's words made fit for people.
-//! In: an answer's status and body. Out: one short line without control characters and without anybody's key. Pure.
+//! Sanitizes a server's error messages for people.
+//! Takes an answer's status and body; returns one short line without control characters and without anybody's key.
+//! Pure.
 
 use std::sync::LazyLock;
 

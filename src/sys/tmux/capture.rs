@@ -1,6 +1,6 @@
-//! Screens as tmux gives them.
-//! In: panes. Out: their text, the same bytes by either way. Owns one name of a buffer, which is there only while tmux
-//! runs one line of ours. Never uses `capture-pane -p` where tmux keeps the text of each for ever.
+//! Captures pane contents from tmux.
+//! Takes panes; returns their text, the same bytes by either method. Owns one buffer name, which exists only while
+//! tmux runs one of our lines. Avoids `capture-pane -p` on versions where tmux keeps every captured text for ever.
 
 use super::{Tmux, parse::Block, quote::Command, target::Target, text};
 use crate::{

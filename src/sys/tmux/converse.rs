@@ -1,7 +1,7 @@
-//! Which answer belongs to which question, without input or output.
-//! In: questions of one or more command lines, and the bytes tmux answers. Out: the lines to send and, first asked first,
-//! the whole answers. Owns the questions that wait. Never counts blocks to find an answer's end: a line answers with
-//! fewer when one of its commands fails, so every question closes with a line that repeats a token of its own.
+//! Matches tmux's answers to questions, without I/O.
+//! Takes questions of one or more command lines, and tmux's output; returns the lines to send, and complete answers in
+//! the order asked. Owns the pending questions. Never counts blocks to find an answer's end, because a line answers
+//! with fewer when one of its commands fails: every question ends with a line that echoes its own token.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,7 @@
-//! Deaths of the programs in panes, as the kernel tells them.
-//! In: panes and their pids, as listed. Out: a call for each program that ended. Owns a pidfd and a task for each pane.
-//! tmux itself misses deaths (3.3a: up to 70 % while its utempter helper runs), so this is what counts; the call is made
-//! with the pane so that the server can be reminded to look.
+//! Detects the exit of programs in panes through pidfds.
+//! Takes panes and their pids, as listed; makes a call for each program that ended. Owns a pidfd and a task for each
+//! pane. tmux itself misses exits (3.3a: up to 70 % while its utempter helper runs), so this is authoritative; the
+//! call names the pane so that the server can be made to check.
 
 use std::{
     collections::HashMap,

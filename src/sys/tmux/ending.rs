@@ -1,6 +1,6 @@
-//! Ending programs and removing sessions.
-//! In: a pane or a session. Out: its program's whole process tree is gone; the session is gone. No way of tmux's own ends
-//! a program that ignores the hang-up, so the processes are ended first and tmux only told to look.
+//! Stops programs and removes sessions.
+//! Takes a pane or a session; ends its program's whole process tree, or the session. tmux can't stop a program that
+//! ignores the hang-up, so the processes are ended first and tmux is only made to check.
 
 use std::time::Duration;
 

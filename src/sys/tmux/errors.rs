@@ -1,4 +1,4 @@
-//! What tmux's complaints mean.
+//! Classifies tmux's error messages.
 
 use super::{parse::Block, text};
 use crate::model::pane::TerminalError;

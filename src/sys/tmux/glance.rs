@@ -1,6 +1,7 @@
-//! The list of panes for whoever looks every second.
-//! In: the last whole list, and the rows of panes that have shown something since. Out: the list as a whole one would be.
-//! Never trusts its memory once a notice, a death or a step of our own says that panes changed, nor for long.
+//! Caches the list of panes for callers that poll every second.
+//! Takes the last full list, and the rows of panes with output since; returns what a full list would show. The cache
+//! is dropped when a notification, an exit or one of our own steps says that panes changed, and after a short time
+//! anyway.
 
 use std::{
     sync::{Mutex, PoisonError},

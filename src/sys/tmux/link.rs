@@ -1,6 +1,6 @@
-//! One connection to the tmux server: commands out, answers and notices in.
-//! In: questions. Out: answers to their askers, notices to a callback. Owns the client process and the questions on the
-//! way. Never waits for a server that doesn't answer: each question has a deadline, and one missed ends the connection.
+//! One control-mode connection to the tmux server: sends commands, receives answers and notifications.
+//! Routes answers to their callers and notifications to a callback. Owns the client process and the pending questions.
+//! Never waits for an unresponsive server: each question has a deadline, and a missed one closes the connection.
 
 use std::{collections::VecDeque, future::pending, time::Duration};
 

@@ -1,6 +1,6 @@
-//! The list of panes: how it is asked for and read.
-//! In: tmux's answer, in which titles are foreign text. Out: rows. Pure.
-//! Never lets a title forge a row: every row begins with a word that no program in a pane knows, and the title stands last.
+//! Requests and parses the list of panes.
+//! Takes tmux's answer, in which titles are foreign text; returns rows. Pure. A title can't forge a row: every row
+//! begins with a word that no program in a pane knows, and the title comes last.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -1,13 +1,14 @@
 //! tmux as the terminal (`ports::Terminal`), over one persistent control-mode connection.
 //!
-//! In: the port's calls. Out: panes, screens, hints. Owns the connection, the keeper's session and the watches on panes'
-//! programs. Never polls by starting processes, never targets by a name that could mean another session, never puts
-//! foreign text where tmux expands formats or a shell reads, never blocks on a server that doesn't answer.
+//! Implements the port's calls; provides panes, screens and hints. Owns the connection, the keeper's session and the
+//! watches on panes' programs. Never polls by starting processes, never targets by a name that could match another
+//! session, never puts foreign text where tmux expands formats or a shell reads it, and never blocks on an
+//! unresponsive server.
 //!
 //! | file | one thing |
 //! |---|---|
-//! | `parse` `converse` `quote` | the protocol, without input or output |
-//! | `options` `spawn` `link` `setup` `supervise` | the connection: client process, its life, reconnection |
+//! | `parse` `converse` `quote` | the protocol, without I/O |
+//! | `options` `spawn` `link` `setup` `supervise` | the connection: client process, lifecycle, reconnection |
 //! | `list` `target` `text` `errors` | reading answers |
 //! | `terminal` `glance` `capture` `open` `typing` `ending` `deaths` | the port |
 

@@ -1,8 +1,8 @@
-//! Starting a program in a session's pane.
-//! In: a launch. Out: the pane. All that is changed is changed by one command line, which the server runs without a
-//! pause: a daemon that dies before or after leaves no session half made.
-//! Never lets a shell, a format or another session's environment see the launch's words: they go as separate arguments of
-//! a constant script and as variables of this one start.
+//! Starts a program in a session's pane.
+//! Takes a launch; returns the pane. All changes are made by one command line, which the server runs without
+//! interruption: a daemon that dies before or after leaves no half-made session. No shell, format or other session's
+//! environment sees the launch's words: they are separate arguments of a constant script, and variables of this one
+//! start.
 
 use super::{
     Tmux,

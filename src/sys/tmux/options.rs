@@ -1,6 +1,6 @@
-//! Where the tmux server is and how it is to be run.
-//! In: configuration. Out: arguments and environment of the client process. Never passes on an environment variable that
-//! isn't on the list: the first client's environment is in every later pane.
+//! Options of the tmux server: where it is and how its client is started.
+//! Takes configuration; returns arguments and environment of the client process. Passes on only listed environment
+//! variables: the first client's environment is in every later pane.
 
 use std::{
     ffi::OsString,

@@ -1,6 +1,7 @@
-//! The framing of tmux's control mode, without input or output.
-//! In: bytes in any pieces. Out: answers, notices and stray lines. Owns the unfinished line and the unfinished block.
-//! Never believes a screen: an answer ends only at the very tag it began with, so `%end 1 2 1` shown in a pane is text.
+//! Parses tmux's control-mode framing, without I/O.
+//! Takes bytes in arbitrary pieces; returns answers, notifications and stray lines. Owns the unfinished line and
+//! block. Screen contents can't fake framing: an answer ends only at the exact tag it began with, so `%end 1 2 1`
+//! shown in a pane is text.
 
 /// What the stream said.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
-//! Commands as lines of tmux's control mode.
-//! In: a command's name and its words, of any bytes. Out: one line in which no word means anything but itself.
-//! Never writes a word unquoted, a comment or an empty line: tmux answers none of them the way it answers a command.
+//! Quotes commands as control-mode lines.
+//! Takes a command's name and its arguments, arbitrary bytes; returns one line in which every argument is literal.
+//! Never writes an unquoted argument, a comment or an empty line: tmux doesn't answer those as it answers a command.
 
 use std::fmt::Write as _;
 

@@ -1,7 +1,7 @@
-//! What a fresh connection does before anybody uses it.
-//! In: options and a connection. Out: facts of the server. Sets server-wide options on a server of ours only, before the
-//! first agent's session; on the operator's it reads, and touches the keeper's session alone.
-//! Never lets a global `window-size manual` stand before a session is made: tmux 3.3a and 3.5a crash on it.
+//! Initializes a new connection.
+//! Takes options and a connection; returns facts about the server. Sets server-wide options only on our own server,
+//! before the first agent's session; on the operator's server it only reads, and touches only the keeper's session.
+//! Never leaves a global `window-size manual` set before a session is created: tmux 3.3a and 3.5a crash on it.
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 

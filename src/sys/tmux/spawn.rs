@@ -1,7 +1,7 @@
-//! The client process `tmux -C` and its pipes.
-//! In: the program, its arguments, its environment. Out: a running client. Owns the process until it has ended and is
-//! reaped. Never leaves one behind: tmux clients outlive a killed parent for ever, so the kernel is told to kill it with
-//! the thread that started it, and that thread lives exactly as long as the client.
+//! Starts the client process `tmux -C` with its pipes.
+//! Takes the program, its arguments and its environment; returns a running client. Owns the process until it is
+//! reaped. tmux clients outlive a killed parent for ever, so the kernel is told to kill the client with the thread
+//! that started it, and that thread lives exactly as long as the client.
 
 use std::{
     io::{self, Read as _},

@@ -1,6 +1,6 @@
-//! The connection's life: served, lost, made again.
-//! In: questions and the wish to stop. Out: the present state, hints. Owns the one link there is at a time.
-//! Never keeps a caller waiting once a reconnection has failed: they hear why at once until it succeeds.
+//! Keeps the connection alive: serves it, detects its loss, reconnects.
+//! Takes questions and the stop request; publishes the connection state and hints. Owns the single link. Callers don't
+//! wait once a reconnection has failed: they get the error at once until one succeeds.
 
 use std::{sync::Arc, time::Duration};
 

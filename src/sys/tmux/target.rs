@@ -1,6 +1,6 @@
-//! Pane ids that mean one pane for ever.
-//! In: tmux's own id and the server's pid. Out: a `PaneId` (`%7@4711`). tmux counts from `%0` again in every server, so its
-//! own id alone would point at another agent's pane once the server was replaced.
+//! Pane ids that stay unique across server restarts.
+//! Takes tmux's own id and the server's pid; returns a `PaneId` (`%7@4711`). Every tmux server counts from `%0`, so
+//! its own id alone could name another agent's pane after the server was replaced.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The port itself: looking at panes and screens; what changes something is in `open`, `typing` and `ending`.
+//! Implements the port's reads of panes and screens; the changes are in `open`, `typing` and `ending`.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

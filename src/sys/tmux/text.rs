@@ -1,5 +1,5 @@
-//! Text on its way to and from a terminal.
-//! In: what an agent printed, or what shall be typed. Out: text without anything that a terminal would obey.
+//! Sanitizes text to and from a terminal.
+//! Takes an agent's output, or text to be typed; removes everything that a terminal would obey.
 
 /// The first character that must never be pasted: it could end the paste, press a key or command the terminal.
 #[must_use]

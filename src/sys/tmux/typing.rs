@@ -1,7 +1,7 @@
-//! Text and keys on their way into a pane.
-//! In: text that the model cleaned, keys by name. Out: one bracketed paste, key presses. Owns nothing but a buffer's name.
-//! Never types into a dead pane (tmux before 3.5 crashes with all sessions on a paste), into copy mode (which would take
-//! the keys), or any character that a terminal obeys.
+//! Types text and keys into a pane.
+//! Takes text cleaned by the model, and keys by name; sends one bracketed paste, or key presses. Owns only a buffer's
+//! name. Never types into a dead pane (tmux before 3.5 crashes with all sessions on a paste) or into copy mode (which
+//! would take the keys), and never types a character that a terminal obeys.
 
 use super::{Tmux, converse::Answer, options, parse::Block, quote::Command, setup, target::Target, text};
 use crate::{
