@@ -1,4 +1,5 @@
-//! `AgentBook` on real files: what a start writes and passes on, and what hook logs, status files and transcripts say.
+//! `AgentBook` on real files: what a launch writes and passes on, and signals from hook logs, status files and
+//! transcripts.
 
 use std::{collections::BTreeMap, fs, io::Write, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 

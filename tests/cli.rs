@@ -1,4 +1,4 @@
-//! The commands as a shell sees them: output, exit codes, effects. The program runs in an environment of its own.
+//! The commands as a shell sees them: output, exit codes, effects. The program runs in its own environment.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The configuration file as its users meet it: the example, the defaults, and what is said about mistakes.
+//! The configuration file as users see it: the example, the defaults, and error messages.
 
 use std::{collections::BTreeSet, ffi::OsString, path::Path};
 

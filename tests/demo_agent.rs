@@ -1,6 +1,6 @@
-//! The demonstration agent in a real tmux pane, and the hook and the command agent as processes.
+//! The demo agent in a real tmux pane, and the hook and the command agent as processes.
 //!
-//! Every test has a tmux server, a home and files of its own in a temporary directory.
+//! Every test has its own tmux server, home and files in a temporary directory.
 
 use std::fs;
 use std::io::Write;

@@ -1,5 +1,5 @@
-//! What a task costs does not grow with the tasks that wait: the whole daemon in memory, with few and with many in the inbox.
-//! Processor time of this thread is compared, not time on the wall; `cargo run --example bench flat` measures the real thing.
+//! Cost of a task doesn't grow with the queue: the whole daemon in memory, with few and with many waiting tasks.
+//! Compares this thread's CPU time, not wall time; `cargo run --example bench flat` measures the real thing.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
-//! The accounts' homes on a real disk: what is wrong with them is told at once, only what is missing is made, and the
-//! operator's link is never gone.
+//! The accounts' homes on a real disk: faults are reported at once, only missing parts are created, and the operator's
+//! link never disappears.
 
 use std::{
     fs,

@@ -1,5 +1,5 @@
-//! The saved state: whatever becomes of the journal's bytes, nothing is lost or doubled without a word; states of every version load
-//! for ever.
+//! The saved state: whatever happens to the journal's bytes, nothing is lost or applied twice silently; states of
+//! every version load for ever.
 
 use std::{fs, path::Path};
 

@@ -1,6 +1,6 @@
-//! ARCHITECTURE.md's layers, held: every path of the source is read, resolved to the file that it means, and weighed.
-//! Three rules, none with an exception by name: nothing is used from above, from the side or past a trait; there is no circle of
-//! files; `unsafe` stands in `linux` alone.
+//! Enforces the layers of ARCHITECTURE.md: resolves every path in the source to its file and checks it.
+//! Three rules without named exceptions: no use from above, from the side or past a trait; no circle of files;
+//! `unsafe` only in `linux`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

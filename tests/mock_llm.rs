@@ -1,4 +1,4 @@
-//! The loopback server that stands in for the providers: per-key modes, streams, its log.
+//! The loopback server that replaces the providers: per-key modes, streams, its log.
 
 use std::time::Duration;
 

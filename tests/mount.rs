@@ -1,4 +1,4 @@
-//! The mount as its users meet it: real FUSE, real programs, a fake daemon behind.
+//! The mount as users see it: real FUSE, real programs, a fake daemon behind it.
 
 #[path = "support/hung_disk.rs"]
 mod hung_disk;

@@ -1,5 +1,6 @@
-//! Notices by the real edge, to a server of the test's own on loopback that answers well, badly, late or not at all.
-//! What is sent, how each answer is taken, and that no secret is ever in the words.
+//! Notifications through the real HTTP client to the test's own loopback server, which answers well, badly, late or
+//! not at all.
+//! Checks the request, how each answer is interpreted, and that no secret ever appears in a message.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Every captured screen of the real CLIs against the rules of its agent, and innocent texts against all of them.
-//! `tests/panes/` holds the screens as tmux gave them.
+//! Every captured screen of the real CLIs against its agent's rules, and innocent texts against all of them.
+//! `tests/panes/` holds the screens as tmux captured them.
 
 use std::{
     collections::BTreeMap,

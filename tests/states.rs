@@ -1,4 +1,4 @@
-//! `doc/STATES.md` is what the state machines really do. `UPDATE_DOCS=1 cargo test --test states` writes it anew.
+//! Checks `doc/STATES.md` against the state machines. `UPDATE_DOCS=1 cargo test --test states` regenerates it.
 
 use std::{fmt::Write as _, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! The home that Claude Code finds unasked: `~/.claude`, with its answers beside it in `~/.claude.json`. A first user with one
-//! account, and the same one later with two: what `check` says to do is done word for word.
+//! Claude Code's default home: `~/.claude`, with its answers beside it in `~/.claude.json`. A first user with one
+//! account, and the same user later with two, following the advice of `check` word for word.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command};
 

@@ -1,4 +1,4 @@
-//! Two accounts of a real CLI: limits, lost logins and storms, and what becomes of the work.
+//! Failover between two accounts of a real CLI: limits, lost logins, error storms, and what happens to the work.
 
 use std::{fs, time::Duration};
 

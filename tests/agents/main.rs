@@ -1,5 +1,6 @@
-//! The real agent CLIs under the real daemon: the program, tmux, a mount, and a loopback server in place of the providers.
-//! Every test has a world of its own. Without npm they are skipped with a printed line.
+//! The real agent CLIs under the real daemon: the program, tmux, a mount, and a loopback server in place of the
+//! providers.
+//! Every test has its own world. Without npm they are skipped with a printed line.
 
 #[path = "../support/cli.rs"]
 mod cli;

@@ -1,5 +1,5 @@
-//! Nine trials with each version of the agent CLIs that tests/agents/matrix.txt names, each compared with the outcome that
-//! stands there. A program and no test: it installs much and takes long (`make agents-test`).
+//! Compatibility matrix: nine trials with each CLI version in tests/agents/matrix.txt, compared with the outcomes
+//! listed there. A program, not a test: it installs a lot and takes long (`make agents-test`).
 //!
 //! usage: cargo test --test agents-matrix -- [CLI VERSION [TRIAL]...]      (default: every row, every trial)
 //! Exit 1 when an outcome is another than the file says, also when it is better.

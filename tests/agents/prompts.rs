@@ -1,5 +1,5 @@
-//! Texts that an agent's box shows otherwise than they were written, or that mean something else to the agent than a
-//! prompt: each arrives as a prompt, at the first attempt.
+//! Texts that an agent's input box displays differently than written, or that mean something other than a prompt to
+//! the agent: each arrives as a prompt on the first attempt.
 
 use std::fs;
 

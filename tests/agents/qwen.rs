@@ -1,4 +1,4 @@
-//! Qwen Code, a kind that no file of this program knows: the rules file of doc/AGENTS.md makes it one, without a build.
+//! Qwen Code, a CLI unknown to this program: the rules file in doc/AGENTS.md adds it without a build.
 
 use crate::{
     scenario,

@@ -1,4 +1,4 @@
-//! What holds for every CLI.
+//! Scenarios that hold for every CLI.
 
 use std::{
     fs,

@@ -1,6 +1,6 @@
 //! One CLI under one daemon with one session.
-//! In: which CLI, its arguments. Out: a running world and the mock that its agent talks to. Owns both; dropped, everything
-//! ends. Every wait is bounded and tells on failure what each part of the world last said.
+//! Takes a CLI and its arguments; returns a running world and the mock that its agent talks to. Owns both; dropping it
+//! ends everything. Every wait is bounded, and a timeout prints the last state of each part.
 
 use std::{
     collections::BTreeMap,

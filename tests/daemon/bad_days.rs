@@ -1,5 +1,5 @@
-//! What a daemon works with runs out or breaks: space, inodes, quota, descriptors, memory, a disk that can only be read. Told
-//! where the writer stands and in `health`, survived, and over by itself when the condition is. (A full disk: `hazards`.)
+//! Resource exhaustion and broken resources: space, inodes, quota, descriptors, memory, a read-only disk. Reported to
+//! the writer and in `health`, survived, and recovered when the condition ends. (A full disk: `hazards`.)
 
 use std::fs;
 

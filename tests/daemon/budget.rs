@@ -1,6 +1,7 @@
-//! What a task may cost the daemon: syncs and jobs on a disk, as the kernel counts them. Speed is lost a step at a time, and nobody
-//! sees one step; this fails when the sum is passed. `--nocapture` prints what it is, with the system calls and the threads: those
-//! grow with the time that a task takes on a busy machine, so that a limit for them would be one for the machine.
+//! Budget of one task: fsyncs and disk jobs, as the kernel counts them. Performance is lost one small step at a time,
+//! and nobody notices a single step; this fails when the total exceeds the budget. `--nocapture` prints it, with the
+//! system calls and threads: those grow with the time that a task takes on a busy machine, so a limit on them would
+//! measure the machine.
 
 use std::{
     collections::BTreeSet,

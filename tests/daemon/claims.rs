@@ -1,4 +1,5 @@
-//! Scripts that claim on the mount beside the supervisor: of each task exactly one has it, whatever way a script takes.
+//! Scripts that claim tasks on the mount beside the supervisor: each task has exactly one winner, whatever method a
+//! script uses.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Somebody sets the wall's clock: daemon and agents see it jump, the clocks that only count go on.
+//! Wall-clock jumps: the daemon and agents see the wall clock change while monotonic clocks continue.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Commands beside a daemon that runs, one that stands still, and one whose mount somebody took away.
+//! Commands with a running daemon, a stopped one, and one whose mount was removed.
 
 use std::{
     fs,

@@ -1,5 +1,5 @@
-//! The old path of a queue leads into the mount: the mount's project directory bind-mounted over `.agent-queue`, or
-//! `.agent-queue` a link to it. Scripts go on with the path they know, and the daemon never goes through its own mount.
+//! A queue path that leads into the mount: the mount's project directory bind-mounted over `.agent-queue`, or
+//! `.agent-queue` a link to it. Scripts keep using the old path, and the daemon never goes through its own mount.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 

@@ -1,4 +1,4 @@
-//! Sessions of a person's own: the agent that he starts there moves with the account; nothing else there is touched.
+//! Dedicated sessions: the agent that a person starts there moves with the account; nothing else is touched.
 
 use std::{
     fs,

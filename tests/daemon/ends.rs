@@ -1,4 +1,4 @@
-//! Whose end it is: of which start of which program, and by whose hand.
+//! Attribution of exits: which start of which program ended, and who ended it.
 
 use std::{fs, time::Instant};
 

@@ -1,6 +1,6 @@
-//! Every call by which the daemon changes a file of the queue or of its state, on a task's way in (submit, claim, handing
-//! over) and on its way out (filing): killed before it is made, failing, or writing only a part. A sample by default, with
-//! `SLOW=1` every one.
+//! Crash and error injection at every call by which the daemon changes a file of the queue or of its state, while a
+//! task is submitted, claimed, handed over and filed: killed before the call, the call failing, or a short write. A
+//! sample by default, with `SLOW=1` every call.
 
 use std::fs;
 

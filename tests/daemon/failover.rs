@@ -1,4 +1,4 @@
-//! Accounts run out, break or are changed by a person; the work goes on in the same conversation.
+//! Failover: accounts hit limits, break or are changed by a person; the work resumes in the same conversation.
 
 mod faults;
 mod journey;

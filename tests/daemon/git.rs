@@ -1,4 +1,4 @@
-//! Queues in git repositories: what git brings is held, what it takes is told, and nothing runs twice.
+//! Queues in git repositories: what git adds is held, what it removes is reported, and nothing runs twice.
 
 use std::fs;
 

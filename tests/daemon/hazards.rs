@@ -1,4 +1,4 @@
-//! What goes wrong around a daemon: bad tasks, missing directories, full disks, people's hands in the pool.
+//! Faults around a daemon: invalid tasks, missing directories, full disks, people interfering with the pool.
 
 use std::{fs, process::Command};
 

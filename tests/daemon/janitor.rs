@@ -1,4 +1,4 @@
-//! Old results and long logs, put away by the real daemon.
+//! Archiving of old results and trimming of long logs by the real daemon.
 
 use std::fs;
 

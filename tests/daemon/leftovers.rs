@@ -1,4 +1,4 @@
-//! What agents leave running when they end: ended with them, or left and named.
+//! Processes that agents leave running: ended with them, or kept and listed.
 
 use std::{fs, path::Path};
 

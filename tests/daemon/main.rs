@@ -1,5 +1,5 @@
-//! The daemon as a whole: the real program, real tmux, a real mount, the built-in agent.
-//! Every test has a world of its own.
+//! The whole daemon: the real program, real tmux, a real mount, the built-in agent.
+//! Every test has its own world.
 
 #[path = "../support/disks.rs"]
 mod disks;

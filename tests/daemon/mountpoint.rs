@@ -1,5 +1,5 @@
-//! The mount's place while nobody serves it, and what others do to it and to the queues behind it: nothing blocks a start,
-//! nothing is lost, and all of it is told.
+//! The mountpoint while nothing is mounted, and interference with the mount and the queues behind it: nothing blocks a
+//! start, nothing is lost, and all of it is reported.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 

@@ -1,4 +1,4 @@
-//! `mv` is the verb: every move between the queue directories, in both views and across projects, and what is refused.
+//! `mv` as a verb: every move between the queue directories, in both views and across projects, and what is refused.
 
 use std::{fs, process::Command};
 

@@ -1,4 +1,4 @@
-//! Notices of a real daemon, by a webhook to a server of the test's own.
+//! Notifications of a real daemon, by webhook to the test's own server.
 
 use std::{
     fs,

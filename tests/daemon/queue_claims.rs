@@ -1,4 +1,4 @@
-//! Scripts that claim a task where it stands, and files that are no tasks for their name.
+//! Scripts that claim a task in place, and files whose names make them no tasks.
 
 use std::{
     fs,

@@ -1,5 +1,5 @@
-//! A quiet day: what programs, tasks, moves and a restart ordinarily do is nothing to warn of, so what warns is read; and saving costs
-//! what a task does, not what is looked at.
+//! A quiet day: what programs, tasks, moves and a restart normally do logs no warning, so that warnings are read; and
+//! saves are proportional to tasks, not to polling.
 
 use std::fs;
 

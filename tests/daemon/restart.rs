@@ -1,4 +1,4 @@
-//! The daemon dies or is stopped; tasks and agents go on.
+//! The daemon crashes or is stopped; tasks and agents continue.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Whose hands: other users on a shared mount, files that are no tasks, and foreign text that must steer nobody's terminal.
+//! Rights: other users on a shared mount, files that aren't tasks, and foreign text that must not steer a terminal.
 
 use std::{
     fs,

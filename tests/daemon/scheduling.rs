@@ -1,4 +1,4 @@
-//! What the kernel's scheduler is told: the daemon and its terminal server are quick, agents stand back.
+//! Scheduler settings: the daemon and its tmux server get short slices, agents may be niced.
 
 use std::fs;
 

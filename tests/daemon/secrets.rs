@@ -1,4 +1,4 @@
-//! What agents of the daemon's own user can't read.
+//! What agents running as the daemon's user can't read.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! What agents do, and what the supervisor makes of it.
+//! What agents do, and how the supervisor reacts.
 
 use std::{
     fs,

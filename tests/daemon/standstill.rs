@@ -1,4 +1,4 @@
-//! What stands still, and ends of every kind: each leaves a clear state, and nobody waits without end.
+//! Hangs, and exits of every kind: each leaves a defined state, and nothing waits for ever.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! What people write, and what they are told.
+//! Control verbs and their outcomes.
 
 use crate::world::{Setup, World};
 

@@ -1,4 +1,4 @@
-//! Every command that a document tells people to type exists, and every snippet is read by what reads it in earnest.
+//! Checks that every command in the documents exists and every snippet parses with the real parser.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Links and file names in documents lead to something that is there, and nothing names a place on somebody's machine.
+//! Checks that links and file names in documents resolve, and that no file names a path of somebody's machine.
 
 use std::{
     fs,

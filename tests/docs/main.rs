@@ -1,5 +1,5 @@
-//! The documents say what the program does: their tables are the code's, their commands exist, their snippets are read, their links lead somewhere.
-//! `UPDATE_DOCS=1 cargo test --test docs` writes the tables of doc/INTERFACE.md anew.
+//! Checks the documents against the program: tables equal the code's, commands exist, snippets parse, links resolve.
+//! `UPDATE_DOCS=1 cargo test --test docs` regenerates the tables of doc/INTERFACE.md.
 
 mod commands;
 mod links;

@@ -1,4 +1,4 @@
-//! What README.md promises is held by tests that exist.
+//! Checks that tests exist for what README.md promises.
 
 use std::{fs, path::Path};
 

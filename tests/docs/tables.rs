@@ -1,4 +1,4 @@
-//! The tables of doc/INTERFACE.md, made from the code, and that of doc/AGENTS.md, made from what was tried.
+//! Generates the tables of doc/INTERFACE.md from the code, and that of doc/AGENTS.md from the recorded trials.
 
 use std::{fmt::Write as _, fs, path::Path};
 

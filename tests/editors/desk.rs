@@ -1,4 +1,4 @@
-//! A daemon with agents, a person's home, and the question that every case ends with: was it dispatched once?
+//! A daemon with agents, a person's home, and the question that every case ends with: was it dispatched exactly once?
 
 use std::{
     fs, io,

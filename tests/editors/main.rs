@@ -1,5 +1,5 @@
-//! The lists of editors and scripts that people use on a queue, with the real programs, on the real mount of a real daemon.
-//! Every case asks the same: the program has no complaint, and an agent gets the final text exactly once.
+//! Editors and scripts that people use on a queue: the real programs, on the real mount of a real daemon.
+//! Every case checks the same: the program reports no error, and an agent gets the final text exactly once.
 
 #[path = "../support/daemon.rs"]
 mod world;

@@ -1,4 +1,5 @@
-//! `.agent-queue` as people set it up: a symbolic link into the mount, or the mount's project directory bound over it.
+//! Usual setups of `.agent-queue`: a symbolic link into the mount, or the mount's project directory bind-mounted over
+//! it.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Save sequences of editors that can't run here, call by call as they were measured.
+//! Replays save sequences of editors that can't run here, call by call as measured.
 
 use std::{
     fs::{self, File, OpenOptions},

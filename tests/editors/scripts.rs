@@ -1,4 +1,4 @@
-//! What scripts around a queue do: claims by `mv`, polling loops, locks. Forms as found in public dispatcher scripts.
+//! Scripts around a queue: claims by `mv`, polling loops, locks. Forms found in public dispatcher scripts.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! A person at a terminal: a program in a tmux server of its own, keys, and what the screen shows.
+//! A person at a terminal: a program in its own tmux server, keys, and what the screen shows.
 
 use std::{fs, process::Command};
 

@@ -1,4 +1,4 @@
-//! The other editors, at a terminal. Those with a lock file hold the task while it is there.
+//! The other terminal editors. Those with a lock file hold the task while it exists.
 
 use crate::{
     desk::{Desk, has, names},

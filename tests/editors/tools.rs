@@ -1,4 +1,4 @@
-//! Programs that write files, each as scripts use it: no complaint, one dispatch, the whole text.
+//! Programs that write files, as scripts use them: no error, one dispatch, the whole text.
 
 use crate::desk::{Desk, has};
 

@@ -1,4 +1,4 @@
-//! vim: every way it saves, its swap file as a lock, and its ends.
+//! vim: every way it saves, its swap file as a lock, and how it exits.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! inotifywait on the mount, with the flags that scripts use: it wakes for what others do through the mount and for what the
-//! supervisor does, through both views of the first project, as it does on the disk below.
+//! inotifywait on the mount with the flags that scripts use: it reports what others do through the mount and what the
+//! supervisor does, through both views of the first project, as on the disk below.
 
 use std::{
     collections::BTreeMap,

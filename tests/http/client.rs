@@ -1,4 +1,4 @@
-//! A client that does exactly what it is told.
+//! A client that sends exactly what it is told.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},

@@ -1,4 +1,4 @@
-//! The interface of the real daemon: a port that is taken, a token, and the end.
+//! The real daemon's HTTP interface: a port in use, a token, and shutdown.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 

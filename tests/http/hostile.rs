@@ -1,4 +1,4 @@
-//! Slow, huge, many, half: none of it keeps another client from its answer.
+//! Slow, huge, many and incomplete requests: none keeps another client from its answer.
 
 use std::net::Shutdown;
 

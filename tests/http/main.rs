@@ -1,4 +1,4 @@
-//! The HTTP interface on a real socket: what it answers, whom it refuses, and what can't keep it from answering.
+//! The HTTP interface on a real socket: answers, refusals, and resistance to abuse.
 
 #[allow(dead_code, reason = "shared with tests/mount")]
 #[path = "../support/mount_picture.rs"]

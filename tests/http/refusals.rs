@@ -1,4 +1,4 @@
-//! Whom it does not answer, on the wire; the whole table of names stands in `http::guard`.
+//! Refused requests on the wire; the full table of names is in `http::guard`.
 
 use crate::{
     client::{Client, ask, request},

@@ -1,4 +1,5 @@
-//! The description against the server, by a checker that is not ours: schemathesis, where `scripts/setup test` could install it.
+//! Checks the server against its description with an independent tool: schemathesis, where `scripts/setup test` could
+//! install it.
 
 use std::{path::Path, process::Command};
 

@@ -1,4 +1,4 @@
-//! A server on a port of its own, over a picture that the test chooses.
+//! A server on its own port, over a snapshot that the test chooses.
 
 use std::{
     net::SocketAddr,

@@ -1,4 +1,4 @@
-//! Accounts and swaps: what is shown of them, and swapping by writing a name.
+//! Accounts and swaps: what is shown, and swapping by writing a name.
 
 use std::{path::Path, sync::Arc};
 

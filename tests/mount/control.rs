@@ -1,4 +1,4 @@
-//! Verbs: each write whole, refusals where the writer stands, outcomes to read.
+//! Verbs: each write taken whole, refusals returned to the writer, outcomes readable.
 
 use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
 

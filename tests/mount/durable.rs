@@ -1,4 +1,4 @@
-//! What is on disk when a call has returned, and what the caller hears when it can't be. strace watches the server and
+//! Durability: what is on disk when a call has returned, and the error when it can't be. strace watches the server and
 //! makes its system calls fail.
 
 use std::{

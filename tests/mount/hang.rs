@@ -1,4 +1,4 @@
-//! Nobody holds up anybody else: verbs that take their time, disks that stand still, readers that never read on.
+//! Nobody blocks anybody else: slow verbs, hung disks, readers that never finish.
 
 use std::{
     fs::File,

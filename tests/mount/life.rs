@@ -1,4 +1,4 @@
-//! Mounting, unmounting, and what a killed daemon leaves.
+//! Mounting, unmounting, and what a killed daemon leaves behind.
 
 use std::{
     os::unix::fs::PermissionsExt as _,

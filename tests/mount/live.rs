@@ -1,4 +1,4 @@
-//! Files that live: what is read, what polls tell, what tools make of them, and what a task's file tells of its task.
+//! Live files: reads, poll wake-ups, behaviour under tools, and a task's state on its file.
 
 use std::{
     fs::{File, OpenOptions},

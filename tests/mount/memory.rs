@@ -1,4 +1,4 @@
-//! The operations without a mount: what is hard to make happen through the kernel.
+//! The operations without a mount: cases that are hard to provoke through the kernel.
 
 use std::{ffi::OsStr, path::Path, sync::Arc};
 

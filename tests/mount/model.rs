@@ -1,6 +1,6 @@
-//! The same random operations on the mount and on a plain directory: equal outcomes, equal trees.
+//! Model test: the same random operations on the mount and on a plain directory give equal outcomes and equal trees.
 //!
-//! `PROPTEST_CASES` says how many (of each kind of mount). What differs by nature stands in `differs`.
+//! `PROPTEST_CASES` sets how many (for each kind of mount). Inherent differences are in `differs`.
 
 use std::{
     cell::RefCell,

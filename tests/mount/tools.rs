@@ -1,4 +1,4 @@
-//! Real programs save and move files on the mount as they do anywhere else.
+//! Real programs save and move files on the mount as anywhere else.
 
 use crate::world::World;
 

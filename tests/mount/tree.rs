@@ -1,4 +1,4 @@
-//! Every entry of the table: there, readable, sized, clean, read-only where it says so.
+//! Every entry of the table exists, is readable, sized and sanitized, and is read-only where it says so.
 
 use std::{os::unix::fs::MetadataExt as _, path::Path};
 

@@ -1,5 +1,5 @@
-//! One body, two worlds: what a port promises holds for the real one (a temporary directory, a private tmux server, a loopback
-//! server), and for the one in memory that the simulation believes in. Each body runs against both.
+//! Contract tests: each body runs against the real port (a temporary directory, a private tmux server, a loopback
+//! server) and against the in-memory one that the simulation uses.
 
 /// The bodies as tests, each against the world that either function makes. Time in memory goes by itself.
 macro_rules! contract {

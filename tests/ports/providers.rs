@@ -1,4 +1,4 @@
-//! Tasks at providers: one that knows a run's key again, as a job server does.
+//! Tasks at providers: one that honours idempotency keys, as a job server does.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What was acknowledged, written down beside the machine, and what of it is missing afterwards.
+//! Records what was acknowledged, outside the machine, and reports what is missing afterwards.
 
 use std::{collections::BTreeMap, fs};
 

@@ -1,4 +1,4 @@
-//! A machine whose power can be cut: a daemon whose queue and state lie on disks that lose what nobody put on them.
+//! A machine whose power can be cut: a daemon whose queue and state are on disks that lose everything not synced.
 
 use std::{fs, path::PathBuf};
 

@@ -1,6 +1,6 @@
-//! Power cuts: a queue on a disk of its own (ext4 on a loop device, in a mount namespace of the test), whose power is cut
-//! at a bad moment. What a writer was told is saved, and what a reader saw finished, must be there afterwards; the control
-//! rounds show that these tests can fail. Needs root. `SLOW=1` for many more rounds.
+//! Power cuts: a queue on its own disk (ext4 on a loop device, in a mount namespace of the test), whose power is cut
+//! at a bad moment. Whatever a writer was told is saved, and a reader saw finished, must be there afterwards; the
+//! control rounds prove that these tests can fail. Needs root. `SLOW=1` for many more rounds.
 
 #[path = "../support/disks.rs"]
 mod disks;

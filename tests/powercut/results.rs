@@ -1,4 +1,4 @@
-//! The power is cut while agents work and results are filed.
+//! Cuts the power while agents work and results are filed.
 
 use std::{collections::BTreeSet, fs, time::Duration, time::Instant};
 

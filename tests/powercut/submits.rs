@@ -1,4 +1,4 @@
-//! The power is cut right after a submit was acknowledged.
+//! Cuts the power right after a submit was acknowledged.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 

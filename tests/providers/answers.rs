@@ -1,4 +1,4 @@
-//! What comes of a good answer: the request, text that grows, tokens, cost, ids; jobs at a job server.
+//! Successful answers: the request, streamed text, tokens, cost, ids; jobs at a job server.
 
 use claude_failover::{
     config::{Price, ProviderKind},

@@ -1,5 +1,5 @@
-//! `ccl-delegate` as scripts call it, and `examples/dispatcher.sh` with it: on a plain directory, and on the mount beside
-//! a daemon.
+//! `ccl-delegate` as scripts call it, and `examples/dispatcher.sh` with it: on a plain directory, and on the mount
+//! beside a daemon.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The real daemon with loopback providers: where a task goes, what stands in its result, what a restart does.
+//! The real daemon with loopback providers: routing, the contents of results, restarts.
 
 use std::{fs, sync::Arc, sync::atomic::Ordering};
 

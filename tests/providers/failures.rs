@@ -1,4 +1,4 @@
-//! Each class of trouble at each kind of provider: what it means, and how often it is asked.
+//! Each class of error at each kind of provider: its meaning, and the number of retries.
 
 use std::{net::TcpListener, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What each kind of server says when all is well, and the providers that talk to it.
+//! Normal answers of each kind of server, and provider rows that talk to it.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,4 +1,4 @@
-//! LiteLLM's real proxy: what it says is understood, and a task finds its way through it.
+//! LiteLLM's real proxy: its answers are understood, and a task is done through it.
 
 use claude_failover::{
     config::ProviderKind,

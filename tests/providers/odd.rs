@@ -1,4 +1,4 @@
-//! Answers that are whole, in shapes and on connections that the documents don't show.
+//! Complete answers in undocumented shapes and on unusual connections.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The end: no more faults, and everything comes to rest.
+//! The final phase: no more faults, and everything comes to rest.
 
 use std::time::Duration;
 

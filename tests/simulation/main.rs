@@ -1,5 +1,6 @@
-//! The whole daemon on a world in memory, seeded: random tasks, agents, limits, people, faults, and a crash at any effect.
-//! After each step the promises hold; when the faults stop and people answer, every task comes to its end.
+//! The whole daemon on an in-memory world, seeded: random tasks, agents, limits, people, faults, and a crash at any
+//! effect.
+//! After each step the promises hold; once the faults stop and people answer, every task ends.
 //!
 //! `SIMULATION_SEEDS=5000` runs more, `SIMULATION_FROM=5000` others, `SIMULATION_SEED=17` one and prints its trace.
 

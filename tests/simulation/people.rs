@@ -1,4 +1,4 @@
-//! What people do: verbs, and what they say in their own sessions.
+//! What people do: verbs, and prompts in their own sessions.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! One simulated life: daemons that come and go, people who do things, and the end that everything must come to.
+//! One simulated run: daemons that come and go, people who do things, and the rest state that everything must reach.
 
 use std::{
     sync::{Arc, Mutex},

@@ -1,4 +1,4 @@
-//! Single scenes, written out: what seeds once broke or what must be seen to work, each without chance.
+//! Hand-written scenarios without randomness: regressions found by seeds, and behaviour that must be seen to work.
 
 use std::{sync::Arc, time::Duration};
 

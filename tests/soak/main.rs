@@ -1,5 +1,6 @@
-//! Nothing grows with time: the daemon and its tmux server under tasks, swaps, readers and long prompts, measured each second.
-//! Two minutes at most by itself; `make soak` asks for 20 (`SOAK_SECONDS`). What it measures is printed.
+//! Nothing grows over time: the daemon and its tmux server under tasks, swaps, readers and long prompts, sampled each
+//! second.
+//! Two minutes at most by default; `make soak` asks for 20 (`SOAK_SECONDS`). Prints its measurements.
 
 mod sample;
 #[path = "../support/daemon.rs"]

@@ -1,6 +1,6 @@
-//! The real agent CLIs for tests, pinned, from npm, and isolated homes for them.
-//! In: a directory to make a home in, the port of the mock. Out: paths of native programs, homes with dummy keys. Owns
-//! `target/agents/`. Never uses the machine's own installation, home or keys.
+//! The real agent CLIs for tests, pinned, from npm, with isolated homes.
+//! Takes a directory for the home and the mock's port; returns paths of native programs, and homes with dummy keys.
+//! Owns `target/agents/`. Never uses the machine's own installation, home or keys.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 

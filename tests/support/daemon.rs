@@ -1,5 +1,5 @@
-//! A real daemon in a temporary directory: two projects, the built-in agent, a tmux server and a mount of its own.
-//! Dropped, everything ends: daemon, mount, server, directory.
+//! A real daemon in a temporary directory: two projects, the built-in agent, its own tmux server and mount.
+//! Dropping it ends everything: daemon, mount, server, directory.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{

@@ -1,5 +1,5 @@
-//! File systems of a test's own: small ones, and ones whose power can be cut. They live in a mount namespace of the calling
-//! thread (and of what it starts), so nothing of them is seen or left outside.
+//! Test file systems: small ones, and ones whose power can be cut. They are mounted in a mount namespace of the
+//! calling thread (and of what it starts), so nothing of them is visible or left outside.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{

@@ -1,5 +1,5 @@
-//! A disk that stops answering, as a network's does: a small file system of the test's own with a queue's directories and one
-//! task. While it is hung every request waits. Dropped, it answers again and goes.
+//! A disk that stops answering, like a network disk: a small file system with a queue's directories and one task.
+//! While hung, every request waits. Dropping it lets the disk answer again and removes it.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{

@@ -1,5 +1,5 @@
 //! A job server by doc/PROVIDERS.md: keeps jobs by their idempotency key.
-//! In: when jobs end and how. Out: a server. A job's answer is its prompt.
+//! Takes when and how jobs end; returns a server. A job's answer is its prompt.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 

@@ -1,6 +1,6 @@
-//! LiteLLM's proxy for tests, pinned, from PyPI, on loopback with models that are mocks of its own.
-//! In: nothing. Out: the address of a running proxy, its key. Owns `target/litellm/` and the process. Needs no network once
-//! it is installed, and never reaches a real provider.
+//! LiteLLM's proxy for tests, pinned, from PyPI, on loopback with its own mock models.
+//! Returns the address of a running proxy and its key. Owns `target/litellm/` and the process. Needs no network once
+//! installed, and never reaches a real provider.
 
 use std::{
     fs,

@@ -1,10 +1,11 @@
-//! A loopback server that speaks as much of the Anthropic Messages API, the OpenAI Responses API, OpenAI's chat completions and
-//! Gemini's API as the agent CLIs of tests/agents need. In: modes, set for everybody or for one key. Out: answers, and a log of requests in
-//! memory. It listens on 127.0.0.1 only and never connects anywhere.
+//! A loopback server that speaks the parts of the Anthropic Messages API, the OpenAI Responses API, OpenAI's chat
+//! completions and Gemini's API that the agent CLIs of tests/agents need. Takes modes, set globally or per key;
+//! returns answers, and keeps a log of requests in memory. Listens on 127.0.0.1 only and never connects anywhere.
 //!
-//! The prompt commands the answer: `RUN: <command>` asks for one shell call (with `ESCALATE` before it, Codex asks for
+//! The prompt controls the answer: `RUN: <command>` requests one shell call (with `ESCALATE` before it, Codex asks for
 //! permission), `SLOW: <seconds>` streams that long, `LONG: <lines>` answers that many lines, `SUB: <prompt>` starts a
-//! subagent (Claude Code), `BACKGROUND: <command>` a command that goes on after the turn, `ASK: <question>` asks the person. Anything else is answered with `MOCK-REPLY done: <n> chars received.`
+//! subagent (Claude Code), `BACKGROUND: <command>` a command that outlives the turn, `ASK: <question>` asks the
+//! person. Anything else is answered with `MOCK-REPLY done: <n> chars received.`
 
 #![allow(dead_code, reason = "each test file uses its part")]
 

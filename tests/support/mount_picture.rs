@@ -1,4 +1,4 @@
-//! A hand-made picture with one of everything, full of text that would steer a terminal.
+//! A hand-made snapshot with one of everything, full of text that would steer a terminal.
 
 use std::{collections::VecDeque, path::Path, sync::Arc};
 

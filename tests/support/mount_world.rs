@@ -1,4 +1,4 @@
-//! A real mount, served by a child process under a watchdog, over a fake backend that writes down what it is told.
+//! A real mount, served by a child process under a watchdog, over a fake backend that records what it receives.
 
 use std::{
     fs::{File, OpenOptions},

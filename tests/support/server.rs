@@ -1,5 +1,5 @@
-//! A loopback server that does to a connection what a test says: answers, streams, drips, cuts, says nothing.
-//! In: what to do at each request. Out: the requests that came. Listens on 127.0.0.1 only; ends when it is dropped.
+//! A loopback server whose behaviour a test scripts: answers, streams, drips, cuts, stays silent.
+//! Takes what to do at each request; records the requests. Listens on 127.0.0.1 only; ends when dropped.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 

@@ -1,5 +1,5 @@
-//! Does something to a process at the Nth of its calls that change a file: kills it before that call is made, or has the call
-//! fail. Counts over all its threads, which strace's `when=` does not.
+//! Interferes with a process at the Nth call that changes a file: kills it before that call, or makes the call fail.
+//! Counts across all its threads, which strace's `when=` doesn't.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{

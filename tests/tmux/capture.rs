@@ -1,5 +1,4 @@
-//! Screens: the bytes are the same whichever way they come, nothing of them stays in the server, and a person's own
-//! buffers stay as they are.
+//! Captures: the same bytes by either method, nothing left in the server, and a person's own buffers unchanged.
 
 use std::{
     fmt::Write as _,

@@ -1,5 +1,5 @@
-//! What crashes the server or freezes every agent, each held off: one test for each row of the table in the
-//! documentation of tmux's hazards. The server's pid before and after tells whether it lived.
+//! tmux bugs that crash the server or freeze every agent, each worked around: one test per row of the table in the
+//! documentation of tmux's hazards. The server's pid before and after tells whether it survived.
 
 use std::{
     os::unix::fs::PermissionsExt,

@@ -1,5 +1,5 @@
-//! Programs that the tests run in panes and as processes of their own: this test binary, started again. By themselves
-//! they do nothing.
+//! Programs that the tests run in panes and as separate processes: this test binary, started again. On their own they
+//! do nothing.
 
 use std::{
     io::{Read, Write},

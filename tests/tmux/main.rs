@@ -1,4 +1,4 @@
-//! The terminal on a real tmux, each test on a server of its own. Nothing is skipped: without tmux they all fail.
+//! The terminal on a real tmux, each test with its own server. Nothing is skipped: without tmux they all fail.
 
 mod capture;
 mod ending;

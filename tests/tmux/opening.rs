@@ -1,4 +1,4 @@
-//! Starting programs: what they get, what they don't, and what stays.
+//! Starting programs: what they get, what they don't, and what remains.
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! The server's life, and whose it is.
+//! The tmux server's lifecycle and ownership.
 
 use std::time::{Duration, Instant};
 

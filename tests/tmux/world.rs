@@ -1,4 +1,4 @@
-//! A private tmux server under a temporary directory, ended with the test.
+//! A private tmux server in a temporary directory, ended with the test.
 
 use std::{
     future::Future,

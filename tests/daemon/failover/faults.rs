@@ -1,4 +1,4 @@
-//! Swaps that can't be carried through.
+//! Swaps that fail.
 
 use std::fs;
 

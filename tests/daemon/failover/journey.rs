@@ -1,4 +1,4 @@
-//! README's failover, typed as it stands there.
+//! README's failover, typed word for word.
 
 use std::{
     fs,

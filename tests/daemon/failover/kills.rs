@@ -1,4 +1,4 @@
-//! The daemon is killed in the middle of swaps; the next one finishes them.
+//! The daemon is killed during swaps; the next one finishes them.
 
 use std::{
     collections::BTreeSet,

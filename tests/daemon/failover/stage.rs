@@ -1,4 +1,4 @@
-//! A daemon whose built-in agents run under accounts, and what tests ask of it.
+//! Test setup: a daemon whose built-in agents run under accounts.
 
 use std::{
     fs,

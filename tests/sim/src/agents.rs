@@ -1,5 +1,5 @@
-//! What is known of the fake agents: `claude` tells everything by status file and hooks, `typed` too but takes no words at
-//! its start and names its conversation only then, `mute` has only its screen, `sh` gets its task at the start.
+//! The fake agents: `claude` reports everything by status file and hooks; `typed` too, but takes no prompt at its
+//! start and names its conversation only then; `mute` has only its screen; `sh` gets its task at the start.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

@@ -1,5 +1,5 @@
-//! The accounts as they really are, which the daemon can only learn of from what its agents say; their homes, and the
-//! operator's link. In: what a test makes happen. Out: answers of the port, limits that strike every agent of an account.
+//! The accounts' true state, which the daemon learns only from its agents; their homes, and the operator's link. Takes
+//! what a test makes happen; returns the port's answers, and limits that hit every agent of an account.
 
 use std::{
     io::{Error, ErrorKind, Result},

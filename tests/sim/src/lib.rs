@@ -1,6 +1,6 @@
 //! The outside world in memory: every port, over one `FakeWorld` that outlives the daemons that run on it.
-//! In: calls of the ports; what a test makes happen. Out: answers, signals, screens, and a record of what every agent was
-//! given. Seeded: the same seed and the same calls give the same world. Owns no daemon logic.
+//! Takes calls of the ports and what a test makes happen; returns answers, signals, screens, and a record of what
+//! every agent was given. Seeded: the same seed and calls give the same world. Owns no daemon logic.
 
 mod agents;
 mod disk;

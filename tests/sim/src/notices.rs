@@ -1,5 +1,5 @@
-//! The people who get notices, and the services between that fail.
-//! In: notices. Out: what came, and when; one that comes twice for no reason is a broken promise.
+//! Receivers of notifications, and the services in between that fail.
+//! Records what arrived, and when; a duplicate without a reason is a broken promise.
 
 use std::time::Duration;
 

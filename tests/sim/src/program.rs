@@ -1,5 +1,5 @@
-//! The programs in the panes: agents that behave by a script, and the operator's shells.
-//! In: pastes, keys, time. Out: a screen, signals, an exit, and a record of every prompt received.
+//! The programs in the panes: scripted agents, and the operator's shells.
+//! Takes pastes, keys and time; returns a screen, signals, an exit, and a record of every prompt received.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Providers as they really are. In: orders, what a test makes happen. Out: jobs that end after a while, answers to looks,
-//! troubles. Keeps every job that was ever begun, so that a second one for one run is seen.
+//! Fake providers. Take orders and what a test makes happen; return jobs that end after a while, poll answers, errors.
+//! Keep every job ever started, so that a second one for the same run is detected.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Chance from a seed (SplitMix64): the same on every machine.
+//! Seeded random numbers (SplitMix64): the same on every machine.
 
 #[derive(Debug, Clone)]
 pub struct Rng(u64);

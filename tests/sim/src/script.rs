@@ -1,4 +1,4 @@
-//! How agents behave: a script each, written by a test or drawn by chance.
+//! Agents' behaviour: one script each, written by a test or generated at random.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Conversations, which outlive the programs that hold them, and what stops them.
+//! Conversations, which outlive the programs that hold them, and what interrupts them.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What must hold of accounts and swaps at every moment, checked against what the daemon saves and does.
-//! In: each saved state, each start and end of a program, each turn of the link. Out: violations, and counts.
+//! Invariants of accounts and swaps, checked against what the daemon saves and does.
+//! Takes each saved state, each start and end of a program and each flip of the link; returns violations and counts.
 
 use std::{collections::BTreeMap, time::Duration};
 

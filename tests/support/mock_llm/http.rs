@@ -1,4 +1,4 @@
-//! Just enough HTTP/1.1 for the mock: one request a connection, JSON or a server-sent event stream as the answer.
+//! Minimal HTTP/1.1 for the mock: one request per connection, JSON or a server-sent event stream as the answer.
 
 use std::{collections::HashMap, io};
 
