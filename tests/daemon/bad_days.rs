@@ -216,6 +216,7 @@ fn no_more_descriptors() {
     begin(&world);
     let before = limit(&world, libc::RLIMIT_NOFILE, None);
     // Holes below are filled by readers of the mount; what the daemon itself had open for a moment is a hole afterwards.
+    limit(&world, libc::RLIMIT_NOFILE, Some(used + 1));
     let mut held = Vec::new();
     let mut refused = 0;
     world.until("all descriptors to be used, also a moment later", || {
