@@ -26,6 +26,15 @@ const CONVERSATION: &str = "6e4daa3b-22bb-4c91-9641-0c1887878b01";
 struct World {
     dir: tempfile::TempDir,
     book: AgentBook,
+    /// The agent's process. Not this one, which has other tests' files open.
+    process: std::process::Child,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 fn session() -> SessionName {
@@ -69,7 +78,8 @@ impl World {
             mount: "/mnt/agents".into(),
             base_env: base_env.into_iter().collect(),
         });
-        Self { dir, book }
+        let process = std::process::Command::new("sleep").arg("600").spawn().expect("sleep");
+        Self { dir, book, process }
     }
 
     async fn launch(&self, agent: &str, account: Option<&str>, resume: Option<&str>) -> LaunchPlan {
@@ -122,7 +132,7 @@ impl World {
             workdir: "/srv/web".into(),
             conversation: Some(CONVERSATION.to_owned()),
             pane: PaneId("%1".to_owned()),
-            pid: std::process::id(),
+            pid: self.process.id(),
             token: String::new(),
             started: "2026-11-21T05:00:00Z".parse().expect("a time"),
         }
@@ -345,7 +355,7 @@ async fn only_an_accounts_own_limit_is_a_limit() {
 #[tokio::test]
 async fn a_status_file_counts_only_for_the_process_that_wrote_it() {
     let world = World::new();
-    let path = world.dir.path().join(format!("a/sessions/{}.json", std::process::id()));
+    let path = world.dir.path().join(format!("a/sessions/{}.json", world.process.id()));
     let write = |status: &str, start: Option<&str>| {
         let mut value =
             json!({"status": status, "waitingFor": "permission prompt", "statusUpdatedAt": 1_795_235_866_000_i64});
