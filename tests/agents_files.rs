@@ -27,13 +27,15 @@ struct World {
     dir: tempfile::TempDir,
     book: AgentBook,
     /// The agent's process. Not this one, which has other tests' files open.
-    process: std::process::Child,
+    process: Process,
 }
 
-impl Drop for World {
+struct Process(std::process::Child);
+
+impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -79,7 +81,7 @@ impl World {
             base_env: base_env.into_iter().collect(),
         });
         let process = std::process::Command::new("sleep").arg("600").spawn().expect("sleep");
-        Self { dir, book, process }
+        Self { dir, book, process: Process(process) }
     }
 
     async fn launch(&self, agent: &str, account: Option<&str>, resume: Option<&str>) -> LaunchPlan {
@@ -132,7 +134,7 @@ impl World {
             workdir: "/srv/web".into(),
             conversation: Some(CONVERSATION.to_owned()),
             pane: PaneId("%1".to_owned()),
-            pid: self.process.id(),
+            pid: self.process.0.id(),
             token: String::new(),
             started: "2026-11-21T05:00:00Z".parse().expect("a time"),
         }
@@ -355,7 +357,7 @@ async fn only_an_accounts_own_limit_is_a_limit() {
 #[tokio::test]
 async fn a_status_file_counts_only_for_the_process_that_wrote_it() {
     let world = World::new();
-    let path = world.dir.path().join(format!("a/sessions/{}.json", world.process.id()));
+    let path = world.dir.path().join(format!("a/sessions/{}.json", world.process.0.id()));
     let write = |status: &str, start: Option<&str>| {
         let mut value =
             json!({"status": status, "waitingFor": "permission prompt", "statusUpdatedAt": 1_795_235_866_000_i64});
