@@ -29,10 +29,12 @@ use serde_json::{Value, json};
 use self::{left::Background, tail::Tail};
 use crate::{hook, linux::spawn};
 
-/// The most that a pipe can hold for an unprivileged process (`/proc/sys/fs/pipe-max-size`, pipe(7)): what an ended child can have left in it.
+/// The most that a pipe can hold for an unprivileged process (`/proc/sys/fs/pipe-max-size`, pipe(7)): what an exited
+/// child can have left in it.
 const MAX_PIPE: usize = 1 << 20;
-/// The status of a command that is not there, and of one that can't be executed, as a shell reports them (POSIX sh, 2.8.2).
+/// The status of a missing command, as a shell reports it (POSIX sh, 2.8.2).
 const NOT_FOUND: u8 = 127;
+/// The same of one that can't be executed.
 const NOT_EXECUTABLE: u8 = 126;
 
 #[derive(Parser)]

@@ -23,17 +23,19 @@ use serde_json::{Map, Value};
 
 use crate::hook::log::append;
 
-/// The command ends after this time at the latest, also when a file system hangs. Agents wait for their hooks.
+/// The command exits after this time at the latest, also when a file system hangs. Chosen: agents wait for their
+/// hooks; below a second nobody notices.
 pub const LIMIT: Duration = Duration::from_millis(950);
-/// How long to wait for the end of stdin. An agent may leave it open.
+/// How long to wait for the end of stdin, which an agent may leave open. Chosen: leaves time to write within `LIMIT`.
 const READ_LIMIT: Duration = Duration::from_millis(700);
-/// Once a whole JSON value is there, silence of this length counts as the end of stdin.
+/// Once a whole JSON value has arrived, silence of this length counts as the end of stdin. Chosen: an agent writes it
+/// in one go.
 const QUIET: Duration = Duration::from_millis(100);
-/// The most that is read; what follows is thrown away.
+/// Bytes that are read; the rest is discarded. Chosen: above any hook's input but a huge tool result.
 const MAX_INPUT: usize = 4 << 20;
-/// Longer strings are cut, so that one tool result cannot fill the log.
+/// Longer strings are truncated. Chosen: one tool result must not fill the log.
 const MAX_STRING: usize = 256 << 10;
-/// How much of an input that is not JSON is kept, for a human to read.
+/// How much of an input that isn't JSON is kept. Chosen: enough for a person to recognise it.
 const MAX_HEAD: usize = 1024;
 
 /// The event name of a line whose input was no JSON object with a `hook_event_name`.

@@ -15,7 +15,7 @@ use crate::{
     rules::{format::Answers, merge},
 };
 
-/// How many of its last characters Claude Code keeps of an approved key (measured on 2.1.329).
+/// Number of last characters that Claude Code stores of an approved key (measured on 2.1.329).
 const KEY_TAIL: usize = 20;
 
 /// One account's home.

@@ -35,7 +35,8 @@ use crate::{
     },
 };
 
-/// Longer than any line that the hook writes, in bytes: it cuts what it is given.
+/// Longest line that is read, in bytes. Chosen: above anything that the hook writes, which truncates its input
+/// (`hook::MAX_INPUT`, 4 MiB, at most sixfold as escaped JSON).
 const LONGEST_LINE: u64 = 32 << 20;
 
 /// One line of the log.

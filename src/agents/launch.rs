@@ -40,7 +40,8 @@ pub fn hook_log(state_dir: &Path, session: &SessionName) -> PathBuf {
     state_dir.join("hooks").join(format!("{session}.jsonl"))
 }
 
-/// Agents name their conversations by UUIDs; Claude Code would take anything else for a search word.
+/// Length of a UUID (RFC 9562). Agents name their conversations by UUIDs; Claude Code would take anything else for a
+/// search word.
 pub(super) const CONVERSATION_LENGTH: usize = 36;
 
 pub(super) fn is_conversation(id: &str) -> bool {

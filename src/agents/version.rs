@@ -13,8 +13,9 @@ use std::{
 
 use crate::linux::ask::{answer, find};
 
-/// Longest that a program may take to say its version: the first start waits for it. Native ones take 0.1 s, those on node several
-/// seconds on a loaded machine, and one whose version is not known gets words that it may not know.
+/// Longest that a program may take to print its version; the first start waits for it. Native ones take 0.1 s, those
+/// on node several seconds on a loaded machine. Chosen: above both, because an agent of unknown version gets arguments
+/// that it may not know.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What identifies a file's content without reading it.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::config::paths;
 
-/// A person waits for it with a finger on the key.
+/// Timeout of completion. Chosen: a person waits with a finger on the key.
 const WITHIN: Duration = Duration::from_millis(500);
 
 fn names(pick: impl Fn(&Status) -> Vec<(String, String)>) -> Vec<CompletionCandidate> {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{cli::io::Io, model::footer::without_result};
 
-/// How often a followed task is looked at.
+/// How often a followed task is polled. Chosen: looks immediate to a person.
 const EVERY: Duration = Duration::from_millis(250);
 
 /// What the mount holds of a task.

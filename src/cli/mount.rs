@@ -18,7 +18,7 @@ use crate::{
     linux::locks,
 };
 
-/// How long the daemon may take to answer. It answers from memory, so this is far more than it needs.
+/// How long the daemon may take to answer. Chosen: it answers from memory, so this is far more than it needs.
 pub const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// The mount that a command means.

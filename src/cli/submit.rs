@@ -30,9 +30,9 @@ use crate::{
     },
 };
 
-/// Longest id made from a text, in bytes.
+/// Longest id made from a text, in bytes. Chosen: readable in a listing, and below the 128 of a task's name.
 const ID_MAX: usize = 40;
-/// So many tasks of one text are told apart by a number.
+/// Tasks of one text distinguished by a number. Chosen: more is a script in a loop.
 const SAME_NAME: u32 = 1000;
 
 /// # Errors

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{cli::io::Io, linux::mountinfo};
 
-/// More than anyone stacks by accident; a loop must end.
+/// Stacked mounts that are detached. Chosen: more than anybody stacks by accident; a loop must end.
 const MOST: usize = 16;
 
 /// # Errors

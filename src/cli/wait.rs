@@ -19,11 +19,11 @@ use super::{
 };
 use crate::{cli::io::Io, model::ids::TaskId};
 
-/// How often the mount is asked; its answers come from memory.
+/// How often the mount is polled; its answers come from memory. Chosen: looks immediate to a person.
 const EVERY: Duration = Duration::from_millis(200);
-/// A daemon that is being restarted is back within this time.
+/// A restarting daemon is back within this time. Chosen: it takes below a second; systemd pauses a few before it.
 const RESTART: Duration = Duration::from_secs(15);
-/// Between two directories a task may be in neither for a moment.
+/// Between two directories a task may be in neither for a moment. Chosen: a move takes milliseconds.
 const MISSING: Duration = Duration::from_secs(2);
 
 #[derive(Debug, PartialEq)]
@@ -102,7 +102,8 @@ fn look(what: &WaitFor, mount: &Mount, within: Duration, ended_before: &mut Opti
     }
 }
 
-/// A file that the daemon hasn't listed for this long after its last change is no task to it.
+/// A file that the daemon hasn't listed for this long after its last change is no task to it. Chosen: five times the
+/// default settle time.
 const UNLISTED: Duration = Duration::from_secs(5);
 
 /// Task files that were just put into an inbox and that the daemon doesn't list yet: `cp x.md inbox/; wait idle` must wait.

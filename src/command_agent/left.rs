@@ -23,11 +23,12 @@ use nix::{
 
 use crate::linux::{peek, process::children};
 
-/// How long what is left may take to act on TERM.
+/// How long leftovers may take to act on TERM. Chosen: half of the default `lifecycle.stop_grace`.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long a child may take from its fork to its setsid(2), on a busy machine.
+/// How long a child may take from its fork to its setsid(2). Chosen: microseconds when idle; a busy machine gets many
+/// time slices.
 const DETACHES_WITHIN: Duration = Duration::from_millis(250);
-/// How often it is polled meanwhile: the kernel tells nobody of a setsid(2).
+/// Poll interval meanwhile: the kernel reports no setsid(2). Chosen: 25 polls within `DETACHES_WITHIN`.
 const POLL_EVERY: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -123,6 +124,7 @@ pub(super) fn end(signals: &SignalFd) {
             }
         }
         told = left;
+        // Chosen: SIGCHLD wakes it earlier; orphans that appear meanwhile are found five times a second.
         let pause = kill_at.saturating_duration_since(now).clamp(Duration::from_millis(10), Duration::from_millis(200));
         let pause = PollTimeout::try_from(pause).unwrap_or(PollTimeout::ZERO);
         let _ = poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], pause);

@@ -4,11 +4,12 @@
 
 use std::collections::VecDeque;
 
-/// How much of the end of stdout is kept as the task's result.
+/// How much of the end of stdout is kept as the task's result. Chosen: more than anybody reads; a pane's scrollback is
+/// of this order.
 const KEPT: usize = 256 << 10;
-/// The same of stderr, of which one line is told.
+/// The same of stderr, of which one line is reported. Chosen: holds any single line.
 const KEPT_OF_ERRORS: usize = 16 << 10;
-/// The most that is told of that line, in characters.
+/// Most characters reported of that line. Chosen: as `sys/providers/words.rs`.
 const LINE: usize = 300;
 
 /// The last bytes of a stream.

@@ -3,7 +3,7 @@
 
 use super::{Api, FromEnv, FromFile, secret_of, values::one_secret};
 
-/// Fewer can be guessed.
+/// Shortest token. Chosen: 16 hex digits are 64 random bits, out of reach of guessing over HTTP.
 const TOKEN_MIN: usize = 16;
 
 pub(super) fn meaning(api: &Api, wrong: &mut impl FnMut(&str, String)) {

@@ -251,7 +251,7 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
     problems
 }
 
-/// More sessions than any machine runs; a typing error otherwise makes thousands.
+/// Most sessions of a pool. Chosen: more than any machine runs; a typing error would otherwise start thousands.
 const MOST_SESSIONS: u32 = 1000;
 
 /// The largest niceness (setpriority(2)).

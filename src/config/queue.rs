@@ -95,7 +95,7 @@ pub fn queue_dir(project: &Path, is_mount: impl Fn(&Path) -> bool) -> io::Result
 /// The entries that the mount lays over a project's queue directory (INTERFACE 4).
 pub const COVERING: [&str; 3] = ["tasks", "delegated", "status"];
 
-/// As many covered files are named.
+/// Covered files named in a message. Chosen: enough to recognise them in one line.
 const NAMED_MAX: usize = 5;
 
 /// What of a queue directory can't be seen through the mount, because entries of the mount's own cover it; one sentence.

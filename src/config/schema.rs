@@ -1,5 +1,6 @@
 //! Every configuration key with its type and default, as tables.
-//! Defines the types that the rest of the program reads. Validates nothing: `check` does.
+//! Defines the types that the rest of the program reads. Defaults are choices: `config.example.yaml` says what each is for.
+//! Validates nothing: `check` does.
 
 use std::{
     collections::BTreeMap,

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::model::ids::{AccountName, AgentName, BadName, ProjectName, ProviderName, SessionName};
 
+/// Seconds of a day.
 const DAY: u64 = 86_400;
 
 impl Setting for bool {

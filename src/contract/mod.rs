@@ -36,7 +36,7 @@ use crate::{
     ports::Providers,
 };
 
-/// Largest file that is read: a body of a request may be no larger.
+/// Largest file that is read. Chosen: the limit of a request's body (`sys/providers/send.rs`).
 const LARGEST: u64 = 10 * 1024 * 1024;
 
 /// Carries out one call.

@@ -107,6 +107,7 @@ impl Servers {
         })
     }
 
+    /// Poll interval of a provider; 2 s, the default of `poll`, for one that isn't configured.
     pub fn poll(&self, name: &ProviderName) -> std::time::Duration {
         self.rows.get(name).map_or(std::time::Duration::from_secs(2), |row| row.poll)
     }

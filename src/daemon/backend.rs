@@ -39,11 +39,13 @@ use crate::{
 };
 
 /// How much longer than `control.reply_within` a writer may wait when the owner itself is slow (a stalled disk).
+/// Chosen: with the default of 2 s, 5 s in all.
 const OWNER_SLACK: Duration = Duration::from_secs(3);
 
-/// Reports that may wait for the owner; beyond them a look at the disk finds what they would have told.
+/// Reports that may wait for the owner; beyond them a rescan finds what they would have reported. Chosen: as
+/// `sys/watch.rs`.
 const WAITING: usize = 4096;
-/// Reports that the owner is given at once.
+/// Reports passed to the owner in one batch. Chosen: a batch is one save, and a larger one would delay others.
 const AT_ONCE: usize = 256;
 
 #[derive(Clone)]

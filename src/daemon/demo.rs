@@ -19,10 +19,12 @@ use nix::{
 
 use crate::cli::{DemoArgs, Exit, Mount};
 
-/// How long the daemon may take to answer on the mount.
+/// How long the daemon may take to answer on the mount. Chosen: it takes well under a second; a loaded machine gets
+/// twenty times that.
 const READY_WITHIN: Duration = Duration::from_secs(20);
-/// How long the five tasks may take, and the one whose account runs out.
+/// How long the five tasks may take, and the one whose account hits its limit. Chosen: they take seconds.
 const DONE_WITHIN: Duration = Duration::from_secs(60);
+/// Chosen: looks immediate to a person.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// What a demo's directory is called, before a number.
 const DIR: &str = "claude-failover-demo-";

@@ -24,11 +24,13 @@ use crate::{
     sys::process::left::Left,
 };
 
-/// How often it is looked when no agent has ended and nothing that was told: what is left may start another and end.
+/// How often leftovers are scanned when no agent and no reported process has ended: a leftover may start another
+/// process and exit. Chosen: as `lifecycle.reconcile`.
 const EVERY: Duration = Duration::from_secs(15);
-/// What goes by itself when its agent has gone needs a moment.
+/// Wait after an agent's end. Chosen: processes that end with their agent need a moment.
 const SETTLES: Duration = Duration::from_secs(1);
-/// Processes whose ends are waited for; of others the next look knows.
+/// Processes whose exits are awaited by pidfd; the next scan notices the others. Chosen: a quarter of the usual soft
+/// limit of descriptors (1024).
 const WAITED_FOR: usize = 256;
 
 /// Looks for ever. Never ends; may be dropped at any time.

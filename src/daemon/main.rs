@@ -56,7 +56,8 @@ pub fn main(args: &RunArgs) -> Exit {
     }
 }
 
-/// How long work that still runs on threads of its own may take at the end.
+/// How long blocking work may still take at shutdown. Chosen: what is durable is saved before; systemd's default limit
+/// is 90 s.
 const END_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs a future on the daemon's threads.

@@ -33,7 +33,7 @@ use crate::{
 
 /// Name of our own tmux server, for `tmux -L`.
 pub const SOCKET: &str = "claude-failover";
-/// How long a project's disk may take for one look at the start.
+/// How long a project's disk may take to answer once at startup. Chosen: as `sys/disk/jobs.rs`.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Which tmux server, and how.

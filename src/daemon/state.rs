@@ -27,7 +27,7 @@ use crate::{
     sys::state::{CHECKPOINT, JOURNAL, StateDir, read, set_aside},
 };
 
-/// How often `--follow` looks.
+/// How often `--follow` polls. Chosen: looks immediate to a person.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Carries out the command.
@@ -86,7 +86,7 @@ fn show(dir: &Path, follow: bool, out: &mut dyn Write) -> Result<(), String> {
     }
 }
 
-/// Of a session's token only what tells one from another.
+/// Characters shown of a session's token. Chosen: tells tokens apart and is useless as one.
 const TOKEN_SHOWN: usize = 8;
 
 fn line(out: &mut dyn Write, value: &impl Serialize) -> Result<(), String> {

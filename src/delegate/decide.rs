@@ -15,10 +15,11 @@ use crate::{
     },
 };
 
-/// Pause between two looks at a job that was handed in just now; it doubles up to the provider's `poll`.
+/// First pause between two polls of a new job; it doubles up to the provider's `poll`. Chosen: a fast answer isn't
+/// kept waiting.
 pub const FIRST_LOOK: Duration = Duration::from_millis(100);
 
-/// How long the result of a script's own job waits for its script.
+/// How long the result of a script's own job waits for its script. Chosen: scripts poll every few seconds.
 pub const SCRIPT_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// What follows.

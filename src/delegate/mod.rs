@@ -34,10 +34,10 @@ use crate::{
     },
 };
 
-/// How long something that the owner or the disk did not take waits before the next try.
+/// Pause before a retry when the owner or the disk refused. Chosen: as `queue::RETRY_FILING`.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Shortest time between two pieces of one answer that are shown.
+/// Shortest time between two shown pieces of one answer. Chosen: reads as live, and each is a new snapshot.
 const SHOW_EVERY: Duration = Duration::from_secs(1);
 
 pub struct Delegate {

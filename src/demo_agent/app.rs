@@ -34,9 +34,9 @@ use super::turn::{self, Event, Handle, Order, Outbox, Outcome, Shared};
 use super::view::first_row;
 use crate::demo_agent::identity::{Identity, VERSION};
 
-/// After a lone ESC for this long, it was the Escape key.
+/// A lone ESC followed by silence of this length is the Escape key. Chosen: a sequence arrives in one read.
 const ESCAPE_WAIT: Duration = Duration::from_millis(25);
-/// The spinner's period.
+/// The spinner's period. Chosen: as agents spin, 10 times a second.
 const SPIN: Duration = Duration::from_millis(100);
 
 /// Why the program ends.

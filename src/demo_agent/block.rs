@@ -14,9 +14,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// The most output that is kept.
+/// Most output that is kept. Chosen: a demonstration's block prints a few lines.
 pub const MAX_OUTPUT: usize = 64 << 10;
-/// How often a block whose output is silent is asked whether it has ended; its children may hold the output open.
+/// How often a silent block is checked for its exit; its children may hold the output open. Chosen: looks immediate to
+/// a person.
 const ASK_EVERY_MS: u8 = 100;
 
 /// How a block ended.

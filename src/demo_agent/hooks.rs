@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::demo_agent::identity::Identity;
 
-/// A hook that takes longer is killed.
+/// A hook that takes longer is killed. Chosen: twice what our own hook may take (`hook::LIMIT`).
 pub const LIMIT: Duration = Duration::from_secs(2);
 
 /// The part of Claude Code's settings that matters here.
@@ -150,6 +150,7 @@ fn run(command: &str, event: &str) {
 }
 
 fn ended_by(child: &mut Child, deadline: Instant) -> bool {
+    // Doubles to 20 ms. Chosen: a hook takes a few milliseconds.
     let mut pause = Duration::from_millis(1);
     loop {
         match child.try_wait() {

@@ -8,8 +8,9 @@ enum Piece {
     Collapsed { label: String, text: String },
 }
 
-/// Pastes from this many line ends on are collapsed; so are longer ones than [`LONG`] (measured on Claude Code 2.1.329).
+/// Pastes with this many line ends are collapsed (measured on Claude Code 2.1.329).
 const MANY_LINES: usize = 3;
+/// So are pastes of more characters than this (measured on Claude Code 2.1.329).
 const LONG: usize = 800;
 
 /// The input box's content.

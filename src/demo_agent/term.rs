@@ -57,7 +57,7 @@ pub fn signals() -> io::Result<SignalFd> {
 }
 
 /// Says something just before the end. tmux (3.3a, one time in six) loses what a program writes in the moment of its end:
-/// the kernel has not yet passed it on when tmux asks whether anything is left. So the end waits a little.
+/// the kernel has not yet passed it on when tmux asks whether anything is left. So the end waits 20 ms (chosen: invisible).
 pub fn last_words(text: &str) {
     emit(text);
     std::thread::sleep(std::time::Duration::from_millis(20));

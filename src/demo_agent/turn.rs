@@ -19,7 +19,7 @@ use super::transcript::{Task, Transcript};
 use super::{block, limits};
 use crate::demo_agent::identity::Identity;
 
-/// How fast a slow turn speaks.
+/// Pause between two words of a slow turn. Chosen: visibly at work, with a few words a second.
 const WORD_EVERY: Duration = Duration::from_millis(250);
 
 /// What the user wants of a running turn.

@@ -2,7 +2,7 @@
 
 use super::screen::{clean, wrap};
 
-/// The box shows at most this many rows of a long text, its last ones.
+/// Rows of a long text that the box shows, its last ones. Chosen: leaves room above in a small terminal.
 const BOX_ROWS: usize = 10;
 
 /// What the live area shows above the box.

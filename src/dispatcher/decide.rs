@@ -72,7 +72,7 @@ enum Fit {
     Warm,
 }
 
-/// How many claims for providers are made together: a claim is some fsyncs, and providers take many tasks at once.
+/// Claims for providers made together. Chosen: a claim is some fsyncs, and providers take many tasks at once.
 const TOGETHER: usize = 16;
 
 /// A lane, as far as it was looked at.

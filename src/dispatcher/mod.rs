@@ -17,13 +17,14 @@ use crate::{
     model::{event::Event, ids::TaskKey},
 };
 
-/// How long a task that could not be claimed is left alone.
+/// How long a task whose claim failed is left alone. Chosen: a disk error or a script's claim doesn't end sooner.
 const RETRY_CLAIM: Duration = Duration::from_secs(2);
 
-/// The same where the picture was a moment old.
+/// The same if only the snapshot was outdated. Chosen: the next snapshot comes in milliseconds.
 const STALE_PICTURE: Duration = Duration::from_millis(20);
 
-/// How often sessions in their restart pause are looked at while tasks wait.
+/// How often sessions in their restart pause are checked while tasks wait. Chosen: half of the shortest pause
+/// (`lifecycle.restart_first`).
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 pub struct Dispatcher {

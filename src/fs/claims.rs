@@ -30,13 +30,17 @@ use crate::{
     },
 };
 
-/// Markers are shorter.
+/// Largest marker read. Chosen: as for other files beside a task (`sys/disk/look.rs`).
 const MARKER_MAX: u64 = 64 * 1024;
-/// How long the reader of a task that removes it counts as one that moves it.
+/// How long a task's reader that removes it counts as moving it. Chosen: `mv` removes right after its copy; a slow one
+/// gets a minute.
 const READ_LATELY: Duration = Duration::from_secs(60);
+/// Readers remembered. Chosen: bounds the memory at far more clients than use a queue.
 const READERS_MAX: usize = 1024;
-/// A script that tries again and again is told of once in this time.
+/// A retrying script is logged once in this time. Chosen: scripts poll each second or two, and one line a minute is
+/// enough.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
+/// Refusals remembered for that. Chosen: more scripts than anybody runs on one queue.
 const TOLD_MAX: usize = 64;
 
 /// Who opened what lately, and what was told; the oldest first.

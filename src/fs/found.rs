@@ -14,11 +14,11 @@ use jiff::Timestamp;
 
 use crate::{fs::tree::Object, model::ids::TaskId, render::clean};
 
-/// The mode of a mountpoint that nothing is mounted on: nobody but root makes anything in it.
+/// The mode of an unmounted mountpoint: nobody but root creates anything in it.
 pub(super) const CLOSED: u32 = 0o500;
-/// Files that are named to people; further ones are counted.
+/// Files named in a message; further ones are counted. Chosen: enough to recognise them in one line.
 const NAMED: usize = 5;
-/// Entries that are looked at; whoever has more knows by then that there is something.
+/// Entries that are examined. Chosen: whoever has more knows by then that there is something.
 const LOOKED_AT: usize = 1000;
 
 /// Empties the mountpoint into a new directory below `found`.

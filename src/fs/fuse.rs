@@ -29,12 +29,14 @@ use crate::fs::{
     words::{Attr, Caller, For, Kind, MOMENT, Opened, Ready, SetAttr, UNKNOWN_NUMBER, lock},
 };
 
-/// Facts are not cached but where `Lasting` says so: the queue directories change behind the mount.
+/// Attributes are cached only where `Lasting` says so: the queue directories change behind the mount.
 const TTL: Duration = Duration::ZERO;
+/// Always 0: inode numbers are never reused (`nodes`), so none needs a generation.
 const GENERATION: Generation = Generation(0);
-/// Largest write in one request.
+/// Largest write in one request: 256 pages, the kernel's default maximum (`FUSE_MAX_MAX_PAGES`, fs/fuse).
 const WRITE_MAX: u32 = 1024 * 1024;
-/// The queues may lie on a file system that itself lies on another (overlayfs), as in containers.
+/// The queues may be on a file system that is itself stacked on another (overlayfs), as in containers. The kernel's
+/// own maximum (`FILESYSTEM_MAX_STACK_DEPTH`, linux/fs.h).
 const STACK_MAX: u32 = 2;
 
 /// Of an entry of a listing with facts that has none. The kernel shows name and kind of an entry whose size can't be true, and

@@ -42,9 +42,10 @@ use crate::{
 };
 
 const FSNAME: &str = "claude-failover";
-/// How long a mountpoint may take to answer whether its server lives.
+/// How long a mountpoint may take to show that its server is alive. Chosen: as commands wait (`cli/mount.rs`).
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// How long the threads may take to end after unmounting before the connection is cut.
+/// How long the worker threads may take to end after unmounting before the connection is aborted. Chosen: they end at
+/// once unless one hangs.
 const END_WITHIN: Duration = Duration::from_millis(500);
 
 /// What to mount and how.
@@ -302,10 +303,12 @@ fn refuse_nested(path: &Path, queue: &Path) -> Result<(), MountError> {
     Err(MountError::Mountpoint { path: path.to_owned(), reason })
 }
 
-/// How long the serving threads may take to see that their file system is gone.
+/// How long the worker threads may take to notice that their file system is gone. Chosen: an aborted connection frees
+/// them in 3 ms (measured).
 const GONE_WITHIN: Duration = Duration::from_millis(100);
 
-/// Mounts that may be stacked at one place; each turn takes one away.
+/// Mounts stacked at one place that are detached, one a turn. Chosen: more than anybody stacks by accident; a loop
+/// must end.
 const STACKED_MAX: usize = 16;
 
 /// Detaches what a killed daemon left mounted. Living and foreign mounts are refused.
@@ -352,6 +355,7 @@ fn answers(path: &Path) -> Option<bool> {
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status.success()),
+            // Chosen: a live server answers `stat` within milliseconds.
             Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
             Ok(None) | Err(_) => {
                 let _ = child.kill();

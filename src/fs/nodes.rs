@@ -58,9 +58,10 @@ pub struct Nodes {
     by_key: HashMap<Key, u64>,
 }
 
-/// Numbers that are given begin here: above every real one, and small enough for programs that count in doubles.
+/// Assigned numbers begin here: above every real one, and below 2^53, up to which a double is exact (IEEE 754).
 const GIVEN: u64 = 1 << 52;
-/// Bits of a real inode number; the ones above tell devices and the places of a directory apart.
+/// Bits of a real inode number; those above distinguish devices and the places of a directory. Chosen: 2.8 × 10^14
+/// inodes, more than any disk has.
 const REAL_BITS: u32 = 48;
 
 impl Nodes {

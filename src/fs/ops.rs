@@ -36,7 +36,7 @@ use crate::{
     },
 };
 
-/// Directories kept open at once.
+/// Directories kept open at once. Chosen: the five of a queue for three projects.
 const DIRS_MAX: usize = 16;
 
 pub struct Ops {

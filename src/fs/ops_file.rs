@@ -37,7 +37,7 @@ use crate::{
     },
 };
 
-/// Longest text for an agent (the same bound as `command::parse`).
+/// Longest text for an agent (the same limit as `command::parse`). Chosen: the default of `dispatcher.max_task_bytes`.
 const MESSAGE_MAX: usize = 1024 * 1024;
 
 impl Ops {

@@ -35,7 +35,7 @@ use crate::{
     model::{command::Writer, ids::TaskId},
 };
 
-/// Longer files are nobody's task, whatever `dispatcher.max_task_bytes` says.
+/// A longer file is no task, whatever `dispatcher.max_task_bytes` says. Chosen: it is read into memory as a whole.
 const TEXT_MAX: u64 = 16 * 1024 * 1024;
 
 impl Ops {

@@ -22,11 +22,12 @@ use crate::{
     render::{self, Picture, clean},
 };
 
-/// How long a rendering serves again, so that a `stat` and the read that follows agree.
+/// How long a rendering is reused, so that a `stat` and the following read agree. Chosen: as the kernel caches
+/// attributes of directories (`Lasting::DIR`).
 const RENDERING_LIVES: Duration = Duration::from_secs(1);
-/// Renderings kept at once; a walk over the whole tree makes more.
+/// Renderings kept at once. Chosen: a walk over the whole tree makes more, and needs none twice.
 const RENDERINGS_MAX: usize = 256;
-/// Largest file of a queue that `task.md` and `result.md` show.
+/// Largest file of a queue that `task.md` and `result.md` show. Chosen: as `ops_real::TEXT_MAX`.
 const SHOWN_MAX: u64 = 16 * 1024 * 1024;
 
 /// A rendered file that may serve again.

@@ -26,11 +26,12 @@ use crate::{
     model::{ids::ProjectName, queue::QueueChange},
 };
 
-/// Changes that may wait to be repeated; more are lost to watchers, as inotify's own queue would lose them.
+/// Changes that may wait to be repeated; more are lost to watchers, as with inotify's own queue. Chosen: as
+/// `sys/watch.rs`.
 const WAITING: usize = 4096;
 /// The name that a file which arrives whole has before: as on disk, a dot name (`sys/dirs.rs`).
 pub(super) const TEMPORARY: &str = ".claude-failover-new";
-/// Inode numbers of what exists only for the child; every other number is smaller (`nodes`).
+/// Inode numbers of what exists only for the child: bit 62, above every other number (`nodes`).
 const GHOSTS: u64 = 1 << 62;
 /// The one handle of the child; every other number is smaller.
 pub(super) const GHOST_HANDLE: u64 = u64::MAX;

@@ -29,11 +29,12 @@ use crate::fs::{
     words::lock,
 };
 
-/// How long one call may take; a child that takes longer is killed.
+/// Milliseconds that one call may take; a child that takes longer is killed. Chosen: a call is answered from memory;
+/// only a stopped child is that slow.
 const CALL_WITHIN: u16 = 2000;
-/// How often the end of the mount is looked for.
+/// How often the thread checks for the end of the mount. Chosen: an unmount may be delayed by that.
 const LOOK_FOR_END: Duration = Duration::from_millis(200);
-/// How long a child that could not be started, or ended by itself, is not started again.
+/// Pause before a child that failed to start, or exited by itself, is started again. Chosen: no busy loop of forks.
 const START_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Repeating {

@@ -14,14 +14,16 @@ use std::{
 
 use crate::fs::words::{For, THREADS, lock};
 
-/// Serving threads that may be held up at once; the others go on answering.
+/// Worker threads that may be blocked at once. Chosen: two always keep answering.
 const HELD_MAX: usize = THREADS - 2;
-/// Pieces of work under way at once for one thing that they wait for. More callers get an error rather than a place in a
-/// queue without end, and nobody who waits for something else does.
+/// Running jobs per resource. More callers get an error rather than a place in an endless queue, and callers that wait
+/// for something else don't suffer. Chosen: each job beyond `HELD_MAX` is a thread.
 const UNDER_WAY_MAX: usize = 256;
 
-/// How long a disk may take for what must be answered in time: longer than a busy one takes, shorter than people wait.
+/// How long a disk may take for requests with a deadline. Chosen: longer than a busy disk takes, shorter than people
+/// wait.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+/// How often deadlines are checked. Chosen: small against `ANSWERED_WITHIN`.
 const TICK: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]

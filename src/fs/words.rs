@@ -17,22 +17,25 @@ use crate::{
     model::{command::Writer, writer::By},
 };
 
-/// Inode number of the mount's root (FUSE's own rule).
+/// Inode number of the mount's root (`FUSE_ROOT_ID`, linux/fuse.h).
 pub const ROOT: u64 = 1;
 
-/// As long as anything that our tables name.
+/// How long the kernel may cache names of our tables. Chosen: they don't change while the daemon runs; long enough
+/// that look-ups don't show in measurements.
 const NAME_LASTS: Duration = Duration::from_secs(60);
 
-/// Serves calls that follow each other: the `stat` that a look-up was made for, the parts of one path.
+/// Cache time that covers consecutive calls: the `stat` that a look-up was made for, the parts of one path. Chosen:
+/// such calls are microseconds apart, and a person never sees a state that old.
 pub const MOMENT: Duration = Duration::from_millis(5);
 
-/// An inode number that says "ask for it" (`FUSE_UNKNOWN_INO` of the kernel's fuse.h).
+/// An inode number that means unknown (`FUSE_UNKNOWN_INO`, linux/fuse.h).
 pub(super) const UNKNOWN_NUMBER: u64 = 0xffff_ffff;
 
 /// How the mount shows in /proc/mounts: tells ours from strangers'.
 pub const FSTYPE: &str = "fuse.claude-failover";
 
-/// Requests answered at once: one that waits for the disk or a verb holds up no other.
+/// FUSE worker threads. Chosen: two suffice for speed (measured on two cores); the others may be blocked by a disk or
+/// a verb (`slow`).
 pub(super) const THREADS: usize = 8;
 
 /// Who asks.
@@ -98,17 +101,17 @@ pub struct Lasting {
 impl Lasting {
     /// Queue directories change behind the mount.
     pub(super) const NOT: Self = Self { name: Duration::ZERO, facts: Duration::ZERO };
-    /// Our own directories: their names stand for the same as long as they are there, and only their times ever change. Asking
-    /// anew for each part of a path took most of the time of reading a file.
+    /// Our own directories: their names are fixed while they exist, and only their times ever change, which may be
+    /// shown a second late. Looking up each part of a path again took most of the time of reading a file (measured).
     pub(super) const DIR: Self = Self { name: NAME_LASTS, facts: Duration::from_secs(1) };
-    /// A task's name may come to stand for another task.
+    /// A task's name may come to mean another task.
     pub(super) const TASK: Self = Self { name: Duration::ZERO, ..Self::DIR };
-    /// Our own files. Who opens one that has another size by then has the kernel forget the facts (`Opened`).
+    /// Our own files. Whoever opens one whose size has changed makes the kernel drop the attributes (`Opened`).
     pub(super) const TEXT: Self = Self { name: NAME_LASTS, facts: MOMENT };
-    /// Their size changes without a word of ours.
+    /// Their size changes without notice.
     pub(super) const FROM_DISK: Self = Self { name: NAME_LASTS, facts: Duration::ZERO };
-    /// A queue and its four directories, which nobody can move through the mount; should it be done on the disk, whoever comes by
-    /// path goes to the new one after that time.
+    /// A queue and its four directories, which nobody can move through the mount. Chosen: if it is done on the disk,
+    /// look-ups by path find the new one after that time.
     pub(super) const QUEUE: Self = Self { name: Duration::from_millis(100), facts: MOMENT };
 }
 

@@ -27,7 +27,7 @@ use crate::{
 const TASK_PREFIX: &str = "user.task.";
 /// Files of `tasks/<id>/` that are attributes too, where they have a value.
 const TASK_ATTRIBUTES: [&str; 4] = ["state", "why", "session", "attempts"];
-/// Longest value of ours.
+/// Longest attribute value of ours. Chosen: one page; `why` is a few lines.
 const VALUE_MAX: usize = 4096;
 
 impl Ops {

@@ -18,7 +18,7 @@ use crate::{
     model::{agent::INCARNATION, seal::seal},
 };
 
-/// How far up the agent is looked for: a hook is run by the agent, or by a shell or two below it.
+/// How many ancestors are searched for the agent. Chosen: a hook is run by the agent, or by a shell or two below it.
 const ANCESTORS: u32 = 8;
 
 /// Appends one line in the hook log's format. One `write`, so lines of concurrent writers never mix.

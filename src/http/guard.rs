@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::Secret;
 
-/// What a client that gave no other port means by `http://`.
+/// The default port of `http://` (RFC 9110, 4.2.1).
 const HTTP_PORT: u16 = 80;
 
 pub struct Guard {

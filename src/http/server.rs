@@ -22,20 +22,24 @@ use super::{
 };
 use crate::http::backend::{Backend, Options};
 
-/// Connections at once. The oldest makes room for the next, so nobody can keep others out by holding his open.
+/// Connections at once. The oldest is closed for the next, so nobody can lock others out. Chosen: far more than
+/// monitors open, a quarter of the usual soft limit of descriptors (1024).
 pub const MOST_CONNECTIONS: usize = 256;
-/// How long the head of a request may take, the wait for a next one on the same connection included.
+/// How long a request's head may take, the wait for the next one on the same connection included. Chosen: ends idle
+/// and slow (slowloris) connections; a head is one packet.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// How long a connection may be used; a client that wants more makes a new one.
+/// How long a connection may be used; clients then reconnect. Chosen: bounds what a slow reader holds.
 const CONNECTION_LIVES: Duration = Duration::from_secs(300);
-/// How long the answer under way may take then.
+/// How long the answer in progress may take then. Chosen: as `HEAD_WITHIN`.
 const LAST_ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// Largest head of a request, in bytes; hyper answers 431 beyond.
+/// Largest head of a request, in bytes; hyper answers 431 beyond. Chosen: far above what monitors and browsers send.
 const HEAD_MAX: usize = 16 * 1024;
+/// Chosen: browsers send about twenty.
 const HEADERS_MAX: usize = 64;
-/// Between two tries to listen at an address that is taken.
+/// Pause between retries to listen on an address in use (doc/TROUBLESHOOTING.md). Chosen: a restarted program is gone
+/// by then.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
-/// After a connection could not be taken, most likely for want of a descriptor.
+/// Pause after a failed accept, most likely for want of a descriptor. Chosen: no busy loop, and not noticeable.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// It runs until it is dropped.

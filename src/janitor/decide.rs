@@ -21,17 +21,20 @@ use crate::{
     },
 };
 
-/// An event log longer than this is set aside, when nothing has been written to it for `EVENTS_QUIET`: whoever follows it has
-/// read its end by then.
+/// A longer event log is rotated once nothing was written to it for `EVENTS_QUIET`, by when a follower has read its
+/// end. Chosen: some 50,000 lines, quick to search.
 const EVENTS_MAX: u64 = 16 << 20;
+/// Chosen: `tail -f` polls a FUSE file every second, so ten polls.
 const EVENTS_QUIET: SignedDuration = SignedDuration::from_secs(10);
-/// One longer than this is set aside whether it is quiet or not.
+/// A log longer than this is rotated whether it is quiet or not. Chosen: four times `EVENTS_MAX`.
 const EVENTS_MOST: u64 = 64 << 20;
-/// A hook log of which more than this was read is made shorter, down to the newest `HOOKS_KEPT`: a daemon that starts reads it
-/// from its beginning, and wants the last turns.
+/// A hook log of which more than this was read is trimmed to its newest `HOOKS_KEPT`. Chosen: a starting daemon reads
+/// it from its beginning.
 const HOOKS_MAX: u64 = 16 << 20;
+/// Chosen: the last turns, with strings of up to 256 KiB each (`hook::MAX_STRING`).
 const HOOKS_KEPT: u64 = 4 << 20;
-/// The hook log of a session that isn't ours any more goes when nothing was added for so long.
+/// The hook log of a session that is no longer ours is removed when nothing was added for this long. Chosen: a day, in
+/// case its agent still runs.
 const HOOKS_UNUSED: SignedDuration = SignedDuration::from_hours(24);
 
 /// A file in `done/` or `failed/` that holds a result of ours.

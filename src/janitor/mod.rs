@@ -25,13 +25,14 @@ use crate::{
     },
 };
 
-/// How often the logs are looked at.
+/// How often the logs are checked. Chosen: a busy log grows by less than `EVENTS_MAX` in that time.
 const LOGS_EVERY: Duration = Duration::from_secs(60);
-/// Files that go into an archive at once: it is written anew each time.
+/// Files archived in one step. Chosen: each step rewrites the month's archive, and more would hold all of them in
+/// memory.
 const AT_ONCE: usize = 500;
-/// A result is smaller; what is larger is nobody's.
+/// A larger file is no result of ours. Chosen: four times the largest task text (16 MiB).
 const RESULT_MAX: u64 = 64 << 20;
-/// Lines in `events` of one dry run; it counts the others.
+/// Lines in `events` of one dry run; the rest is counted. Chosen: readable, and a quarter of `RECENT_EVENTS`.
 const DRY_LINES: usize = 500;
 
 const RESULT_DIRS: [QueueDir; 2] = [QueueDir::Done, QueueDir::Failed];

@@ -12,8 +12,9 @@ use std::{
 
 use nix::unistd::{AccessFlags, access};
 
+/// Chosen: a tenth of what the fastest agent takes to print its version (0.1 s).
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Bytes of an answer that are read; a version is one line.
+/// Bytes of output that are read. Chosen: one page; a version is one line.
 const LONGEST_ANSWER: u64 = 4096;
 
 /// The program as a shell would find it.

@@ -10,7 +10,8 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 
-/// How long a killed process may take to be gone.
+/// How long a killed daemon may take to release the lock. Chosen: the kernel needs milliseconds, more on a busy
+/// machine.
 const DYING: Duration = Duration::from_secs(1);
 
 /// The held lock; dropped, it is free.

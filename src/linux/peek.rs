@@ -23,15 +23,18 @@ use std::{
 
 use crate::model::command_line;
 
-/// How long an answer may take. It is a matter of microseconds, and on a loaded machine of the scheduler.
+/// How long a read may take. Chosen: it takes microseconds, and on a loaded machine a few turns of the scheduler.
 const WITHIN: Duration = Duration::from_secs(1);
-/// The same where there is another way to know (`Stat`): a process in its exec(2) waits at the mount meanwhile.
+/// The same where there is another way to know (`Stat`). Chosen: shorter, because a process in its exec(2) waits at
+/// the mount meanwhile.
 const STAT_WITHIN: Duration = Duration::from_millis(200);
-/// Threads that may wait for processes that don't answer.
+/// Threads that may wait for processes that don't answer. Chosen: each costs a stack; more stuck processes than this
+/// are one dead disk.
 const STUCK_MAX: usize = 16;
-/// Threads that are kept for the next questions.
+/// Threads kept for the next reads. Chosen: as many as usually read at once.
 const IDLE_MAX: usize = 4;
-/// The fields of `stat` up to the start take at most 484 bytes: a name of 64 and twenty numbers.
+/// Bytes read of `stat`. Its fields up to the start time take at most 484 (proc_pid_stat(5): a name of 64 and twenty
+/// numbers).
 const STAT_MAX: u64 = 512;
 
 static PROC: Reader = Reader::new();

@@ -4,7 +4,8 @@
 
 use std::{io, mem};
 
-/// Nanoseconds: the shortest slice that the kernel takes (`sched_setattr(2)`, clamped to 0.1 ms in kernel/sched/syscalls.c).
+/// Nanoseconds: the shortest slice that the kernel takes (`sched_setattr(2)`, clamped to 0.1 ms in
+/// kernel/sched/syscalls.c).
 const SHORTEST: u64 = 100_000;
 
 /// What threads and processes get that this one starts.

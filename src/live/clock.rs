@@ -12,7 +12,7 @@ use crate::model::{
     steady::Timeline,
 };
 
-/// Shorter steps of the clock are no news.
+/// Smaller clock jumps aren't reported. Chosen: NTP corrections are smaller.
 const TOLD_FROM: SignedDuration = SignedDuration::from_secs(1);
 
 impl World {

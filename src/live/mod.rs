@@ -37,7 +37,8 @@ use crate::{
     ports::{Clock, StateStore},
 };
 
-/// Proposals and requests that may wait for the owner; a full queue makes the next one wait.
+/// Proposals and requests that may wait for the owner; a full queue makes the sender wait. Chosen: four times the
+/// largest batch (`daemon/backend.rs`).
 const QUEUE: usize = 1024;
 
 /// How everybody speaks with the owner.
@@ -180,11 +181,13 @@ struct Owner {
     waiting: Vec<Waiting>,
 }
 
-/// How soon a jump of the wall's clock is seen.
+/// How soon a wall-clock jump is noticed. Chosen: what depends on the wall clock is due in minutes or hours.
 const CLOCK_EVERY: Duration = Duration::from_secs(5);
-/// Bytes of a journal that is long enough: a start reads it in a moment, and a checkpoint is rare.
+/// Journal size, in bytes, at which a checkpoint is written. Chosen: a start replays it in a moment, and checkpoints
+/// stay rare.
 const JOURNAL_LONG: u64 = 4 * 1024 * 1024;
-/// Event lines kept for a log that can't be written, in bytes.
+/// Bytes of event lines kept for a log that can't be written. Chosen: some 3000 lines, the time it takes to free a
+/// full disk.
 const UNSAVED_LOG_MAX: usize = 1024 * 1024;
 
 impl Drop for Owner {

@@ -32,7 +32,8 @@ use crate::model::{
     writer::Servers,
 };
 
-/// How long an end that was begun in a person's session is finished by a later daemon without another look.
+/// How long a later daemon finishes an end begun in a person's session without checking again. Chosen: a restart takes
+/// seconds; later a person may have started something else there.
 const BEGUN_JUST_NOW: SignedDuration = SignedDuration::from_mins(2);
 
 /// The parts of a state, as a start reads them.

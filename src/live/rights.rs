@@ -15,6 +15,7 @@ use crate::model::{
     writer::By,
 };
 
+/// The window of `dispatcher.subtasks_per_hour`.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 impl World {

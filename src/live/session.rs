@@ -196,7 +196,7 @@ impl World {
     }
 }
 
-/// Failed starts in a row from which on a session is a problem for `health`.
+/// Failed starts in a row after which `health` reports the session. Chosen: as `session::decide::GIVE_BACK_AFTER`.
 const FAILURES_TOLD: u32 = 3;
 
 /// What `health` says of a session whose starts fail.
@@ -210,7 +210,7 @@ pub(super) fn failing(session: &Session) -> Option<String> {
     })
 }
 
-/// A program that lived this long was no failed start.
+/// A program that lived this long was no failed start. Chosen: failures at start show within seconds.
 const STABLE: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
 #[cfg(test)]

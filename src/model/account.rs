@@ -11,14 +11,15 @@ use crate::model::{
     session::{Activity, Verdict},
 };
 
-/// How long after a limit without any time of its end the account is tried again.
+/// When an account is retried after a limit without a reset time. Chosen: a fifth of the shortest window (5 hours).
 pub const TRY_AGAIN_AFTER: SignedDuration = SignedDuration::from_hours(1);
-/// Added to a told reset, so that a clock a little ahead of the provider's does not ask too early.
+/// Added to a reported reset. Chosen: a clock slightly ahead of the provider's must not retry too early.
 const RESET_MARGIN: SignedDuration = SignedDuration::from_secs(2);
-/// A reset that has passed when the limit is told is not believed; the account is tried again after this.
+/// Retry delay when the reported reset has already passed, which is not believed. Chosen: short, since the limit may
+/// be over, and long enough not to loop.
 const STALE_RESET_AFTER: SignedDuration = SignedDuration::from_mins(1);
 
-/// What an account whose usage nobody knows counts as, in percent: neither fresh nor full.
+/// Percent that unknown usage counts as. Chosen: neither fresh nor full.
 const UNKNOWN_USED: u8 = 50;
 
 /// Every word that `Account::word` has.

@@ -11,7 +11,7 @@ use crate::model::{
 
 pub use crate::model::writer::Writer;
 
-/// Longest write to a control file in bytes (INTERFACE 3).
+/// Longest write to a control file, in bytes (INTERFACE 3). Chosen: one page; the longest verb is a fraction of it.
 pub const CONTROL_WRITE_MAX: usize = 4096;
 
 /// Which control file a text was written to.

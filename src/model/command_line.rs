@@ -3,7 +3,7 @@
 
 use super::text::clean;
 
-/// The most that is told, in characters.
+/// Most characters shown. Chosen: one line of a plain terminal.
 const SHOWN: usize = 80;
 /// In place of a secret.
 const HIDDEN: &str = "…";

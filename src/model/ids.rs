@@ -14,7 +14,8 @@ pub struct BadName {
     pub reason: &'static str,
 }
 
-/// Longest file name of a task in bytes, `.md` included (INTERFACE 1).
+/// Longest file name of a task in bytes, `.md` included (INTERFACE 1). Chosen: half of `NAME_MAX` (255), so that the
+/// names of markers, sidecars and temporary files made from it fit.
 pub const TASK_FILE_NAME_MAX: usize = 128;
 
 /// What a file must end in to be a task.

@@ -17,8 +17,8 @@ use serde_json::{Map, Value};
 
 use super::state_v1;
 
-/// Rises with every change of the format that an older daemon can't read. Records are of the version of their checkpoint:
-/// a daemon writes one before its first record.
+/// Increases with every format change that an older daemon can't read (1: up to 0.5.0). Records have the version of
+/// their checkpoint: a daemon writes one before its first record.
 pub const VERSION: u32 = 2;
 
 /// What of a state still holds when it is not known what came after it: what people said, what was told, the clock. Not who
@@ -37,7 +37,7 @@ const CARRIED_OVER: [&str; 11] = [
     "servers",
 ];
 
-/// `LENGTH CHECKSUM `.
+/// Length of `LENGTH CHECKSUM `: twice eight hex digits and a blank.
 const HEADER: usize = 18;
 
 /// The parts of a state by name.

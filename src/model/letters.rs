@@ -6,11 +6,13 @@
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 use unicode_width::UnicodeWidthChar;
 
-/// Letters from the end that are compared: a box may show only the last part of a long text.
+/// Letters compared from the end: a box may show only the last part of a long text. Chosen: half a line of 80 columns,
+/// which a narrow box still shows.
 const TAIL: usize = 40;
-/// Letters from the beginning that are looked for, in a box that has not scrolled.
+/// Letters looked for from the beginning, in a box that hasn't scrolled. Chosen: enough to be no coincidence, less
+/// than a narrow line.
 const HEAD: usize = 12;
-/// From so many lines on a box may have scrolled.
+/// From this many lines on a box may have scrolled. Chosen: one of two lines has no reason to.
 const SCROLLS: usize = 3;
 
 /// The characters that count, decomposed, without marks, blanks and whatever has no width of its own. A text of which

@@ -105,7 +105,8 @@ impl Channel {
     }
 }
 
-/// Longest text of a notice, in characters; every channel takes as much.
+/// Longest text of a notification, in characters. Chosen: short enough to read on a phone, and below the smallest
+/// channel limit (Telegram, 4096).
 const TEXT_MAX: usize = 1500;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,10 +13,11 @@ use crate::model::{
     steady::Timeline,
 };
 
-/// When a provider that is out without a told end is tried again.
+/// When an exhausted provider that named no end is retried. Chosen: as for accounts (`account::TRY_AGAIN_AFTER`).
 pub const TRY_AGAIN: SignedDuration = SignedDuration::from_hours(1);
 
-/// Shortest pause of a provider that is out: the end it told may have passed on the way, and one that is asked at once says the same at once.
+/// Shortest pause of an unavailable provider. Chosen: the end it named may have passed in transit, and an immediate
+/// retry would get the same answer.
 pub const REST: SignedDuration = SignedDuration::from_secs(10);
 
 /// Everything about delegation that routing needs. Without providers delegation is off.

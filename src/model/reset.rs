@@ -54,9 +54,10 @@ const MONTHS: [&str; 12] = [
 ];
 const WEEKDAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 
-/// Times are told without seconds, so the whole minute belongs to one.
+/// Messages give times without seconds, so the whole minute counts.
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
-/// A date without a year that would be further ahead than this is one that has passed. No limit lasts longer.
+/// A date without a year that would be further ahead than this has passed. Chosen: half a year; the longest limit
+/// window is a month.
 const AHEAD: SignedDuration = SignedDuration::from_hours(24 * 180);
 
 /// The end that a message tells. A date may lie before `at`: then the message is old, or the limit has just ended.

@@ -23,7 +23,7 @@ pub const CLAUDE_CODE: &str = "claude-code";
 pub const AUTO: &str = "auto";
 /// The words of `complexity_hint`, in the order of the table's rows.
 pub const HINTS: [&str; 3] = ["low", "medium", "high"];
-/// The row of a task that says nothing.
+/// The row of a task without a hint: index of `medium` in `HINTS`.
 const MEDIUM: usize = 1;
 
 /// What decided.

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 const KEY: &str = ",\"seal\":\"";
 const END: &str = "\"}";
-/// Hex digits of SHA-256.
+/// Hex digits of a SHA-256.
 const LENGTH: usize = 64;
 
 /// Adds the seal as the last key of the object.

@@ -22,11 +22,11 @@ use crate::model::{
     writer::Servers,
 };
 
-/// Lines of `events` kept in memory for `tasks/<id>/events`.
+/// Lines of `events` kept in memory for `tasks/<id>/events`. Chosen: some ten a task, for `RECENT_FINISHED` tasks.
 pub const RECENT_EVENTS: usize = 2000;
-/// Finished tasks that stay in `tasks/`.
+/// Finished tasks that stay in `tasks/`. Chosen: a day's work of a pool, still readable with `ls`.
 pub const RECENT_FINISHED: usize = 200;
-/// Outcomes that `control` shows.
+/// Outcomes that `control` shows. Chosen: about two screens.
 pub const RECENT_OUTCOMES: usize = 50;
 
 #[derive(Debug, Clone)]

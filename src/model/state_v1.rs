@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-/// The version that comes of it.
+/// The version that the conversion produces.
 const TO: u32 = 2;
 
 /// As `journal::State`.

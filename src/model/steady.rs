@@ -11,11 +11,13 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// A wall's clock that differs by less has not jumped: two clocks are never read at once.
+/// A smaller difference of the wall clock is no jump. Chosen: two clocks are never read at the same instant
+/// (`sys/clock.rs` reads them within 1 ms), and NTP slews by less.
 const JUMP: SignedDuration = SignedDuration::from_millis(5);
-/// Times of one file may be out of order by this much.
+/// Timestamps in one file may be out of order by this much. Chosen: as `watcher::history::MOMENT`, within which
+/// sources stamp the same event.
 const DISORDER: SignedDuration = SignedDuration::from_secs(2);
-/// Jumps that are remembered: sleeps of a machine, most of them.
+/// Clock jumps that are remembered, mostly suspends of the machine. Chosen: months of them for a laptop.
 const REMEMBERED: usize = 256;
 
 /// The kernel's clocks at one moment.

@@ -38,6 +38,7 @@ enum Stage {
     Finished,
 }
 
+/// The number of variants of `Stage`.
 const STAGES: usize = 7;
 
 #[derive(Debug, Clone, Default)]

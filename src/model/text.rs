@@ -30,7 +30,8 @@ pub fn clean(text: &str) -> String {
     out
 }
 
-/// Longest text of a sequence (a title, a clipboard) that is taken for one when its end is there; a lone ESC hides nothing.
+/// Longest text of a control string (a title, a clipboard) that is removed with its terminator; a lone ESC hides
+/// nothing. Chosen: longer than any title; bounds the search.
 const STRING_MAX: usize = 64 * 1024;
 
 /// Bytes of the sequence or harmful character that `text` begins with.

@@ -10,7 +10,8 @@ use super::task::Problem;
 
 pub type Keys = BTreeMap<String, Spanned<Value>>;
 
-/// More mistakes than that are one: this is no YAML. Each costs a reading of the whole.
+/// More mistakes than this are reported as one: the text isn't YAML. Chosen: each costs another parse of the whole
+/// text.
 const MOST: usize = 20;
 
 /// Reads a mapping; lines and columns count from 1 in this text. What isn't YAML is left out, and the rest is read all the same.

@@ -15,14 +15,16 @@ use crate::{
     },
 };
 
-/// First pause before a notice is tried again; it doubles with each.
+/// First pause before a retry; it doubles each time. Chosen: a short outage costs a second.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Chosen: a dozen retries an hour for a receiver that is down.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// A notice that could not be delivered for so long is of no use any more.
+/// A notification that could not be delivered for this long is dropped. Chosen: as `decide::NEWS_FOR`, it is no news
+/// any more.
 const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(1);
-/// Tries after which a channel is called out of order: one alone may be chance.
+/// Failed tries after which `health` reports the channel. Chosen: a single one may be chance.
 const TOLD_AFTER: u32 = 2;
-/// Pause after a delivery that could not be saved.
+/// Pause after a delivery that could not be saved. Chosen: the owner refuses at once while its disk is full.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) struct Line {

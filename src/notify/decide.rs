@@ -27,9 +27,10 @@ use crate::{
     },
 };
 
-/// How long after a start what an earlier daemon told of still counts as standing.
+/// How long after a start an earlier daemon's incidents still count as active. Chosen: by then every pane and inbox
+/// has been scanned.
 const FILLS_WITHIN: SignedDuration = SignedDuration::from_mins(1);
-/// What is older when it is first seen is no news.
+/// An incident older than this when first seen is not reported. Chosen: nobody can act on it in time.
 const NEWS_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 /// Begins the topics in `health` of channels that don't work.

@@ -26,11 +26,12 @@ use crate::{
     },
 };
 
-/// What lasts shorter than the pause between two looks is worth no notice.
+/// Pause between two looks. Chosen: an incident that is over within a second is worth no notification.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Time alone makes an agent silent.
+/// Time alone makes an agent silent, without a new snapshot. Chosen: small against `watcher.silent_after` (2 min).
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Notices that a channel has before it; the others wait in the saved state.
+/// Notifications that wait in a channel's queue; further ones wait in the saved state. Chosen: a burst of one of each
+/// kind.
 const QUEUE: usize = 16;
 
 /// One notice on its way to one channel. An incident may come again while its last notice is still under way.

@@ -10,10 +10,11 @@ use crate::model::{
     steady::Timeline,
 };
 
+/// The window of `notifications.per_hour`.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
-/// So many of what was left out are named.
+/// Suppressed notifications that a summary names. Chosen: readable on a phone.
 const NAMED: usize = 10;
-/// So many begins wait for their end.
+/// Begun incidents that wait for their end. Chosen: far more than a pool can have; bounds the memory.
 const REMEMBERED: usize = 1000;
 
 /// What went out in the last hour, and what did not since the hour was full.

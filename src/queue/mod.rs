@@ -36,13 +36,13 @@ use crate::{
     queue::{scan::Known, wakes::Wakes},
 };
 
-/// How long a result that could not be written waits before the next try.
+/// Pause before a failed write of a result is retried. Chosen: a full disk doesn't get free sooner.
 const RETRY_FILING: Duration = Duration::from_secs(2);
 
-/// How many results are put on disk at the same time.
+/// Results written to disk at the same time. Chosen: their fsyncs share commits of the file system.
 const TOGETHER: usize = 16;
 
-/// How many of the disk's hints are taken in one round. Each filed result makes a few.
+/// Hints from the disk handled in one round. Chosen: each filed result causes a few.
 const HINTS: usize = 8 * TOGETHER;
 
 /// Everything the service works with.
@@ -93,6 +93,7 @@ impl Queue {
         let mut full_scan = tokio::time::Instant::now() + self.config.borrow().lifecycle.reconcile;
         loop {
             let now = self.clock.now();
+            // An hour stands for never: the full scan comes first.
             let wake = self.next_wake().map_or(Duration::from_secs(3600), |at| {
                 Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
             });

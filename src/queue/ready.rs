@@ -85,7 +85,8 @@ pub fn decide(facts: &Facts<'_>, settings: &Settings, now: Timestamp) -> Decisio
     Decision::Read
 }
 
-/// A close without a write gives no event to wake on, so an open writer is looked at again.
+/// How soon an open writer is checked again, because a close without a write sends no event. Chosen: a quarter of the
+/// default settle time.
 const WRITER_RECHECK: Duration = Duration::from_millis(250);
 
 #[cfg(test)]

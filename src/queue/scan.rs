@@ -25,13 +25,13 @@ use crate::{
     ports::Clock,
 };
 
-/// When something that could not be read is tried again.
+/// When a failed read is retried. Chosen: as `RETRY_FILING`.
 const READ_AGAIN: SignedDuration = SignedDuration::from_secs(2);
 
-/// A claim takes far less from its marker to the owner.
+/// Longest from a claim's marker to the owner. Chosen: a claim takes milliseconds.
 const CLAIM_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 
-/// How soon git, or a lock that nothing tells the end of, is looked at again.
+/// How soon git, or a lock that sends no event, is checked again. Chosen: as the default settle time.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
 /// A marker beside a task that is not of its present run.

@@ -17,11 +17,11 @@ use crate::{
     },
 };
 
-/// The longest sleep: a machine that was suspended, or a clock that was set, is noticed so late.
+/// Longest sleep: a suspend or a clock change is noticed within it. Chosen: as `lifecycle.reconcile`.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
-/// Pause after a proposal that was not taken.
+/// Pause after a rejected proposal. Chosen: as elsewhere for the owner (`switcher`, `notify`).
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// How often the homes of accounts with a lost login are looked at.
+/// How often the homes of accounts with a lost login are checked. Chosen: a person who has just logged in is watching.
 const LOGINS_EVERY: Duration = Duration::from_secs(2);
 
 pub struct Quota {

@@ -12,9 +12,9 @@ use crate::{
 
 /// Columns of a plain terminal.
 const WIDTH: usize = 80;
-/// Longest name in a column that is not the last one.
+/// Longest name in a column that isn't the last. Chosen: three such columns leave room in `WIDTH`.
 const NAME_MAX: usize = 24;
-/// Unfinished tasks that are listed; `claude-failover tasks` has all.
+/// Unfinished tasks listed; `claude-failover tasks` has all. Chosen: with the sessions it fits on a screen.
 const TASKS_MAX: usize = 20;
 
 #[must_use]

@@ -17,7 +17,7 @@ use crate::{
     render::{Picture, account, clean, json_text, session, words},
 };
 
-/// Unknown keys that `why` names; a text may have thousands.
+/// Unknown keys that `why` names. Chosen: a line; a text may have thousands.
 const KEYS_NAMED: usize = 10;
 
 #[must_use]

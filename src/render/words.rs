@@ -205,6 +205,7 @@ pub fn one_line(text: &str) -> String {
 
 /// Columns padded to the widest cell. The last one is cut where its line would pass `width` columns; 0: never.
 pub fn table(rows: &[Vec<String>], width: usize) -> String {
+    /// Columns that the last one keeps in any case. Chosen: a cut name or sentence is still recognisable.
     const LEAST: usize = 12;
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let wide = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max();

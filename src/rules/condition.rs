@@ -7,7 +7,7 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Longest `Signal::text` in characters.
+/// Longest `Signal::text` in characters. Chosen: a banner and its reset time fit into two lines.
 pub const TEXT_MAX: usize = 200;
 
 /// A compiled regular expression.

@@ -21,7 +21,7 @@ use crate::{
     model::spelling::nearest,
 };
 
-/// More mistakes than anybody mends at a time.
+/// Mistakes reported at once. Chosen: more than anybody corrects at a time; each costs another parse.
 const MOST: usize = 50;
 
 /// Reads the text of `file`.

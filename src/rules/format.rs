@@ -15,7 +15,7 @@ use super::{
 };
 use crate::model::evidence::WaitingFor;
 
-/// The version of the rules format that this program reads.
+/// The version of the rules format that this program reads; the first.
 pub const RULES_VERSION: u32 = 1;
 
 /// Everything known of one agent CLI.

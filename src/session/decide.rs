@@ -17,7 +17,8 @@ use crate::{
     session::step::{Program, Settings, Step, after, starting, when},
 };
 
-/// Starts in a row after which a task is given back to the queue, so that another session may take it.
+/// Failed starts in a row after which a task goes back to the queue for another session. Chosen: one may be chance;
+/// more would delay the task.
 const GIVE_BACK_AFTER: u32 = 3;
 
 /// What is wanted of a session when it has no task.

@@ -17,27 +17,34 @@ use crate::model::{
     task::{Phase, Run, Stop, TaskEvent},
 };
 
-/// Pause between two looks at a screen or a hook log while a prompt is handed over.
+/// Pause between two looks at a screen or a hook log during delivery. Chosen: a capture costs 0.03 ms (measured on
+/// 3.3a).
 const LOOK_EVERY: Duration = Duration::from_millis(15);
-/// How long a paste may take to show, beyond what its length needs.
+/// How long a paste may take to appear, beyond what its length needs. Chosen: a loaded machine draws late, and giving
+/// up costs a fresh agent.
 const ARRIVE_WITHIN: Duration = Duration::from_secs(10);
-/// Pastes before giving up, where the box stays empty.
+/// Pastes before giving up, while the box stays empty. Chosen: a program that drew its box too early listens by the
+/// second.
 const PASTES: u32 = 3;
-/// After this long without evidence of having been taken, Enter is pressed again if the text still stands in the box.
+/// Pause without evidence before Enter is pressed again, if the text is still in the box. Measured: Gemini CLI 0.61.0
+/// swallows an Enter 20 ms after a paste and takes one after 50 ms. Chosen: a multiple of that.
 const ENTER_AGAIN: Duration = Duration::from_millis(400);
-/// Presses of Enter before giving up.
+/// Presses of Enter before giving up. Chosen: 4 s in all.
 const ENTERS: u32 = 10;
-/// How long an agent may take to say that it has a prompt whose text is gone from the box.
+/// How long an agent may take to report a prompt whose text has left the box. Chosen: hooks of the person's own may
+/// run first.
 const TAKE_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long a person may leave text in a pool session's input box before the session is recycled.
+/// How long a person's text may stay in a pool session's input box before the session is recycled. Chosen: time to
+/// finish a sentence.
 const BOX_FREE_WITHIN: Duration = Duration::from_secs(30);
-/// How long an agent that doesn't tell of its prompts has to be up before it is typed to: Gemini CLI 0.61.0 draws its box before it
-/// listens for pastes, and takes what comes then for single keys.
+/// How long an agent that doesn't report prompts must be up before it is typed to: Gemini CLI 0.61.0 draws its box
+/// before it listens for pastes, and takes what comes then for single keys. Chosen: covers what was seen.
 const LISTENS_AFTER: Duration = Duration::from_secs(1);
-/// A dead program's last words in its hook log and transcript are there by then.
+/// A dead program's last lines are in its hook log and transcript by then. Chosen: the hook command ends within 0.95 s
+/// (`hook::LIMIT`).
 const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
-/// How many characters of a box or a dialog are quoted.
+/// Characters quoted of a box or a dialog. Chosen: part of one line of `why`.
 const QUOTED: usize = 60;
 
 /// An input box that stands ready for a text.

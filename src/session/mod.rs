@@ -38,7 +38,7 @@ use crate::{
     session::step::{Program, Settings, Step},
 };
 
-/// Pause of a session after a step that failed.
+/// Pause of a session after a failed step. Chosen: as `lifecycle.restart_first`.
 const RETRY_STEP: Duration = Duration::from_secs(1);
 
 pub struct Sessions {
@@ -87,7 +87,7 @@ impl Sessions {
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
             let wake = self.start_jobs(&snapshot);
-            // Time may jump: the machine slept, or its clock was set.
+            // Time may jump (suspend, clock set), so `reconcile` bounds the sleep; an hour stands for never.
             let sleep = wake.unwrap_or(Duration::from_secs(3600)).min(self.hands.config.borrow().lifecycle.reconcile);
             tokio::select! {
                 biased;

@@ -17,13 +17,17 @@ use crate::{
     session::step::{Settings, Step, after, when},
 };
 
-/// How long the end of a turn that an idle agent has just told may take to become the end of its task.
+/// How long a reported end of turn of an idle agent may take to become the end of its task. Chosen: two ticks of the
+/// watcher.
 const ENDED_WITHIN: SignedDuration = SignedDuration::from_secs(2);
-/// Failed starts of a resumed conversation after which it is given up.
+/// Failed starts of a resumed conversation after which it is given up. Chosen: with the pauses a few minutes, in which
+/// a passing fault ends.
 pub const GIVE_UP_AFTER: u32 = 5;
 /// Shortest time between two starts of one conversation under one account, whatever the clock says of its limit.
+/// Chosen: no loop of starts against a limit that still holds.
 const AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(15);
-/// How long an agent that was given its prompt at the start may stand idle before the prompt is typed.
+/// How long an agent that got its prompt as an argument may be idle before the prompt is typed. Chosen: an agent that
+/// takes it begins at once; a loaded machine gets the rest.
 const TAKES_WITHIN: SignedDuration = SignedDuration::from_secs(5);
 
 /// Whether the session's agent, which is up, has to be replaced by one that goes on with its conversation.

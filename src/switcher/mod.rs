@@ -21,9 +21,10 @@ use crate::{
     },
 };
 
-/// How long sessions may take to move before the swap is told as done without them. They go on trying.
+/// How long sessions may take to move before the swap is reported done without them; they keep retrying. Chosen: a
+/// resume takes seconds; a session that waits for a person must not hold the swap.
 const MOVE_WITHIN: SignedDuration = SignedDuration::from_secs(60);
-/// Pause after a step that could not be told to the owner.
+/// Pause after a step that the owner didn't accept. Chosen: as `quota`.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 pub struct Switcher {

@@ -31,8 +31,9 @@ use crate::{
 
 /// Name of the directory in `done/` and `failed/`.
 pub const ARCHIVE: &str = "archive";
-/// What tar puts behind its last entry (pax, "ustar Interchange Format"): two blocks of zeros.
+/// What tar writes after its last entry (pax, "ustar Interchange Format"): two blocks of zeros.
 const END_MARK: usize = 1024;
+/// The block of a tar file (pax, "ustar Interchange Format").
 const BLOCK: u64 = 512;
 
 /// Names in an archive, and the SHA-256 of what they hold.

@@ -14,7 +14,7 @@ use std::{
 
 use crate::{config::queue::repository, model::queue::Git};
 
-/// A lock older than this was left by a git that died.
+/// An older lock was left by a git that died. Chosen: longer than a checkout of a large repository.
 const LOCK_MAX: Duration = Duration::from_secs(600);
 
 /// What tells one index from the next: git writes a new file and renames it.

@@ -15,7 +15,7 @@ use crate::model::{
 
 pub const SIDECARS: [Sidecar; 3] = [Sidecar::Working, Sidecar::Delegated, Sidecar::Rejected];
 
-/// What is not touched for so long is no file that somebody is about to rename.
+/// A file untouched for this long is not about to be renamed. Chosen: as the default settle time.
 pub const LEFT_ALONE: Duration = Duration::from_secs(1);
 
 /// What scripts put beside a task to claim it: a file or a directory.

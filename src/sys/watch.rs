@@ -23,17 +23,18 @@ use crate::{
     model::ids::{ProjectName, TaskId},
 };
 
-/// Hints that may wait; one more, and everything is looked at.
+/// Hints that may wait; one more causes a full scan. Chosen: a checkout's worth of files; inotify's own queue holds
+/// 16384 (inotify(7)).
 const WAITING: usize = 4096;
 
-/// How long a queue that loses a directory is left alone: `rm -rf` and `git clean` take one after the other, and a directory that
-/// is made again meanwhile would be in their way.
+/// How long a queue that lost a directory is left alone: `rm -rf` and `git clean` remove one after the other, and a
+/// directory recreated meanwhile would be in their way. Chosen: removing a few directories takes milliseconds.
 const TAKEN_AWAY: Duration = Duration::from_millis(200);
-/// The most that this may be put off, where it goes on and on.
+/// Longest postponement while it continues. Chosen: the inbox should exist again before anybody misses it.
 const TAKEN_AWAY_MOST: Duration = Duration::from_secs(2);
 
-/// A file that is no task's and is written again and again, a log say, is looked at no more after so many times: each costs a look at
-/// everything. The scan finds it.
+/// A file that is no task and is written again and again (a log, say) is ignored after this many events, because each
+/// causes a full scan. The periodic scan finds it. Chosen: no editor's save comes near.
 const STRANGE_MOST: u32 = 100;
 
 type Hint = Option<(ProjectName, TaskId)>;

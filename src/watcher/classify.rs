@@ -52,14 +52,15 @@ pub struct Settings {
     pub confirm: u32,
 }
 
-/// How long a dialog has to stand before anybody is told of it. Claude Code throws away keys that come in the first 0.15 s
-/// of a dialog (2.1.329, on an idle machine), so whoever answers on our word has to find it ready.
+/// How long a dialog must be visible before it is reported. Claude Code discards keys in the first 0.15 s of a dialog
+/// (2.1.329, on an idle machine), so whoever answers must find it ready. Chosen: three times that.
 const STANDS_FOR: Duration = Duration::from_millis(500);
-/// The same where the agent's own status file says that it works.
+/// The same while the agent's own status file says that it works. Chosen: the file is the better evidence, so the
+/// screen has to insist.
 const STANDS_FOR_AT_WORK: Duration = Duration::from_secs(5);
-/// The same of a dialog that no rule knows: an agent that starts may look like it.
+/// The same for a dialog that no rule knows. Chosen: a starting agent may look like one for a moment.
 const STANDS_FOR_UNKNOWN: Duration = Duration::from_secs(3);
-/// How long after an agent's word that it waits its screen may take to show what for.
+/// How long after an agent reports waiting its screen may take to show what for. Chosen: two ticks.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
 
 /// What comes of the table, before time and place are looked at.

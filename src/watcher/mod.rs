@@ -39,17 +39,20 @@ use crate::{
 
 /// A command that the agent left running, where only its screen tells of one.
 const UNNAMED: &str = "a command in the background";
-/// Every pane is looked at this often when nothing hints at a change.
+/// Every pane is polled this often without hints. Chosen: 50 panes cost 0.1 to 0.3 % of a core (measured).
 const TICK: Duration = Duration::from_secs(1);
-/// Hints that come together are one look.
+/// Hints within this time cause one look. Chosen: a program's output arrives in bursts.
 const GATHER: Duration = Duration::from_millis(5);
-/// Colours cost the terminal server four times as much as text, the scrollback more still.
+/// How often screens are read with colours, which cost the tmux server 4 to 5 times as much as text (measured on
+/// 3.3a). Chosen: five ticks.
 const COLOUR_EVERY: SignedDuration = SignedDuration::from_secs(5);
-/// The screen of an agent at rest that keeps moving is read this often.
+/// How often the moving screen of an idle agent is read. Chosen: every second tick.
 const AT_REST_EVERY: SignedDuration = SignedDuration::from_millis(1900);
-/// An agent's files are looked at this often when nothing hints at a change: while it has something to do, and otherwise.
+/// How often a working agent's files are polled without hints. Chosen: inotify loses events only on overflow.
 const FILES_EVERY: SignedDuration = SignedDuration::from_secs(5);
+/// The same for an idle agent. Chosen: nothing waits for it.
 const FILES_EVERY_IDLE: SignedDuration = SignedDuration::from_secs(30);
+/// How often the scrollback is read. Chosen: 2000 lines cost 5 ms a pane (measured on 3.3a).
 const HISTORY_EVERY: SignedDuration = SignedDuration::from_secs(15);
 
 pub struct Watcher {

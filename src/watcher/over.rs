@@ -18,10 +18,12 @@ use crate::{
     watcher::history::{END_WITHIN, History, MOMENT, Turn, passed, says_nothing},
 };
 
-/// How long an agent that doesn't tell about its turns has to look idle before its turn counts as ended.
+/// How long an agent that doesn't report its turns must look idle before its turn counts as ended. Chosen: three looks
+/// at the screen.
 const QUIET_END: Duration = Duration::from_secs(3);
-/// How long a transcript's word that a turn has ended waits for the hook of an agent whose hooks are heard: only the hook
-/// tells of work in the background. Claude Code's records may be written before or up to a second after it.
+/// How long a transcript's end of turn waits for the hook of an agent with working hooks: only the hook reports
+/// background work. Measured: Claude Code writes the record before the hook or up to a second after it. Chosen: ten
+/// times that.
 const HOOK_MAY_FOLLOW: Duration = Duration::from_secs(10);
 
 /// How a run is over.

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::model::evidence::{Failure, Look, Meaning, Signal, Source};
 
-/// Readings that are nearer to each other are one: a screen may be caught half drawn twice.
+/// Readings closer together count as one. Chosen: a screen may be caught half drawn twice; below one tick.
 pub(super) const APART: Duration = Duration::from_millis(700);
 
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -16,11 +16,11 @@ use crate::{
     linux::dirs::{Over, open_dir, write_whole},
 };
 
-/// A daemon that stands still leaves its part empty.
+/// How long each part may take; a hung daemon leaves its part empty. Chosen: a second more than other commands wait.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
-/// Lines of the service's log and of `events`.
+/// Lines of the service's log and of `events`. Chosen: about a day of a pool, and still readable.
 const LINES: usize = 500;
-/// Shorter secrets are no secrets, and would be found in every other word.
+/// Shorter secrets aren't masked. Chosen: they are no secrets, and would match in every other word.
 const SHORTEST: usize = 6;
 
 /// # Errors

@@ -11,9 +11,9 @@ use crate::{
     },
 };
 
-/// Tasks of one inbox that are looked at.
+/// Tasks of one inbox that are checked. Chosen: `check` should take no longer than a moment.
 const TASKS_MAX: usize = 1000;
-/// So much of a task is read: more than any frontmatter.
+/// Bytes read of a task. Chosen: more than any frontmatter.
 const HEAD: u64 = 64 * 1024;
 
 pub fn providers(scene: &Scene<'_>, report: &mut Report) {

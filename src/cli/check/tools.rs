@@ -16,9 +16,10 @@ use crate::{
 
 /// The oldest tmux with `-f no-output` for control clients (tmux CHANGES, 3.2).
 const TMUX_OLDEST: (u32, u32) = (3, 2);
-/// A socket's path has room for so many bytes, the closing NUL included (unix(7)).
+/// Longest path of a socket in bytes, the closing NUL included (unix(7)).
 const SOCKET_PATH: usize = 108;
-/// An agent written in JavaScript may take seconds to say its version on a busy machine.
+/// How long an agent may take to print its version. Chosen: one in JavaScript takes seconds on a busy machine, and a
+/// person waits.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The first line of what `program argument` says, if it says something in time.

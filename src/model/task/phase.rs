@@ -14,7 +14,7 @@ use crate::model::{
     writer::By,
 };
 
-/// Bounds of `priority` (INTERFACE 4).
+/// Bounds of `priority` (INTERFACE 4). Chosen: room for a scale by hand; the default 0 is in the middle.
 pub const PRIORITY_RANGE: std::ops::RangeInclusive<i32> = -100..=100;
 
 /// A task as everybody sees it.

@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// How long a disk may take to be looked at before its project waits alone: longer than a busy one takes.
+/// How long a disk may take to answer before its project is suspended. Chosen: longer than a busy disk takes.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) struct Jobs {

@@ -33,7 +33,7 @@ use crate::{
     sys::names::{CLAIMS, LEFT_ALONE, SIDECARS, claim_of, facts, ignored, lock_of, sidecar_of},
 };
 
-/// A file beside a task is small.
+/// Largest file read beside a task. Chosen: markers and sidecars take a few hundred bytes.
 const BESIDE_MAX: u64 = 64 * 1024;
 
 /// Device and inode.

@@ -10,12 +10,13 @@ use crate::{
     model::notice::NoticeError,
 };
 
-/// Longest that a receiver may take to answer.
+/// Longest that a receiver may take to answer. Chosen: n8n answers when its workflow has ended.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 
-/// So much of an answer is read, and of that so much is told.
+/// Bytes read of an answer. Chosen: above any error message.
 const ANSWER_READ: usize = 16 * 1024;
 
+/// Characters shown of it. Chosen: one sentence.
 const ANSWER_TOLD: usize = 200;
 
 /// In the answer (409) while an earlier request with the same key is under way

@@ -11,7 +11,7 @@ use crate::{
     sys::notify::post::{client, permanent, post},
 };
 
-/// A message's length in UTF-16 code units.
+/// Longest message in UTF-16 code units (Bot API, sendMessage: 4096 characters).
 const TEXT_MAX: usize = 4096;
 
 pub async fn send(row: &Telegram, notice: &Notice) -> Result<(), NoticeError> {

@@ -20,7 +20,7 @@ use crate::{
     ports::Clock,
 };
 
-/// The process that the kernel gives orphans to when nobody else asked for them.
+/// The process that adopts orphans when no subreaper does (credentials(7), pid 1).
 const INIT: u32 = 1;
 
 pub struct Left {

@@ -15,10 +15,11 @@ use crate::{
     },
 };
 
-/// Deeper than any sane process tree.
+/// Longest chain that is followed. Chosen: deeper than any sane process tree.
 const DEEPEST: usize = 64;
 
-/// How often a line that changed while it was read is read again.
+/// How often a chain that changed while it was read is read again. Chosen: a change takes microseconds, so a second
+/// read is nearly always whole.
 const TRIES: usize = 4;
 
 /// A line of ancestors; `mountpoint` is this daemon's, which tells its sessions' variables from another's.

@@ -32,10 +32,12 @@ use crate::{
     sys::providers::row::Row,
 };
 
-/// How long a submit waits for the beginning of the answer. Later troubles are told by `look`.
+/// How long a submit waits for the answer to begin; later errors are reported by `look`. Chosen: as the connection's
+/// timeout (`sys/http.rs`).
 const BEGIN_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a server that has said why it ends may take to tell the usage, or to close.
+/// How long a server that has given its finish reason may take to send the usage, or to close. Chosen: both follow at
+/// once where they come at all.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// By provider and job.

@@ -18,7 +18,7 @@ use crate::{
 /// Where a job server's key is when its row names no place (INTERFACE of `ccl-delegate`).
 pub const SECUTOOLS_KEYS: [&str; 2] = ["CCL_SECUTOOLS_API_KEY", "SECUTOOLS_API_KEY"];
 
-/// No key is longer; a file that is, is no key file.
+/// A longer file is no key file. Chosen: above any key, JSON Web Tokens included.
 const LONGEST: u64 = 16 * 1024;
 
 /// The row's key; `None` where it names no place for one.

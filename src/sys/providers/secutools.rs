@@ -22,7 +22,7 @@ use crate::{
     sys::providers::row::Row,
 };
 
-/// The longest id that is taken for one.
+/// Longest accepted job id. Chosen: above a UUID or hash; it goes into a marker and a path.
 const LONGEST_ID: usize = 200;
 
 /// What is handed in.
@@ -83,7 +83,7 @@ struct Counts {
     cache_write: u64,
 }
 
-/// How long one question may be tried.
+/// How long one poll may be retried. Chosen: the retries of `send` with their waits; the next poll follows anyway.
 const ASK_WITHIN: Duration = Duration::from_secs(120);
 
 pub async fn submit(sender: &Sender, row: &Row, order: &Order) -> Result<String, ProviderError> {

@@ -19,25 +19,27 @@ use crate::{
     sys::{http, providers::row::SetupError},
 };
 
-/// Largest body that is read.
+/// Largest body that is read. Chosen: far above any model's longest answer; bounds the memory.
 pub const LARGEST: usize = 10 * 1024 * 1024;
 
-/// Largest body of an error that is read.
+/// Largest body of an error that is read. Chosen: errors are a few hundred bytes, or a proxy's HTML page.
 const LARGEST_ERROR: usize = 64 * 1024;
 
-/// Requests after the first one (INTERFACE 5).
+/// Requests after the first one (INTERFACE 5). Chosen: with the pauses, 3.5 s of outage are bridged.
 const RETRIES: u32 = 3;
 
-/// The first pause; each further one is twice as long (INTERFACE 5).
+/// The first pause; each further one is twice as long (INTERFACE 5). Chosen: short, since most overloads last a
+/// moment.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// A `retry-after` up to this is waited for; a longer one is the provider's pause.
+/// A `retry-after` up to this is waited for; a longer one becomes the provider's pause. Chosen: the task would
+/// otherwise occupy its place for nothing.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// How long a provider is left alone that is down or names no end of its pause.
+/// Pause of a provider that is down, or names no end of its pause. Chosen: the window of most rate limits is a minute.
 const COOLING: Duration = Duration::from_secs(60);
 
-/// No pause is longer, whatever the server says.
+/// Longest pause, whatever the server says. Chosen: a mistaken date must not disable a provider for longer than a day.
 const LONGEST_COOLING: Duration = Duration::from_secs(24 * 3600);
 
 /// How long things may take.
@@ -51,6 +53,7 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
+        // Chosen: reasoning models are silent for minutes before their first word; a job server answers from memory.
         Self { idle: Duration::from_secs(300), ask: Duration::from_secs(30) }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{config::Secret, model::task_file};
 
-/// Longest message that is kept.
+/// Longest message that is kept, in characters. Chosen: a few lines of `why`.
 const LONGEST: usize = 300;
 
 /// What stands in place of a key.

