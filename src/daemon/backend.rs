@@ -29,13 +29,9 @@ use crate::{
         session::Role,
         snapshot::Snapshot,
         task::{Phase, TaskEvent},
-        writer::{By, Known, Servers, place},
+        writer::{By, Known, Mark, place},
     },
-    sys::{
-        clock::boot,
-        process::{lineage, servers::Watch},
-        tmux::Tmux,
-    },
+    sys::{process::lineage, tmux::Tmux},
 };
 
 /// How much longer than `control.reply_within` a writer may wait when the owner itself is slow (a stalled disk).
@@ -123,26 +119,14 @@ pub struct Processes {
     pub mountpoint: PathBuf,
     pub unit: Option<String>,
     pub leads_unit: bool,
-    pub watch: Arc<Watch>,
+    pub mark: Mark,
 }
 
 impl Processes {
     #[must_use]
-    pub fn new(tmux: Arc<Tmux>, server_is_ours: bool, mountpoint: PathBuf, saved: Option<&Servers>) -> Self {
+    pub fn new(tmux: Arc<Tmux>, server_is_ours: bool, mountpoint: PathBuf, mark: Mark) -> Self {
         let unit = lineage::unit_of(std::process::id()).map(|unit| unit.name);
-        let watch = Arc::new(Watch::begin(saved, &boot()));
-        Self { tmux, server_is_ours, mountpoint, unit, leads_unit: lineage::leads_unit(), watch }
-    }
-
-    /// Looks who stands outside of our server; answers what is new to be saved.
-    pub fn look(&self, all: &[Stat], snapshot: &Snapshot) -> Option<Event> {
-        if !self.server_is_ours {
-            return None;
-        }
-        self.watch.look(self.tmux.server_pid(), all);
-        let servers = self.watch.servers();
-        (servers.last.0 != 0 && snapshot.servers.as_deref() != Some(&servers))
-            .then(|| Event::Servers(Arc::new(servers)))
+        Self { tmux, server_is_ours, mountpoint, unit, leads_unit: lineage::leads_unit(), mark }
     }
 
     fn known(&self, snapshot: &Snapshot) -> Known {
@@ -158,7 +142,7 @@ impl Processes {
             agents: agents.collect(),
             unit: self.unit.clone(),
             leads_unit: self.leads_unit,
-            lost: self.server_is_ours.then(|| self.watch.lost(server)).flatten(),
+            mark: self.mark,
         }
     }
 

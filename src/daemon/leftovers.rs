@@ -42,9 +42,6 @@ pub(super) async fn keep(live: Live, processes: Processes, clock: Arc<dyn Clock>
         let mut there = living(&snapshot);
         // Without an answer the daemon is going down.
         let Ok(all) = Stat::every().await else { return pending().await };
-        if let Some(servers) = processes.look(&all, &snapshot) {
-            live.report(vec![servers]).await;
-        }
         let (server, living_now, looked_by) = (processes.tmux.server_pid(), there.clone(), clock.clone());
         let looked = spawn_blocking(move || {
             let found = left.among(&all, server, &living_now, looked_by.as_ref());

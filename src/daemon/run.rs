@@ -37,8 +37,13 @@ use crate::{
     },
     ports::{Clock, StateStore},
     sys::{
-        clock::SystemClock, disk::DiskQueue, homes::AccountHomes, notify::Receivers, providers::HttpProviders,
-        state::StateDir, tmux::Tmux,
+        clock::SystemClock,
+        disk::DiskQueue,
+        homes::AccountHomes,
+        notify::Receivers,
+        providers::HttpProviders,
+        state::StateDir,
+        tmux::{Tmux, TmuxOptions},
     },
 };
 
@@ -133,7 +138,8 @@ impl Daemon {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::begin(live::clock(saved.as_ref(), Timestamp::now())));
         let world = load_world(&config, homes.linked().as_ref(), &state, saved, &clock, &mut told).await?;
 
-        let options = setup::tmux(&config);
+        let mark = setup::mark(place.config_file.as_deref().unwrap_or(&place.mountpoint));
+        let options = TmuxOptions { mark: Some(mark.number()), ..setup::tmux(&config) };
         let server_is_ours = options.ours;
         let tmux = Tmux::connect(options).await.map_err(|error| fatal(format!("{error}; is tmux installed?")))?;
         let base_env: BTreeMap<String, String> = std::env::vars().collect();
@@ -156,8 +162,7 @@ impl Daemon {
             new_id: Arc::new(|| uuid::Uuid::new_v4().to_string()),
         };
         let services = Services::start(&ports, &receiver, world).await;
-        let saved = services.live.snapshot().servers.clone();
-        let processes = Processes::new(tmux.clone(), server_is_ours, place.mountpoint.clone(), saved.as_deref());
+        let processes = Processes::new(tmux.clone(), server_is_ours, place.mountpoint.clone(), mark);
         let mut daemon = Self {
             services,
             config,

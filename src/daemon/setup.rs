@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -19,6 +20,7 @@ use crate::{
     config::{self, Config, queue::QUEUE},
     daemon::fatal::Fatal,
     fs,
+    linux::mark,
     model::{
         account::{Account, Standing},
         event::Counts,
@@ -27,6 +29,8 @@ use crate::{
         limit::Usage,
         provider::{Counters, Delegation, Provider, ProviderStanding},
         snapshot::Project,
+        task_file::sha256,
+        writer::Mark,
     },
     sys::tmux::{Socket, TmuxOptions},
 };
@@ -51,6 +55,16 @@ pub fn tmux(config: &Config) -> TmuxOptions {
         height: config.tmux.size.height,
         ..TmuxOptions::new(socket)
     }
+}
+
+/// What our tmux server is to carry. The configuration says whose right is what, so that is what tells daemons apart: another
+/// state directory or mountpoint makes no other one of this.
+#[must_use]
+pub fn mark(config_file: &Path) -> Mark {
+    let file = config_file.canonicalize().unwrap_or_else(|_| config_file.to_owned());
+    let hash = sha256(file.as_os_str().as_bytes());
+    let id = u32::from_str_radix(&hash[..8], 16).unwrap_or_default();
+    Mark::new(mark::read(std::process::id()).unwrap_or(u64::MAX), id)
 }
 
 /// The command that shows a session to a person.

@@ -8,6 +8,7 @@ pub mod dirs;
 pub mod file;
 pub mod lock;
 pub mod locks;
+pub mod mark;
 pub mod memory;
 pub mod mountinfo;
 pub mod peek;

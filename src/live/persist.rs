@@ -29,7 +29,6 @@ use crate::model::{
     steady::{Saved, Timeline},
     swap::{self, SwapRefusal, Swaps},
     task::{Ending, Filing, Origin, Phase, Task, Work},
-    writer::Servers,
 };
 
 /// How long a later daemon finishes an end begun in a person's session without checking again. Chosen: a restart takes
@@ -54,7 +53,6 @@ struct Parts {
     submitted: BTreeMap<String, Vec<Timestamp>>,
     notices: BTreeMap<String, Arc<Told>>,
     starts: BTreeMap<String, TaskKey>,
-    servers: Option<Arc<Servers>>,
     timeline: Arc<Timeline>,
 }
 
@@ -173,7 +171,6 @@ pub(super) fn record(
     it.set("paused", |world| &world.snapshot.paused)?;
     it.set("request_seq", |world| &world.request_seq)?;
     it.set("swaps", |world| &world.snapshot.swaps)?;
-    it.set("servers", |world| &world.snapshot.servers)?;
     it.set("timeline", |world| &world.snapshot.timeline)?;
     it.rows(
         "accounts",
@@ -436,7 +433,6 @@ pub fn load(
     world.overrides = state.overrides.into_iter().collect();
     world.submitted = state.submitted.into_iter().map(|(root, times)| (TaskKey::parse(&root), times)).collect();
     world.snapshot.starts = state.starts.into_iter().collect();
-    world.snapshot.servers = state.servers;
     world.snapshot.notices = state.notices.into_iter().collect();
     if let Some(partial) = &state.swaps.partial {
         world.snapshot.health.insert(swap::HEALTH.to_owned(), SwapRefusal::from(partial).to_string());

@@ -189,13 +189,6 @@ impl World {
                 self.leftovers(found, over, now);
                 Ok(())
             }
-            Event::Servers(servers) => {
-                let known = self.snapshot.servers.replace(servers.clone());
-                if servers.lost && !known.is_some_and(|known| known.lost && known.boot == servers.boot) {
-                    self.note(now, Kind::Daemon, Reason::ServerEnded, About::daemon(), LOST.to_owned());
-                }
-                Ok(())
-            }
             Event::RequestDone { id, result } => {
                 if let Some(action) = self.snapshot.requests.remove(id)
                     && let Err(refused) = result
@@ -337,7 +330,3 @@ impl World {
         self.request_seq
     }
 }
-
-/// What follows from the end of a tmux server of ours.
-const LOST: &str = "the tmux server has ended, and what agents detached may run on outside of the next one: until the machine starts \
-     again, a writer that began after it and can't be told from that counts as unknown";

@@ -17,7 +17,6 @@ use crate::model::{
     session::SessionEvent,
     swap::SwapEvent,
     task::{Origin, TaskEvent},
-    writer::Servers,
 };
 
 /// Everything that happens, as services propose it.
@@ -67,8 +66,6 @@ pub enum Event {
         found: Arc<Vec<Leftover>>,
         over: Vec<String>,
     },
-    /// Another tmux server was met, or one has ended.
-    Servers(Arc<Servers>),
     /// A request was carried out or refused.
     RequestDone {
         id: u64,

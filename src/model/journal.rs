@@ -23,7 +23,7 @@ pub const VERSION: u32 = 2;
 
 /// What of a state still holds when it is not known what came after it: what people said, what was told, the clock. Not who
 /// works on what. A new supervisor's id makes every earlier claim marker a stranger's, so that marked tasks wait for a person.
-const CARRIED_OVER: [&str; 11] = [
+const CARRIED_OVER: [&str; 10] = [
     "journal",
     "clock",
     "timeline",
@@ -34,7 +34,6 @@ const CARRIED_OVER: [&str; 11] = [
     "submitted",
     "notices",
     "starts",
-    "servers",
 ];
 
 /// Length of `LENGTH CHECKSUM `: twice eight hex digits and a blank.

@@ -196,8 +196,6 @@ pub enum Reason {
     StateCut,
     /// The wall clock was set, or the machine slept.
     ClockChanged,
-    /// The tmux server.
-    ServerEnded,
     /// Something is wrong; `health` holds it.
     Problem,
     /// What was wrong is right again.

@@ -19,7 +19,6 @@ use crate::model::{
     steady::Timeline,
     swap::Swaps,
     tasks::Tasks,
-    writer::Servers,
 };
 
 /// Lines of `events` kept in memory for `tasks/<id>/events`. Chosen: some ten a task, for `RECENT_FINISHED` tasks.
@@ -75,8 +74,6 @@ pub struct Snapshot {
     pub texts: imbl::OrdMap<RunId, Arc<str>>,
     /// Which task a start of an agent had, by its token; as long as anything of it may run.
     pub starts: imbl::OrdMap<String, TaskKey>,
-    /// Our tmux servers so far; `None` before one was met.
-    pub servers: Option<Arc<Servers>>,
 }
 
 /// A project and what stands in its directories.
@@ -164,7 +161,6 @@ impl Snapshot {
             leftovers: None,
             texts: imbl::OrdMap::new(),
             starts: imbl::OrdMap::new(),
-            servers: None,
         }
     }
 

@@ -14,7 +14,7 @@ pub(super) fn upgrade(mut old: State) -> Option<State> {
     let mut state = State::new();
     state.insert("version".to_owned(), TO.into());
     state.insert("journal".to_owned(), 0.into());
-    for part in ["supervisor", "paused", "event_seq", "request_seq", "swaps", "servers"] {
+    for part in ["supervisor", "paused", "event_seq", "request_seq", "swaps"] {
         state.extend(old.remove(part).map(|value| (part.to_owned(), value)));
     }
     if let Some(Value::Object(mut clock)) = old.remove("clock") {

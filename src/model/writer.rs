@@ -6,17 +6,15 @@
 //! 2. it or an ancestor carries a session's variables: an agent of that session. Their absence proves nothing;
 //! 3. it descends from our tmux server, which adopts every orphan of a pane (`PR_SET_CHILD_SUBREAPER`) and runs
 //!    `run-shell` commands: an agent;
-//! 4. it is in the control group of the daemon's own service: an agent, since the daemon starts nothing else;
-//! 5. its ancestors can't be followed to the end: unknown;
-//! 6. our tmux server has ended since boot, and this may be an orphan of that one: it ends at a process that adopts
-//!    orphans, and it neither predates that server nor was seen outside of it while it lived: unknown;
+//! 4. it carries the mark of our tmux server, which the kernel hands on from parent to child: an agent, also of a server
+//!    that has ended, whatever is left of the daemon's state;
+//! 5. it is in the control group of the daemon's own service: an agent, since the daemon starts nothing else;
+//! 6. its ancestors can't be followed to the end, or it carries another mark than the daemon's own: unknown;
 //! 7. it was started by a service that runs anybody's commands (cron, at, a transient unit, a command of some tmux
 //!    server without a terminal): unknown;
 //! 8. else a person: a shell in a terminal, an editor, a user's unit, and what they start, detached or not.
 //!
 //! Unknown counts as an agent wherever a right would be gained.
-
-use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -57,12 +55,6 @@ pub struct Writer {
 pub struct Ancestor {
     pub pid: u32,
     pub program: String,
-    /// Clock ticks since the machine's start.
-    pub start: u64,
-    /// The terminal session that it is in, and the start of that one's leader where it lives. A process can leave its
-    /// session for a new one; none can enter another's.
-    pub session: u32,
-    pub leader: Option<u64>,
     /// It has a controlling terminal.
     pub terminal: bool,
     /// The session that its variables name, of this daemon's.
@@ -85,66 +77,66 @@ pub struct Lineage {
     /// The line ends where the kernel's does. Else one of it went away before it was asked, or there is none to see.
     pub whole: bool,
     pub unit: Option<Unit>,
-    /// The login that the kernel's audit counts it to, where nobody but the kernel's owner changes that.
-    pub login: Option<u32>,
+    /// The number that it carries (`linux::mark`); `None` when it was gone before it could be asked.
+    pub mark: Option<u64>,
 }
 
-/// Our tmux servers since the machine started: what is saved of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Servers {
-    /// Which start of the machine.
-    pub boot: String,
-    /// When the first of them began, in clock ticks.
-    pub first: u64,
-    /// The last one: pid and start.
-    pub last: (u32, u64),
-    pub login: Option<u32>,
-    /// One of them has ended: its orphans are anywhere.
-    pub lost: bool,
-    /// Processes that were seen outside of it while it lived, by pid and start; known once it is lost.
-    #[serde(default)]
-    pub outside: Vec<(u32, u64)>,
+/// What our tmux server carries, and with it all that its panes ever start: a number that a process inherits, keeps whatever
+/// becomes of its parents, and can only lower (`linux::mark`). The configuration that the daemon serves is in it: one that an
+/// agent starts, as a test does, knows its own agents from those who work with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// What the daemon itself carries.
+    own: u64,
+    number: u64,
 }
 
-/// What tells an orphan of a server that has ended from others.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Lost {
-    /// When the first of our servers began.
-    pub first: u64,
-    pub login: Option<u32>,
-    /// Processes that may have taken in its orphans, by pid and start.
-    pub reapers: Arc<HashSet<(u32, u64)>>,
-    /// Processes that were seen outside of it while it lived, by pid and start.
-    pub outside: Arc<HashSet<(u32, u64)>>,
-}
+/// A number of ours begins so; no limit that anybody sets does.
+const MARK: u64 = 0x0CFA << 48;
+const NESTED: u64 = 0xFFFF;
 
-impl Lost {
-    fn takes_orphans(&self, step: &Ancestor) -> bool {
-        // Another daemon's ancestors are not known: by its name one counts as such sooner than not.
-        step.pid == 1 || step.program == "systemd" || self.reapers.contains(&(step.pid, step.start))
+impl Mark {
+    /// That of a daemon which carries `own` itself, and serves the configuration of this id.
+    #[must_use]
+    pub fn new(own: u64, id: u32) -> Self {
+        let level = is_mark(own).then_some((own >> 32) & NESTED);
+        let below = level.map_or(NESTED, |level| level.saturating_sub(1));
+        let fresh = MARK | below << 32 | u64::from(id);
+        // One that an agent of ours has started again carries it already.
+        let number = if is_mark(own) && id_of(own) == id { own } else { fresh.min(own.saturating_sub(1)) };
+        Self { own, number }
     }
 
-    fn is_outside(&self, step: &Ancestor) -> bool {
-        let was_outside = |pid: u32, start: u64| start < self.first || self.outside.contains(&(pid, start));
-        was_outside(step.pid, step.start) || step.leader.is_some_and(|start| was_outside(step.session, start))
+    /// For the tmux server.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
-    /// Whether a process may descend from an orphan. A parent that took it in shows nothing.
-    fn may_hold(&self, lineage: &Lineage) -> bool {
-        if lineage.login.zip(self.login).is_some_and(|(one, other)| one != other) {
-            return false;
+    /// What a process's number says of it, if anything.
+    fn tells(&self, number: Option<u64>) -> Option<By> {
+        match number {
+            Some(number) if is_mark(number) && id_of(number) == id_of(self.number) => Some(By::Agent),
+            // It was lowered on the way from what the daemon was started with, by another daemon or by the process.
+            Some(number) if number < self.own => Some(By::Unknown),
+            Some(_) => None,
+            None => Some(By::Unknown),
         }
-        for (n, step) in lineage.line.iter().enumerate() {
-            if n > 0 && self.takes_orphans(step) {
-                // Its own child and no orphan, when it was born in its terminal session.
-                return lineage.line[n - 1].session != step.session || !self.is_outside(step);
-            }
-            if self.is_outside(step) {
-                return false;
-            }
-        }
-        false
     }
+}
+
+impl Default for Mark {
+    fn default() -> Self {
+        Self::new(u64::MAX, 0)
+    }
+}
+
+fn is_mark(number: u64) -> bool {
+    number >> 48 == MARK >> 48
+}
+
+fn id_of(number: u64) -> u32 {
+    u32::try_from(number & u64::from(u32::MAX)).unwrap_or_default()
 }
 
 /// What the processes of this daemon are.
@@ -158,8 +150,8 @@ pub struct Known {
     pub unit: Option<String>,
     /// The daemon is its main process.
     pub leads_unit: bool,
-    /// A server of ours has ended since the machine started.
-    pub lost: Option<Lost>,
+    /// What our server carries.
+    pub mark: Mark,
 }
 
 /// Services that run what anybody asked them to.
@@ -184,6 +176,10 @@ pub fn place(lineage: &Lineage, known: &Known) -> (By, Option<SessionName>) {
     if line.iter().any(|step| known.server == Some(step.pid)) {
         return (By::Agent, None);
     }
+    let marked = known.mark.tells(lineage.mark);
+    if marked == Some(By::Agent) {
+        return (By::Agent, None);
+    }
     let same_unit = known.unit.is_some() && lineage.unit.as_ref().map(|unit| &unit.name) == known.unit.as_ref();
     if same_unit && known.leads_unit {
         return (By::Agent, None);
@@ -191,8 +187,7 @@ pub fn place(lineage: &Lineage, known: &Known) -> (By, Option<SessionName>) {
     let for_others = line.iter().any(|step| FOR_OTHERS.contains(&step.program.as_str()));
     let of_a_server = line.windows(2).any(|pair| pair[1].program == "tmux: server" && !pair[0].terminal);
     let transient = !same_unit && lineage.unit.as_ref().is_some_and(runs_one_command);
-    let orphan = known.lost.as_ref().is_some_and(|lost| lost.may_hold(lineage));
-    if line.is_empty() || !lineage.whole || orphan || for_others || of_a_server || transient {
+    if line.is_empty() || !lineage.whole || marked.is_some() || for_others || of_a_server || transient {
         return (By::Unknown, None);
     }
     (By::Person, None)
@@ -210,22 +205,18 @@ mod tests {
     const SERVER: u32 = 50;
     const AGENT: u32 = 100;
 
-    /// A line of `pid:program`, with `~` behind what has no terminal `@` behind what carries the variables, `<` behind what is
-    /// older than our server.
+    /// A line of `pid:program`, with `~` behind what has no terminal and `@` behind what carries the variables.
     fn line(words: &str) -> Lineage {
         let step = |word: &str| {
             let (pid, program) = word.split_once(':').expect("pid:program");
             Ancestor {
                 pid: pid.parse().expect("a pid"),
-                program: program.trim_matches(['~', '@', '<']).replace('_', " "),
-                start: if program.contains('<') { 10 } else { 1000 },
-                session: pid.parse().expect("a pid"),
-                leader: None,
+                program: program.trim_matches(['~', '@']).replace('_', " "),
                 terminal: !program.contains('~'),
                 marked: program.contains('@').then(|| name("s-1")),
             }
         };
-        Lineage { line: words.split_whitespace().map(step).collect(), whole: true, unit: None, login: None }
+        Lineage { line: words.split_whitespace().map(step).collect(), whole: true, unit: None, mark: Some(u64::MAX) }
     }
 
     fn name(text: &str) -> SessionName {
@@ -272,43 +263,35 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_an_orphan_of_a_server_that_ended_is_nobody() {
+    fn a_mark_outlives_everything_that_can_be_destroyed() {
         use By::{Agent, Person, Unknown};
-        let lost = Lost {
-            first: 100,
-            login: Some(3),
-            reapers: Arc::new([(60, 10)].into()),
-            outside: Arc::new([(8, 1000)].into()),
+        let of = |own, number| {
+            let known = Known { mark: Mark::new(own, 7), ..known() };
+            place(&Lineage { mark: number, ..line("9:mv~ 1:init~") }, &known).0
         };
-        let known = Known { lost: Some(lost), ..known() };
-        let table = [
-            ("an orphan", "9:mv~ 1:init~<", Unknown),
-            ("its descendant in a terminal of its own", "9:mv 8:sh 7:tmux:_server~ 1:init~<", Person),
-            ("the same, never seen outside", "9:mv 7:tmux:_server~ 1:init~<", Unknown),
-            ("one that calls itself a terminal", "9:mv 7:gnome-terminal-~ 6:systemd~< 1:systemd~<", Unknown),
-            ("taken in by an ancestor of the server", "9:mv~ 60:bash< 59:sshd~< 1:systemd~<", Unknown),
-            ("a shell that is older", "9:mv 61:bash< 60:sshd~< 1:systemd~<", Person),
-            ("a new login at a server that is older", "9:mv 7:bash 6:sshd~ 5:sshd~< 1:systemd~<", Person),
-            ("a new window of an older terminal", "9:mv 7:bash 6:konsole~< 5:systemd~< 1:systemd~<", Person),
-            ("in a session that was seen outside", "8:mv~ 1:init~<", Person),
-            ("one from outside of this container", "9:mv 7:bash", Person),
-            ("an agent of the next server", "9:mv 50:tmux:_server~ 1:init~<", Agent),
-            ("the machine's first process itself", "1:init~<", Person),
-        ];
-        for (what, words, expected) in table {
-            assert_eq!(place(&line(words), &known).0, expected, "{what}");
+        let ours = Mark::new(u64::MAX, 7).number();
+        let others = Mark::new(u64::MAX, 8).number();
+        assert_eq!(of(u64::MAX, Some(u64::MAX)), Person);
+        assert_eq!(of(u64::MAX, Some(ours)), Agent, "an orphan of a server that is gone");
+        assert_eq!(of(u64::MAX, Some(others)), Unknown, "of another daemon's");
+        for lowered in [0, 1000, ours - 1, ours - (1 << 32)] {
+            assert_ne!(of(u64::MAX, Some(lowered)), Person, "lowered by itself to {lowered}");
         }
-        let foreground = Ancestor { leader: Some(10), ..line("9:mv").line[0].clone() };
-        let of = |login| {
-            let orphan = Lineage { login, ..line("9:mv~ 1:init~<") };
-            place(&orphan, &known).0
-        };
-        assert_eq!((of(Some(4)), of(Some(3)), of(None)), (Person, Unknown, Unknown), "another login");
-        let mut job = line("9:mv 60:bash< 1:init~<");
-        job.line[0] = foreground;
-        assert_eq!(place(&job, &known).0, Person, "a command in the shell that started the daemon");
-        job.line[0] = Ancestor { leader: None, session: 60, ..job.line[0].clone() };
-        assert_eq!(place(&job, &known).0, Person, "the same, where its terminal session's leader is gone");
+        assert_eq!(of(u64::MAX, None), Unknown, "it was gone");
+        assert_eq!(
+            (of(ours, Some(ours)), of(ours, Some(u64::MAX))),
+            (Agent, Person),
+            "an agent started the daemon again"
+        );
+        assert_eq!(Mark::new(ours, 7).number(), ours);
+        // A daemon that an agent of another one starts, as when it tests this program.
+        let nested = Mark::new(others, 7).number();
+        assert!(nested < others);
+        assert_eq!((of(others, Some(others)), of(others, Some(nested))), (Person, Agent));
+        assert_eq!(of(u64::MAX, Some(nested)), Agent);
+        // Where an administrator's limit leaves less room.
+        assert!(Mark::new(1000, 7).number() < 1000);
+        assert_eq!((of(1000, Some(999)), of(1000, Some(1000))), (Unknown, Person));
     }
 
     #[test]

@@ -3,4 +3,3 @@
 
 pub mod left;
 pub mod lineage;
-pub mod servers;

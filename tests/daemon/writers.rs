@@ -292,62 +292,114 @@ fn tasks_that_submit_tasks_come_to_an_end() {
     );
 }
 
+impl World {
+    /// An agent's process that has cleared its environment, detached itself, and waits for `go`.
+    fn orphan(&self, id: &str, then: &str) {
+        let [go, said, up, script] =
+            ["go", "said", "up", "sh"].map(|end| self.path(&format!("{id}.{end}")).display().to_string());
+        let text =
+            format!(": > {up}; while [ ! -e {go} ]; do sleep 0.05; done; ({then}) > {said} 2>&1; echo over >> {said}");
+        fs::write(&script, text).expect("a script");
+        // What has not detached itself yet when its task is over is ended with it.
+        let detached = format!("env -i PATH=$PATH setsid -f bash {script}; until [ -e {up} ]; do sleep 0.05; done");
+        self.in_session(&format!("by-{id}"), &detached);
+    }
+
+    /// What it says.
+    fn go(&self, id: &str) -> String {
+        fs::write(self.path(&format!("{id}.go")), "").expect("go");
+        let said = self.path(&format!("{id}.said"));
+        self.until("it to be over", || fs::read_to_string(&said).is_ok_and(|text| text.contains("over")));
+        fs::read_to_string(said).unwrap_or_default()
+    }
+}
+
 #[test]
 fn the_end_of_the_tmux_server_makes_no_agent_a_person() {
     let mut world = world(1, "");
     let sock = world.path("tmux.sock").display().to_string();
     let mnt = world.path("mnt").display().to_string();
-    let waits = |id: &str, then: &str| {
-        let go = world.path(&format!("{id}.go")).display().to_string();
-        let said = world.path(&format!("{id}.said")).display().to_string();
-        let up = world.path(&format!("{id}.up")).display().to_string();
-        let wait =
-            format!(": > {up}; while [ ! -e {go} ]; do sleep 0.05; done; ({then}) > {said} 2>&1; echo over >> {said}");
-        let script = world.path(&format!("{id}.sh"));
-        fs::write(&script, wait).expect("a script");
-        // What has not detached itself yet when its task is over is ended with it.
-        let detached =
-            format!("env -i PATH=$PATH setsid -f bash {}; until [ -e {up} ]; do sleep 0.05; done", script.display());
-        world.in_session(&format!("by-{id}"), &detached);
-    };
-    waits("killed", &format!("printf -- '---\\nagent: sh\\n---\\necho ran\\n' > {mnt}/inbox/killed.md"));
-    waits("ended", &format!("cp {mnt}/drafts/ended.md {mnt}/drafts/e.md; mv {mnt}/drafts/e.md {mnt}/inbox/ended.md"));
-    waits("unseen", &format!("setsid -f bash -c 'mv {mnt}/drafts/unseen.md {mnt}/inbox/'; sleep 0.5"));
-    waits(
-        "own",
-        &format!("tmux -S {mnt}.own -f /dev/null new-session -d 'mv {mnt}/drafts/own.md {mnt}/inbox/; sleep 1000'"),
-    );
-    waits("verb", &format!("echo release > {mnt}/tasks/killed/control"));
+    let mv = |id: &str| format!("mv {mnt}/drafts/{id}.md {mnt}/inbox/");
+    world.orphan("killed", &format!("printf -- '---\\nagent: sh\\n---\\necho ran\\n' > {mnt}/inbox/killed.md"));
+    world.orphan("ended", &format!("cp {mnt}/drafts/ended.md {mnt}/drafts/e.md; mv {mnt}/drafts/e.md {mnt}/inbox/"));
+    world.orphan("unseen", &format!("setsid -f bash -c '{}'; sleep 0.5", mv("unseen")));
+    let own = format!("tmux -S {mnt}.own -f /dev/null new-session -d '{} 2> {mnt}.own-said; sleep 1000'", mv("own"));
+    world.orphan("own", &format!("{own}; until [ -s {mnt}.own-said ]; do sleep 0.05; done; cat {mnt}.own-said"));
+    world.orphan("verb", &format!("echo release > {mnt}/tasks/killed/control"));
     for id in ["ended", "unseen", "own"] {
         world.draft(id);
     }
-    let go = |world: &World, id: &str| {
-        fs::write(world.path(&format!("{id}.go")), "").expect("go");
-        let said = world.path(&format!("{id}.said"));
-        world.until("it to be over", || fs::read_to_string(&said).is_ok_and(|text| text.contains("over")));
-        fs::read_to_string(said).unwrap_or_default()
+    let refused = |world: &World, id: &str| {
+        let said = world.go(id);
+        assert!(said.contains("Operation not permitted"), "{id}: {said}");
     };
     world.ok(&format!("kill -9 $(tmux -S {sock} display-message -p '#{{pid}}')"));
-    go(&world, "killed");
-    world.held("killed", "it is not known who wrote it");
-    assert!(go(&world, "verb").contains("Operation not permitted"));
-    // It is remembered with the next server there, and after that one has ended.
+    world.go("killed");
+    world.held("killed", "an agent wrote it");
+    refused(&world, "verb");
+    // The same with the next server there, and after that one has ended.
     world.until("another server", || world.sh(&format!("tmux -S {sock} list-sessions")).status.success());
     world.ok(&format!("tmux -S {sock} kill-server"));
-    go(&world, "ended");
-    world.held("ended", "it is not known who wrote it");
-    go(&world, "own");
-    world.held("own", "it is not known who wrote it");
-    world.until("it to be told", || world.events().contains("the tmux server has ended"));
+    refused(&world, "ended");
+    refused(&world, "own");
     world.kill_daemon();
     world.run();
-    go(&world, "unseen");
-    world.held("unseen", "it is not known who wrote it");
-    // A person's shell, older than all of it, is still his.
+    refused(&world, "unseen");
+    // A person's shell is still his, and so is what he starts or detaches now.
     world.submit("his", &naming("sh", "echo his"));
     world.result("done/his.md");
-    world.ok(&format!("{}; tmux -S {mnt}.own kill-server", world.draft("moved")));
-    world.result("done/moved.md");
+    world.draft("later");
+    world.ok(&format!("tmux -S {mnt}.own kill-server; setsid -f bash -c 'sleep 0.2; {}'", mv("later")));
+    world.result("done/later.md");
+}
+
+#[test]
+fn no_right_is_gained_by_destroying_state() {
+    let mut world = world(1, "");
+    let [mnt, config, home, other, pid] =
+        ["mnt", "config.yaml", "home", "other", "pid"].map(|name| world.path(name).display().to_string());
+    let task = |id: &str| format!("printf -- '---\\nagent: sh\\n---\\necho ran\\n' > {mnt}/inbox/{id}.md");
+    let ways = ["fresh", "garbage", "elsewhere"];
+    for way in ways {
+        world.orphan(way, &task(way));
+    }
+    let program = crate::world::program().display().to_string();
+    let run = format!(
+        "HOME={home} STATE_DIRECTORY={other}-2 {program} run --foreground --config {config} > /dev/null 2>&1 & \
+         echo $! > {pid}; until [ -e {mnt}/status ]; do sleep 0.05; done; {}",
+        task("itself")
+    );
+    world.orphan("itself", &run);
+    let down = |world: &mut World| {
+        world.kill_daemon();
+        world.ok(&format!("kill -9 $(tmux -S {mnt}/../tmux.sock display-message -p '#{{pid}}')"));
+    };
+    let holds = |world: &World, id: &str| {
+        world.go(id);
+        world.held(id, "an agent wrote it");
+        // What a person does is his all the same.
+        world.submit(&format!("after-{id}"), &naming("sh", "echo his"));
+        world.result(&format!("done/after-{id}.md"));
+    };
+    down(&mut world);
+    fs::rename(world.path("state"), world.path("state.old")).expect("moved");
+    world.run();
+    holds(&world, "fresh");
+    down(&mut world);
+    for name in ["state.json", "state.journal"] {
+        fs::write(world.path("state").join(name), "garbage\n").expect("written");
+    }
+    world.run();
+    holds(&world, "garbage");
+    down(&mut world);
+    world.env.push(("STATE_DIRECTORY".into(), other));
+    world.run();
+    holds(&world, "elsewhere");
+    // The orphan starts the daemon again.
+    down(&mut world);
+    world.ok(&format!("{program} unmount --mount {mnt}"));
+    holds(&world, "itself");
+    world.ok(&format!("kill $(cat {pid}); while [ -e {mnt}/status ]; do sleep 0.05; done"));
 }
 
 #[test]

@@ -69,7 +69,7 @@ pub struct World {
     daemon: Option<Child>,
     /// `$NOTIFY_SOCKET` of the daemon.
     pub notify: Option<PathBuf>,
-    env: Vec<(String, String)>,
+    pub env: Vec<(String, String)>,
     /// File systems of the test's own below the directory, in the order in which they were mounted.
     pub mounts: Vec<PathBuf>,
 }

@@ -130,7 +130,7 @@ impl fmt::Display for Hold {
             Self::NotPermitted(agent, by) => {
                 let who = match by {
                     By::Agent => "an agent wrote it",
-                    By::Unknown | By::Person => "it is not known who wrote it (a file written behind the mount, by cron and the like, or since a tmux server of ours ended)",
+                    By::Unknown | By::Person => "it is not known who wrote it (a file written behind the mount, by cron and the like)",
                 };
                 write!(
                     f,

@@ -6,6 +6,7 @@ use std::{fs, os::unix::ffi::OsStrExt as _, path::Path};
 
 use crate::{
     linux::{
+        mark,
         peek::{self, Part, Silent},
         process::{Stat, name, thread_group},
     },
@@ -25,7 +26,7 @@ const TRIES: usize = 4;
 /// A line of ancestors; `mountpoint` is this daemon's, which tells its sessions' variables from another's.
 #[must_use]
 pub fn read(pid: u32, mountpoint: &Path) -> Lineage {
-    let mut last = Lineage { line: Vec::new(), whole: false, unit: None, login: None };
+    let mut last = Lineage { line: Vec::new(), whole: false, unit: None, mark: None };
     // Zero is a process that this one can't see.
     let Some(pid) = (pid != 0).then(|| thread_group(pid)).flatten() else { return last };
     let mut stats = Vec::new();
@@ -36,14 +37,14 @@ pub fn read(pid: u32, mountpoint: &Path) -> Lineage {
             break;
         }
     }
-    mark(&mut last, &stats, mountpoint);
+    mark_variables(&mut last, &stats, mountpoint);
     last.unit = unit_of(pid);
-    last.login = login_of(pid);
+    last.mark = mark::read(pid);
     last
 }
 
 /// Whose variables the processes of a line have. One that does not answer may have anybody's: then the line is not whole.
-fn mark(lineage: &mut Lineage, stats: &[Stat], mountpoint: &Path) {
+fn mark_variables(lineage: &mut Lineage, stats: &[Stat], mountpoint: &Path) {
     let pids: Vec<u32> = lineage.line.iter().map(|step| step.pid).collect();
     let environments = peek::all(&pids, Part::Environment);
     for (n, ((step, stat), environment)) in lineage.line.iter_mut().zip(stats).zip(environments).enumerate() {
@@ -78,10 +79,6 @@ fn follow(pid: u32, line: &mut Vec<Ancestor>, stats: &mut Vec<Stat>) -> bool {
         line.push(Ancestor {
             pid: stat.pid,
             program: name(stat.pid).unwrap_or_default(),
-            start: stat.start,
-            session: stat.session,
-            // No other process gets the number of a session that is there.
-            leader: Stat::read(stat.session).map(|leader| leader.start),
             terminal: stat.terminal != 0,
             marked: None,
         });
@@ -108,12 +105,6 @@ pub(super) fn marked(environment: &[u8], mountpoint: &Path) -> Option<SessionNam
     let session = peek::variable(environment, "CLAUDE_FAILOVER_SESSION")?;
     let ours = peek::variable(environment, "CLAUDE_FAILOVER_MOUNT")? == mountpoint.as_os_str().as_bytes();
     SessionName::parse(std::str::from_utf8(session).ok()?).ok().filter(|_| ours)
-}
-
-/// The login that audit counts a process to. Root may change it, and so may anybody where none is set.
-pub(super) fn login_of(pid: u32) -> Option<u32> {
-    let login = fs::read_to_string(format!("/proc/{pid}/sessionid")).ok()?.trim().parse().ok()?;
-    (login != u32::MAX && !nix::unistd::geteuid().is_root()).then_some(login)
 }
 
 /// The systemd unit in whose control group a process is; `None` where there is no systemd.

@@ -13,6 +13,7 @@ use super::{
     setup::{WINDOW_SIZE_MANUAL, variables},
 };
 use crate::{
+    linux::mark,
     model::pane::{Launch, Pane, TerminalError},
     sys::tmux::errors::{gone, refused, success},
 };
@@ -78,6 +79,10 @@ impl Tmux {
         let rows = answer.blocks.last().map(|block| self.lister.rows(&block.text())).unwrap_or_default();
         let opened = rows.into_iter().find(|row| row.incarnation.as_deref() == Some(&launch.incarnation));
         let opened = opened.ok_or_else(|| gone(&what))?;
+        // On a server of our own it has that already.
+        if let Some(number) = self.options.mark.filter(|_| !self.options.ours) {
+            let _ = mark::put_on_tree(opened.pid, number);
+        }
         // A list of all takes the new program under watch, and tells what came of one that ended at once. It runs either
         // way: a list that fails must not make it look as if it had not been started.
         let rows = self.rows().await.unwrap_or_default();

@@ -62,6 +62,8 @@ pub struct TmuxOptions {
     pub height: u16,
     /// The tmux program.
     pub tmux: PathBuf,
+    /// What tells everything that the panes' programs start (`linux::mark`); nothing is told without one.
+    pub mark: Option<u64>,
 }
 
 impl TmuxOptions {
@@ -69,7 +71,7 @@ impl TmuxOptions {
     #[must_use]
     pub fn new(socket: Socket) -> Self {
         let ours = socket != Socket::Default;
-        Self { socket, ours, history_limit: 5000, width: 120, height: 40, tmux: PathBuf::from("tmux") }
+        Self { socket, ours, history_limit: 5000, width: 120, height: 40, tmux: PathBuf::from("tmux"), mark: None }
     }
 
     /// The path tmux itself derives for the socket (tmux(1), `-L`).

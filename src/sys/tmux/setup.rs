@@ -16,6 +16,7 @@ use nix::sys::signal::Signal;
 use tokio::time::timeout;
 
 use crate::linux::{
+    mark,
     process::Pidfd,
     slice::{self, Children},
 };
@@ -102,6 +103,12 @@ async fn attempt(options: &TmuxOptions) -> Result<(Link, Server), String> {
         commands.extend(foreign.map(|name| Command::new("set-environment").arg("-g").arg("-u").arg(name)));
         // Keys and screens pass through it. Agents get the kernel's default.
         let _ = slice::shorten(process.pid(), Children::Default);
+        // Before a pane is opened.
+        if let Some(number) = options.mark
+            && let Err(error) = mark::put_on_tree(process.pid(), number)
+        {
+            tracing::warn!(%error, "the tmux server can't be marked: what agents detach and outlives it looks like a person's");
+        }
     }
     for block in link.ask(commands).await?.blocks {
         if !block.ok {
