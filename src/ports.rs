@@ -290,9 +290,9 @@ pub trait Providers: Send + Sync {
 pub trait StateStore: Send + Sync {
     /// What there is, as it is: what it means, `model::journal` knows.
     async fn load(&self) -> std::io::Result<Stored>;
-    /// Adds a record to the journal, durable, and answers the journal's length. One that failed is not there any more when the
-    /// next is added.
-    async fn append(&self, record: &[u8]) -> std::io::Result<u64>;
+    /// Adds a record to the journal and answers the journal's length. It outlives the daemon, and the machine's power too when it,
+    /// or any record after it, is `durable`. One that failed is not there any more when the next is added.
+    async fn append(&self, record: &[u8], durable: bool) -> std::io::Result<u64>;
     /// Replaces the checkpoint, atomic and durable; the journal, all of which is in it, is empty then. The first thing that a
     /// daemon saves.
     async fn checkpoint(&self, state: &[u8]) -> std::io::Result<()>;

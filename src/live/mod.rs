@@ -343,7 +343,7 @@ impl Owner {
         Ok(())
     }
 
-    /// Makes durable what differs from the present world; answers the number of its record, `None` when nothing does.
+    /// Saves what differs from the present world; answers the number of its record, `None` when nothing does.
     async fn save(&mut self, next: &World) -> io::Result<Option<u64>> {
         let before = (!self.checkpoint_due).then_some(&self.world);
         let Some(record) = persist::record(before, next, || self.clock.saved())? else { return Ok(None) };
@@ -352,7 +352,9 @@ impl Owner {
             self.store.checkpoint(&persist::checkpoint(record)?).await?;
             self.checkpoint_due = false;
         } else {
-            self.checkpoint_due = self.store.append(&record.line()?).await? >= JOURNAL_LONG;
+            // After a failure the disk may lack deferred records too, which the next sync would not tell.
+            self.checkpoint_due = true;
+            self.checkpoint_due = self.store.append(&record.line()?, !record.deferred).await? >= JOURNAL_LONG;
         }
         Ok(Some(number))
     }

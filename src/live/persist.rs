@@ -4,6 +4,10 @@
 //!
 //! A batch must be saved exactly when its record isn't empty; no flag says so. Transient facts (counts, health,
 //! screens, completed requests) are in no record, so they cost no write.
+//!
+//! Whether a record must be synced before anybody goes on is derived too (`lasting`). A power cut ends every agent and
+//! pane, so the state of a pool session is worthless after one, and a claim whose run never began is undone by its
+//! marker. A record that says nothing else is deferred; the end of the daemon alone loses nothing of it.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -28,7 +32,7 @@ use crate::model::{
     snapshot::{Project, Snapshot},
     steady::{Saved, Timeline},
     swap::{self, SwapRefusal, Swaps},
-    task::{Ending, Filing, Origin, Phase, Task, Work},
+    task::{Delivery, Ending, Filing, Origin, Phase, Run, Stop, Task, Work},
 };
 
 /// How long a later daemon finishes an end begun in a person's session without checking again. Chosen: a restart takes
@@ -119,6 +123,11 @@ impl SavedSession {
             rests: session.rests,
         }
     }
+
+    /// What a person said of it holds after a power cut too, and an agent that is to go on with its conversation does.
+    fn lasting(self) -> Option<Self> {
+        (self.role == Role::Dedicated || self.drained || self.resume.is_some()).then_some(self)
+    }
 }
 
 /// A task that is worked on, or whose known end isn't on disk yet: a cancel that was answered with OK must not be forgotten.
@@ -145,6 +154,13 @@ impl SavedTask {
         };
         Some(Self { attempts: task.attempts, origin: task.origin.clone(), text, work, ending })
     }
+
+    /// Of a run that was not begun its marker tells enough.
+    fn lasting(self) -> Option<Self> {
+        let begun = |run: &Run| run.delivery != Delivery::NotBegun || run.stop != Stop::No;
+        let lasts = self.ending.is_some() || self.work.as_ref().and_then(Work::run).is_none_or(begun);
+        lasts.then_some(self)
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -166,7 +182,7 @@ pub(super) fn record(
     after: &World,
     clock: impl FnOnce() -> Option<Saved>,
 ) -> serde_json::Result<Option<Record>> {
-    let mut it = Differences { before, after, record: Record::default() };
+    let mut it = Differences { before, after, record: Record { deferred: before.is_some(), ..Record::default() } };
     it.set("supervisor", |world| &world.snapshot.supervisor)?;
     it.set("paused", |world| &world.snapshot.paused)?;
     it.set("request_seq", |world| &world.request_seq)?;
@@ -192,13 +208,16 @@ pub(super) fn record(
                 .filter(|next| !matches!(next.word.as_str(), "waiting" | "stalled" | "limited"));
             Some(SavedSession::of(session, stated.unwrap_or(&session.stated)))
         },
+        SavedSession::lasting,
     )?;
-    it.put("tasks", |world| &*world.snapshot.tasks, |task, _| SavedTask::of(task))?;
-    it.put("texts", |world| &world.snapshot.texts, |text, _| Some(text.clone()))?;
-    it.put("overrides", |world| &world.overrides, |said, _| Some(said.clone()))?;
-    it.put("submitted", |world| &world.submitted, |times, _| Some(times.clone()))?;
-    it.put("notices", |world| &world.snapshot.notices, |told, _| Some(told.clone()))?;
-    it.put("starts", |world| &world.snapshot.starts, |task, _| Some(task.clone()))?;
+    it.put("tasks", |world| &*world.snapshot.tasks, |task, _| SavedTask::of(task), SavedTask::lasting)?;
+    // They come and go with their tasks.
+    it.put("texts", |world| &world.snapshot.texts, |text, _| Some(text.clone()), |_| None)?;
+    it.put("overrides", |world| &world.overrides, |said, _| Some(said.clone()), Some)?;
+    it.put("submitted", |world| &world.submitted, |times, _| Some(times.clone()), Some)?;
+    it.put("notices", |world| &world.snapshot.notices, |told, _| Some(told.clone()), Some)?;
+    // Nothing that an agent left outlives a power cut.
+    it.put("starts", |world| &world.snapshot.starts, |task, _| Some(task.clone()), |_| None)?;
     let mut record = it.record;
     if record.set.is_empty() && record.put.is_empty() {
         return Ok(None);
@@ -209,6 +228,7 @@ pub(super) fn record(
         // It may have jumped since the world went by it.
         if before.is_none_or(|before| before.snapshot.timeline != clock.timeline) {
             record.set.insert("timeline".to_owned(), to_value(&clock.timeline)?);
+            record.deferred = false;
         }
         if let Value::Object(mut clock) = to_value(&clock)? {
             clock.remove("timeline");
@@ -248,28 +268,34 @@ impl Differences<'_> {
         let next = of(self.after);
         if self.before.is_none_or(|before| of(before) != next) {
             self.record.set.insert(part.to_owned(), to_value(next)?);
+            self.record.deferred = false;
         }
         Ok(())
     }
 
-    /// A part by key, of which only what differs is looked at. `saved` is told what becomes of an earlier entry.
+    /// A part by key, of which only what differs is looked at. `saved` is told what becomes of an earlier entry; `lasting` leaves of
+    /// it what a power cut must not take.
     fn put<K: Ord + Clone + PartKey, V: Clone + PartialEq, S: Serialize>(
         &mut self,
         part: &str,
         of: fn(&World) -> &OrdMap<K, V>,
         saved: impl Fn(&V, Option<&V>) -> Option<S>,
+        lasting: impl Fn(S) -> Option<S>,
     ) -> serde_json::Result<()> {
         let none = OrdMap::new();
-        let value = |one: &V, next: Option<&V>| saved(one, next).map(to_value).transpose();
         let mut entries = Map::new();
         for item in self.before.map_or(&none, of).diff(of(self.after)) {
-            let (key, before, after) = match item {
-                DiffItem::Add(key, one) => (key, None, value(one, None)?),
-                DiffItem::Update { old: (key, old), new: (_, new) } => (key, value(old, Some(new))?, value(new, None)?),
-                DiffItem::Remove(key, one) => (key, value(one, None)?, None),
+            let (key, old, new) = match item {
+                DiffItem::Add(key, one) => (key, None, Some(one)),
+                DiffItem::Update { old: (key, old), new: (_, new) } => (key, Some(old), Some(new)),
+                DiffItem::Remove(key, one) => (key, Some(one), None),
             };
-            if before != after {
-                entries.insert(key.text(), after.unwrap_or(Value::Null));
+            let (before, after) = (old.and_then(|old| saved(old, new)), new.and_then(|new| saved(new, None)));
+            let entry = to_value(&after)?;
+            if to_value(&before)? != entry {
+                entries.insert(key.text(), entry);
+                let [before, after] = [before, after].map(|saved| to_value(saved.and_then(&lasting)));
+                self.record.deferred &= before? == after?;
             }
         }
         self.entries(part, entries);
@@ -296,6 +322,7 @@ impl Differences<'_> {
                 }
             }
         }
+        self.record.deferred &= entries.is_empty();
         self.entries(part, entries);
         Ok(())
     }
@@ -492,9 +519,15 @@ pub fn load(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::model::event::{Counts, Event};
-    use crate::model::{ids::ProjectName, task::TaskEvent};
+    use crate::model::{
+        event::{Counts, Event},
+        ids::ProjectName,
+        session::{Incarnation, SessionEvent, Then},
+        task::{Status, TaskEvent},
+    };
 
     fn world() -> World {
         let project = Project {
@@ -514,9 +547,9 @@ mod tests {
         next
     }
 
-    fn seen() -> Event {
-        let text =
-            TextFacts { sha256: "1".to_owned(), identity: "1".to_owned(), bytes: 1, modified: Timestamp::UNIX_EPOCH };
+    fn seen(text: &str) -> Event {
+        let (sha256, identity) = (text.to_owned(), text.to_owned());
+        let text = TextFacts { sha256, identity, bytes: 1, modified: Timestamp::UNIX_EPOCH };
         Event::Task(key(), TaskEvent::Seen { text, spec: Arc::default() })
     }
 
@@ -531,7 +564,7 @@ mod tests {
         let transient = [
             Event::Health { topic: "disk".to_owned(), problem: Some("full".to_owned()) },
             Event::Counts { project: ProjectName::parse("web").expect("a name"), counts },
-            seen(),
+            seen("1"),
         ];
         let next = after(&before, &transient);
         assert_ne!(next.event_seq, before.event_seq);
@@ -540,7 +573,7 @@ mod tests {
 
     #[test]
     fn a_record_says_what_differs_and_makes_the_state_after_it() {
-        let before = after(&world(), &[seen()]);
+        let before = after(&world(), &[seen("1")]);
         let next = after(&before, &[Event::Task(key(), TaskEvent::Hold), Event::Task(key(), TaskEvent::Priority(5))]);
         let record = record(Some(&before), &next, || None).expect("JSON").expect("something");
         assert_eq!(record.put.keys().collect::<Vec<_>>(), ["overrides"]);
@@ -549,5 +582,52 @@ mod tests {
         merged.insert("journal".to_owned(), 0.into());
         record.merge_into(&mut merged);
         assert_eq!(Value::from(merged), Value::from(state(&next)));
+    }
+
+    #[test]
+    fn what_a_power_cut_takes_anyway_is_deferred_and_nothing_else_is() {
+        let at = "1970-01-01T00:00:00Z";
+        let run: Run = serde_json::from_value(json!({
+            "id": "r", "session": "pool-11", "agent": "claude", "workdir": "/web", "attempt": 1, "attempts_allowed": 2,
+            "claimed": at, "delivery": "not-begun", "text": {"sha256": "1", "identity": "1", "bytes": 1, "modified": at},
+        }))
+        .expect("a run");
+        let incarnation: Incarnation = serde_json::from_value(json!({
+            "id": "i", "token": "t", "session": "pool-11", "agent": "claude", "workdir": "/web", "pane": "%1", "pid": 7,
+            "started": at, "conversation": "c",
+        }))
+        .expect("an agent");
+        let of = || "i".to_owned();
+        let session = |event| Event::Session(run.session.clone(), event);
+        let task = |event| Event::Task(key(), event);
+        let id = || run.id.clone();
+        let ending = Ending::new(Status::Done, Timestamp::UNIX_EPOCH);
+        let steps = [
+            (true, vec![session(SessionEvent::Opened(incarnation))]),
+            (true, vec![session(SessionEvent::Ready { of: of() })]),
+            (true, vec![task(TaskEvent::Claimed(run.clone())), Event::Text(id(), "do it".into())]),
+            // An agent may have it from here on.
+            (false, vec![task(TaskEvent::TypingBegun { run: id() })]),
+            (false, vec![task(TaskEvent::Taken { run: id() })]),
+            (false, vec![session(SessionEvent::Resume { of: of(), not_before: None })]),
+            (false, vec![task(TaskEvent::Ended { run: id(), ending, told: None })]),
+            (false, vec![task(TaskEvent::Filed { kept: None }), session(SessionEvent::Freed)]),
+            (true, vec![session(SessionEvent::Ending { why: "fresh".to_owned(), failed: false })]),
+            (true, vec![session(SessionEvent::Ended { then: Then::Start })]),
+            (false, vec![session(SessionEvent::Drain(true))]),
+            (false, vec![session(SessionEvent::Drain(false))]),
+            (true, vec![seen("2"), task(TaskEvent::Claimed(Run { id: RunId("s".to_owned()), ..run.clone() }))]),
+            // It was answered with OK.
+            (false, vec![task(TaskEvent::Cancel)]),
+        ];
+        let mut world = after(&world(), &[seen("1")]);
+        let pool = Session::new(run.session.clone(), Role::Pool, Timestamp::UNIX_EPOCH);
+        world.snapshot.sessions.insert(run.session.clone(), Arc::new(pool));
+        for (deferred, events) in steps {
+            let next = after(&world, &events);
+            let record = record(Some(&world), &next, || None).expect("JSON");
+            assert_eq!(record.map(|record| record.deferred), Some(deferred), "{events:?}");
+            world = next;
+        }
     }
 }

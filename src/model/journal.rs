@@ -9,6 +9,9 @@
 //! A line of the journal is `LENGTH CHECKSUM JSON`, the first two in eight hex digits: readable with `tail -f`, and a
 //! torn record is detected. Records are numbered without gaps; the checkpoint names the last one it contains
 //! (`journal`), so a crash between a checkpoint and the truncation of the journal applies nothing twice.
+//!
+//! A record may be `deferred`: written at once, so that it survives the daemon, and synced with the next record that
+//! isn't. `live::persist` defers only what a power cut ends anyway; after one such records may be missing.
 
 use std::collections::BTreeMap;
 
@@ -46,6 +49,8 @@ pub type State = Map<String, Value>;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     pub seq: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deferred: bool,
     pub set: Map<String, Value>,
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub put: Map<String, Value>,
@@ -96,9 +101,9 @@ pub enum LoadError {
 /// What of a saved state is gone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Loss {
-    /// Nobody was told that it was saved.
+    /// Nobody was told that it was saved, or the power was cut and it was deferred.
     #[error(
-        "the last record of the journal was not written whole, and its {bytes} bytes are cut off: the machine or the daemon ended meanwhile"
+        "the end of the journal was not written whole, and its {bytes} bytes are cut off: the machine or the daemon ended meanwhile"
     )]
     Torn { bytes: usize },
     /// What came after the damage was saved, and is not known.
@@ -217,12 +222,12 @@ fn length(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Whether this is the beginning of a record whose writing was cut short, and not one that was whole once: it ends before its
-/// end, or holds blocks that never came to the disk. A record holds no zeros, and nothing follows one that is written.
+/// end, or holds blocks that never came to the disk. A record holds no zeros, and nothing that was synced follows one that was not.
 fn is_torn(rest: &[u8]) -> bool {
     let unwritten = rest.windows(2).any(|two| two == [0, 0]);
     let short = !rest.contains(&b'\n') && length(rest).is_none_or(|length| rest.len() <= HEADER + length);
-    let mut starts = rest.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
-    (unwritten || short) && !starts.any(|at| whole(&rest[at..]).is_some())
+    let mut starts = rest.iter().enumerate().filter(|(_, byte)| matches!(**byte, b'\n' | 0)).map(|(at, _)| at + 1);
+    (unwritten || short) && !starts.any(|at| whole(&rest[at..]).is_some_and(|(record, _)| !record.deferred))
 }
 
 /// A saved state.

@@ -48,10 +48,11 @@ struct Journal {
 }
 
 impl Journal {
-    fn append(&mut self, record: &[u8]) -> io::Result<u64> {
+    fn append(&mut self, record: &[u8], durable: bool) -> io::Result<u64> {
         self.cut()?;
         self.torn = true;
-        if let Err(error) = self.file.write_all(record).and_then(|()| self.file.sync_data()) {
+        let written = self.file.write_all(record);
+        if let Err(error) = written.and_then(|()| if durable { self.file.sync_data() } else { Ok(()) }) {
             // Who is told that it failed must not find it after a crash; what can't be cut now is cut before the next one.
             let _ = self.cut();
             return Err(error);
@@ -204,11 +205,12 @@ impl StateStore for StateDir {
         self.run(|this| read(&this.path)).await
     }
 
-    async fn append(&self, record: &[u8]) -> io::Result<u64> {
+    async fn append(&self, record: &[u8], durable: bool) -> io::Result<u64> {
         let record = record.to_vec();
         self.run(move |this| {
             let mut journal = this.journal.lock().map_err(broken_lock)?;
-            journal.as_mut().ok_or_else(|| io::Error::other("no checkpoint was written yet"))?.append(&record)
+            let journal = journal.as_mut().ok_or_else(|| io::Error::other("no checkpoint was written yet"))?;
+            journal.append(&record, durable)
         })
         .await
     }

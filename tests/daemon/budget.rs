@@ -22,9 +22,9 @@ struct Budget {
 }
 
 /// From the name's arrival in the inbox to the paste, to an agent that stands at its prompt.
-const DISPATCH: Budget = Budget { syncs: 4, jobs: 4 };
+const DISPATCH: Budget = Budget { syncs: 3, jobs: 4 };
 /// A whole tiny task with a fresh agent behind it, on the average.
-const TASK: Budget = Budget { syncs: 16, jobs: 7 };
+const TASK: Budget = Budget { syncs: 9, jobs: 7 };
 const TASKS: usize = 8;
 
 /// A running strace(1), and where it writes.
@@ -95,7 +95,7 @@ fn a_task_keeps_to_its_budget() {
     world.until("one task", || done("one"));
     let lines = trace.end();
     let begin = lines.iter().position(|line| line.contains("one.md")).expect("it was seen");
-    let paste = lines.iter().position(|line| line.contains("set-buffer")).expect("it was typed");
+    let paste = lines.iter().position(|line| line.contains("paste-buffer")).expect("it was typed");
     DISPATCH.holds(&lines[begin..paste], 1);
 
     world.until("rest", rests);

@@ -169,11 +169,11 @@ fn record(seq: u64, value: u32) -> Vec<u8> {
 async fn a_state_is_its_checkpoint_and_what_was_added_since(world: World) {
     let state = &world.state;
     assert_eq!(state.load().await.expect("loaded").checkpoint, None);
-    assert!(state.append(&record(1, 7)).await.is_err(), "there is nothing that it could be added to");
+    assert!(state.append(&record(1, 7), true).await.is_err(), "there is nothing that it could be added to");
     let whole = |n: u64| json!({"version": 2, "journal": n, "paused": 0}).to_string();
     state.checkpoint(whole(0).as_bytes()).await.expect("saved");
-    let first = state.append(&record(1, 7)).await.expect("added");
-    assert!(state.append(&record(2, 8)).await.expect("added") > first);
+    let first = state.append(&record(1, 7), true).await.expect("added");
+    assert!(state.append(&record(2, 8), false).await.expect("added") > first);
     let stored = state.load().await.expect("loaded");
     assert_eq!(stored.journal, [record(1, 7), record(2, 8)].concat());
     let found = recover(stored.checkpoint.as_deref(), &stored.journal).expect("whole").state.expect("a state");
@@ -187,7 +187,7 @@ async fn what_is_set_aside_is_gone_from_its_place(world: World) {
     let state = &world.state;
     state.checkpoint(b"{\"version\": 2, \"journal\": 0}").await.expect("saved");
     let one = state.set_aside().await.expect("set aside");
-    assert!(state.append(&record(1, 7)).await.is_err(), "what was set aside is not added to");
+    assert!(state.append(&record(1, 7), true).await.is_err(), "what was set aside is not added to");
     assert_eq!(state.load().await.expect("loaded").checkpoint, None);
     state.checkpoint(b"{\"version\": 2, \"journal\": 0}").await.expect("saved");
     assert_ne!(state.set_aside().await.expect("set aside"), one, "the one before stays");

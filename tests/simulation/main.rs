@@ -55,6 +55,7 @@ fn promises_hold_in_every_seed() {
     let sum = |count: fn(&Outcome) -> u64| all.iter().map(count).sum::<u64>();
     let risks = [
         ("crashes", sum(|o| o.crashes)),
+        ("power cuts that took deferred records", sum(|o| o.tally.deferred_lost)),
         ("crashes with a run under way", sum(|o| o.crashes_at_risk)),
         ("sessions found again after a restart", sum(|o| o.adopted)),
         ("attempts after the first", sum(|o| o.retried)),

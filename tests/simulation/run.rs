@@ -147,7 +147,8 @@ pub async fn start(world: &Arc<FakeWorld>, config: &Arc<Config>) -> Services {
     assert!(!matches!(found.loss, Some(Loss::Damaged { .. })), "{:?}", found.loss);
     let saved = found.state;
     world.with(|inner| {
-        let (clock, anew) = (clock(saved.as_ref(), inner.timestamp()), inner.rng.chance(250));
+        let anew = inner.rng.chance(250) || std::mem::take(&mut inner.power_cut);
+        let clock = clock(saved.as_ref(), inner.timestamp());
         inner.begin_clock(clock, anew);
     });
     let now = ports.clock.now();
@@ -272,8 +273,10 @@ impl Life {
         if !self.world.with(|inner| inner.violations.is_empty()) {
             self.finished = true;
         }
-        if self.rng.chance(100) {
-            self.world.with(|inner| inner.kill_server(Duration::ZERO));
+        match self.rng.below(10) {
+            0 => self.world.with(|inner| inner.kill_server(Duration::ZERO)),
+            1..=3 => self.world.with(Inner::cut_power),
+            _ => {}
         }
         for _ in 0..self.rng.below(3) {
             self.behind_its_back();

@@ -125,6 +125,8 @@ pub struct Tally {
     /// Results that went into archives, and those of them that stood there already: a crash came between.
     pub archived: u64,
     pub archived_again: u64,
+    /// Power cuts that took something of the journal.
+    pub deferred_lost: u64,
 }
 
 /// The world. Cheap to share: `Arc<FakeWorld>` is every port.
@@ -147,6 +149,11 @@ pub struct Inner {
     pub archives: BTreeMap<(ProjectName, QueueDir, String, String), Vec<u8>>,
     /// What of the daemon's state is on disk, whole.
     pub stored: Stored,
+    /// So much of the journal outlives a power cut, and the state that this makes.
+    synced: usize,
+    durable: SavedState,
+    /// The machine starts anew before the next daemon.
+    pub power_cut: bool,
     /// What stands behind the journal and was never told to be saved.
     torn: Vec<u8>,
     /// The present daemon has written a checkpoint: what an earlier one left is not added to.
@@ -257,6 +264,9 @@ impl FakeWorld {
             disk: BTreeMap::new(),
             archives: BTreeMap::new(),
             stored: Stored::default(),
+            synced: 0,
+            durable: SavedState::new(),
+            power_cut: false,
             torn: Vec::new(),
             begun: false,
             state: SavedState::new(),

@@ -416,6 +416,11 @@ impl Inner {
         if !marked {
             self.violation(format!("{session} received a task without a marker on disk: {text:?}"));
         }
+        let tasks = self.durable.get("tasks").and_then(|tasks| tasks.as_object()).into_iter().flatten();
+        let mut runs = tasks.map(|(_, task)| &task["work"]["run"]).filter(|run| run["session"] == session.as_str());
+        if !runs.any(|run| run["delivery"] != "not-begun") {
+            self.violation(format!("{session} received a task that a power cut lets begin again: {text:?}"));
+        }
     }
 
     pub(super) fn next_beat(&mut self, pid: u32) {

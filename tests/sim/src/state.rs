@@ -1,6 +1,9 @@
 //! The daemon's state directory.
 
-use std::io::{Error, Result};
+use std::{
+    io::{Error, Result},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -18,6 +21,24 @@ impl Inner {
         self.watch_notices(&state);
         self.state = state;
     }
+
+    fn empty_journal(&mut self) {
+        self.stored.journal.clear();
+        self.torn.clear();
+        self.synced = 0;
+    }
+
+    /// The machine's power is cut: nothing runs any more, and of what was not synced the disk has any part from its beginning.
+    pub fn cut_power(&mut self) {
+        let deferred = self.stored.journal.len() - self.synced;
+        let kept = usize::try_from(self.rng.below(deferred as u64 + 1)).unwrap_or(0);
+        self.note(format!("world: the power is cut; the disk has {kept} of {deferred} deferred bytes of the journal"));
+        self.tally.deferred_lost += u64::from(kept < deferred);
+        self.stored.journal.truncate(self.synced + kept);
+        self.torn.clear();
+        self.kill_server(Duration::ZERO);
+        self.power_cut = true;
+    }
 }
 
 #[async_trait]
@@ -33,7 +54,7 @@ impl StateStore for FakeWorld {
         .await
     }
 
-    async fn append(&self, record: &[u8]) -> Result<u64> {
+    async fn append(&self, record: &[u8], durable: bool) -> Result<u64> {
         let what = || "append to the journal".to_owned();
         // A daemon that dies meanwhile leaves a part of it, every other time.
         self.with(|inner| {
@@ -57,6 +78,10 @@ impl StateStore for FakeWorld {
             let mut state = inner.state.clone();
             record.merge_into(&mut state);
             inner.keep_state(state);
+            if durable {
+                inner.synced = inner.stored.journal.len();
+                inner.durable = inner.state.clone();
+            }
             // A journal is soon long here: a run has checkpoints in its middle.
             Ok(inner.stored.journal.len() as u64 * 256)
         })
@@ -70,15 +95,14 @@ impl StateStore for FakeWorld {
                 inner.stored.checkpoint = Some(state.to_vec());
                 // All its records are in the checkpoint: whether it is emptied changes nothing.
                 if inner.ops % 2 == 0 {
-                    inner.stored.journal.clear();
-                    inner.torn.clear();
+                    inner.empty_journal();
                 }
                 Ok(())
             })?;
-            inner.stored.journal.clear();
-            inner.torn.clear();
+            inner.empty_journal();
             inner.begun = true;
             inner.keep_state(read_checkpoint(state).map_err(Error::other)?);
+            inner.durable = inner.state.clone();
             Ok(())
         })
         .await
@@ -87,9 +111,9 @@ impl StateStore for FakeWorld {
     async fn set_aside(&self) -> Result<String> {
         let what = || "set the state aside".to_owned();
         self.effect(what, |inner| {
-            inner.stored = Stored::default();
+            inner.stored.checkpoint = None;
+            inner.empty_journal();
             inner.begun = false;
-            inner.torn.clear();
             inner.set_aside += 1;
             Ok(format!("state.json.unreadable.{}", inner.set_aside))
         })
