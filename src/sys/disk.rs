@@ -576,8 +576,9 @@ mod tests {
     #[tokio::test]
     async fn more_changes_than_can_wait_mean_that_everything_is_looked_at() {
         let w = world().await;
-        for n in 0..5000 {
-            std::fs::write(w.path("inbox").join(format!("t{n}.md")), "x").expect("written");
+        // More than the channel holds, and what of it the watcher's thread has not taken yet is more than the kernel holds.
+        for n in 0..15_000 {
+            std::fs::write(w.path("inbox").join(format!("t{}.md", n % 5000)), "x").expect("written");
         }
         let everything = async { while w.store.changed().await.is_some() {} };
         tokio::time::timeout(std::time::Duration::from_secs(30), everything)
