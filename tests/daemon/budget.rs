@@ -22,7 +22,7 @@ struct Budget {
 }
 
 /// From the name's arrival in the inbox to the paste, to an agent that stands at its prompt.
-const DISPATCH: Budget = Budget { syncs: 3, jobs: 4 };
+const DISPATCH: Budget = Budget { syncs: 3, jobs: 6 };
 /// A whole tiny task with a fresh agent behind it, on the average.
 const TASK: Budget = Budget { syncs: 9, jobs: 7 };
 const TASKS: usize = 8;
