@@ -5,16 +5,20 @@
 use std::{
     ffi::OsString,
     io::Read as _,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use nix::unistd::{AccessFlags, access};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    unistd::{AccessFlags, access},
+};
 
-/// Chosen: a tenth of what the fastest agent takes to print its version (0.1 s).
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Bytes of output that are read. Chosen: one page; a version is one line.
+use crate::linux::process::pidfd_open;
+
 const LONGEST_ANSWER: u64 = 4096;
 
 /// The program as a shell would find it.
@@ -40,18 +44,19 @@ pub fn answer(command: &mut Command, patience: Duration) -> Result<String, Strin
         let _ = pipe.map(|pipe| pipe.take(LONGEST_ANSWER).read_to_end(&mut text));
         String::from_utf8_lossy(&text).into_owned()
     });
-    let begun = Instant::now();
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) if status.success() => return Ok(reader.join().unwrap_or_default()),
-            Ok(Some(status)) => return Err(format!("ended with {status}")),
-            Ok(None) if begun.elapsed() < patience => std::thread::sleep(LOOK_EVERY),
-            Ok(None) | Err(_) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("gave no answer within {} s", patience.as_secs()));
-            }
-        }
+    let ended = pidfd_open(child.id()).is_ok_and(|pidfd| {
+        let within = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        let mut end = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        while poll(&mut end, within) == Err(Errno::EINTR) {}
+        end[0].any() == Some(true)
+    });
+    if !ended {
+        let _ = child.kill();
+    }
+    match child.wait() {
+        Ok(status) if ended && status.success() => Ok(reader.join().unwrap_or_default()),
+        Ok(status) if ended => Err(format!("ended with {status}")),
+        Ok(_) | Err(_) => Err(format!("gave no answer within {} s", patience.as_secs())),
     }
 }
 

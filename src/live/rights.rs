@@ -11,7 +11,7 @@ use crate::model::{
     event::{Kind, Reason},
     identity::Bound,
     ids::TaskKey,
-    task::{Hold, Origin, Phase, Task},
+    task::{EndedBy, Hold, Origin, Phase, Task},
     writer::By,
 };
 
@@ -55,7 +55,7 @@ impl World {
         task.also = Vec::new();
         let judged = match &task.phase {
             Phase::Queued => true,
-            Phase::Held(hold) if hold.awaits_release() => {
+            Phase::Held(hold) if hold.ended_by() == EndedBy::Release => {
                 let objection = task.bound().and_then(|text| self.objection(task, &text, now));
                 let reasons = self.said_against(task).into_iter().chain(objection);
                 task.also = reasons.filter(|reason| reason != hold).collect();
@@ -88,26 +88,17 @@ impl World {
     pub(super) fn release(&mut self, task: &Task) {
         let Phase::Held(hold) = &task.phase else { return };
         let said = self.overrides.entry(task.key.clone()).or_default();
-        match hold {
-            Hold::ByVerb => said.held = false,
-            Hold::ChangedWhileWorking => said.kept = None,
-            Hold::Tracked(_) | Hold::RanBefore(_) | Hold::InPlace(_) => {
-                said.vouched = task.text.as_ref().map(|text| text.sha256.clone());
-                // It says of the same text that it is there unasked.
+        match hold.ended_by() {
+            EndedBy::Release if *hold == Hold::ByVerb => said.held = false,
+            EndedBy::Release => {
+                if *hold != Hold::ChangedWhileWorking {
+                    said.vouched = task.text.as_ref().map(|text| text.sha256.clone());
+                }
+                // A doubt says of the same text that it is there unasked.
                 said.kept = None;
             }
-            Hold::NotPermitted(..) | Hold::Braked(_) => said.released = task.bound(),
-            Hold::Settling
-            | Hold::Writing
-            | Hold::EditorLock(_)
-            | Hold::Empty
-            | Hold::OpenFrontmatter
-            | Hold::Missing
-            | Hold::OutsideClaim(_)
-            | Hold::DependsOn
-            | Hold::GitAtWork
-            | Hold::Closed(_)
-            | Hold::Unreadable(_) => {}
+            EndedBy::Permission => said.released = task.bound(),
+            EndedBy::Time | EndedBy::File | EndedBy::Configuration => {}
         }
     }
 

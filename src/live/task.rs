@@ -12,7 +12,7 @@ use crate::model::{
     ids::TaskKey,
     provider::{JobStop, Wish},
     snapshot::RECENT_FINISHED,
-    task::{self, After, Delivery, Known, Phase, Status, Stop, Task, TaskEvent, TaskRefusal, TaskSpec, Work},
+    task::{self, After, Delivery, EndedBy, Known, Phase, Status, Stop, Task, TaskEvent, TaskRefusal, TaskSpec, Work},
 };
 
 impl World {
@@ -261,7 +261,7 @@ impl World {
                 }
             },
             Phase::Delegated(job) => self.note_job(task, job, event, now),
-            Phase::Held(hold) if moved || held_anew || hold.awaits_release() => {
+            Phase::Held(hold) if moved || held_anew || hold.ended_by() == EndedBy::Release => {
                 self.note(now, Kind::Task, Reason::Held, &*task, format!("held: {hold}"));
             }
             Phase::Rejected(problem) => {

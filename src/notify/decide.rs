@@ -205,29 +205,14 @@ fn failed(task: &Task) -> Option<Notice> {
 /// A task that only a person lets go. Of many that came from one, one is told.
 fn held(task: &Task) -> Option<Notice> {
     let Phase::Held(hold) = &task.phase else { return None };
-    let (incident, title) = match hold {
-        Hold::Braked(_) => {
-            let root = task.origin.root.as_ref().map_or_else(|| "agents".to_owned(), ToString::to_string);
-            (format!("waiting subtasks {root}"), format!("Tasks that came from {root} wait for a person"))
-        }
-        Hold::Closed(_) | Hold::NotPermitted(..) => {
-            (format!("waiting task {}", task.key), format!("Task {} waits for a person", task.key))
-        }
-        Hold::Settling
-        | Hold::Writing
-        | Hold::EditorLock(_)
-        | Hold::Empty
-        | Hold::OpenFrontmatter
-        | Hold::Missing
-        | Hold::OutsideClaim(_)
-        | Hold::ChangedWhileWorking
-        | Hold::DependsOn
-        | Hold::ByVerb
-        | Hold::Tracked(_)
-        | Hold::GitAtWork
-        | Hold::RanBefore(_)
-        | Hold::InPlace(_)
-        | Hold::Unreadable(_) => return None,
+    if !hold.needs_person() {
+        return None;
+    }
+    let (incident, title) = if let Hold::Braked(_) = hold {
+        let root = task.origin.root.as_ref().map_or_else(|| "agents".to_owned(), ToString::to_string);
+        (format!("waiting subtasks {root}"), format!("Tasks that came from {root} wait for a person"))
+    } else {
+        (format!("waiting task {}", task.key), format!("Task {} waits for a person", task.key))
     };
     Some(Notice::new(NoticeKind::Waiting, incident, &title, &hold.to_string(), task.since))
 }

@@ -50,49 +50,43 @@ pub enum Hold {
     Unreadable(String),
 }
 
+/// What ends a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedBy {
+    /// Its writer is done with it soon.
+    Time,
+    /// Its file, or what stands beside it, changes.
+    File,
+    /// A person releases this text, or it changes.
+    Release,
+    /// A person permits this text.
+    Permission,
+    Configuration,
+}
+
 impl Hold {
-    /// Whether what it may do is in question: only a person, or the configuration, lets it go.
     #[must_use]
-    pub fn needs_person(&self) -> bool {
+    pub fn ended_by(&self) -> EndedBy {
         match self {
-            Self::Closed(_) | Self::NotPermitted(..) | Self::Braked(_) => true,
-            Self::Settling
-            | Self::Writing
-            | Self::EditorLock(_)
+            Self::Settling | Self::Writing | Self::Missing | Self::GitAtWork => EndedBy::Time,
+            Self::EditorLock(_)
             | Self::Empty
             | Self::OpenFrontmatter
-            | Self::Missing
             | Self::OutsideClaim(_)
-            | Self::ChangedWhileWorking
-            | Self::Tracked(_)
-            | Self::GitAtWork
-            | Self::RanBefore(_)
-            | Self::InPlace(_)
             | Self::DependsOn
-            | Self::ByVerb
-            | Self::Unreadable(_) => false,
+            | Self::Unreadable(_) => EndedBy::File,
+            Self::ByVerb | Self::ChangedWhileWorking | Self::Tracked(_) | Self::RanBefore(_) | Self::InPlace(_) => {
+                EndedBy::Release
+            }
+            Self::NotPermitted(..) | Self::Braked(_) => EndedBy::Permission,
+            Self::Closed(_) => EndedBy::Configuration,
         }
     }
 
-    /// Whether it stays until a person says so, or the text changes.
+    /// Whether what it may do is in question: only a person, or the configuration, lets it go.
     #[must_use]
-    pub fn awaits_release(&self) -> bool {
-        match self {
-            Self::ByVerb | Self::ChangedWhileWorking | Self::Tracked(_) | Self::RanBefore(_) | Self::InPlace(_) => true,
-            Self::Settling
-            | Self::Writing
-            | Self::EditorLock(_)
-            | Self::Empty
-            | Self::OpenFrontmatter
-            | Self::Missing
-            | Self::OutsideClaim(_)
-            | Self::DependsOn
-            | Self::GitAtWork
-            | Self::Closed(_)
-            | Self::NotPermitted(..)
-            | Self::Braked(_)
-            | Self::Unreadable(_) => false,
-        }
+    pub fn needs_person(&self) -> bool {
+        matches!(self.ended_by(), EndedBy::Permission | EndedBy::Configuration)
     }
 }
 

@@ -7,7 +7,7 @@ mod step;
 mod work;
 
 pub use self::{
-    hold::{Hold, Problem},
+    hold::{EndedBy, Hold, Problem},
     phase::{Origin, PRIORITY_RANGE, Phase, Task, TaskSpec},
     step::{After, Known, TaskEvent, TaskRefusal, step},
     work::{Delivery, Ending, Filing, Finished, Run, Status, Stop, Work},

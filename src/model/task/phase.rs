@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Filing, Finished, Hold, Problem, Run, Work};
+use super::{EndedBy, Filing, Finished, Hold, Problem, Run, Work};
 use crate::model::{
     command::Writer,
     identity::{Bound, TextFacts},
@@ -176,7 +176,7 @@ impl Phase {
     /// Whether it is only waited for its writer to be through with it.
     #[must_use]
     pub fn settles(&self) -> bool {
-        matches!(self, Self::Held(Hold::Settling | Hold::Writing | Hold::Missing | Hold::GitAtWork))
+        matches!(self, Self::Held(hold) if hold.ended_by() == EndedBy::Time)
     }
 
     /// The attempt in a session here.

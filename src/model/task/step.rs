@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Delivery, Ending, Filing, Finished, Hold, Phase, Problem, Run, Status, Stop, TaskSpec, Work};
+use super::{Delivery, EndedBy, Ending, Filing, Finished, Hold, Phase, Problem, Run, Status, Stop, TaskSpec, Work};
 use crate::model::{
     identity::TextFacts,
     ids::{RunId, SessionName},
@@ -200,27 +200,11 @@ fn cell(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Timesta
 
     match phase {
         Phase::Held(hold) => match event {
-            E::Seen { text: seen, .. } => match hold {
-                Hold::ByVerb => Ok(Same),
-                Hold::ChangedWhileWorking if text.is_some_and(|known| known.sha256 == seen.sha256) => Ok(Same),
-                Hold::ChangedWhileWorking
-                | Hold::Settling
-                | Hold::Writing
-                | Hold::EditorLock(_)
-                | Hold::Empty
-                | Hold::OpenFrontmatter
-                | Hold::Missing
-                | Hold::OutsideClaim(_)
-                | Hold::DependsOn
-                | Hold::Tracked(_)
-                | Hold::GitAtWork
-                | Hold::RanBefore(_)
-                | Hold::InPlace(_)
-                | Hold::Closed(_)
-                | Hold::NotPermitted(..)
-                | Hold::Braked(_)
-                | Hold::Unreadable(_) => Ok(Now(Phase::Queued)),
-            },
+            E::Seen { text: seen, .. } => {
+                let known = text.is_some_and(|known| known.sha256 == seen.sha256);
+                let stays = *hold == Hold::ByVerb || (known && *hold == Hold::ChangedWhileWorking);
+                Ok(if stays { Same } else { Now(Phase::Queued) })
+            }
             E::Doubtful { why, .. } => match hold {
                 Hold::ByVerb => Ok(Same),
                 _ if hold == why => Ok(Same),
@@ -236,10 +220,9 @@ fn cell(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Timesta
             E::OutsideClaim(how) => Ok(Now(Phase::Held(Hold::OutsideClaim(how.clone())))),
             E::Cancel => Ok(Now(Phase::Filing(Filing { work: None, ending: cancelled() }))),
             E::Hold => Ok(Now(Phase::Held(Hold::ByVerb))),
-            E::Release if hold.awaits_release() => Ok(Now(Phase::Queued)),
-            E::Release => match hold {
-                Hold::NotPermitted(..) | Hold::Braked(_) => Ok(Now(Phase::Queued)),
-                _ => not_now(),
+            E::Release => match hold.ended_by() {
+                EndedBy::Release | EndedBy::Permission => Ok(Now(Phase::Queued)),
+                EndedBy::Time | EndedBy::File | EndedBy::Configuration => not_now(),
             },
             // Sending it somewhere lets it go.
             E::Wish(Wish::Provider(_)) => match hold {
