@@ -91,7 +91,8 @@ fn promises_hold_in_every_seed() {
     ];
     println!("{} seeds: {risks:?}", all.len());
     for (what, count) in risks {
-        assert!(count > 0, "nothing was at risk: no {what} in {} seeds", all.len());
+        // A sample may miss what is rare.
+        assert!(count > 0 || (all.len() as u64) < SEEDS, "nothing was at risk: no {what} in {} seeds", all.len());
     }
 }
 
