@@ -109,13 +109,13 @@ pub trait Terminal: Send + Sync {
 pub trait Agents: Send + Sync {
     fn prompt_by(&self, agent: &AgentName) -> PromptBy;
 
-    /// Whether the agent tells by hook, status file or transcript that it took a prompt.
+    /// Whether the agent reports by hook, status file or transcript that it accepted a prompt.
     fn tells_prompts(&self, agent: &AgentName) -> bool;
 
-    /// Whether the agent tells by hook or transcript when a turn has ended.
+    /// Whether the agent reports by hook or transcript when a turn has ended.
     fn tells_turns(&self, agent: &AgentName) -> bool;
 
-    /// Whether the agent's transcript tells of a turn's end, too. Everything that the turn used is in it by then.
+    /// Whether the agent's transcript reports a turn's end, too. By then it has everything that the turn used.
     fn records_turns(&self, _agent: &AgentName) -> bool {
         false
     }
@@ -126,7 +126,7 @@ pub trait Agents: Send + Sync {
         text
     }
 
-    /// Whether the agent can go on with an earlier conversation.
+    /// Whether the agent can resume an earlier conversation.
     fn resumes(&self, _agent: &AgentName) -> bool {
         false
     }
@@ -153,7 +153,7 @@ pub trait Agents: Send + Sync {
     /// What a screen says. Pure.
     fn look(&self, agent: &AgentName, screen: &Screen, now: Timestamp) -> Look;
 
-    /// Tokens that the conversation used so far, where the transcript tells.
+    /// Tokens that the conversation used so far, if the transcript reports them.
     async fn tokens(&self, incarnation: &Incarnation) -> Option<Tokens>;
 
     /// The hook logs that there are.
@@ -210,9 +210,9 @@ pub trait QueueStore: Send + Sync {
     ) -> std::io::Result<()>;
     /// Takes files of ours away from a task. A missing one is success.
     async fn unmark(&self, project: &ProjectName, id: &TaskId, which: &[Sidecar]) -> std::io::Result<()>;
-    /// What stands in `done/` and `failed/` under a task's name.
+    /// The files in `done/` and `failed/` under a task's name.
     async fn results(&self, project: &ProjectName, id: &TaskId) -> std::io::Result<Vec<Filed>>;
-    /// How many task files stand in the other directories.
+    /// Numbers of task files in the other directories.
     async fn counts(&self, project: &ProjectName) -> std::io::Result<Counts>;
     /// The facts belong to exactly the bytes read. Never follows a symlink. `max` bytes at most, else `FileTooLarge`;
     /// `InvalidInput` when it is no regular file.

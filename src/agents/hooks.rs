@@ -171,7 +171,7 @@ pub(super) fn clear(log: &Path, to: u64) -> io::Result<()> {
     Ok(fallocate(&file, hollow, 0, length)?)
 }
 
-/// Removes a session's logs: the present one, the one before, and what its status line told last.
+/// Removes a session's logs: the current one, the previous one, and the last status line report.
 pub(super) fn remove(log: &Path) -> io::Result<()> {
     for end in ["", ".1", ".usage"] {
         let mut name = log.as_os_str().to_owned();

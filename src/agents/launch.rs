@@ -211,7 +211,7 @@ fn is_default_home(options: &AgentBookOptions, agent: &Agent, account: &AccountH
     account.home == Path::new(home).join(&rule.default)
 }
 
-/// Replaces `{name}` places in one pass; what a place held is never looked at again.
+/// Replaces `{name}` placeholders in one pass; substituted text is not scanned again.
 pub(super) fn fill(template: &str, places: &BTreeMap<&str, String>) -> String {
     let mut out = String::new();
     let mut rest = template;

@@ -46,7 +46,7 @@ pub struct AgentBook {
     changes: Changes,
     read_to: Arc<hooks::ReadTo>,
     versions: Arc<version::Known>,
-    /// The incarnation of which it was last told that its log has lines of others.
+    /// The incarnation for which foreign lines in its log were last reported.
     refused: Mutex<BTreeMap<SessionName, String>>,
 }
 

@@ -33,7 +33,7 @@ pub(super) fn read(
     records::read(&rules.rules, limits, None, &record, Source::StatusFile, at)
 }
 
-/// The conversation that the process tells of.
+/// The conversation that the process reports.
 pub(super) fn conversation(rules: &StatusRules, path: &Path, pid: u32) -> Option<String> {
     let pointer = rules.conversation.as_deref()?;
     Some(record(rules, path, pid)?.pointer(pointer)?.as_str()?.to_owned())

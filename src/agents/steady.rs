@@ -23,7 +23,7 @@ pub struct SteadyAgents {
     pub clock: Arc<dyn Clock>,
 }
 
-/// What a signal tells of times to come.
+/// Future times in a signal.
 fn told(meaning: &mut Meaning, timeline: &Timeline, now: Timestamp) {
     match meaning {
         Meaning::TurnFailed { failure: Failure::Limit(limit), .. } => {

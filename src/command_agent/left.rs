@@ -52,7 +52,7 @@ pub(super) fn reap(program: Pid) {
     }
 }
 
-/// What is left, as it is told.
+/// A leftover as it is reported.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Left {
     stayed: Vec<String>,

@@ -24,7 +24,7 @@ pub struct Context<'a> {
     pub home: Option<&'a Path>,
     pub env: Lookup<'a>,
     pub problems: Vec<Problem>,
-    /// Dotted path of each key that stands in the file (`pool.dedicated[0].name`) and its place.
+    /// Dotted path of each key in the file (`pool.dedicated[0].name`) and its position.
     pub places: BTreeMap<String, Place>,
     /// Dotted paths of the keys whose values could not be read.
     pub unread: BTreeSet<String>,
@@ -87,7 +87,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// A value that can stand in the configuration.
+/// A type of value in the configuration.
 pub trait Setting: Sized {
     /// `None` when it is wrong; the problem is then in the context.
     fn decode(node: &Node, context: &mut Context<'_>) -> Option<Self>;

@@ -22,7 +22,7 @@ use crate::model::{
     spelling::nearest,
 };
 
-/// Where the keys of a file stand.
+/// Positions of a file's keys.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Places {
     of: BTreeMap<String, Place>,
@@ -31,7 +31,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// Whether the key stands in the file.
+    /// Whether the file has the key.
     #[must_use]
     pub fn stands(&self, path: &str) -> bool {
         self.of.contains_key(path)
@@ -46,13 +46,13 @@ impl Places {
         self.unread.iter().any(below)
     }
 
-    /// Whether the key, or something around it, stands in the file.
+    /// Whether the file has the key, or one of its parents.
     #[must_use]
     pub fn around(&self, path: &str) -> bool {
         path.split(['.', '[']).next().is_some_and(|top| self.of.contains_key(top))
     }
 
-    /// The place of `pool.dedicated[0].name`, or of the nearest thing around it that stands in the file.
+    /// Position of `pool.dedicated[0].name`, or of its nearest parent in the file.
     #[must_use]
     pub fn of(&self, path: &str) -> Place {
         let mut path = path;
@@ -109,7 +109,7 @@ pub fn survey(file: &Path, env: Lookup<'_>) -> Result<Loaded, LoadError> {
     read(&text, &file, env).map_err(LoadError::Wrong)
 }
 
-/// Checks a text that stands in `file`, whose directory is where relative paths begin.
+/// Checks a text from `file`, to whose directory relative paths refer.
 ///
 /// # Errors
 /// With everything that is wrong.

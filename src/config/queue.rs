@@ -74,7 +74,8 @@ pub fn ignore(queue: impl AsFd) -> io::Result<()> {
 /// As many links in one path as the kernel follows (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
-/// The queue's own directory, there or not. `is_mount` is asked of each place on the way before it is looked at.
+/// The queue's own directory, whether it exists or not. `is_mount` is called for each directory on the way before it is
+/// accessed.
 ///
 /// # Errors
 /// When a link can't be followed to its end.

@@ -87,7 +87,7 @@ row! {
 }
 
 section! {
-    /// What the homes of accounts that can take each other's place have in common, so that conversations go on.
+    /// What the homes of interchangeable accounts share, so that conversations can be resumed.
     Shared {
         /// Where the shared directories are.
         root: PathBuf = PathBuf::from(SHARED_ROOT);
@@ -126,7 +126,7 @@ section! {
         start_index: u32 = 11;
         min: u32 = 2;
         max: u32 = 10;
-        /// How far agents stand back when processors are busy (nice(1)), up to 19.
+        /// The agents' niceness (nice(1)), up to 19.
         nice: u32 = 0;
         agent: AgentName = agent_name(DEFAULT_AGENTS[0].0);
     }
@@ -143,7 +143,7 @@ row! {
         env: Env = Env::default();
         /// The command line of a `command` agent. It gets the task on standard input.
         run: Vec<String> = Vec::new();
-        /// A rules file laid over the built-in one of the kind, key by key; or what a kind of one's own is.
+        /// A rules file merged over the built-in one of the kind, key by key; or the definition of one's own kind.
         rules: Option<PathBuf> = None;
         /// Whose tasks may name it; by default nobody's, and anyone's for the pool's own agent.
         tasks: Option<Tasks> = None;
@@ -161,7 +161,7 @@ impl Setting for Tasks {
     }
 }
 
-/// What becomes of a task whose frontmatter has a key that means nothing here.
+/// What happens to a task with an unknown frontmatter key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownKeys {
     Warn,
@@ -193,13 +193,13 @@ section! {
         max_task_bytes: Bytes = Bytes(1 << 20);
         /// How long a lock that a script puts beside a task holds it, from its last touch.
         claim_hold: Duration = seconds(3600);
-        /// What becomes of a task with a key that means nothing.
+        /// What happens to a task with an unknown frontmatter key.
         unknown_keys: UnknownKeys = UnknownKeys::Warn;
         /// Tasks that a project's inbox takes before new ones are refused.
         max_queued: u32 = 10_000;
         /// How many tasks deep tasks may come from tasks.
         max_depth: u32 = 3;
-        /// How many tasks may be submitted in an hour from one task and from what came of it.
+        /// How many tasks one task and its descendants may submit per hour.
         subtasks_per_hour: u32 = 60;
     }
 }
@@ -212,11 +212,11 @@ section! {
         silent_after: Duration = seconds(120);
         /// How long a task waits for a command that its last turn left in the background; then that is ended with the agent.
         background_for: Duration = seconds(0);
-        /// Such a command runs on when its agent is ended, and stands in `leftovers`.
+        /// Such a command outlives its agent and is listed in `leftovers`.
         leave_background: bool = false;
-        /// How often an attempt goes on after its provider's server failed, before it counts as failed.
+        /// Retries of an attempt after server errors of its provider, before it counts as failed.
         server_retries: u32 = 5;
-        /// The first pause before it goes on; it doubles with each.
+        /// First pause before such a retry; it doubles each time.
         server_pause: Duration = seconds(15);
     }
 }
@@ -236,9 +236,9 @@ section! {
 
 section! {
     Switcher {
-        /// How long an agent at work may go on before it is moved to another account.
+        /// How long a working agent may continue before it is moved to another account.
         save_grace: Duration = seconds(3);
-        /// Given to an agent whose conversation goes on with a task.
+        /// Prompt for an agent that resumes a conversation with a task.
         resume_text: String = "Continue where you stopped.".to_owned();
     }
 }
@@ -288,7 +288,7 @@ section! {
 }
 
 section! {
-    /// What becomes of old results.
+    /// What happens to old results.
     Janitor {
         /// How often it looks. What it removes was due at two looks in a row.
         interval: Duration = seconds(3600);

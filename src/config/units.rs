@@ -92,7 +92,7 @@ pub struct Secret {
     kept_elsewhere: bool,
 }
 
-/// What stands in place of a secret wherever configuration is shown.
+/// Replaces a secret wherever configuration is shown.
 pub const MASK: &str = "***";
 
 impl Secret {
@@ -171,7 +171,7 @@ impl Env {
         self.iter().map(|(name, value)| (name.to_owned(), value.expose().to_owned())).collect()
     }
 
-    /// Names of variables whose secret stands in the configuration's own text.
+    /// Names of variables whose secret is in the configuration's own text.
     pub fn written_out(&self) -> impl Iterator<Item = &str> {
         self.iter().filter(|(name, value)| !value.kept_elsewhere && hide(name, value)).map(|(name, _)| name)
     }

@@ -73,7 +73,7 @@ impl Servers {
         route(&spec, None, &self.delegation)
     }
 
-    /// The word by which scripts know where a task goes.
+    /// The name by which scripts know where a task goes.
     pub fn word(route: &Route) -> &str {
         match &route.rule {
             Rule::Preferred(word) => word,
@@ -93,7 +93,7 @@ impl Servers {
         self.rows.get(name).is_some_and(|row| row.kind == ProviderKind::Secutools)
     }
 
-    /// The job server of this name, or that this word means; the first without one.
+    /// The job server with this name or value; the first without one.
     pub fn server(&self, word: Option<&str>) -> Result<ProviderName, Failure> {
         let means = |name: &ProviderName| {
             word.is_none_or(|word| self.delegation.get(name).is_some_and(|row| row.serves.iter().any(|w| w == word)))

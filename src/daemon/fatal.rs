@@ -1,6 +1,6 @@
 //! Fatal errors: why the daemon can't start or has to stop.
 
-/// Why a daemon can't start or go on; reads as one sentence with its remedy.
+/// Why a daemon can't start or continue; reads as one sentence with its remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Fatal(pub String);

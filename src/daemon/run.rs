@@ -427,7 +427,7 @@ impl Daemon {
         })
     }
 
-    /// Unmounts, stops the services, saves. Agents go on working.
+    /// Unmounts, stops the services, saves. Agents keep working.
     ///
     /// # Errors
     /// When the mount can't be detached.
@@ -449,12 +449,12 @@ impl Daemon {
 /// What a start says of the state that it found.
 #[derive(Default)]
 struct Told {
-    /// Nothing that anybody was told to be saved.
+    /// Nothing that was acknowledged as saved.
     cut: Option<String>,
     lost: Option<String>,
 }
 
-/// The state that the last daemon saved. What can't be understood is set aside and told of; a newer one is refused.
+/// Loads the saved state. An unreadable one is set aside and reported; a newer one is refused.
 async fn earlier_state(state: &StateDir) -> Result<(Option<State>, Told), Fatal> {
     let stored = state.load().await.map_err(|error| fatal(format!("the saved state can't be read: {error}")))?;
     let mut told = Told::default();

@@ -92,7 +92,7 @@ impl Services {
         Self { live, tasks: tokio::sync::Mutex::new(tasks) }
     }
 
-    /// Ends the services, then the owner. Agents go on working; the next daemon adopts them.
+    /// Stops the services, then the owner. Agents keep working; the next daemon recovers them.
     pub async fn stop(self) {
         self.tasks.into_inner().shutdown().await;
         self.live.stop().await;

@@ -6,7 +6,7 @@ use crate::{config::Secret, model::snapshot::Snapshot};
 
 /// What the HTTP face needs of the daemon.
 pub trait Backend: Send + Sync + 'static {
-    /// The present picture.
+    /// The current snapshot.
     fn snapshot(&self) -> Arc<Snapshot>;
 
     /// How long a task at work may be silent before it is stale (`watcher.idle_timeout`).

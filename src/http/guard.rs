@@ -83,7 +83,7 @@ impl Guard {
     }
 }
 
-/// The value of a header that stands there once.
+/// The value of a header that occurs once.
 fn only<'h>(headers: &'h HeaderMap, name: &axum::http::HeaderName) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())?.to_str().ok()

@@ -50,7 +50,7 @@ pub struct Filed {
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     pub filed: Vec<Filed>,
-    /// Tasks in whose inbox a claim marker stands, ours or not.
+    /// Tasks with a claim marker in the inbox, ours or foreign.
     pub marked: BTreeSet<TaskKey>,
     pub leftovers: Vec<(ProjectName, Leftover)>,
     pub hooks: Vec<HookLog>,

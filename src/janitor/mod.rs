@@ -187,7 +187,7 @@ impl Janitor {
         Ok(())
     }
 
-    /// What a file tells; `None` when it can't be read or changes just now.
+    /// A file's facts; `None` if it can't be read or is changing.
     async fn read(&self, project: &ProjectName, dir: QueueDir, entry: &Entry) -> Option<Option<Told>> {
         if entry.file.kind != FileKind::Regular {
             return Some(None);

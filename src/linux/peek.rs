@@ -61,12 +61,12 @@ impl Part {
     }
 }
 
-/// Why a process tells nothing.
+/// Why a process can't be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Silent {
     /// It is gone, or not this user's.
     NotOurs,
-    /// It did not answer in time: what it would have told is not known.
+    /// It did not answer in time: its data is unknown.
     Late,
 }
 
@@ -79,7 +79,7 @@ pub fn all(pids: &[u32], part: Part) -> Vec<Answer> {
 }
 
 /// # Errors
-/// When the process tells nothing.
+/// If the process can't be read.
 pub fn one(pid: u32, part: Part) -> Answer {
     all(&[pid], part).pop().unwrap_or(Err(Silent::NotOurs))
 }
@@ -91,7 +91,7 @@ pub fn variable<'a>(environment: &'a [u8], name: &str) -> Option<&'a [u8]> {
     environment.split(|byte| *byte == 0).find_map(of_name)
 }
 
-/// A process's command line as people are told of it; `None` for one that has ended or tells nothing.
+/// A process's command line as shown to people; `None` for one that has exited or can't be read.
 #[must_use]
 pub fn told(pid: u32) -> Option<String> {
     one(pid, Part::CommandLine).ok().filter(|line| !line.is_empty()).map(|line| command_line::told(&line))

@@ -31,7 +31,7 @@ impl<T: Clone> Shared<T> {
     /// Asks, unless somebody else has asked since this was called.
     ///
     /// # Errors
-    /// What `ask` fails with; nobody else is told of it.
+    /// The error of `ask`; other callers don't get it.
     pub async fn get<E>(&self, ask: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let number = self.came.fetch_add(1, Ordering::SeqCst);
         let mut last = self.last.lock().await;

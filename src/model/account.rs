@@ -22,7 +22,7 @@ const STALE_RESET_AFTER: SignedDuration = SignedDuration::from_mins(1);
 /// Percent that unknown usage counts as. Chosen: neither fresh nor full.
 const UNKNOWN_USED: u8 = 50;
 
-/// Every word that `Account::word` has.
+/// Every state word of `Account::word`.
 pub const WORDS: [&str; 5] = ["active", "available", "limited", "suspect", "broken"];
 
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +30,7 @@ pub struct Account {
     pub name: AccountName,
     /// The agent of its row in the configuration.
     pub agent: AgentName,
-    /// The agents that can run under it. Accounts with the same list stand in for each other.
+    /// The agents that can run under it. Accounts with the same list are interchangeable.
     pub agents: Vec<AgentName>,
     pub home: std::path::PathBuf,
     /// The one of its like that sessions run under.
@@ -76,7 +76,7 @@ pub struct Limited {
 /// Everything that can happen to an account.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AccountEvent {
-    /// An agent was told how much is used.
+    /// An agent learned how much is used.
     Used(Usage),
     /// A screen shows a limit.
     Suspected { session: SessionName, signal: Signal },
@@ -93,7 +93,7 @@ pub enum AccountEvent {
 }
 
 impl Account {
-    /// The word in `accounts/<name>/state`.
+    /// The state word in `accounts/<name>/state`.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match (&self.standing, self.active) {
@@ -128,14 +128,14 @@ impl Account {
         }
     }
 
-    /// Whether one can stand in for the other.
+    /// Whether the two are interchangeable.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
         self.agents == other.agents
     }
 }
 
-/// What an event makes of an account's standing; `None` leaves it.
+/// An account's state after an event; `None` if it stays the same.
 #[must_use]
 pub fn step(account: &Account, event: &AccountEvent, now: Timestamp) -> Option<Standing> {
     use AccountEvent as E;
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
     use crate::model::limit::LimitKind;
 
-    /// A told end counts whatever the limit is of; without one, time lifts what time has set.
+    /// A reported end counts for every kind of limit; without one, only time-based limits end with time.
     #[test]
     fn a_told_end_counts_for_every_kind() {
         let seen: Timestamp = "2026-11-21T12:00:00Z".parse().expect("a time");

@@ -18,7 +18,7 @@ pub const PASSED_ON: [&str; 9] =
 /// The variable in which an incarnation's processes have its token, all that it starts among them.
 pub const INCARNATION: &str = "CLAUDE_FAILOVER_INCARNATION";
 
-/// What `Agents::launch` is told.
+/// Parameters of `Agents::launch`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchRequest {
     pub session: SessionName,
@@ -77,9 +77,9 @@ pub struct Cursor {
     pub transcript: u64,
     pub status: Option<(i64, u64)>,
     pub transcript_path: Option<PathBuf>,
-    /// When the last thing happened that each source told of.
+    /// The time of the last event from each source.
     pub heard: BTreeMap<Source, Timestamp>,
-    /// When everything that was told by then had been read.
+    /// When everything reported by then had been read.
     pub read: Option<Timestamp>,
 }
 
@@ -110,7 +110,7 @@ pub struct HookLog {
     pub read_to: Option<u64>,
 }
 
-/// A process that an agent's start has left, detached or not. What it has started itself is not told.
+/// A process that an agent's start has left, detached or not. Its own children are not listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
     pub pid: u32,
@@ -120,6 +120,6 @@ pub struct Leftover {
     pub session: SessionName,
     /// The token of the start that it is of: a secret.
     pub token: String,
-    /// As people are told of it.
+    /// As shown to people.
     pub command: String,
 }

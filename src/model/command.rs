@@ -88,7 +88,7 @@ impl Command {
 /// How old things are put away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clean {
-    /// Only told.
+    /// Lists only.
     DryRun,
     /// Done.
     Now,

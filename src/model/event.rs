@@ -35,7 +35,7 @@ pub enum Event {
         event: SwapEvent,
     },
     Provider(ProviderName, ProviderEvent),
-    /// How many files stand in the directories that aren't read one by one.
+    /// File counts of the directories that aren't read file by file.
     Counts {
         project: ProjectName,
         counts: Counts,
@@ -57,7 +57,7 @@ pub enum Event {
     },
     /// The configuration says now whose tasks may do what.
     Rights(Arc<Rights>),
-    /// People are to be told of something, or were.
+    /// A notification is due, or was sent.
     Notice(NoticeEvent),
     /// How much memory is in use.
     Memory(Memory),
@@ -91,7 +91,7 @@ pub struct Ignored {
     pub why: String,
 }
 
-/// What is in use, in whole MiB: it is looked at again and again, and told when it differs.
+/// Memory in use, in whole MiB: polled, and reported when it differs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
     pub daemon: u64,

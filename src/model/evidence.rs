@@ -55,7 +55,8 @@ pub enum Meaning {
     PromptTaken { prompt: Option<String> },
     /// The agent waits for a person.
     Waiting { what: WaitingFor },
-    /// A turn ended well. `background` sub-agents of it are still at work: then it isn't the end. The commands `shells` go on.
+    /// A turn ended well. If `background` sub-agents of it still run, it isn't the end. The commands `shells` keep
+    /// running.
     TurnEnded {
         message: Option<String>,
         background: u32,
@@ -66,7 +67,7 @@ pub enum Meaning {
     TurnFailed { failure: Failure, message: String },
     /// A person or a verb interrupted the turn.
     Interrupted,
-    /// The agent was told how much of its account's allowance is used.
+    /// The agent learned how much of its account's allowance is used.
     Used { usage: Usage },
     /// The agent ended by itself and left an id to resume its conversation.
     Exited { conversation: Option<String> },
@@ -80,7 +81,7 @@ pub enum WaitingFor {
     Question,
     /// Any other dialog: trust of a directory, login, update notice, limit menu.
     Dialog,
-    /// No dialog: its turn was stopped in the middle, its box is empty, and a person says how it goes on.
+    /// No dialog: its turn was interrupted, its box is empty, and a person decides how to continue.
     Interrupted,
 }
 
@@ -153,16 +154,16 @@ pub struct Look {
     pub ghost: Option<String>,
     /// The input box holds a collapsed paste (`[Pasted text #1 +9 lines]`).
     pub pasted: bool,
-    /// So many commands go on in the background, by the screen's count.
+    /// Number of commands running in the background, by the screen's count.
     pub shells: u32,
-    /// A server's error stands somewhere on the screen: a limit that only this screen shows is not believed.
+    /// A server error is on the screen: a limit that only this screen shows is not believed.
     pub server_error: bool,
     /// What title and screen mean, best first.
     pub signals: Vec<Signal>,
 }
 
 impl Look {
-    /// Somebody's text that stands in the box.
+    /// Somebody's text in the box.
     #[must_use]
     pub fn draft(&self) -> Option<&str> {
         self.input.as_deref().filter(|text| self.pasted || !text.trim().is_empty())

@@ -20,7 +20,7 @@ pub fn end_of(file: &[u8]) -> Option<String> {
     whole(file)?.end
 }
 
-/// What a finished file tells of its end.
+/// A finished file's end, parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Told {
     pub finished: Option<Timestamp>,

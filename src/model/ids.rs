@@ -176,7 +176,7 @@ impl<'de> Deserialize<'de> for TaskKey {
     }
 }
 
-/// One attempt to do one task; tells a finished task from a new one of the same name.
+/// One attempt at one task; distinguishes a finished task from a new one of the same name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunId(pub String);

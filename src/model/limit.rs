@@ -49,11 +49,11 @@ impl LimitKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
     pub kind: LimitKind,
-    /// When it ends, where the agent told.
+    /// When it ends, if the agent reported it.
     pub resets_at: Option<Timestamp>,
 }
 
-/// How much of each window of an account is used, as its agents were told last.
+/// Usage of each window of an account, as last reported to its agents.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Usage(pub BTreeMap<LimitKind, Window>);
@@ -64,7 +64,7 @@ pub struct Window {
     /// 0 to 100.
     pub used_percent: u8,
     pub resets_at: Option<Timestamp>,
-    /// When the agent was told.
+    /// When it was reported.
     pub at: Timestamp,
 }
 

@@ -196,9 +196,9 @@ pub enum Reason {
     StateCut,
     /// The wall clock was set, or the machine slept.
     ClockChanged,
-    /// Something is wrong; `health` holds it.
+    /// A problem; `health` has it while it lasts.
     Problem,
-    /// What was wrong is right again.
+    /// A problem is over.
     Recovered,
     /// It may run.
     Queued,
@@ -250,7 +250,7 @@ pub enum Reason {
     Waiting,
     /// By the account's limit.
     Limited,
-    /// At work by its own word, and nothing changes.
+    /// The agent says that it works, but nothing changes.
     Stalled,
     /// Nothing new for `watcher.silent_after`.
     Silent,
@@ -260,11 +260,11 @@ pub enum Reason {
     Undrained,
     /// What an agent left behind.
     LeftRunning,
-    /// The program ends to go on with its conversation.
+    /// The program is stopped to resume its conversation.
     Resuming,
-    /// The conversation goes on in another program.
+    /// The conversation was resumed in another program.
     Resumed,
-    /// The conversation could not be gone on with.
+    /// The conversation could not be resumed.
     NotResumed,
     /// Another program runs in a person's session.
     AgentChanged,

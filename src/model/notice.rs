@@ -28,7 +28,7 @@ pub enum NoticeKind {
     Credit,
     /// An agent at work has said nothing for `watcher.silent_after`.
     Silent,
-    /// Something stands in `health`.
+    /// `health` has a problem.
     Degraded,
     /// Somebody wants to see whether notices come.
     Test,
@@ -66,7 +66,7 @@ impl NoticeKind {
         }
     }
 
-    /// Whether its end is told too: those that hold everything up until somebody does something.
+    /// Whether its end is reported too: kinds that block everything until somebody acts.
     #[must_use]
     pub fn tells_end(self) -> bool {
         match self {
@@ -151,7 +151,7 @@ pub struct Told {
 /// What happens to notices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoticeEvent {
-    /// It is to be told to these channels; to none, when it only has to be remembered as told.
+    /// To be sent to these channels; to none if it only has to be remembered as reported.
     Told(Told),
     /// A channel has the notice of that time, or was given up.
     Sent { incident: String, at: Timestamp, channel: Channel },

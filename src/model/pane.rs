@@ -64,7 +64,7 @@ pub struct Launch {
     pub keep_dead: bool,
 }
 
-/// What becomes of what a program has started in the background when it is ended.
+/// What happens to a stopped program's background processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Background {
     /// It ends with the program: its whole process tree, and its terminal's session.

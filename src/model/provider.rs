@@ -41,18 +41,18 @@ impl Delegation {
     }
 }
 
-/// A row of the configuration and how it stands.
+/// A row of the configuration and its state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Provider {
     pub name: ProviderName,
-    /// Its kind's word.
+    /// Name of its kind.
     pub kind: &'static str,
     /// Words of `preferred_ai` that mean it, its name the first.
     pub serves: Vec<String>,
     pub fallback: Vec<ProviderName>,
     pub max_jobs: u32,
     pub standing: ProviderStanding,
-    /// Since when it stands so.
+    /// When this state began.
     pub since: Timestamp,
     /// Since the daemon started.
     pub counters: Counters,
@@ -72,7 +72,7 @@ pub struct Counters {
 pub enum ProviderStanding {
     #[default]
     Usable,
-    /// Its credit or budget is used up. `until` where it told an end.
+    /// Its credit or budget is used up; `until` if it named an end.
     Exhausted { why: String, until: Option<Timestamp> },
     /// It asked for a pause, or did not answer.
     Cooling { why: String, until: Timestamp },
@@ -81,7 +81,7 @@ pub enum ProviderStanding {
 }
 
 impl ProviderStanding {
-    /// The same in steady time: a provider tells its end by the wall's clock.
+    /// The same in steady time: a provider names its end in wall-clock time.
     #[must_use]
     pub fn heard(&self, timeline: &Timeline) -> Self {
         let mut heard = self.clone();
@@ -104,7 +104,7 @@ impl ProviderStanding {
         }
     }
 
-    /// The word in `providers/<name>/state`.
+    /// The state word in `providers/<name>/state`.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -202,12 +202,12 @@ pub struct Order {
     /// The same for each sending of one attempt, so that a repeated one is known again.
     pub key: RunId,
     pub prompt: String,
-    /// The task's `preferred_ai`: a server that chooses among several is told.
+    /// The task's `preferred_ai`, for a server that chooses among several.
     pub word: Option<String>,
     pub complexity: Option<String>,
 }
 
-/// How a job stands.
+/// A job's state.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress {
     /// `output` is what there is so far, where the provider shows it.

@@ -65,7 +65,7 @@ impl Sidecar {
     }
 }
 
-/// A file of that kind, as it stands there.
+/// A file of that kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     pub id: TaskId,
@@ -103,7 +103,7 @@ pub struct Text {
     pub results: Vec<Filed>,
 }
 
-/// A result: where it stands, its bytes and facts.
+/// A result: its place, bytes and facts.
 pub type Filed = (QueueDir, Vec<u8>, FileFacts);
 
 /// What a task has to be to be claimed.
@@ -126,11 +126,11 @@ impl Expected {
 /// What became of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
-    /// The marker stands; the text.
+    /// The marker is written; the text.
     Ours(Vec<u8>),
     /// The file isn't what it was.
     Moved,
-    /// Somebody's marker stands there.
+    /// A foreign marker exists.
     Taken,
     NoWorkdir,
 }

@@ -24,7 +24,7 @@ use jiff::{
 
 use self::zone::Named;
 
-/// What stands before the time, in the order in which they are believed. Each is the begin of a word.
+/// Words before the time, most trusted first. Each is the beginning of a word.
 const MARKS: [&str; 10] = [
     "reset",
     "renew",
@@ -60,7 +60,7 @@ const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 /// window is a month.
 const AHEAD: SignedDuration = SignedDuration::from_hours(24 * 180);
 
-/// The end that a message tells. A date may lie before `at`: then the message is old, or the limit has just ended.
+/// The reset time in a message. A date may lie before `at`: then the message is old, or the limit has just ended.
 #[must_use]
 pub fn parse(text: &str, at: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
     // Only letters that keep their length: places in one are places in the other.
@@ -78,7 +78,7 @@ pub fn parse(text: &str, at: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
 
 type Words<'a> = Peekable<Copied<Iter<'a, &'a str>>>;
 
-/// A day as it is told.
+/// A day as written.
 #[derive(Debug, Clone, Copy)]
 enum Day {
     /// So many days after the message's.

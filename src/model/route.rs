@@ -13,13 +13,13 @@ use crate::model::{
     task::{Task, TaskSpec},
 };
 
-/// The word for a session here instead of a provider.
+/// Name of a local session instead of a provider.
 pub const LOCAL: &str = "local";
 
-/// The word of `preferred_ai` for a session here (INTERFACE 5).
+/// The value of `preferred_ai` for a local session (INTERFACE 5).
 pub const CLAUDE_CODE: &str = "claude-code";
 
-/// The word of `preferred_ai` that leaves the choice open.
+/// The value of `preferred_ai` that leaves the choice open.
 pub const AUTO: &str = "auto";
 /// The words of `complexity_hint`, in the order of the table's rows.
 pub const HINTS: [&str; 3] = ["low", "medium", "high"];
@@ -36,7 +36,7 @@ pub enum Rule {
     PrefersClaudeCode,
     NotAllowed,
     NoPreference,
-    /// No provider is meant by the word.
+    /// The value matches no provider.
     Unknown(String),
     Preferred(String),
     /// `auto`, by the table's row for this hint.
@@ -185,7 +185,7 @@ pub fn busy(snapshot: &Snapshot) -> BTreeMap<ProviderName, u32> {
     busy
 }
 
-/// The providers that a word means.
+/// The providers that a value matches.
 fn meant(word: &str, spec: &TaskSpec, delegation: &Delegation) -> (Vec<ProviderName>, Rule) {
     if word == AUTO {
         let (row, hint) = hint(spec);
@@ -208,26 +208,26 @@ fn meant(word: &str, spec: &TaskSpec, delegation: &Delegation) -> (Vec<ProviderN
     (first, rule)
 }
 
-/// The names of a table's row up to the word for a session here.
+/// The names in a table's row up to the local session.
 fn names(row: &[String]) -> Vec<ProviderName> {
     row.iter().take_while(|word| *word != LOCAL).filter_map(|word| ProviderName::parse(word).ok()).collect()
 }
 
-/// The task's `complexity_hint` where it is no word of the table: it counts as `medium`.
+/// The task's `complexity_hint` if the table doesn't have it: it counts as `medium`.
 #[must_use]
 pub fn unknown_hint(spec: &TaskSpec) -> Option<&str> {
     let known = |word: &str| HINTS.iter().any(|hint| hint.eq_ignore_ascii_case(word));
     spec.complexity_hint.as_deref().filter(|word| !known(word))
 }
 
-/// The row of the table for the task's `complexity_hint`; a task without one, or with another word, is a medium one.
+/// The row of the table for the task's `complexity_hint`; a missing or unknown hint counts as medium.
 fn hint(spec: &TaskSpec) -> (usize, &'static str) {
     let of_word = |word: &str| HINTS.iter().position(|hint| hint.eq_ignore_ascii_case(word));
     let row = spec.complexity_hint.as_deref().and_then(of_word).unwrap_or(MEDIUM);
     (row, HINTS[row])
 }
 
-/// The providers with everybody's stand-ins behind them, each once.
+/// The providers followed by their fallbacks, each once.
 fn chain(first: &[ProviderName], delegation: &Delegation) -> Vec<ProviderName> {
     let mut out: Vec<ProviderName> = Vec::new();
     let mut next: Vec<&ProviderName> = first.iter().rev().collect();

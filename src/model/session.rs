@@ -76,11 +76,11 @@ pub struct Session {
     pub spent: bool,
     /// A person spoke with its agent: the next task needs a fresh conversation, and not while he looks at it.
     pub talked: bool,
-    /// Its agent is to be replaced by one that goes on with the conversation.
+    /// Its agent is to be replaced by one that resumes the conversation.
     pub resume: Option<Resume>,
 }
 
-/// The word that a session is shown with, and since when it is that.
+/// The state word that is shown, and since when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stated {
     pub word: String,
@@ -187,7 +187,7 @@ pub struct Verdict {
     pub last_change: Timestamp,
     /// What it asks of a person, in its own words, where it waits for one.
     pub asked: Option<String>,
-    /// Somebody's text stands in its input box.
+    /// Somebody's text is in its input box.
     pub draft: bool,
 }
 
@@ -199,7 +199,7 @@ pub enum Activity {
     Idle,
     Working,
     Waiting(WaitingFor),
-    /// At work by its own word, and nothing has changed for `watcher.idle_timeout`.
+    /// The agent says that it works, and nothing has changed for `watcher.idle_timeout`.
     Stalled,
     /// Stopped by its account: a limit, or a login that is lost.
     Limited,
@@ -259,7 +259,7 @@ pub enum SessionEvent {
         of: String,
         not_before: Option<Timestamp>,
     },
-    /// The fresh agent has gone on with the conversation.
+    /// The new agent has resumed the conversation.
     Resumed {
         of: String,
     },
@@ -310,7 +310,7 @@ impl Session {
         }
     }
 
-    /// The word in `sessions/<name>/state`.
+    /// The state word in `sessions/<name>/state`.
     #[must_use]
     pub fn word(&self) -> &'static str {
         if self.role == Role::Dedicated {
@@ -381,7 +381,7 @@ impl Session {
         self.talked && self.attached > 0
     }
 
-    /// Whether its agent stands at its prompt with nothing to do.
+    /// Whether its agent is at its prompt with nothing to do.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         matches!(self.phase, SessionPhase::Up(_)) && self.verdict.activity == Activity::Idle
@@ -402,7 +402,7 @@ impl Verdict {
     }
 }
 
-/// What an event makes of a session's phase: one cell of the table in `doc/STATES.md`. `None` leaves the phase as it is.
+/// A session's phase after an event: one cell of the table in `doc/STATES.md`. `None` keeps the phase.
 ///
 /// # Errors
 /// When the event does not apply; nothing has changed then.

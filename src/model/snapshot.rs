@@ -30,9 +30,9 @@ pub const RECENT_OUTCOMES: usize = 50;
 
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// Names the state directory; our markers carry it, so that a stranger's marker is told from ours.
+    /// Identifies the state directory; our markers carry it, so that foreign markers are recognised.
     pub supervisor: Arc<str>,
-    /// Rises by one with each picture.
+    /// Increases by one with each snapshot.
     pub seq: u64,
     /// When it was made, by the wall's clock; every other time in it is steady.
     pub at: Timestamp,
@@ -61,7 +61,7 @@ pub struct Snapshot {
     pub requests: imbl::OrdMap<u64, Arc<Action>>,
     /// What is wrong, by topic; empty is healthy.
     pub health: imbl::OrdMap<String, String>,
-    /// What people were told of, by incident, while it lasts or isn't delivered.
+    /// Notifications by incident, while it lasts or until it is delivered.
     pub notices: imbl::OrdMap<String, Arc<Told>>,
     pub outcomes: Arc<VecDeque<Outcome>>,
     pub recent: imbl::Vector<Arc<LogLine>>,
@@ -76,7 +76,7 @@ pub struct Snapshot {
     pub starts: imbl::OrdMap<String, TaskKey>,
 }
 
-/// A project and what stands in its directories.
+/// A project and the contents of its directories.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Project {
     pub name: ProjectName,
@@ -88,7 +88,7 @@ pub struct Project {
 /// What became of one write to a control file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// The line of `events` that told of it.
+    /// Its line in `events`.
     pub seq: u64,
     pub at: Timestamp,
     pub writer: Option<Writer>,
@@ -130,7 +130,7 @@ impl Under<'_> {
 }
 
 impl Snapshot {
-    /// The picture of a supervisor that knows nothing yet.
+    /// The initial snapshot of a supervisor that knows nothing yet.
     #[must_use]
     pub fn empty(now: Timestamp) -> Self {
         Self {

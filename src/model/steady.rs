@@ -25,7 +25,7 @@ const REMEMBERED: usize = 256;
 pub struct Reading {
     /// Names the start of the machine.
     pub boot: String,
-    /// The clock that only counts, and stands while the machine sleeps.
+    /// The monotonic clock, which stops while the machine is suspended.
     pub count: SignedDuration,
     /// How long the machine has slept since its start.
     pub asleep: SignedDuration,
@@ -131,7 +131,7 @@ pub struct Steady {
     timeline: Arc<Timeline>,
 }
 
-/// What the next daemon goes on from.
+/// The state from which the next daemon continues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saved {
     pub boot: String,
@@ -152,7 +152,7 @@ impl Saved {
 }
 
 impl Steady {
-    /// Goes on from what was saved: by the counting clock, or, when the machine was started anew since, from that very moment.
+    /// Continues from the saved state: by the monotonic clock, or after a reboot from the time of the save.
     #[must_use]
     pub fn begin(saved: Option<Saved>, reading: &Reading) -> Self {
         let (count, asleep) = (reading.count, reading.asleep);

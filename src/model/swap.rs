@@ -63,7 +63,7 @@ pub enum SwapEvent {
     Flipped,
     /// From here on the new account is the active one.
     Ensured,
-    /// Every session has moved, or was told of as one that has not.
+    /// Every session has moved, or was reported as not moved.
     Moved {
         left: Vec<String>,
     },
@@ -75,7 +75,7 @@ pub enum SwapEvent {
     RollBackFailed {
         why: String,
     },
-    /// A person has put right what was left half done.
+    /// A person has corrected a partial swap.
     ClearPartial,
 }
 
@@ -171,7 +171,7 @@ impl Cause {
         }
     }
 
-    /// Whether a person asked for it: then neither cooldown nor dwell time stands in the way.
+    /// Whether a person asked for it: then neither cooldown nor dwell time prevents it.
     #[must_use]
     pub fn is_person(&self) -> bool {
         match self {

@@ -98,7 +98,7 @@ fn split(text: &str) -> Split<'_> {
     Split::Open
 }
 
-/// Where a key's value stands in a task's file; its beginning when there is no such key.
+/// Position of a key's value in a task's file; the file's beginning if there is no such key.
 #[must_use]
 pub fn place_of(bytes: &[u8], key: &str) -> (usize, usize) {
     let text = String::from_utf8_lossy(bytes);
@@ -207,7 +207,7 @@ fn no_such_agent(name: &AgentName, known: &[AgentName]) -> String {
     format!("there is no agent {name} in the configuration{near}; known: {}", names().collect::<Vec<_>>().join(", "))
 }
 
-/// A value as it stands in the text; a list or a map as it was understood.
+/// A value as written; a list or a map as it was parsed.
 fn written(front: &str, value: &Spanned<Value>) -> String {
     let own = yaml::source(&value.defined, front).map(str::trim).filter(|own| !own.is_empty());
     match (&value.value, own) {

@@ -98,7 +98,7 @@ pub fn place(at: &Location) -> (usize, usize) {
     (usize::try_from(at.line()).unwrap_or(usize::MAX), usize::try_from(at.column()).unwrap_or(1))
 }
 
-/// What stands at a place.
+/// The content at a place.
 #[must_use]
 pub fn source<'a>(at: &Location, text: &'a str) -> Option<&'a str> {
     let begin = usize::try_from(at.span().byte_offset()?).ok()?;

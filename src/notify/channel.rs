@@ -78,7 +78,7 @@ impl Line {
         }
     }
 
-    /// Sleeps; another configuration may have put right what is wrong.
+    /// Sleeps; a new configuration may correct the problem.
     async fn rest(&mut self, pause: Duration) {
         tokio::select! {
             biased;

@@ -108,7 +108,7 @@ pub fn decide(
     Decision { events: events.into_iter().map(Event::Notice).collect(), pace }
 }
 
-/// Everything in the picture that is worth a notice, by its incident.
+/// Everything in the snapshot worth a notification, by incident.
 fn standing(snapshot: &Snapshot, silent_after: Duration, now: Timestamp) -> BTreeMap<String, Notice> {
     let mut all: Vec<Notice> = Vec::new();
     for account in snapshot.accounts.iter() {
@@ -139,7 +139,7 @@ fn limit(snapshot: &Snapshot, account: &Account) -> Option<Notice> {
     Some(Notice::new(NoticeKind::Limit, format!("limit {name}"), &title, &text, limited.since))
 }
 
-/// Told once for all accounts that stand in for each other: of the active one.
+/// Reported once for all interchangeable accounts: for the active one.
 fn all_out(snapshot: &Snapshot, account: &Account, now: Timestamp) -> Option<Notice> {
     let like = || snapshot.accounts.iter().filter(|other| other.is_like(account));
     if !account.active || !like().all(Account::is_out) {
@@ -202,7 +202,7 @@ fn failed(task: &Task) -> Option<Notice> {
     Some(Notice::new(NoticeKind::TaskFailed, incident, &format!("Task {} failed", task.key), why, ending.at))
 }
 
-/// A task that only a person lets go. Of many that came from one, one is told.
+/// A task that only a person can release. Of many that came from one, one is reported.
 fn held(task: &Task) -> Option<Notice> {
     let Phase::Held(hold) = &task.phase else { return None };
     if !hold.needs_person() {

@@ -28,9 +28,9 @@ pub struct Pace {
 struct LeftOut {
     since: Timestamp,
     count: usize,
-    /// Of incidents whose begin was told, and is believed until then.
+    /// Incidents whose beginning was reported, and until when that is believed.
     ends: Vec<String>,
-    /// Of what still goes on, by incident.
+    /// Incidents that still last.
     begins: BTreeMap<String, String>,
 }
 
@@ -64,7 +64,7 @@ impl Pace {
         u32::try_from(self.sent.iter().filter(|(other, _)| *other == kind).count()).unwrap_or(u32::MAX)
     }
 
-    /// What was left out of kinds that have room again; each is told once.
+    /// What was suppressed of kinds that have room again; each is reported once.
     pub(super) fn summaries(&mut self, per_hour: u32, timeline: &Timeline, now: Timestamp) -> Vec<Notice> {
         let kinds: Vec<NoticeKind> = self.left_out.keys().copied().collect();
         let room = kinds.into_iter().filter(|kind| self.sent(*kind, now) < per_hour).collect::<Vec<_>>();
@@ -86,7 +86,7 @@ impl LeftOut {
     }
 }
 
-/// Begins the incident of a summary, which is over when it is told.
+/// Begins the incident of a summary, which ends once it is sent.
 const LEFT_OUT: &str = "left-out";
 
 pub(super) fn is_summary(notice: &Notice) -> bool {

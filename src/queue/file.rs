@@ -28,7 +28,7 @@ pub(super) struct Put {
 }
 
 impl Queue {
-    /// Files one task. On an error everything done so far stays and the next call goes on.
+    /// Files one task. After an error everything done so far stays, and the next call continues.
     pub(super) async fn file(&self, task: &Task, filing: &Filing) -> io::Result<Put> {
         let (key, Filing { work, ending }) = (&task.key, filing);
         let dir = match ending.status {
@@ -76,7 +76,7 @@ impl Queue {
     }
 }
 
-/// The marker that stands beside a task while this is worked on.
+/// The task's marker during this work.
 pub(super) fn claim_of(work: &Work) -> Sidecar {
     match work {
         Work::Run(_) => Sidecar::Working,

@@ -41,7 +41,7 @@ impl Queue {
         }
     }
 
-    /// A marker on disk: of a known run, of a filed run, of a claim that was never told to the owner, or a stranger's.
+    /// A marker on disk: of a known run, of a filed run, of a claim that the owner never got, or a foreign one.
     async fn marker_left(&self, key: &TaskKey, mark: &Mark) {
         let Some(claim) = OwnClaim::read(mark, &self.supervisor()) else { return };
         let snapshot = self.live.snapshot();

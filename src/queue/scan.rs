@@ -52,16 +52,16 @@ pub(super) struct Known {
     /// The event that the content at `change` gave; reported again without reading while nothing changes.
     read: Option<TaskEvent>,
     missing_since: Option<Timestamp>,
-    /// It was told since when it stands there.
+    /// It was reported when this was first seen.
     stands: bool,
     /// It was seen without a `status:` that claims it.
     unclaimed: bool,
-    /// A script's claim of it, and whether it was told that it is too old to count.
+    /// A script's claim of it, and whether it was reported as stale.
     claim: Option<String>,
     told_old: Option<String>,
 }
 
-/// What came of weighing one name.
+/// The outcome of checking one name.
 enum Weighed {
     News(Vec<Event>),
     /// Its text is needed and was not read.

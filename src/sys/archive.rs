@@ -104,7 +104,7 @@ fn free_name(held: &Held, id: &TaskId, hash: &str) -> Option<String> {
     None
 }
 
-/// A regular file's bytes, if it is still the one that was looked at.
+/// A regular file's bytes, if it is still the same file.
 fn unchanged(dir: impl AsFd, file: &Entry) -> io::Result<Option<Vec<u8>>> {
     let mut open = match open_file(dir, file.id.file_name()) {
         Ok(open) => open,

@@ -127,7 +127,7 @@ impl DiskQueue {
     /// What a person should know of a project's queue directory: that git would take it in, and what the mount covers.
     ///
     /// # Errors
-    /// When it can't be looked at.
+    /// If it can't be read.
     pub async fn oddities(&self, project: &ProjectName) -> io::Result<(bool, Option<String>)> {
         let look = |queue: &Queue| {
             let path = queue.roots.path(&queue.project)?;

@@ -17,7 +17,7 @@ use crate::{config::queue::repository, model::queue::Git};
 /// An older lock was left by a git that died. Chosen: longer than a checkout of a large repository.
 const LOCK_MAX: Duration = Duration::from_secs(600);
 
-/// What tells one index from the next: git writes a new file and renames it.
+/// Identifies a version of the index: git writes a new file and renames it.
 type Stamp = (u64, u64, i64, i64);
 
 #[derive(Debug)]

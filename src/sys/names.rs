@@ -52,7 +52,7 @@ pub fn lock_of(name: &str) -> Option<TaskId> {
     TaskId::from_file_name(name.strip_prefix(".#").or(vim)?)
 }
 
-/// The task that a script's claim stands beside.
+/// The task to which a script's claim belongs.
 #[must_use]
 pub fn claim_of(name: &str) -> Option<TaskId> {
     CLAIMS.into_iter().find_map(|end| TaskId::from_file_name(name.strip_suffix(end)?))
@@ -123,7 +123,7 @@ fn quoted(name: &str) -> String {
     if name.chars().all(|c| plain(c) || c == '/') { name } else { format!("'{}'", name.replace('\'', "'\\''")) }
 }
 
-/// What `stat(2)` tells of a file in a queue.
+/// Facts from `stat(2)` of a file in a queue.
 pub(super) fn facts(stat: &FileStat) -> FileFacts {
     let kind = match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
         SFlag::S_IFREG => FileKind::Regular,

@@ -75,13 +75,13 @@ const PLACES: [(&str, &str); 10] = [
     ("UK", "Europe/London"),
 ];
 
-/// What a word says of the zone.
+/// How a word is understood as a zone.
 #[derive(Debug, Clone)]
 pub(super) enum Named {
     Zone(TimeZone),
     /// It names one, and nobody knows which: any guess would be hours off.
     Unknown,
-    /// It is another word.
+    /// It is no zone.
     Nothing,
 }
 
@@ -101,7 +101,7 @@ pub(super) fn word(word: &str, own: &TimeZone, at: Timestamp) -> Named {
     }
 }
 
-/// What stands in parentheses behind a time: a zone's name, or words for the reader's own clock.
+/// Contents of parentheses after a time: a zone's name, or words for the reader's own clock.
 pub(super) fn in_parentheses(name: &str, own: &TimeZone, at: Timestamp) -> Named {
     let name = name.trim();
     let lower = name.to_lowercase();

@@ -17,7 +17,7 @@ pub enum Hold {
     Settling,
     /// Some process has it open for writing.
     Writing,
-    /// An editor's lock stands beside it.
+    /// An editor's lock is beside it.
     EditorLock(String),
     Empty,
     /// Its frontmatter was opened and isn't closed yet.
@@ -38,7 +38,7 @@ pub enum Hold {
     GitAtWork,
     /// This text was run, and it came back as it was: by git, or from a copy.
     RanBefore(RunId),
-    /// Somebody claimed it where it stands; the text says how that is seen.
+    /// Somebody claimed it in place; the text names the evidence.
     InPlace(String),
     /// No task may name this agent.
     Closed(AgentName),

@@ -51,7 +51,7 @@ impl Task {
         Some(Bound { identity: self.text.as_ref()?.identity.clone(), agent: self.spec.agent.clone() })
     }
 
-    /// Whether it stands in `delegated/`: it is at a provider, or a person has sent it to one, and not taken it back.
+    /// Whether it is in `delegated/`: at a provider, or sent to one by a person and not taken back.
     #[must_use]
     pub fn is_delegated(&self) -> bool {
         match &self.phase {
@@ -128,7 +128,7 @@ impl Default for TaskSpec {
     }
 }
 
-/// Where a task stands.
+/// A task's state.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Phase {
     /// In the inbox and not to be dispatched yet.
@@ -160,7 +160,7 @@ impl Phase {
 }
 
 impl Phase {
-    /// The word in `tasks/<id>/state`.
+    /// The state word in `tasks/<id>/state`.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {

@@ -15,13 +15,13 @@ use crate::model::{
 /// Everything that can happen to a task.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TaskEvent {
-    /// It stands in the inbox, whole and readable.
+    /// It is in the inbox, complete and readable.
     Seen {
         text: TextFacts,
         spec: Arc<TaskSpec>,
     },
     NotReady(Hold),
-    /// As `Seen`, but only a person's word lets it run.
+    /// As `Seen`, but only a person can release it.
     Doubtful {
         text: TextFacts,
         spec: Arc<TaskSpec>,
@@ -32,7 +32,7 @@ pub enum TaskEvent {
     Vanished {
         by_verb: bool,
     },
-    /// A marker that isn't ours stands beside it.
+    /// A foreign marker is beside it.
     OutsideClaim(String),
     /// The marker is on disk.
     Claimed(Run),
@@ -58,7 +58,7 @@ pub enum TaskEvent {
         run: RunId,
         why: String,
     },
-    /// The provider's server failed; the same attempt goes on after a pause.
+    /// The provider's server failed; the same attempt resumes after a pause.
     Paused {
         run: RunId,
         why: String,
@@ -80,7 +80,7 @@ pub enum TaskEvent {
         run: RunId,
         why: String,
     },
-    /// `told`: when its agent said so; else it is the supervisor's, or a provider's, word.
+    /// `told`: when its agent reported it; else the supervisor or a provider did.
     Ended {
         run: RunId,
         ending: Ending,
@@ -120,7 +120,7 @@ pub enum After {
 }
 
 impl TaskEvent {
-    /// Whether it tells of a file in the inbox, so that a task begins with it where there is none.
+    /// Whether it reports a file in the inbox, so that it creates the task if there is none.
     #[must_use]
     pub fn begins(&self) -> bool {
         matches!(
@@ -165,7 +165,7 @@ impl TaskEvent {
 pub struct Known<'a> {
     /// Its file, before the event.
     pub text: Option<&'a TextFacts>,
-    /// What stands against running it: a person's word, a doubt, a right it lacks. What is let go first comes first.
+    /// What prevents it from running: a person, a doubt, a missing right. Sorted in the order of release.
     pub against: Option<&'a Hold>,
 }
 
@@ -187,7 +187,7 @@ pub fn step(phase: &Phase, known: Known<'_>, event: &TaskEvent, now: Timestamp) 
     })
 }
 
-/// The same while nothing stands against running it.
+/// The same while nothing prevents it from running.
 fn cell(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Timestamp) -> Result<After, TaskRefusal> {
     use After::{Gone, Now, Same};
     use TaskEvent as E;

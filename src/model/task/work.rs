@@ -80,7 +80,7 @@ pub struct Ending {
     /// The last screen, where there is no message or the agent died.
     pub screen: Option<String>,
     pub tokens: Option<Tokens>,
-    /// In US dollars, where the provider told it or a price is configured.
+    /// In US dollars, if the provider reported it or a price is configured.
     #[serde(default)]
     pub cost_usd: Option<f64>,
     pub resume_id: Option<String>,

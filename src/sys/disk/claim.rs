@@ -81,7 +81,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes away what stands beside a task; what is missing is no error.
+    /// Removes the files beside a task; missing ones are no error.
     pub(super) fn unmark(&self, id: &TaskId, which: &[Sidecar], made: &mut Vec<QueueChange>) -> io::Result<()> {
         let names: Vec<String> = which.iter().map(|which| which.beside(id)).collect();
         self.take_away(&names, made)

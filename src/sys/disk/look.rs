@@ -169,7 +169,7 @@ impl Queue {
         Text { writer, read: file.and_then(|file| whole(&file, max)), results: self.results(id) }
     }
 
-    /// What stands in `done/` and `failed/` under a task's name.
+    /// The files in `done/` and `failed/` under a task's name.
     pub(super) fn results(&self, id: &TaskId) -> Vec<Filed> {
         let result = |dir| {
             let (bytes, facts) = self.read(dir, id, u64::MAX).ok()?;
@@ -183,7 +183,7 @@ impl Queue {
     }
 }
 
-/// How many tasks stand in a directory.
+/// Number of tasks in a directory.
 pub(super) fn count(dir: &OwnedFd) -> io::Result<u64> {
     Ok(names(dir)?.iter().filter(|name| TaskId::from_file_name(name).is_some()).count() as u64)
 }
@@ -217,7 +217,7 @@ fn whole(file: &File, max: u64) -> io::Result<(Vec<u8>, FileFacts)> {
     Ok((bytes, facts(&fstat(file)?)))
 }
 
-/// What stands beside a task. Of one that can't be read it is known that it is there.
+/// The files beside a task. Of an unreadable one only its existence is known.
 fn beside(dir: &OwnedFd, id: TaskId, which: Sidecar) -> Option<Mark> {
     let mut bytes = Vec::new();
     let read = open_file(dir, which.beside(&id)).and_then(|file| file.take(BESIDE_MAX).read_to_end(&mut bytes));

@@ -38,7 +38,7 @@ impl Fault {
         Self { message, remedy: "claude-failover check --fix".to_owned(), mend: Some(mend) }
     }
 
-    /// As told of a key of the configuration.
+    /// As named for a key of the configuration.
     pub fn of(self, key: &str) -> HomeFault {
         HomeFault { key: key.to_owned(), message: self.message, remedy: self.remedy, missing: self.mend.is_some() }
     }
@@ -50,7 +50,7 @@ pub enum Leads {
     There,
     Elsewhere(PathBuf),
     Nothing,
-    /// Something else stands in the link's place.
+    /// Something else is in the link's place.
     Taken(&'static str),
     Unknown(String),
 }
@@ -74,7 +74,7 @@ pub fn leads(link: &Path, wanted: &Path) -> Leads {
     if same { Leads::There } else { Leads::Elsewhere(to) }
 }
 
-/// Where a path really is, also while nothing stands there.
+/// Where a path really is, even if nothing exists there.
 fn place(path: &Path) -> Option<PathBuf> {
     fs::canonicalize(path).ok().or_else(|| Some(fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?)))
 }

@@ -41,7 +41,7 @@ fn retry_after(body: &str) -> Option<u64> {
     serde_json::from_str::<Value>(body).ok()?["parameters"]["retry_after"].as_u64()
 }
 
-/// Telegram says `"ok": true` of what it takes; anything else with 200 is not its word.
+/// Telegram answers `"ok": true` on success; anything else with 200 is not from Telegram.
 fn took(body: &str) -> bool {
     serde_json::from_str::<Value>(body).is_ok_and(|answer| answer["ok"] == true)
 }

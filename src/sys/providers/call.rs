@@ -196,7 +196,7 @@ impl Caller {
         }
     }
 
-    /// Reads an answer to its end, and tells of its beginning.
+    /// Reads an answer to its end, and reports its beginning.
     async fn read(
         &self,
         mut response: Response,

@@ -14,7 +14,7 @@ pub enum Verdict {
     /// As a lost connection: what the server began on may still be going on.
     Lost,
     Exhausted,
-    /// For as long as it told.
+    /// For the duration that it named.
     Cooling(Option<Duration>),
     Broken,
     Refused,

@@ -25,7 +25,7 @@ use crate::{
 /// Longest accepted job id. Chosen: above a UUID or hash; it goes into a marker and a path.
 const LONGEST_ID: usize = 200;
 
-/// What is handed in.
+/// The body of a submit.
 #[derive(Serialize)]
 struct NewJob<'a> {
     prompt: &'a str,

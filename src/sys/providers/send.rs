@@ -172,7 +172,7 @@ impl Sender {
         meant(verdict, why, None)
     }
 
-    /// How a provider stands whose job ended with this error; `None` where the job is to blame.
+    /// A provider's state after a job that ended with this error; `None` if the job is to blame.
     pub fn fault_of_provider(&self, error: &Value, key: Option<&Secret>) -> Option<ProviderStanding> {
         let (verdict, why) = self.verdict(error, key);
         let out = matches!(verdict, Verdict::Exhausted | Verdict::Cooling(_));

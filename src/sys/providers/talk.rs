@@ -16,7 +16,7 @@ use crate::{
 /// How one kind of server speaks.
 pub trait Talk: Send + Sync {
     /// # Errors
-    /// When the key can't stand in a header.
+    /// If the key can't be put into a header.
     fn request(
         &self,
         client: &Client,
@@ -38,7 +38,7 @@ pub struct Said {
     pub tokens: Option<Tokens>,
     pub cost_usd: Option<f64>,
     pub stop: Option<Stop>,
-    /// The protocol's own last word came: nothing follows, whatever the connection does.
+    /// The protocol's own end arrived: nothing follows, whatever the connection does.
     pub over: bool,
     /// Why it does not want to, in its own words.
     pub refusal: String,
@@ -55,12 +55,12 @@ pub enum Stop {
     Length,
     /// Question and answer together were longer than the model's context window.
     Window,
-    /// It does not want to; its own word.
+    /// A refusal, in the model's words.
     Declined(String),
 }
 
 impl Stop {
-    /// By a server's word: one in `ends` is the ordinary end, one in `lengths` a cut.
+    /// From a server's finish reason: one in `ends` is the normal end, one in `lengths` a cut.
     pub fn of(word: &str, ends: &[&str], lengths: &[&str]) -> Self {
         if ends.contains(&word) {
             Self::End

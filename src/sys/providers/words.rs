@@ -12,7 +12,7 @@ use crate::{config::Secret, model::task_file};
 /// Longest message that is kept, in characters. Chosen: a few lines of `why`.
 const LONGEST: usize = 300;
 
-/// What stands in place of a key.
+/// Replaces a key.
 const MASK: &str = "[key]";
 
 /// What looks like a key, also a stranger's or a shortened one: OpenAI answers a wrong key with its first and last letters.

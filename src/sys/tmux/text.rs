@@ -81,7 +81,7 @@ pub fn unvis(shown: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The byte that stands behind a backslash, and how many bytes tell it.
+/// The byte after a backslash, and how many bytes encode it.
 fn escaped(rest: &[u8]) -> (u8, usize) {
     let octal = |digits: &[u8]| {
         let digit = |b: &u8| (b'0'..=b'7').contains(b).then(|| u32::from(b - b'0'));
