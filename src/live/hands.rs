@@ -26,7 +26,7 @@ pub struct Hands {
     pub homes: Arc<dyn Homes>,
     pub providers: Arc<dyn Providers>,
     pub notifier: Arc<dyn Notifier>,
-    /// Makes ids that never come twice.
+    /// Creates unique ids.
     pub new_id: NewId,
 }
 

@@ -41,7 +41,7 @@ use crate::{
 /// largest batch (`daemon/backend.rs`).
 const QUEUE: usize = 1024;
 
-/// How everybody speaks with the owner.
+/// A handle to the owner.
 #[derive(Debug, Clone)]
 pub struct Live {
     messages: mpsc::Sender<Message>,
@@ -49,8 +49,8 @@ pub struct Live {
     readers: Readers,
 }
 
-/// Everybody who waits for pictures, each on a channel of its own: they are woken in the order in which they came, which a
-/// shared channel does not promise, so that a simulated run replays. `None` when the owner has stopped.
+/// Everybody who waits for snapshots, each with its own channel: they are woken in the order of registration, which a
+/// shared channel does not guarantee, so that a simulated run replays. `None` when the owner has stopped.
 type Readers = Arc<Mutex<Option<Vec<watch::Sender<Arc<Snapshot>>>>>>;
 
 enum Message {
@@ -62,7 +62,7 @@ enum Message {
 enum Change {
     /// All or nothing.
     Propose(Vec<Event>, oneshot::Sender<Result<(), Refusal>>),
-    /// Each for itself; refusals are only logged.
+    /// Each independently; refusals are only logged.
     Report(Vec<Event>, oneshot::Sender<()>),
 }
 
@@ -87,13 +87,13 @@ impl Live {
         Self { messages, snapshot, readers }
     }
 
-    /// The present picture.
+    /// The current snapshot.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()
     }
 
-    /// A receiver that wakes at each new picture.
+    /// A receiver that wakes on each new snapshot.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,10 +105,10 @@ impl Live {
         receiver
     }
 
-    /// Proposes events that belong together: all happen or none. When this returns `Ok`, they are saved and shown.
+    /// Proposes events that belong together: all apply or none. Once this returns `Ok`, they are saved and shown.
     ///
     /// # Errors
-    /// When one of them does not apply, the state can't be saved, or the owner has stopped.
+    /// If one of them does not apply, the state can't be saved, or the owner has stopped.
     pub async fn propose(&self, events: Vec<Event>) -> Result<(), Refusal> {
         let (reply, answer) = oneshot::channel();
         let stopped = || Refusal::Stopped;
@@ -116,7 +116,7 @@ impl Live {
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// Reports events that stand each for itself; those that don't apply are dropped.
+    /// Reports independent events; those that don't apply are dropped.
     pub async fn report(&self, events: Vec<Event>) {
         if events.is_empty() {
             return;
@@ -127,10 +127,10 @@ impl Live {
         }
     }
 
-    /// Carries out what somebody wrote into a control file; answers when it is done or, after `within`, begun.
+    /// Carries out a write to a control file; returns when it is done or, after `within`, begun.
     ///
     /// # Errors
-    /// When any line is not understood or can't be done; nothing of it is begun then.
+    /// If any line is invalid or can't be done; then nothing of it is begun.
     pub async fn ask(
         &self,
         scope: Scope,
@@ -147,7 +147,7 @@ impl Live {
         }
     }
 
-    /// Saves and stops the owner; everybody else's calls fail from then on.
+    /// Saves and stops the owner; later calls fail.
     pub async fn stop(&self) {
         let (reply, answer) = oneshot::channel();
         if self.messages.send(Message::Stop(reply)).await.is_ok() {
@@ -156,15 +156,15 @@ impl Live {
     }
 }
 
-/// Somebody whose write waits until all its requests are carried out.
+/// A writer that waits until all its requests are carried out.
 struct Waiting {
     requests: Vec<u64>,
-    /// Where it stands among the outcomes. A question whether a text could be taken stands there when the answer is no.
+    /// Its index among the outcomes. A query whether a text could be accepted is listed there if the answer is no.
     outcome: Option<u64>,
     scope: Scope,
     writer: Option<Writer>,
     reply: Option<oneshot::Sender<Result<(), Refused>>>,
-    /// What became of those that are done.
+    /// Outcomes of the completed requests.
     done: Result<Vec<String>, Refused>,
 }
 
@@ -172,7 +172,7 @@ struct Owner {
     world: World,
     clock: Arc<dyn Clock>,
     store: Arc<dyn StateStore>,
-    /// The next save is one of the whole state, and the journal begins anew: what a start has found of the last one's is in it.
+    /// The next save is a checkpoint, and the journal restarts: it includes what the start recovered from the last one.
     checkpoint_due: bool,
     publish: watch::Sender<Arc<Snapshot>>,
     readers: Readers,
@@ -198,7 +198,7 @@ impl Drop for Owner {
 }
 
 impl Owner {
-    /// Publishes the present picture.
+    /// Publishes the current snapshot.
     fn show(&self) {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let snapshot = Arc::new(self.world.snapshot.clone());
@@ -241,7 +241,7 @@ impl Owner {
         }
     }
 
-    /// The next message. Looks at the clock meanwhile: a jump of the wall's clock is news also when nobody has any.
+    /// Waits for the next message, and checks the clock meanwhile: a wall-clock jump matters even without messages.
     async fn next(&mut self, inbox: &mut mpsc::Receiver<Message>) -> Option<Message> {
         loop {
             match tokio::time::timeout(CLOCK_EVERY, inbox.recv()).await {
@@ -256,14 +256,14 @@ impl Owner {
         }
     }
 
-    /// What time it is, also for the world to come.
+    /// The current time, also for the next world.
     fn time(&self, next: &mut World) -> Timestamp {
         let now = self.clock.now();
         next.follow(self.clock.timeline(), now);
         now
     }
 
-    /// Takes changes that wait together, each for itself, and saves them together: a save costs more than they do.
+    /// Applies pending changes independently and saves them in one batch: a save costs more than they do.
     async fn change(&mut self, changes: Vec<Change>) {
         let mut next = self.world.clone();
         let now = self.time(&mut next);
@@ -304,7 +304,7 @@ impl Owner {
         }
     }
 
-    /// Saves what has to outlive the daemon, then shows the new world. On failure the old world stays.
+    /// Saves what must outlive the daemon, then shows the new world. After a failure the old world stays.
     async fn commit(&mut self, mut next: World) -> Result<(), Refusal> {
         match self.save(&next).await {
             Ok(None) => {}
@@ -343,7 +343,7 @@ impl Owner {
         Ok(())
     }
 
-    /// Saves what differs from the present world; answers the number of its record, `None` when nothing does.
+    /// Saves the differences from the current world; returns the number of the record, `None` if nothing differs.
     async fn save(&mut self, next: &World) -> io::Result<Option<u64>> {
         let before = (!self.checkpoint_due).then_some(&self.world);
         let Some(record) = persist::record(before, next, || self.clock.saved())? else { return Ok(None) };
@@ -400,7 +400,7 @@ impl Owner {
         }
     }
 
-    /// Notes in the new world what became of writes whose requests are done now.
+    /// Records in the new world the outcomes of writes whose requests are done now.
     fn answer(&mut self, next: &mut World, events: &[Event], now: Timestamp) {
         for event in events {
             let Event::RequestDone { id, result } = event else { continue };
@@ -423,7 +423,7 @@ impl Owner {
         }
     }
 
-    /// Answers writers, once what they are told is saved and shown.
+    /// Answers writers, once the outcome is saved and shown.
     fn reply(&mut self) {
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.requests.is_empty()) {
             if let Some(reply) = waiting.reply.take() {
@@ -434,7 +434,7 @@ impl Owner {
     }
 }
 
-/// Applies each event for itself; answers those that were taken.
+/// Applies each event independently; returns the accepted ones.
 fn report(next: &mut World, events: Vec<Event>, now: Timestamp) -> Vec<Event> {
     let mut taken = Vec::with_capacity(events.len());
     for event in events {

@@ -33,17 +33,17 @@ pub struct Account {
     /// The agents that can run under it. Accounts with the same list are interchangeable.
     pub agents: Vec<AgentName>,
     pub home: std::path::PathBuf,
-    /// The one of its like that sessions run under.
+    /// Sessions of its kind run under it.
     pub active: bool,
-    /// Since when `active` is what it is.
+    /// Since when `active` has its value.
     pub active_since: Timestamp,
     pub standing: Standing,
-    /// Evidence from before this time says nothing any more: a reset passed since, or a person said so.
+    /// Evidence from before this time is void: a reset has passed since, or a person said so.
     pub believed_from: Timestamp,
     pub usage: Usage,
 }
 
-/// Whether an account can be used.
+/// Whether an account is usable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
@@ -54,7 +54,7 @@ pub enum Standing {
         signal: Signal,
     },
     Limited(Limited),
-    /// Its login is lost or its home is not whole: a person has to do something.
+    /// Its login is lost or its home is incomplete: a person must act.
     Broken {
         why: String,
         since: Timestamp,
@@ -62,11 +62,11 @@ pub enum Standing {
     },
 }
 
-/// A limit of an account, and what says so.
+/// A limit of an account, and its evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limited {
     pub limit: Limit,
-    /// When it is tried again; `None` waits for a person.
+    /// When it is retried; `None` waits for a person.
     pub until: Option<Timestamp>,
     pub since: Timestamp,
     pub session: SessionName,
@@ -84,11 +84,11 @@ pub enum AccountEvent {
     Recovered { session: SessionName },
     /// A limit is certain.
     Limited { session: SessionName, signal: Signal, limit: Limit },
-    /// It can't be used until a person does something.
+    /// It is unusable until a person acts.
     Broken { why: String, signal: Option<Signal> },
-    /// The time that was waited for has come.
+    /// The time of the retry has come.
     Reset,
-    /// A person says that it can be used, has logged in again, or an agent finished a turn under it.
+    /// A person says that it is usable, has logged in again, or an agent finished a turn under it.
     Vouched { why: String },
 }
 
@@ -110,7 +110,7 @@ impl Account {
         self.standing == Standing::Usable
     }
 
-    /// Whether it is certain that it can't be used.
+    /// Whether it is certainly unusable.
     #[must_use]
     pub fn is_out(&self) -> bool {
         match self.standing {
@@ -119,7 +119,7 @@ impl Account {
         }
     }
 
-    /// When it is tried again by itself.
+    /// When it is retried automatically.
     #[must_use]
     pub fn until(&self) -> Option<Timestamp> {
         match &self.standing {
@@ -194,7 +194,7 @@ pub fn step(account: &Account, event: &AccountEvent, now: Timestamp) -> Option<S
     }
 }
 
-/// When an account with such a limit is tried again; `None` when time does not help.
+/// When an account with such a limit is retried; `None` if time does not help.
 #[must_use]
 pub fn until(limit: &Limit, seen: Timestamp) -> Option<Timestamp> {
     let after = |wait: SignedDuration| seen.saturating_add(wait).unwrap_or(Timestamp::MAX);
@@ -206,8 +206,7 @@ pub fn until(limit: &Limit, seen: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// When the limit that stopped an agent has passed, as far as its own evidence tells; `None` when it stands for no limit, or
-/// only a person knows.
+/// When the limit that stopped an agent ends, by its own evidence; `None` if it is no limit, or only a person knows.
 #[must_use]
 pub fn limit_passes(verdict: &Verdict) -> Option<Timestamp> {
     let signal = verdict.evidence.first().filter(|_| verdict.activity == Activity::Limited)?;
@@ -226,14 +225,14 @@ pub fn limit_passes(verdict: &Verdict) -> Option<Timestamp> {
     }
 }
 
-/// The account to go to from `from`: usable, the least used first, then in the configuration's order.
+/// The account to swap to from `from`: usable, the least used first, then in the configuration's order.
 #[must_use]
 pub fn choose<'a>(accounts: &'a [Account], from: &Account, now: Timestamp) -> Option<&'a Account> {
     let others = accounts.iter().filter(|other| other.is_like(from) && other.name != from.name && other.is_usable());
     others.min_by_key(|other| other.usage.used_percent(now).unwrap_or(UNKNOWN_USED))
 }
 
-/// Whether time alone does not lift the limit: worth a person's attention.
+/// Whether the limit doesn't end with time: worth a person's attention.
 #[must_use]
 pub fn needs_a_person(limited: &Limited) -> bool {
     limited.until.is_none()

@@ -11,11 +11,11 @@ use crate::model::{
     pane::{Background, Launch},
 };
 
-/// What a session gets of the daemon's environment; `LC_*` besides.
+/// The variables that a session gets of the daemon's environment; `LC_*` too.
 pub const PASSED_ON: [&str; 9] =
     ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "XDG_RUNTIME_DIR"];
 
-/// The variable in which an incarnation's processes have its token, all that it starts among them.
+/// The variable with the incarnation's token in all its processes and their descendants.
 pub const INCARNATION: &str = "CLAUDE_FAILOVER_INCARNATION";
 
 /// Parameters of `Agents::launch`.
@@ -28,15 +28,15 @@ pub struct LaunchRequest {
     pub agent: AgentName,
     pub account: Option<AccountName>,
     pub workdir: PathBuf,
-    /// The project's own directory, which the program must not be started outside of.
+    /// The project's own directory, outside of which the program must not be started.
     pub project: Option<PathBuf>,
-    /// Resume this conversation instead of beginning one.
+    /// Resume this conversation instead of starting one.
     pub resume: Option<String>,
-    /// Given to a resumed conversation at its start, by agents that take one so (`Agents::resumes_with_prompt`).
+    /// The first prompt of a resumed conversation, for agents that accept one (`Agents::resumes_with_prompt`).
     pub prompt: Option<String>,
     /// With the arguments of the agent's row in the configuration.
     pub own_args: bool,
-    /// For agents that get their task on standard input at start (`kind: command`).
+    /// For agents that get their task on standard input (`kind: command`).
     pub task: Option<LaunchTask>,
 }
 
@@ -45,17 +45,17 @@ pub struct LaunchRequest {
 pub struct LaunchTask {
     pub run: RunId,
     pub text: String,
-    /// Of what the program leaves behind.
+    /// What happens to the program's background processes.
     pub background: Background,
 }
 
-/// What to start, as `Agents` answers it.
+/// What to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchPlan {
     pub launch: Launch,
-    /// The conversation's id where we can choose it before the start.
+    /// The conversation's id, if it can be chosen before the start.
     pub conversation: Option<String>,
-    /// What a person should know of the program: with its version not everything works.
+    /// A warning about the program: its version doesn't support everything.
     pub complaint: Option<String>,
 }
 
@@ -63,14 +63,14 @@ pub struct LaunchPlan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     pub pid: u32,
-    /// The account whose home it uses; `None` when it is nobody's.
+    /// The account whose home it uses, if any.
     pub account: Option<AccountName>,
     pub conversation: Option<String>,
-    /// Programs that run beside it in the same place and are not its own.
+    /// Other programs running in the same place.
     pub others: Vec<String>,
 }
 
-/// Where the reading of an incarnation's evidence has got to. Starting from the default reads everything again.
+/// Read positions in an incarnation's evidence. The default reads everything again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cursor {
     pub hooks: u64,
@@ -90,12 +90,12 @@ pub struct AgentError {
     pub message: String,
 }
 
-/// How an agent takes its prompt.
+/// How an agent gets its prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PromptBy {
     /// Bracketed paste into a running program, then Enter.
     Paste,
-    /// Standard input at start; the program ends with its task.
+    /// Standard input at its start; the program exits with its task.
     Stdin,
 }
 
@@ -103,10 +103,10 @@ pub enum PromptBy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookLog {
     pub session: SessionName,
-    /// Where it begins: what stood before was given back to the disk.
+    /// Where it begins: the part before was freed.
     pub from: u64,
     pub modified: Timestamp,
-    /// Everything before was read, by whoever needs it; `None` where nobody has read it yet.
+    /// Everything before was read by all readers; `None` if nobody has read it yet.
     pub read_to: Option<u64>,
 }
 
@@ -114,11 +114,11 @@ pub struct HookLog {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
     pub pid: u32,
-    /// Clock ticks from the machine's start to its own: with the pid its identity.
+    /// Clock ticks from boot to its start: its identity together with the pid.
     pub start: u64,
     pub since: Timestamp,
     pub session: SessionName,
-    /// The token of the start that it is of: a secret.
+    /// The token of its start: a secret.
     pub token: String,
     /// As shown to people.
     pub command: String,

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::limit::{Limit, Usage};
 
-/// Where a signal comes from, best first: the derived order is the rank (DESIGN 6).
+/// Source of a signal, best first: the derived order is the rank (ARCHITECTURE, Evidence).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// The process itself: it lives or it has ended.
+    /// The process itself: alive or exited.
     Process,
     /// The agent's own status file.
     StatusFile,
@@ -28,7 +28,7 @@ pub enum Source {
 /// The rule of a dialog that no rule of its agent knows.
 pub const UNKNOWN_DIALOG: &str = "unknown-dialog";
 
-/// One thing that one source said.
+/// One report of one source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signal {
     /// When the source says it happened; for a screen, when it was read.
@@ -41,17 +41,17 @@ pub struct Signal {
     pub meaning: Meaning,
 }
 
-/// What a signal means, in the words of the supervisor.
+/// Meaning of a signal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Meaning {
     /// The agent is up and says under which id its conversation can be resumed.
     Started { conversation: String },
-    /// The agent's prompt is there and nothing runs.
+    /// The agent shows its prompt and nothing runs.
     Idle,
-    /// The agent is at work.
+    /// The agent is working.
     Busy,
-    /// The agent took a prompt. The text is the agent's own copy where it gives one.
+    /// The agent accepted a prompt. The text is the agent's own copy, if it gives one.
     PromptTaken { prompt: Option<String> },
     /// The agent waits for a person.
     Waiting { what: WaitingFor },
@@ -69,11 +69,11 @@ pub enum Meaning {
     Interrupted,
     /// The agent learned how much of its account's allowance is used.
     Used { usage: Usage },
-    /// The agent ended by itself and left an id to resume its conversation.
+    /// The agent exited by itself and left an id to resume its conversation.
     Exited { conversation: Option<String> },
 }
 
-/// What a waiting agent wants of a person.
+/// What a waiting agent wants from a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WaitingFor {
@@ -109,19 +109,19 @@ impl std::fmt::Display for Source {
     }
 }
 
-/// Why a turn failed. `Limit` and `Login` are the account's; the others say nothing of it.
+/// Why a turn failed. `Limit` and `Login` concern the account; the others say nothing about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Failure {
     /// A limit of the account: usage, spending, credit.
     Limit(Limit),
-    /// The provider is overloaded, throttling or down; says nothing of the account.
+    /// The provider is overloaded, throttling or down; says nothing about the account.
     Server,
     /// The login is not valid.
     Login,
     /// The request itself can't be served: too long, bad model.
     Request,
-    /// A hook of the person's refused the prompt: the agent never took it.
+    /// A person's hook refused the prompt: the agent never accepted it.
     Refused,
     Unknown,
 }
@@ -135,22 +135,22 @@ pub struct Tokens {
     pub cache_write: u64,
 }
 
-/// A read of a pane. `plain` never holds control characters but newline.
+/// One reading of a pane. `plain` has no control characters except newline.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Screen {
     pub title: String,
     pub plain: String,
 }
 
-/// What a screen alone says, read by the rules of its agent.
+/// Interpretation of a screen alone, by its agent's rules.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Look {
-    /// The agent's input box is on the screen and takes text.
+    /// The agent's input box is visible and accepts text.
     pub ready: bool,
     /// Text in the input box, without the agent's own placeholder; `Some("")` is an empty box, `None` no box.
     pub input: Option<String>,
-    /// The agent's own placeholder that stands in the box, or what looks like it: it is one only where it stood there
-    /// before a text was pasted.
+    /// The agent's own placeholder in the box, or what looks like it: it is one only if it was there before a text was
+    /// pasted.
     pub ghost: Option<String>,
     /// The input box holds a collapsed paste (`[Pasted text #1 +9 lines]`).
     pub pasted: bool,

@@ -16,7 +16,7 @@ pub struct LogLine {
     pub seq: u64,
     pub time: Timestamp,
     pub kind: Kind,
-    /// What has happened, for programs; lines of versions before 0.6 have none.
+    /// What happened, for programs; lines of versions before 0.6 have none.
     #[serde(default)]
     pub reason: Reason,
     #[serde(flatten)]
@@ -43,14 +43,14 @@ impl LogLine {
     }
 }
 
-/// What a line is about: in words, and the ids that programs look for.
+/// The object of a line: in words, and its ids for programs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
     /// `task web:fix`, `session ccl-auto-11`, `daemon`.
     pub object: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskKey>,
-    /// Of the task: the attempt that is under way, or was the last.
+    /// The task's current or last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,7 +62,7 @@ pub struct About {
 }
 
 impl About {
-    /// What has no id: the daemon, a swap, a control file.
+    /// Objects without an id: the daemon, a swap, a control file.
     #[must_use]
     pub fn words(object: impl Into<String>) -> Self {
         Self { object: object.into(), ..Self::default() }
@@ -134,14 +134,14 @@ impl From<&Session> for About {
     }
 }
 
-/// What a service has to say; a line in `events` and nothing else.
+/// A message of a service; only a line in `events`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Note {
     pub kind: Kind,
     pub reason: Reason,
     pub about: About,
     pub text: String,
-    /// Who did it, where somebody did.
+    /// Who did it, if somebody did.
     pub writer: Option<Writer>,
 }
 
@@ -164,15 +164,15 @@ pub enum Kind {
     Session,
     /// An agent waits for a person.
     Waiting,
-    /// An agent has said nothing for `watcher.silent_after`.
+    /// An agent has been silent for `watcher.silent_after`.
     Silent,
     /// An agent stopped on a limit.
     Limit,
-    /// An account came into another standing.
+    /// An account changed its state.
     Account,
     /// A step of a swap.
     Swap,
-    /// A provider came into another standing.
+    /// A provider changed its state.
     Provider,
     /// A verb was carried out or refused.
     Verb,
@@ -180,7 +180,7 @@ pub enum Kind {
     Problem,
 }
 
-/// What has happened. Programs may rely on these words; new ones may come.
+/// What happened. These words are stable; new ones may be added.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {

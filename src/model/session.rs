@@ -28,8 +28,8 @@ pub struct Incarnation {
     /// Process id of the program in the pane.
     pub pid: u32,
     pub started: Timestamp,
-    /// Random; in the program's environment, and a secret. What hooks write counts only when it is signed with it. Empty for
-    /// a program that an earlier version started: everything written then counts.
+    /// Random, a secret in the program's environment. Hook lines count only when signed with it. Empty for a program
+    /// that an earlier version started: then every line counts.
     #[serde(default)]
     pub token: String,
 }
@@ -38,7 +38,7 @@ pub struct Incarnation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// The operator's: ensured, shown, never dispatched to, never ended.
+    /// The operator's: kept running, shown, never dispatched to, never stopped.
     Dedicated,
     /// One of the pool.
     Pool,
@@ -50,31 +50,31 @@ pub struct Session {
     pub name: SessionName,
     pub role: Role,
     pub phase: SessionPhase,
-    /// Since when `phase` is what it is.
+    /// Since when `phase` has its value.
     pub since: Timestamp,
     /// What it is shown as.
     pub stated: Stated,
     /// Takes no new task.
     pub drained: bool,
-    /// Nothing was started in it yet, or it was ended for good.
+    /// Nothing was started in it yet, or it was stopped for good.
     pub retired: bool,
     pub verdict: Verdict,
     /// The task it has, from claim to filed result.
     pub task: Option<Assignment>,
-    /// Starts in a row that failed; drives the back-off. What a program does with its task is no start.
+    /// Failed starts in a row; drives the back-off. What a program does with its task doesn't count.
     pub failures: u32,
-    /// How the last program went, unless it ended by itself.
+    /// How the last program ended, unless it exited by itself.
     pub gone: Option<Gone>,
     /// Nothing is started in it before it has a task.
     pub rests: bool,
     /// When it was last given a task or started; oldest idle shrinks first.
     pub used: Timestamp,
-    /// People looking at it.
+    /// Clients attached to it.
     pub attached: u32,
     pub screen: std::sync::Arc<Screens>,
     /// Its agent was given a task's prompt: the next task needs a fresh conversation.
     pub spent: bool,
-    /// A person spoke with its agent: the next task needs a fresh conversation, and not while he looks at it.
+    /// A person talked to its agent: the next task needs a fresh conversation, and not while that person is attached.
     pub talked: bool,
     /// Its agent is to be replaced by one that resumes the conversation.
     pub resume: Option<Resume>,
@@ -87,18 +87,18 @@ pub struct Stated {
     pub since: Timestamp,
 }
 
-/// How a program went that did not end by itself.
+/// How a program ended that didn't exit by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Gone {
-    /// Its pane was closed, or the terminal server ended.
+    /// Its pane was closed, or the tmux server ended.
     Lost { at: Timestamp },
-    /// The supervisor ended it; when that began, and why.
+    /// The supervisor stopped it; when that began, and why.
     Ended { at: Timestamp, why: String },
 }
 
 impl Gone {
-    /// From then on what the program said was an answer to its end.
+    /// From then on the program's reports are reactions to its stop.
     #[must_use]
     pub fn at(&self) -> Timestamp {
         match self {
@@ -107,29 +107,29 @@ impl Gone {
     }
 }
 
-/// What comes after a program that is ended and cleared away.
+/// What follows a program that is stopped and cleaned up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     /// The next program.
     Start,
-    /// Nothing until there is a task for it; it stays in view.
+    /// Nothing until there is a task for it; it stays visible.
     Rest,
-    /// Nothing: the session goes.
+    /// Nothing: the session is removed.
     Retire,
 }
 
-/// An agent is replaced in place by a fresh one that goes on with its conversation: under another account, or under the same
-/// one after a limit. Saved before anything is ended, so that a restart goes on with it.
+/// An agent is replaced in place by a new one that resumes its conversation: under another account, or under the same
+/// one after a limit. Saved before anything is stopped, so that a restart continues it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
-    /// The incarnation that ends.
+    /// The incarnation that is stopped.
     pub from: String,
     /// Id by which the conversation is resumed; without one nothing is started but the operator's shell.
     pub conversation: Option<String>,
     pub agent: AgentName,
     pub workdir: PathBuf,
     pub since: Timestamp,
-    /// Not before this time: the provider is given a pause.
+    /// Not before this time: a pause for the provider.
     pub not_before: Timestamp,
 }
 
@@ -159,9 +159,9 @@ pub enum SessionPhase {
     Starting(Incarnation),
     /// The agent has been ready once.
     Up(Incarnation),
-    /// The program is being ended, to be replaced or retired.
+    /// The program is being stopped, to be replaced or retired.
     Ending(Incarnation),
-    /// The program ended by itself.
+    /// The program exited by itself.
     Dead { incarnation: Incarnation, exit: Exit, at: Timestamp },
 }
 
@@ -175,7 +175,7 @@ impl SessionPhase {
     }
 }
 
-/// What the supervisor believes an agent does, and on what evidence.
+/// The believed activity of an agent, with its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     pub activity: Activity,
@@ -185,7 +185,7 @@ pub struct Verdict {
     pub evidence: Vec<Signal>,
     /// The last time anything but its title changed at the agent.
     pub last_change: Timestamp,
-    /// What it asks of a person, in its own words, where it waits for one.
+    /// What it asks of a person, in its own words, if it waits for one.
     pub asked: Option<String>,
     /// Somebody's text is in its input box.
     pub draft: bool,
@@ -201,34 +201,34 @@ pub enum Activity {
     Waiting(WaitingFor),
     /// The agent says that it works, and nothing has changed for `watcher.idle_timeout`.
     Stalled,
-    /// Stopped by its account: a limit, or a login that is lost.
+    /// Stopped by its account: a limit, or a lost login.
     Limited,
 }
 
-/// Everything that can happen to a session. `of` names the incarnation that something was seen of: a look takes time, and
-/// what it saw may be gone.
+/// Everything that can happen to a session. `of` names the observed incarnation: a look takes time, and it may already
+/// be gone.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SessionEvent {
     /// A program was started in it.
     Opened(Incarnation),
-    /// A start failed; the words of what refused.
+    /// A start failed, with the error.
     OpenFailed(String),
     /// The agent shows its prompt for the first time.
     Ready {
         of: String,
     },
-    /// The program ended by itself. `began`: it had said that it has a task.
+    /// The program exited by itself. `began`: it had reported that it has a task.
     Died {
         of: String,
         exit: Exit,
         began: bool,
     },
-    /// We began to end the program. `failed`: because it did not come to its prompt.
+    /// We began to stop the program. `failed`: because it did not reach its prompt.
     Ending {
         why: String,
         failed: bool,
     },
-    /// The program and what it left are ended, and the session is free for a start or for nothing.
+    /// The program and what it left are stopped, and the session is free.
     Ended {
         then: Then,
     },
@@ -237,7 +237,7 @@ pub enum SessionEvent {
         of: String,
     },
     Assigned(Assignment),
-    /// Its task is filed or was taken from it.
+    /// Its task is filed or was taken back.
     Freed,
     Observed {
         of: String,
@@ -246,15 +246,15 @@ pub enum SessionEvent {
     },
     Screen(std::sync::Arc<Screens>),
     Attached(u32),
-    /// The agent took a prompt that no task gave it.
+    /// The agent accepted a prompt that came from no task.
     Talked {
         of: String,
     },
     Drain(bool),
     /// A person asked for a start now: earlier failures no longer make it wait.
     Forgiven,
-    /// Its agent is to be replaced by one that goes on with the conversation under the account that is active then, at once or
-    /// not before a time.
+    /// Its agent is to be replaced by one that resumes the conversation under the then active account, at once or not
+    /// before a time.
     Resume {
         of: String,
         not_before: Option<Timestamp>,
@@ -272,7 +272,7 @@ pub enum SessionEvent {
     },
 }
 
-/// Why a session doesn't take an event; reads on after the session's name.
+/// Why a session refuses an event; continues a sentence that begins with the session's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SessionRefusal {
     #[error("is dedicated to a person: {0} is never done to it")]
@@ -334,8 +334,8 @@ impl Session {
         }
     }
 
-    /// Takes note of the word that it is shown with from now on. An agent that a daemon which just started knows nothing of yet is
-    /// still what it was.
+    /// Records the state word that it is shown with from now on. An agent of which a restarted daemon knows nothing yet
+    /// keeps its word.
     pub fn restate(&mut self, before: &Self, now: Timestamp) {
         let word = self.word();
         let known = self.verdict.activity != Activity::Unknown || !self.verdict.evidence.is_empty();
@@ -345,7 +345,7 @@ impl Session {
         }
     }
 
-    /// Whether there is anything to show of it: the pool's unused names are not sessions yet.
+    /// Whether it is shown: unused names of the pool are no sessions yet.
     #[must_use]
     pub fn is_shown(&self) -> bool {
         self.phase != SessionPhase::Down || !self.retired || self.failures > 0 || self.task.is_some()
@@ -362,20 +362,20 @@ impl Session {
         self.since.saturating_add(pause).unwrap_or(Timestamp::MAX)
     }
 
-    /// Whether its agent is to run under the account that is active since `since`. What a person has started since then under
-    /// another one is his choice, until a limit stops it.
+    /// Whether its agent should run under the account that is active since `since`. If a person started it under
+    /// another one after that, this is their choice, until a limit stops it.
     #[must_use]
     pub fn follows(&self, incarnation: &Incarnation, since: Timestamp) -> bool {
         self.role == Role::Pool || incarnation.started <= since || self.verdict.activity == Activity::Limited
     }
 
-    /// Whether a task may begin in the agent that runs: nothing was said to it yet.
+    /// Whether a task may begin in the running agent: nobody has talked to it yet.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         !self.spent && !self.talked
     }
 
-    /// Whether a person is in the middle of something there: nothing of it is ended while he looks.
+    /// Whether a person is in the middle of something there: nothing is stopped while somebody is attached.
     #[must_use]
     pub fn is_with_a_person(&self) -> bool {
         self.talked && self.attached > 0
@@ -405,7 +405,7 @@ impl Verdict {
 /// A session's phase after an event: one cell of the table in `doc/STATES.md`. `None` keeps the phase.
 ///
 /// # Errors
-/// When the event does not apply; nothing has changed then.
+/// If the event does not apply; then nothing has changed.
 pub fn step(session: &Session, event: &SessionEvent, now: Timestamp) -> Result<Option<SessionPhase>, SessionRefusal> {
     use SessionEvent as E;
     use SessionPhase as P;
@@ -505,7 +505,7 @@ pub fn step(session: &Session, event: &SessionEvent, now: Timestamp) -> Result<O
 }
 
 impl SessionEvent {
-    /// The incarnation that the event was seen of.
+    /// The incarnation that the event is about.
     fn seen_of(&self) -> Option<&str> {
         match self {
             Self::Ready { of }

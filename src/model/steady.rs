@@ -23,28 +23,28 @@ const REMEMBERED: usize = 256;
 /// The kernel's clocks at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
-    /// Names the start of the machine.
+    /// The boot id.
     pub boot: String,
     /// The monotonic clock, which stops while the machine is suspended.
     pub count: SignedDuration,
-    /// How long the machine has slept since its start.
+    /// How long the machine was suspended since boot.
     pub asleep: SignedDuration,
     pub wall: Timestamp,
 }
 
-/// Which wall times belong to which steady times.
+/// Maps wall-clock times to steady times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timeline(Vec<Stretch>);
 
-/// A time without a jump.
+/// A period without a jump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Stretch {
-    /// Where it begins, in steady time.
+    /// Its beginning, in steady time.
     from: Timestamp,
-    /// How far the wall's clock is ahead of it.
+    /// How far the wall clock is ahead of it.
     ahead: SignedDuration,
-    /// How long machines have slept before it, all together.
+    /// Total time that machines were suspended before it.
     asleep: SignedDuration,
 }
 
@@ -69,14 +69,13 @@ impl Timeline {
         self.stretch(Timestamp::MAX)
     }
 
-    /// How far the wall's clock is ahead now.
+    /// How far the wall clock is ahead now.
     #[must_use]
     pub fn ahead(&self) -> SignedDuration {
         self.last().ahead
     }
 
-    /// A steady time as people are shown it: by the wall's clock of today, also where that went wrong then; what the machine
-    /// has slept since counts.
+    /// A steady time as shown to people: by today's wall clock, even if it was wrong then; suspends since then count.
     #[must_use]
     pub fn shown(&self, at: Timestamp) -> Timestamp {
         let (then, last) = (self.stretch(at), self.last());
@@ -90,14 +89,14 @@ impl Timeline {
         Timestamp::from_second(at.as_second()).unwrap_or(at)
     }
 
-    /// The steady time of what the wall's clock shows now or will show.
+    /// The steady time at which the wall clock shows or will show `wall`.
     #[must_use]
     pub fn steady(&self, wall: Timestamp) -> Timestamp {
         sub(wall, self.ahead())
     }
 
-    /// The steady time at which the wall's clock showed `told`; it shows a time twice when it is set back. `after` is known to
-    /// have come before it. Nobody tells of what is to come.
+    /// The steady time at which the wall clock showed `told`; a clock that is set back shows a time twice. It is known
+    /// to be after `after`, and never in the future.
     #[must_use]
     pub fn heard(&self, told: Timestamp, after: Timestamp, now: Timestamp) -> Timestamp {
         let ends = self.0.iter().skip(1).map(|next| next.from).chain([now]);
@@ -121,10 +120,10 @@ impl Timeline {
     }
 }
 
-/// Steady time, as one daemon counts it.
+/// Steady time as counted by one daemon.
 #[derive(Debug, Clone)]
 pub struct Steady {
-    /// A steady time and what the counting clock showed then.
+    /// A steady time and the reading of the monotonic clock at that moment.
     at: Timestamp,
     count: SignedDuration,
     asleep: SignedDuration,
@@ -143,7 +142,7 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// Of a state that was saved by the wall's clock, whose latest stamp is `at`.
+    /// From a state that was saved in wall-clock time, whose latest stamp is `at`.
     #[must_use]
     pub fn by_wall(at: Timestamp) -> Self {
         let (count, asleep) = (SignedDuration::ZERO, SignedDuration::ZERO);
@@ -171,7 +170,7 @@ impl Steady {
         next
     }
 
-    /// The steady time of a reading; notes where the wall's clock has jumped.
+    /// The steady time of a reading; records wall-clock jumps.
     pub fn now(&mut self, reading: &Reading) -> Timestamp {
         let now = add(self.at, reading.count.saturating_sub(self.count));
         let last = self.timeline.last();
