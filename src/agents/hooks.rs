@@ -57,8 +57,8 @@ pub(super) struct Told {
     pub(super) refused: usize,
 }
 
-/// What stands behind `offset`, which moves to the end of the last whole line. Only lines with the seal of this token count; an
-/// empty one is of a program from before there were seals.
+/// Reads the log from `offset`, which moves to the end of the last whole line. Only lines with this token's seal count;
+/// an empty token is of a program from before seals existed.
 pub(super) fn read(rules: &HookRules, limits: Limits<'_>, log: &Path, token: &str, offset: &mut u64) -> Told {
     let mut told = Told::default();
     let read = whole_lines(log, offset, |line| {
@@ -156,8 +156,8 @@ fn beginning(file: &File, length: u64) -> u64 {
     }
 }
 
-/// Gives back to the disk what stands before the last line end up to `to`. The agent's hooks append meanwhile, and a reader's
-/// place in the log must stay what it is: so the file becomes hollow, and not shorter.
+/// Frees the disk space before the last line end up to `to`. The agent's hooks append meanwhile, and readers' offsets
+/// must stay valid, so the file gets a hole and isn't shortened.
 pub(super) fn clear(log: &Path, to: u64) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(log)?;
     let end = to.min(file.metadata()?.len());

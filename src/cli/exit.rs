@@ -19,7 +19,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command ends early; its text stands on standard error.
+/// Why a command failed; its text goes to standard error.
 #[derive(Debug)]
 pub enum Failure {
     Failed(String),

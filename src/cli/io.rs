@@ -7,7 +7,7 @@ use crate::{
     model::{homes::HomesReport, notice::Channel},
 };
 
-/// What a channel made of a test notice; why it did not go out.
+/// The outcome of a test notification on one channel; the error if it failed.
 pub type NoticeReport = (Channel, Result<(), String>);
 
 /// The saved state and the secrets that are in it; why it can't be read.
@@ -18,9 +18,10 @@ pub struct Io<'a> {
     pub out: &'a mut dyn Write,
     pub err: &'a mut dyn Write,
     pub env: Lookup<'a>,
-    /// Looks at the homes of all accounts and, when told so, makes what is missing. Given, because a face touches no edge.
+    /// Checks the homes of all accounts and, with `true`, creates what is missing. Injected, because a face may not use
+    /// an edge.
     pub homes: &'a dyn Fn(&Config, bool) -> HomesReport,
-    /// Sends a test notice through every configured channel. Given for the same reason.
+    /// Sends a test notification through every configured channel. Injected for the same reason.
     pub notify: &'a dyn Fn(&Config) -> Vec<NoticeReport>,
     /// The saved state without texts of tasks, and the secrets that are in it. Given for the same reason.
     pub state: &'a dyn Fn(&Path) -> SavedState,

@@ -130,7 +130,7 @@ fn changed_lately(meta: &std::fs::Metadata) -> bool {
     now.saturating_sub(changed) < UNLISTED
 }
 
-/// The id without the project that may stand before it where two projects share one.
+/// The id without the project prefix that it has where two projects share one.
 fn own_id(task: &status_file::Task) -> &str {
     task.id.strip_prefix(&task.project).and_then(|rest| rest.strip_prefix(':')).unwrap_or(&task.id)
 }
@@ -205,7 +205,7 @@ fn in_inbox(project: &str, id: &str) -> String {
     format!("projects/{project}/inbox/{id}.md")
 }
 
-/// Tasks that finished long ago, or that nobody looked at yet, are only files.
+/// Tasks that finished long ago, or that were not scanned yet, exist only as files.
 fn by_files(status: &Status, wanted: &str, at: &dyn Fn(&str) -> PathBuf) -> Seen {
     let mut ends = Vec::new();
     for queue in &status.queues {

@@ -67,7 +67,7 @@ section! {
 /// What a webhook is sent: JSON, from a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Template {
-    /// Every field of the notice.
+    /// Every field of the notification.
     Json,
     /// `text`, as Slack and what speaks like it take it.
     Slack,

@@ -45,8 +45,8 @@ pub fn make_dirs(queue: impl AsFd) -> io::Result<usize> {
     Ok(made)
 }
 
-/// Makes again what was taken away of a queue that is in use. One that lost all its directories is a new one, and git is to
-/// leave it alone; in one that lost a few, `.gitignore` is as the person wants it.
+/// Recreates removed directories of a queue in use. A queue that lost all of them is a new one, which git should
+/// ignore; in one that lost a few, `.gitignore` stays as the person left it.
 ///
 /// # Errors
 /// When something can't be made.

@@ -401,8 +401,8 @@ impl Config {
         self.agents.iter().filter(move |(name, row)| closed(name, row)).map(|(name, _)| name)
     }
 
-    /// The accounts that an agent can use: those of its own name, and, where the rules say so, of agents of the same kind (homes
-    /// of different CLIs can't stand in for each other).
+    /// The accounts that an agent can use: those of its own name and, if the rules say so, of agents of the same kind
+    /// (homes of different CLIs aren't interchangeable).
     pub fn accounts_of<'a>(&'a self, agent: &'a AgentName) -> impl Iterator<Item = &'a Account> {
         let kind = self.agents.get(agent).map(|a| &a.kind);
         let shared = kind.filter(|_| !self.accounts.is_empty()).filter(|kind| kind.rules().any_home());

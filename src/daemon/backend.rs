@@ -74,7 +74,7 @@ impl DaemonBackend {
         }
     }
 
-    /// Moves are verbs: who made one stands in `events`. One that an editor makes when it saves is none.
+    /// Moves are verbs: `events` names who made one. A rename by an editor's save isn't a verb.
     fn moved(&self, from: &Place, to: &Place, writer: &Writer) {
         let (was, is) = (from.task(), to.task());
         if was == is || (was.is_none() || is.is_none()) && (&from.project, &from.dir) == (&to.project, &to.dir) {
@@ -94,7 +94,7 @@ impl DaemonBackend {
     }
 }
 
-/// Hands reports on in their order, and has the queues looked at when some were too many.
+/// Forwards reports in order, and triggers a rescan if there were too many.
 async fn report(live: Live, mut waiting: mpsc::Receiver<Event>, missed: Arc<AtomicBool>) {
     let mut events = Vec::new();
     while waiting.recv_many(&mut events, AT_ONCE).await > 0 {

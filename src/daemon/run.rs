@@ -371,7 +371,7 @@ impl Daemon {
         self.services.live.report(events).await;
     }
 
-    /// Wakes who polls, at each new picture. May be dropped at any time: it begins with a look.
+    /// Wakes poll waiters on each new snapshot. May be dropped at any time: it begins with a look.
     async fn wake_readers(&self) {
         let Some(mounted) = &self.mounted else { return std::future::pending().await };
         let mut snapshots = self.services.live.watch();

@@ -57,8 +57,8 @@ pub fn tmux(config: &Config) -> TmuxOptions {
     }
 }
 
-/// What our tmux server is to carry. The configuration says whose right is what, so that is what tells daemons apart: another
-/// state directory or mountpoint makes no other one of this.
+/// The mark of our tmux server. Rights come from the configuration, so that identifies a daemon: another state
+/// directory or mountpoint doesn't make it another one.
 #[must_use]
 pub fn mark(config_file: &Path) -> Mark {
     let file = config_file.canonicalize().unwrap_or_else(|_| config_file.to_owned());
@@ -86,8 +86,8 @@ pub fn projects(config: &Config) -> Vec<Project> {
     config.projects.iter().map(row).collect()
 }
 
-/// The accounts as the snapshot shows them. Of those that stand in for each other the active one is the one to which the
-/// operator's link leads, else the first.
+/// The accounts as the snapshot shows them. Of interchangeable ones the active one is the target of the operator's
+/// link, else the first.
 #[must_use]
 pub fn accounts(config: &Config, linked: Option<&AccountName>, now: Timestamp) -> Vec<Account> {
     let mut accounts: Vec<Account> = Vec::new();
@@ -221,8 +221,7 @@ pub fn apply_live(old: &Config, new: &Config) -> Arc<Config> {
     })
 }
 
-/// What a killed daemon left mounted over queues is taken away, so that they are seen. Answers where the mount will be, as
-/// the kernel writes it.
+/// Detaches mounts that a killed daemon left over queues. Returns the future mountpoint as the kernel writes it.
 ///
 /// # Errors
 /// When a mount that is still served stands over a queue, or one can't be taken away.

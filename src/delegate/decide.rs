@@ -41,14 +41,14 @@ pub enum Next {
     End(Ending),
 }
 
-/// What follows, and how the provider stands by the way.
+/// The next action, and the provider's new state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct News {
     pub next: Next,
     pub standing: Option<ProviderStanding>,
 }
 
-/// How a job goes on that nobody follows yet.
+/// How to continue a job that has no follower yet.
 #[must_use]
 pub fn begin(job: &Job, left: bool, repeats: bool, now: Timestamp) -> Next {
     match (job.stop, &job.id) {
@@ -118,7 +118,7 @@ pub fn looked(
     }
 }
 
-/// The end of a job that a person stopped, once its provider was told.
+/// The end of a job that a person stopped, once it was cancelled at its provider.
 #[must_use]
 pub fn stopped(job: &Job, now: Timestamp) -> Next {
     match job.stop {

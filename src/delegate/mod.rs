@@ -92,7 +92,7 @@ impl Delegate {
         }
     }
 
-    /// Everybody at a provider has a follower, and those that are to stop are told.
+    /// Gives every task at a provider a follower, and tells those to stop that should.
     fn follow(&mut self, snapshot: &Snapshot) {
         for (key, job) in jobs(snapshot) {
             if let Some(told) = self.followed.get(&job.run) {
@@ -270,7 +270,7 @@ impl Follower {
         news.next
     }
 
-    /// How the provider stands, where that is news.
+    /// The provider's state, if it is new.
     async fn tell(&self, job: &Job, standing: Option<ProviderStanding>) {
         let Some(standing) = standing else { return };
         let event = match standing {

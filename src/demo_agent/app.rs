@@ -309,7 +309,7 @@ impl App {
         due.map_or(PollTimeout::NONE, |due| PollTimeout::try_from(due).unwrap_or(PollTimeout::MAX))
     }
 
-    /// Ends what runs, tells the hooks, and gives the screen back.
+    /// Stops what runs, runs the hooks, and restores the screen.
     fn leave(&mut self, exit: Option<Exit>) {
         if let Phase::Busy(busy) = &self.phase {
             busy.handle.order(Order::Interrupt);

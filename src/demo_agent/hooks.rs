@@ -83,7 +83,7 @@ pub struct Hooks {
     jobs: Sender<Job>,
 }
 
-/// An event that was handed over.
+/// A queued event.
 #[must_use]
 pub struct Fired(Receiver<()>);
 

@@ -44,7 +44,7 @@ impl Reply {
         self.finished.extend(self.partial.take().filter(|row| row != INDENT));
     }
 
-    /// A line of its own, after the message; its further rows stand below its text.
+    /// A separate line after the message; its further rows are aligned with its text.
     pub fn line(&mut self, line: &str, cols: usize) {
         self.end();
         let indent = ["  ⎿  ", MARK].iter().find(|mark| line.starts_with(*mark)).map_or(0, |mark| mark.chars().count());

@@ -9,11 +9,12 @@ use std::io;
 use nix::errno::Errno;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// To the row's start and clears it. Cleared before it is written: after a full row the cursor still stands on its last cell, and clearing
-/// then would take that. Row by row and never the screen's rest, for tmux moves a screen that is cleared from its top into the history.
+/// Moves to the row's start and clears it. Cleared before writing: after a full row the cursor is still on its last
+/// cell, and clearing would erase that. Row by row and never the rest of the screen, because tmux moves a screen that
+/// is cleared from its top into the history.
 const CLEAR_ROW: &str = "\r\x1b[2K";
 
-/// What stands in the live area, and where the cursor is in it.
+/// Contents of the live area and the cursor's position in it.
 #[derive(Debug)]
 pub struct Screen {
     cols: usize,
@@ -72,7 +73,7 @@ impl Screen {
         emit(&out);
     }
 
-    /// The terminal has a new size. It has already rewrapped what stands on it, so everything is drawn anew.
+    /// The terminal was resized and has rewrapped its contents, so everything is redrawn.
     pub fn resize(&mut self, (cols, rows): (usize, usize)) {
         let (cols, rows) = (cols.max(4), rows.max(1));
         let height = |line: &String| line.width().div_ceil(cols).max(1);
@@ -106,7 +107,7 @@ fn go(out: &mut String, row: &mut usize, to: usize, existing: &mut usize) {
     *existing = (*existing).max(to + 1);
 }
 
-/// Writes to the terminal. A terminal that is gone is told by stdin, not here.
+/// Writes to the terminal. A closed terminal is noticed on stdin, not here.
 pub fn emit(text: &str) {
     let mut left = text.as_bytes();
     // Not `Stdout`, whose line buffer would turn one frame into many writes.

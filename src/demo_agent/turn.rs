@@ -43,7 +43,7 @@ pub enum Event {
     Ask(String),
     /// Leave was given.
     Running,
-    /// The answer is out, something goes on behind it.
+    /// The answer is complete; something runs in the background.
     Background,
     Ended(Outcome),
 }
@@ -161,7 +161,7 @@ impl Turn {
         if menu { Outcome::Limited } else { Outcome::Failed }
     }
 
-    /// Says a word every quarter of a second until the time is over; a task taken up again goes on with its next word.
+    /// Prints a word every quarter of a second until the time is over; a resumed task continues with its next word.
     fn stream_words(&self, time: Duration) -> Result<(), Stopped> {
         let mut said = String::new();
         let result = self.say_words(time, &mut said);

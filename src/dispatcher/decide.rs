@@ -68,14 +68,14 @@ enum Fit {
     Cold,
     /// Something else runs in it, idle.
     Replace,
-    /// Just what is needed stands at its prompt.
+    /// The exact agent is at its prompt.
     Warm,
 }
 
 /// Claims for providers made together. Chosen: a claim is some fsyncs, and providers take many tasks at once.
 const TOGETHER: usize = 16;
 
-/// A lane, as far as it was looked at.
+/// A lane and the position reached in it.
 struct Line<'a> {
     lane: &'a Lane,
     turns: Peekable<ordset::Iter<'a, Turn, imbl::shared_ptr::DefaultSharedPtr>>,
@@ -95,7 +95,7 @@ struct Look<'a> {
     claims: usize,
 }
 
-/// What becomes of a task at this look.
+/// The outcome for a task in this look.
 enum Fate {
     Goes(Target),
     /// It waits for a session that is starting; the next of its lane may go.
@@ -234,8 +234,7 @@ impl<'a> Look<'a> {
     }
 }
 
-/// Whether nothing of this agent can run now: its account is out, or, where it has none, one of its sessions stands at a
-/// limit.
+/// Whether this agent can't run now at all: its account is out or, without accounts, one of its sessions is at a limit.
 #[must_use]
 pub fn is_out(snapshot: &Snapshot, under: &Under<'_>, agent: &AgentName) -> bool {
     // A person's session stands at its limit until he sends it on, however long ago that has passed.

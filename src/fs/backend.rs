@@ -10,7 +10,7 @@ use crate::model::{
 
 /// What the mount needs of the daemon.
 pub trait Backend: Send + Sync + 'static {
-    /// The present picture.
+    /// The current snapshot.
     fn snapshot(&self) -> Arc<Snapshot>;
 
     /// Carries out every line of one write, or none. Answers in bounded time; success after that time means *begun*.
@@ -30,8 +30,8 @@ pub trait Backend: Send + Sync + 'static {
         writer
     }
 
-    /// Whether this writer may write to a session at all, and its agent could take a text now; told before one is taken that
-    /// nobody would hear refused.
+    /// Whether this writer may write to a session at all, and whether its agent could accept a text now; checked before
+    /// accepting a text whose refusal nobody would see.
     ///
     /// # Errors
     /// The errno's kind and a sentence.
@@ -47,7 +47,7 @@ pub trait Backend: Send + Sync + 'static {
         Ok(())
     }
 
-    /// This writer has made this text what stands there: written, moved, linked or cut. Must not wait.
+    /// This writer produced the current text: wrote, moved, linked or truncated it. Must not block.
     fn wrote(&self, _place: &Place, _text: &[u8], _writer: &Writer) {}
 
     /// Something changed in a queue directory through the mount. Called after the change; a hint, so it must not wait.
@@ -84,7 +84,7 @@ impl Place {
         self.task().is_some()
     }
 
-    /// The task whose file stands there.
+    /// The task of this file.
     #[must_use]
     pub fn task(&self) -> Option<TaskKey> {
         let id = TaskId::from_file_name(self.name.to_str()?).filter(|_| self.dir.as_os_str() == "inbox")?;

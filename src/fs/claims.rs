@@ -43,7 +43,7 @@ const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// Refusals remembered for that. Chosen: more scripts than anybody runs on one queue.
 const TOLD_MAX: usize = 64;
 
-/// Who opened what lately, and what was told; the oldest first.
+/// Recent opens and reported refusals, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     readers: VecDeque<(Instant, Process, FileId)>,
@@ -74,7 +74,7 @@ impl Claims {
         self.readers.iter().any(|(_, known, of)| (*known, *of) == (process, file))
     }
 
-    /// Whether it is to be told now.
+    /// Whether to report it now.
     fn tells(&mut self, place: &Place, now: Instant) -> bool {
         self.forget(now);
         if self.told.iter().any(|(_, told)| told == place) {

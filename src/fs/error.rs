@@ -13,7 +13,7 @@ pub enum FsError {
     /// Making a promised write durable failed.
     #[error("{what} could not be put on disk: {errno}")]
     NotDurable { what: &'static str, errno: nix::errno::Errno },
-    /// A verb was refused; the sentence stands in `control` too.
+    /// A verb was refused; `control` has the sentence too.
     #[error("{0}")]
     Refused(Refused),
     #[error("it can only be read")]

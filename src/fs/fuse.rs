@@ -76,7 +76,7 @@ impl Adapter {
         Self { ops, waiters, passthrough: Arc::default(), repeats, slow, notifier }
     }
 
-    /// The kernel asks anew before it tells anybody of this number. Facts only: dropping data here could wait for ourselves.
+    /// Makes the kernel request this inode's attributes again. Attributes only: dropping data here could deadlock.
     fn forget_facts(&self, ino: INodeNo) {
         if let Some(notifier) = self.notifier.get() {
             // What it doesn't know it has forgotten.

@@ -67,7 +67,7 @@ impl RealFile {
         self.wrote.store(true, Ordering::SeqCst);
     }
 
-    /// Whether it was written through this handle; what the kernel writes past us counts, as it can't be told.
+    /// Whether it was written through this handle; with passthrough, assumed, since it can't be seen.
     pub fn was_written(&self) -> bool {
         self.wrote.load(Ordering::SeqCst) || self.writable && self.unseen.load(Ordering::SeqCst)
     }
@@ -98,12 +98,12 @@ pub struct Shown {
 #[derive(Debug)]
 pub struct ShownText {
     pub bytes: Arc<[u8]>,
-    /// The picture that it was found to agree with last.
+    /// The last snapshot that it was found to match.
     pub seq: u64,
-    /// The time that ages in it are told from.
+    /// The time from which ages in it are computed.
     pub at: Timestamp,
     pub read_to: usize,
-    /// A poll has told of a newer text, which the next read at offset 0 gives.
+    /// A poll has reported a newer text, which the next read at offset 0 returns.
     pub renew: bool,
 }
 
@@ -124,9 +124,9 @@ impl ShownText {
 
 #[derive(Debug)]
 pub enum Handle {
-    /// A rendered file; the bytes never change under a reader that was not told so.
+    /// A rendered file; its bytes never change under a reader that was not notified.
     Text(Shown),
-    /// The event log, read where it stands on disk.
+    /// The event log, read directly from disk.
     Log(Mutex<Log>),
     /// A control file: each write is whole. Reading gives the text as rendered at open.
     Control {
@@ -137,7 +137,8 @@ pub enum Handle {
         message: Message,
         text: Arc<[u8]>,
     },
-    /// `writer` is who opened it for writing, or who closed a descriptor of it and has less right: descriptors are handed on.
+    /// `writer` is who opened it for writing, or who closed a descriptor of it with fewer rights: descriptors can be
+    /// passed on.
     Real {
         number: u64,
         file: Arc<RealFile>,

@@ -178,7 +178,7 @@ impl Mounted {
         self.teller.clone()
     }
 
-    /// There is a new picture: wakes who polls a file that has changed with it.
+    /// Wakes poll waiters on files that changed with the new snapshot.
     pub fn changed(&self) {
         self.waiters.wake(&self.ops);
     }
@@ -195,7 +195,8 @@ impl Mounted {
         entry_at(&self.path).is_some_and(|entry| entry.device == self.entry.device)
     }
 
-    /// Whether the mount shows this directory as the project's queue. Of another one that stands at the path it takes hold first.
+    /// Whether the mount shows this directory as the project's queue. If another one is at the path by now, it is
+    /// opened first.
     #[must_use]
     pub fn shows(&self, project: &ProjectName, identity: (u64, u64)) -> bool {
         let queue = self.ops.queues.iter().find(|queue| queue.project == *project);

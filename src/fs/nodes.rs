@@ -16,7 +16,7 @@ use crate::fs::{
     tree::{Object, Spot, View},
 };
 
-/// What an inode number stands for.
+/// The object of an inode number.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Key {
     Spot(Spot),
@@ -154,7 +154,7 @@ impl Nodes {
         None
     }
 
-    /// The queue that a real node stands in.
+    /// The queue of a real node.
     #[must_use]
     pub fn queue(&self, number: u64) -> Option<usize> {
         let mut at = number;
@@ -187,7 +187,7 @@ impl Nodes {
         self.by_number.get_mut(&number).map(|node| node.lookups += 1).is_some()
     }
 
-    /// A name was moved: whoever was known to stand there stands elsewhere now.
+    /// A name was moved: nodes known at the old place get the new one.
     pub fn moved(&mut self, id: FileId, view: View, to: Where) {
         for key in [Key::File(id), Key::Dir(view, id)] {
             if let Some(node) = self.by_key.get(&key).and_then(|number| self.by_number.get_mut(number)) {

@@ -97,7 +97,7 @@ impl Ops {
         }
     }
 
-    /// The same, and changes are told to watchers of the other view.
+    /// The same, and repeats changes for watchers of the other view.
     #[must_use]
     pub fn telling(self, teller: Teller) -> Self {
         Self { teller: Some(teller), ..self }
@@ -204,7 +204,7 @@ impl Ops {
         Ok(Attr { number, ..attr })
     }
 
-    /// What of a number may be remembered by whoever was told of it.
+    /// How long the kernel may cache a number's attributes.
     pub fn lasting(&self, number: u64) -> Lasting {
         let nodes = lock(&self.nodes);
         let Some(node) = nodes.get(number) else { return Lasting::NOT };
@@ -348,7 +348,7 @@ impl Ops {
         lock(&self.nodes).get(number).map(|node| node.key.clone()).ok_or(FsError::Stale)
     }
 
-    /// Opens a real file that is known by number: by its name if it still stands there, else by an open handle.
+    /// Opens a real file by its number: by its name if that is still current, else through an open handle.
     pub(super) fn real_file(&self, number: u64, flags: OFlag) -> Result<File, FsError> {
         let (place, known, open) = {
             let nodes = lock(&self.nodes);
@@ -440,7 +440,7 @@ impl Ops {
         Some(Place { project, dir: dir.path.clone(), name: name.to_owned() })
     }
 
-    /// Where a real file stands now, for reports.
+    /// A real file's current path, for reports.
     pub(super) fn place_of(&self, number: u64) -> Option<Place> {
         let (queue, path) = lock(&self.nodes).path(number)?;
         let project: ProjectName = self.queues.get(queue)?.project.clone();

@@ -246,8 +246,8 @@ impl Ops {
         Ok(())
     }
 
-    /// The queue directory that a file stands in, when what happens there is to be on disk. A hidden name is nobody's task yet: it
-    /// is put on disk when it is renamed or linked.
+    /// A file's queue directory, if changes there must be durable. A hidden name is no task yet: it is synced when it
+    /// is renamed or linked.
     pub(super) fn durable_place(&self, number: u64) -> Option<(usize, PathBuf)> {
         let (queue, path) = lock(&self.nodes).path(number)?;
         let parent = path.parent()?;

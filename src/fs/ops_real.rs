@@ -364,7 +364,7 @@ impl Ops {
         }
     }
 
-    /// A full queue refuses new tasks where their writer stands.
+    /// A full queue refuses new tasks to their writer.
     fn may_come(&self, dir: &RealDir, name: &OsStr) -> Result<(), FsError> {
         match self.place(dir, name) {
             Some(place) => self.backend.admits(&place).map_err(FsError::Refused),

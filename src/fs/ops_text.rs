@@ -35,12 +35,12 @@ const SHOWN_MAX: u64 = 16 * 1024 * 1024;
 pub(super) struct Rendering {
     made: Instant,
     text: Text,
-    /// The size that was told last of this file, of this or an earlier text.
+    /// The last reported size of this file, of this or an earlier text.
     told: Option<u64>,
 }
 
 impl Ops {
-    /// The text of a virtual file, rendered now or less than a moment ago from the same picture.
+    /// The text of a virtual file, rendered now or a moment ago from the same snapshot.
     pub(super) fn text(&self, spot: &Spot, snapshot: &Snapshot) -> Result<Text, FsError> {
         let at = Timestamp::now();
         let render = || {
@@ -66,12 +66,12 @@ impl Ops {
         Ok(text)
     }
 
-    /// The size of a file is being told. Answers whether it may be another than the one told before.
+    /// Records a size that is being reported; returns whether it may differ from the last one.
     pub(super) fn told(&self, spot: &Spot, size: u64) -> bool {
         lock(&self.rendered).get_mut(spot).is_none_or(|known| known.told.replace(size) != Some(size))
     }
 
-    /// What comes from the disk may have changed without a new picture.
+    /// Text from the disk may change without a new snapshot.
     pub(super) fn is_from_memory(spot: &Spot) -> bool {
         !row_of(spot).is_some_and(|row| matches!(row.what, What::TaskText | What::TaskResult | What::Log))
     }
@@ -118,7 +118,7 @@ impl Ops {
         })
     }
 
-    /// The task as written: where it stands, or what stands before the result in the filed one.
+    /// The task as written: its file, or the part before the result in the filed one.
     fn task_text(&self, task: &Task) -> Result<String, FsError> {
         if let Phase::Finished(_) = task.phase {
             let filed = self.task_result(task)?;

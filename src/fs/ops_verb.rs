@@ -22,8 +22,8 @@ use crate::{
     },
 };
 
-/// How long a file that was just saved may take to become a task. Chosen: the daemon is told at once; a rename should
-/// not block for longer.
+/// How long a file that was just saved may take to become a task. Chosen: the daemon is notified at once; a rename
+/// should not block for longer.
 const SEEN_WITHIN: Duration = Duration::from_secs(1);
 /// Chosen: fifty polls within `SEEN_WITHIN`, each from memory.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

@@ -33,7 +33,7 @@ use crate::{
     model::ids::ProjectName,
 };
 
-/// They stand at the root for the first project, can't be removed through the mount, and what happens in them is durable.
+/// They are at the root for the first project, can't be removed through the mount, and changes in them are durable.
 pub use crate::config::queue::DIRS as QUEUE_DIRS;
 
 /// Longest path that the kernel takes at once, with its NUL (linux/limits.h).
@@ -49,7 +49,7 @@ pub struct Queue {
     root: RwLock<Arc<OwnedFd>>,
 }
 
-/// What tells one file from every other, also from a later one with the same inode number.
+/// Identifies a file, also against a later one with the same inode number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileId {
     dev: u64,
@@ -70,7 +70,7 @@ impl FileId {
     }
 }
 
-/// What statx(2) tells of a file: everything in one call, also of a name in a directory.
+/// A file's metadata by statx(2): everything in one call, also by name in a directory.
 pub struct Facts(libc::statx);
 
 impl Facts {
@@ -78,7 +78,7 @@ impl Facts {
         Self::ask(file.as_fd(), c"", libc::AT_EMPTY_PATH)
     }
 
-    /// Of what stands at a name, a symbolic link itself.
+    /// The metadata of a name; of a symbolic link itself.
     pub fn at(dir: &impl AsFd, name: &OsStr) -> Result<Self, FsError> {
         let name = CString::new(name.as_bytes()).map_err(|_| FsError::Invalid)?;
         Self::ask(dir.as_fd(), &name, libc::AT_SYMLINK_NOFOLLOW)
@@ -170,7 +170,7 @@ impl Queue {
         Ok(Self { project, path, device, root: RwLock::new(Arc::new(root)) })
     }
 
-    /// Opens what stands at `path` below the queue; the empty path is the queue itself. A symbolic link is opened itself.
+    /// Opens `path` below the queue; the empty path is the queue itself. Doesn't follow a symbolic link.
     pub fn open_at(&self, path: &Path, flags: OFlag) -> Result<File, FsError> {
         let mut rest = if path.as_os_str().is_empty() { b"." } else { path.as_os_str().as_bytes() };
         let root = self.root();
@@ -192,7 +192,7 @@ impl Queue {
         if is_there { root } else { self.find_again().unwrap_or(root) }
     }
 
-    /// Opens what stands at the queue's path by now; not our own mount over it.
+    /// Opens what is at the queue's path now, but not our own mount over it.
     pub fn find_again(&self) -> Result<Arc<OwnedFd>, Errno> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let root = File::from(nix::fcntl::openat(AT_FDCWD, &self.path, flags, Mode::empty())?);
@@ -216,7 +216,7 @@ impl Queue {
     }
 }
 
-/// Opens what stands at a path of bearable length below a directory.
+/// Opens a path of acceptable length below a directory.
 pub(super) fn step(from: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> Result<File, FsError> {
     match resolve(from, path, flags, ResolveFlag::RESOLVE_NO_XDEV) {
         Err(Errno::EXDEV) => past_mounts(from, path, flags),

@@ -176,7 +176,7 @@ impl Call {
         request
     }
 
-    /// The names that the call is about, each with what stands there as far as the child can see: nothing, or a ghost.
+    /// The names in the call, each with what the child sees there: nothing, or a ghost.
     pub fn seen(&self) -> Vec<(&At, Option<Kind>)> {
         let kind = |dir: bool| if dir { Kind::Dir } else { Kind::File };
         match self {

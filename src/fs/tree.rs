@@ -258,7 +258,7 @@ impl Object {
         }
     }
 
-    /// Whether it is there in this picture. `None` when it is gone.
+    /// Whether it exists in this snapshot. `None` if it is gone.
     #[must_use]
     pub fn since(&self, snapshot: &Snapshot) -> Option<Timestamp> {
         let started = snapshot.timeline.shown(snapshot.since);
@@ -280,7 +280,7 @@ impl Object {
         since.map(|at| snapshot.timeline.shown(at))
     }
 
-    /// What stands in it beside its rows.
+    /// Its contents besides its rows.
     #[must_use]
     pub fn children(&self, snapshot: &Snapshot) -> Vec<(String, Spot)> {
         let dir = |name: String, object| (name, Spot::dir(object));

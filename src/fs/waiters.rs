@@ -87,7 +87,7 @@ impl Ops {
         self.text(&shown.spot, &snapshot).map(Some)
     }
 
-    /// A rewound reader that was told of a change gets the new text; nobody else ever sees two.
+    /// A rewound reader that was notified of a change gets the new text; nobody else ever sees two.
     pub(super) fn renew(&self, shown: &Shown) -> Result<(), FsError> {
         if std::mem::take(&mut lock(&shown.text).renew)
             && let Some(text) = self.news(shown)?

@@ -31,7 +31,7 @@ pub const MOMENT: Duration = Duration::from_millis(5);
 /// An inode number that means unknown (`FUSE_UNKNOWN_INO`, linux/fuse.h).
 pub(super) const UNKNOWN_NUMBER: u64 = 0xffff_ffff;
 
-/// How the mount shows in /proc/mounts: tells ours from strangers'.
+/// The file system type in /proc/mounts, by which our mounts are recognised.
 pub const FSTYPE: &str = "fuse.claude-failover";
 
 /// FUSE worker threads. Chosen: two suffice for speed (measured on two cores); the others may be blocked by a disk or
@@ -91,7 +91,7 @@ pub(super) struct RealDir {
     pub view: View,
 }
 
-/// How long what was told of a thing may be remembered.
+/// How long the kernel may cache a name and its attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lasting {
     pub name: Duration,
@@ -137,7 +137,7 @@ pub struct Opened {
     pub direct: bool,
     /// Closing it does nothing.
     pub quiet: bool,
-    /// What was told of its size before this may not hold for the text that this open gives.
+    /// A size reported before this may be wrong for the text of this open.
     pub size_changed: bool,
 }
 
@@ -164,7 +164,7 @@ pub enum Ready {
     ToRead,
     /// It has changed since it was opened or read: a read at offset 0 gives the new text.
     Changed,
-    /// What it told of is gone.
+    /// Its object is gone.
     Gone,
 }
 
@@ -172,9 +172,9 @@ pub enum Ready {
 #[derive(Debug, Clone)]
 pub struct Text {
     pub bytes: Arc<[u8]>,
-    /// The picture that it was made from.
+    /// The snapshot that it was made from.
     pub seq: u64,
-    /// The time that ages in it are told from.
+    /// The time from which ages in it are computed.
     pub at: Timestamp,
 }
 

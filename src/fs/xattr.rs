@@ -86,7 +86,7 @@ impl Ops {
         xattr::remove(&path.0, &name).map_err(|errno| FsError::system("remove attribute", errno))
     }
 
-    /// What is known of the task whose file, or whose result, stands at this number.
+    /// Facts of the task whose file or result has this number.
     fn task_attribute(&self, number: u64, file: &std::fs::File, name: &str) -> Option<Vec<u8>> {
         let name = TASK_ATTRIBUTES.into_iter().find(|known| *known == name)?;
         let place = self.place_of(number)?;

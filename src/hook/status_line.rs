@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 /// The event's name in the hook log.
 const EVENT: &str = "StatusLine";
 
-/// Logs what is used of the account, when it isn't what was logged last: a status line is run with each redraw. What was
-/// logged last stands in a file beside the log, together with the log's inode, for each start of an agent has a log of its own.
+/// Logs the account's usage if it differs from the last report: a status line runs on each redraw. The last report is
+/// in a file beside the log, with the log's inode, because each start of an agent has its own log.
 pub(super) fn note(log: &Path, session: Option<&str>, input: &[u8]) -> io::Result<()> {
     let data: Value = serde_json::from_slice(input).unwrap_or_default();
     // An account that is paid by use has none, nor has one before its first answer.

@@ -19,7 +19,7 @@ const HTTP_PORT: u16 = 80;
 
 pub struct Guard {
     listen: SocketAddr,
-    /// Its hash: hashes are of one length, and a comparison of them tells nothing of the token.
+    /// Its hash: hashes have equal length, and comparing them reveals nothing about the token.
     token: Option<[u8; 32]>,
 }
 

@@ -49,7 +49,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Begins to listen; `Backend::listening` tells what came of it. An address that is taken is tried again and again.
+    /// Starts to listen; `Backend::listening` reports the outcome. An address in use is retried.
     ///
     /// # Errors
     /// When there can be no thread.

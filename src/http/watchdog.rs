@@ -67,8 +67,8 @@ pub fn status(picture: &Picture, idle_timeout: Duration) -> Value {
     })
 }
 
-/// Since when a task at work is silent, where that is longer than usual. A session stopped by its account's limit is not:
-/// it goes on by itself, and the accounts tell when.
+/// Since when a running task is silent, if longer than usual. A session stopped by its account's limit doesn't count:
+/// it resumes automatically, and the accounts say when.
 fn stale(snapshot: &Snapshot, task: &Task, idle_timeout: Duration, now: Timestamp) -> Option<Timestamp> {
     let (silent_since, stalled) = match &task.phase {
         Phase::Working(run) => match snapshot.sessions.get(&run.session) {

@@ -188,9 +188,9 @@ fn events(bytes: u64, modified: Timestamp, now: Timestamp) -> Option<Removal> {
     (bytes > EVENTS_MAX && (quiet || bytes > EVENTS_MOST)).then_some(Removal { what: What::EventLog, why })
 }
 
-/// What goes by itself: what two looks agree on, `apart` of which passed between them. Between looks at which the wall's clock
-/// and the time that really passed say different things, nothing agrees: somebody set it, or the machine was asleep. So one
-/// wrong time, however wrong, removes nothing. Logs don't depend on the clock.
+/// What is due automatically: what two looks agree on that are `apart` from each other. If wall clock and steady time
+/// differ between two looks, nothing agrees: somebody set the clock, or the machine was suspended. So one wrong time,
+/// however wrong, removes nothing. Logs don't depend on the clock.
 #[must_use]
 pub fn agreed(before: Option<&Look>, now: &Look, apart: Duration) -> Vec<Removal> {
     let apart = SignedDuration::try_from(apart).unwrap_or(SignedDuration::MAX);

@@ -97,7 +97,7 @@ pub fn write_whole_by(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outlives {
     PowerCut,
-    /// Its one reader is the program that is started next, and each start writes it anew: no start waits for the disk.
+    /// Its only reader is the program started next, and each start rewrites it, so no start waits for the disk.
     Nothing,
 }
 

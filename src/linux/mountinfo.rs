@@ -96,8 +96,8 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The path as the kernel writes it. A mount whose daemon is dead or stopped must not be looked at: where something is mounted
-/// only the parent is resolved.
+/// The path as the kernel writes it. A mount whose daemon is dead or stopped must not be accessed, so for a mounted
+/// path only the parent is resolved.
 #[must_use]
 pub fn resolved(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());

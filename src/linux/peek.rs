@@ -41,7 +41,7 @@ static PROC: Reader = Reader::new();
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// As the program was started with it: one that has changed it tells the old one.
+    /// As the program was started with it: later changes by the program don't show.
     Environment,
     CommandLine,
     /// The first fields of `stat`, of any user's process.

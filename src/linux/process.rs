@@ -158,8 +158,8 @@ impl Stat {
         i64::from(self.group) == self.front
     }
 
-    /// `None` when there is no such process. Never waits long: of one whose `stat` can't be read now (in its exec(2), at a dead
-    /// disk) it tells what `status` does, without a start and a terminal.
+    /// `None` if there is no such process. Never waits long: if `stat` can't be read now (in exec(2), at a dead disk)
+    /// it returns what `status` has, without start time and terminal.
     #[must_use]
     pub fn read(pid: u32) -> Option<Self> {
         Self::of(pid, peek::one(pid, Part::Stat))

@@ -46,8 +46,7 @@ impl World {
         Ok(())
     }
 
-    /// An agent that was stopped by its account says so of the account, in the same picture: nobody sees the one without
-    /// the other.
+    /// An agent stopped by its account marks the account in the same snapshot: nobody sees one without the other.
     pub(super) fn blame_account(&mut self, session: &Session, now: Timestamp) {
         if session.verdict.activity != Activity::Limited {
             return;
@@ -179,7 +178,7 @@ impl World {
         self.note(now, Kind::Swap, Reason::Resumed, &*session, text);
     }
 
-    /// A person's session is open again: with its agent, or with a shell where that could not go on.
+    /// A person's session is open again: with its agent, or with a shell if that could not resume.
     pub(super) fn reopened(&mut self, session: &mut Session, incarnation: &Incarnation, now: Timestamp) {
         let object = format!("session {}", session.name);
         let failed = std::mem::take(&mut session.failures);

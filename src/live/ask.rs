@@ -133,7 +133,7 @@ fn wish(world: &mut World, key: TaskKey, wish: Wish, now: Timestamp) -> Result<O
     apply(world, &Event::Task(key, TaskEvent::Wish(wish)), now)
 }
 
-/// Begins a swap that a person asks for. Neither cooldown nor a limit stands in a person's way; both are told of.
+/// Begins a swap requested by a person. Neither cooldown nor a limit prevents it; both are reported.
 fn swap(world: &mut World, to: Option<AccountName>, now: Timestamp) -> Result<Option<u64>, Refused> {
     let accounts = world.snapshot.accounts.clone();
     let target = match &to {

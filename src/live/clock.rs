@@ -86,7 +86,7 @@ mod tests {
         Signal { at, source: Source::Hook, rule: "r".into(), text: "t".into(), meaning }
     }
 
-    /// The agent is seen at it at that time; older evidence tells of it.
+    /// The agent is seen working at that time; older evidence says so.
     fn seen(world: &mut World, activity: Activity, second: i64) {
         let evidence = vec![signal(at(0), Meaning::Busy)];
         let verdict = Verdict { activity, since: at(0), evidence, last_change: at(second), ..Verdict::unknown(at(0)) };

@@ -124,7 +124,7 @@ impl SavedSession {
         }
     }
 
-    /// What a person said of it holds after a power cut too, and an agent that is to go on with its conversation does.
+    /// A power cut must not undo what a person set, nor a pending resume.
     fn lasting(self) -> Option<Self> {
         (self.role == Role::Dedicated || self.drained || self.resume.is_some()).then_some(self)
     }
@@ -155,7 +155,7 @@ impl SavedTask {
         Some(Self { attempts: task.attempts, origin: task.origin.clone(), text, work, ending })
     }
 
-    /// Of a run that was not begun its marker tells enough.
+    /// For a run that has not begun, its marker is enough.
     fn lasting(self) -> Option<Self> {
         let begun = |run: &Run| run.delivery != Delivery::NotBegun || run.stop != Stop::No;
         let lasts = self.ending.is_some() || self.work.as_ref().and_then(Work::run).is_none_or(begun);
@@ -273,8 +273,8 @@ impl Differences<'_> {
         Ok(())
     }
 
-    /// A part by key, of which only what differs is looked at. `saved` is told what becomes of an earlier entry; `lasting` leaves of
-    /// it what a power cut must not take.
+    /// A keyed part, of which only the differences are visited. `saved` gets the fate of an earlier entry; `lasting`
+    /// keeps of it what a power cut must not undo.
     fn put<K: Ord + Clone + PartKey, V: Clone + PartialEq, S: Serialize>(
         &mut self,
         part: &str,
@@ -370,8 +370,8 @@ impl PartKey for Option<TaskKey> {
     }
 }
 
-/// What an earlier daemon began to end in a person's session is ended when that was just now. Later he may have gone on there:
-/// what runs is looked at anew.
+/// If an earlier daemon began to stop a program in a person's session just now, this is finished. Later the person may
+/// have continued there, so what runs is examined again.
 fn as_found(role: Role, resume: Option<&Resume>, phase: SessionPhase, now: Timestamp) -> SessionPhase {
     let just_now = resume.is_some_and(|resume| now.duration_since(resume.since) < BEGUN_JUST_NOW);
     match (role, phase) {
@@ -399,8 +399,8 @@ fn restore_accounts(accounts: &mut [Account], saved: BTreeMap<AccountName, Saved
     }
 }
 
-/// What the clock goes on from. An earlier version saved wall times: those of a wall's clock that was set back since lie ahead,
-/// and time goes on from the latest.
+/// The state from which the clock continues. An earlier version saved wall-clock times: if the clock was set back
+/// since, they lie ahead, and time continues from the latest.
 #[must_use]
 pub fn clock(saved: Option<&State>, wall: Timestamp) -> Option<Saved> {
     let state = saved?;

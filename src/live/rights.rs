@@ -39,7 +39,7 @@ impl World {
         self.snapshot.tasks.insert(key.clone(), Arc::new(task));
     }
 
-    /// Judges every waiting task anew.
+    /// Judges every waiting task again.
     pub(super) fn judge_all(&mut self, now: Timestamp) {
         for known in self.snapshot.tasks.clone().values() {
             let mut task = (**known).clone();
@@ -83,8 +83,8 @@ impl World {
         self.note(now, Kind::Task, reason, &*task, told);
     }
 
-    /// Lets go the one reason that the task's state tells, for this text. What else holds it stays, and is told next: nobody
-    /// lets go what he wasn't told.
+    /// Clears the one reason that the task's state shows, for this text. Other reasons keep it held and are shown next:
+    /// nobody releases what they were not shown.
     pub(super) fn release(&mut self, task: &Task) {
         let Phase::Held(hold) = &task.phase else { return };
         let said = self.overrides.entry(task.key.clone()).or_default();
@@ -112,7 +112,7 @@ impl World {
         by_verb.into_iter().chain(doubt).chain(is_kept.then_some(Hold::ChangedWhileWorking)).collect()
     }
 
-    /// What stands against running it, beside the machine's own reasons.
+    /// What prevents it from running, besides the state machine's own reasons.
     pub(super) fn stands_against(&self, task: &Task, now: Timestamp) -> Option<Hold> {
         let said = self.said_against(task).into_iter().next();
         said.or_else(|| task.bound().and_then(|text| self.objection(task, &text, now)))
@@ -130,7 +130,7 @@ impl World {
         rights.against(text.agent.as_ref(), by).or_else(brake)
     }
 
-    /// When its root and what came of it submitted tasks, within the last hour.
+    /// When its root and descendants submitted tasks, within the last hour.
     fn lately(&self, task: &Task, now: Timestamp) -> Vec<Timestamp> {
         let times = self.submitted.get(&task.origin.root).into_iter().flatten().copied();
         times.filter(|at| now.duration_since(*at).abs() < HOUR).collect()

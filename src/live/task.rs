@@ -76,7 +76,7 @@ impl World {
         self.overrides.get(key).is_some_and(|said| said.vouched.as_ref() == Some(&text.sha256))
     }
 
-    /// What an event tells about a task beside its phase.
+    /// What an event changes in a task besides its phase.
     fn learn(&mut self, task: &mut Task, event: &TaskEvent) {
         match event {
             TaskEvent::Seen { text, spec } | TaskEvent::Doubtful { text, spec, .. }

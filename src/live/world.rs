@@ -205,7 +205,7 @@ impl World {
         }
     }
 
-    /// Each file is told once.
+    /// Each file is reported once.
     fn ignored(&mut self, project: &ProjectName, files: &Arc<Vec<Ignored>>, now: Timestamp) {
         let before = self.snapshot.ignored.get(project).cloned().unwrap_or_default();
         for file in files.iter().filter(|file| !before.contains(file)) {
@@ -219,7 +219,7 @@ impl World {
         }
     }
 
-    /// Each process is told once; those that a daemon finds at its start were told by the last one.
+    /// Each process is reported once; those found at startup were reported by the last daemon.
     fn leftovers(&mut self, found: &Arc<Vec<Leftover>>, over: &[String], now: Timestamp) {
         if let Some(before) = self.snapshot.leftovers.clone() {
             let known = |one: &Leftover| before.iter().any(|other| (other.pid, other.start) == (one.pid, one.start));

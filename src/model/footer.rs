@@ -41,8 +41,8 @@ struct Whole {
     finished: Option<Timestamp>,
 }
 
-/// The result that ends a file: marker line, text, and as the last thing our fenced `yaml`, which tells a status and a run or
-/// an end. Anything less is somebody's text.
+/// The result that ends a file: marker line, text, and last our fenced `yaml` with a status and a run or an end.
+/// Anything less is somebody's text.
 fn whole(file: &[u8]) -> Option<Whole> {
     let mut lines = Vec::new();
     let mut from = 0;

@@ -24,8 +24,9 @@ use super::state_v1;
 /// their checkpoint: a daemon writes one before its first record.
 pub const VERSION: u32 = 2;
 
-/// What of a state still holds when it is not known what came after it: what people said, what was told, the clock. Not who
-/// works on what. A new supervisor's id makes every earlier claim marker a stranger's, so that marked tasks wait for a person.
+/// What of a state still holds if it is unknown what came after it: what people set, what was reported, the clock. Not
+/// who works on what. A new supervisor id makes every earlier claim marker foreign, so that marked tasks wait for a
+/// person.
 const CARRIED_OVER: [&str; 10] = [
     "journal",
     "clock",
@@ -101,7 +102,7 @@ pub enum LoadError {
 /// What of a saved state is gone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Loss {
-    /// Nobody was told that it was saved, or the power was cut and it was deferred.
+    /// It was never acknowledged, or it was deferred and the power was cut.
     #[error(
         "the end of the journal was not written whole, and its {bytes} bytes are cut off: the machine or the daemon ended meanwhile"
     )]
@@ -114,7 +115,7 @@ pub enum Loss {
 /// A state as it was found.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Recovered {
-    /// `None` when there was none. Of a damaged one what is safe to go on with.
+    /// `None` if there was none. If damaged, the part that is safe to continue from.
     pub state: Option<State>,
     pub loss: Option<Loss>,
 }

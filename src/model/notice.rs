@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What notices are about.
+/// Kinds of notifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoticeKind {
@@ -30,7 +30,7 @@ pub enum NoticeKind {
     Silent,
     /// `health` has a problem.
     Degraded,
-    /// Somebody wants to see whether notices come.
+    /// A test.
     Test,
 }
 

@@ -91,7 +91,7 @@ impl Line {
         self.hands.live.report(vec![Event::Health { topic: topic(self.channel), problem }]).await;
     }
 
-    /// Has it saved that this channel has the notice; `false` when the owner has stopped.
+    /// Saves that this channel has the notification; `false` if the owner has stopped.
     async fn settle(&self, notice: &Notice) -> bool {
         let sent = NoticeEvent::Sent { incident: notice.incident.clone(), at: notice.at, channel: self.channel };
         let sent = Event::Notice(sent);

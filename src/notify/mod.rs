@@ -34,7 +34,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// kind.
 const QUEUE: usize = 16;
 
-/// One notice on its way to one channel. An incident may come again while its last notice is still under way.
+/// One notification for one channel. An incident may recur while its last notification is still pending.
 type Flight = (String, Timestamp, Channel);
 
 pub struct Notices {

@@ -53,7 +53,7 @@ pub struct Queue {
     config: watch::Receiver<Arc<Config>>,
     /// What was seen of each name.
     known: HashMap<TaskKey, Known>,
-    /// When names are looked at again though nothing hints at them.
+    /// When names are re-checked without hints.
     wakes: Wakes,
     /// When results that failed to be written are tried again.
     retry_filing: Wakes,
@@ -129,7 +129,7 @@ impl Queue {
         }
     }
 
-    /// Adds what the disk has told by now: while pictures change without end nobody else would read it.
+    /// Adds the disk's pending hints: while snapshots keep changing nobody else would read them.
     fn add_hints(&self, look: &mut Look) {
         for hint in (0..HINTS).map_while(|_| self.store.changed().now_or_never()) {
             match (hint, &mut *look) {
@@ -279,7 +279,7 @@ impl Queue {
         found
     }
 
-    /// Whoever has a task run again stands for the text that was run; of another text it isn't known who wrote it.
+    /// Whoever reruns a task counts as the writer of the text that was run; of another text the writer is unknown.
     async fn retried(&self, snapshot: &Snapshot, key: &TaskKey, writer: Option<&Writer>) {
         let read = self.store.read(&key.project, QueueDir::Inbox, &key.id, u64::MAX).await;
         if let (Ok((text, _)), Some(writer)) = (read, writer) {

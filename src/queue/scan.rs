@@ -460,7 +460,8 @@ fn tasks_of<'a>(
     some.chain(all.into_iter().flatten())
 }
 
-/// Whether a task is what the event would make of it. A look at everything tells then only what is new, however much waits.
+/// Whether a task already is as the event would make it. So a full scan proposes only what is new, however long the
+/// queue.
 fn is_known(task: Option<&Arc<Task>>, event: &TaskEvent) -> bool {
     let Some(task) = task else { return false };
     match (&task.phase, event) {

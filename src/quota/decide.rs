@@ -86,8 +86,8 @@ fn swap(snapshot: &Snapshot, from: &Account, quota: &Quota, now: Timestamp) -> O
     Some((cooled.max(earliest), event))
 }
 
-/// A warning, when a person asked for the last swap within the cooldown, under way or ended by now. `warned` is the number up to
-/// which that was looked at.
+/// A warning if a person requested the last swap within the cooldown, pending or ended. `warned` is the number up to
+/// which this was checked.
 #[must_use]
 pub fn hasty(snapshot: &Snapshot, quota: &Quota, warned: u64) -> Option<Event> {
     let Swaps { current, last, .. } = &*snapshot.swaps;
@@ -146,7 +146,7 @@ fn health(snapshot: &Snapshot) -> Vec<Event> {
     news.map(|(topic, problem)| Event::Health { topic, problem }).collect()
 }
 
-/// Agents without accounts that a limit or a lost login has stopped: no account tells of it.
+/// Agents without accounts that were stopped by a limit or a lost login: no account reports it.
 fn parked(snapshot: &Snapshot) -> Vec<(String, Option<String>)> {
     let mut stopped: BTreeMap<String, Option<String>> =
         snapshot.health.keys().filter(|topic| topic.starts_with(STOPPED)).map(|topic| (topic.clone(), None)).collect();

@@ -83,7 +83,7 @@ pub fn why(picture: &Picture, session: &Session) -> String {
     clean(&out)
 }
 
-/// Whether its conversation goes on in a fresh program, or waits for an account; one line.
+/// Whether its conversation is being resumed in a new program, or waits for an account; one line.
 #[must_use]
 pub fn going_on(picture: &Picture, session: &Session) -> Option<String> {
     let now = picture.now;

@@ -198,7 +198,7 @@ fn working(picture: &Picture, task: &Task, run: &Run, out: &mut String) {
     let _ = writeln!(out, "session {session}, attempt {attempt} of {most}, run {id}");
 }
 
-/// What stands in the way of typing, where the session tells.
+/// What prevents typing, if the session reports it.
 fn not_yet(picture: &Picture, run: &Run) -> Option<String> {
     let session = picture.snapshot.sessions.get(&run.session)?;
     let asks = session.verdict.evidence.first().map(|signal| signal.text.as_str()).unwrap_or_default();

@@ -53,7 +53,7 @@ pub(super) fn read(file: &Path, text: &str, kind: &str) -> Result<(Value, Rules)
     rules.filter(|_| list.is_empty()).map(|rules| (value, rules)).ok_or_else(|| wrong(list))
 }
 
-/// The built-in rules that the file is laid over; none for a kind that stands alone.
+/// The built-in rules over which the file is merged; none for a separate kind.
 fn base(tree: &Node, value: &Value, kind: &str) -> Result<Value, Problem> {
     let Some(named) = value.get("based_on").and_then(Value::as_str) else {
         return Ok(built_in::rules(kind).unwrap_or_default());
@@ -148,7 +148,7 @@ fn locate(merged: &Value, own: &Value, path: &[Segment]) -> Vec<Step> {
     steps
 }
 
-/// Where it stands, and in which rule. Items that were taken out before it are counted again by their names.
+/// Its position and rule. Items removed before it are counted again by name.
 fn place(tree: &Node, whole: &Value, rest: &Value, steps: &[Step]) -> (Place, Option<String>) {
     let (mut node, mut whole, mut rest) = (Some(tree), whole, rest);
     let (mut place, mut rule) = (tree.place, None);
@@ -194,7 +194,7 @@ fn key_place(node: &Node, key: &str) -> Option<Place> {
     }
 }
 
-/// Takes what stands there out; whether something did.
+/// Removes the value at a place; returns whether there was one.
 fn take_out(value: &mut Value, steps: &[Step]) -> bool {
     let Some((last, way)) = steps.split_last() else { return false };
     let mut at = value;

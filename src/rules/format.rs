@@ -23,7 +23,7 @@ pub const RULES_VERSION: u32 = 1;
 #[serde(deny_unknown_fields, default)]
 pub struct Rules {
     pub version: u32,
-    /// The built-in kind that the file is laid over; a file for a built-in kind is laid over that one without a word.
+    /// The built-in kind over which the file is merged; a file for a built-in kind is merged over that one anyway.
     pub based_on: Option<String>,
     /// The CLI's version that the rules were measured on; for people.
     pub measured: String,
@@ -126,7 +126,7 @@ pub struct Home {
     /// The operator's own link (`claude_link`) leads to the active account's home.
     #[serde(default)]
     pub operators_link: bool,
-    /// Directories that homes share, so that one account goes on with another's conversations.
+    /// Directories that homes share, so that one account can resume another's conversations.
     #[serde(default)]
     pub shared: Vec<String>,
     /// The key of the configuration that is for other ones.
@@ -189,7 +189,7 @@ pub struct LaunchRules {
     pub args: Vec<Word>,
     /// Instead of `args`, when a conversation is resumed.
     pub resume: Vec<Word>,
-    /// Behind `resume`, when the conversation is to go on with a prompt at once.
+    /// Appended to `resume` if the conversation gets a prompt at once.
     pub resume_prompt: Vec<String>,
     pub conversation: ConversationBy,
     pub env: BTreeMap<String, String>,
@@ -208,7 +208,7 @@ pub enum ConversationBy {
     None,
 }
 
-/// Hooks: how they are handed to the agent and what each event means.
+/// Hooks: how they are installed and what each event means.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HookRules {
@@ -221,8 +221,8 @@ pub struct HookRules {
     pub settings: BTreeMap<String, Value>,
     /// Where a hook's data names the transcript.
     pub transcript_path: Option<String>,
-    /// The person's own settings file, when the agent tells its usage only to a status line: ours is installed, takes the
-    /// usage and shows what theirs would.
+    /// The person's own settings file, for an agent that reports its usage only to a status line: ours is installed,
+    /// takes the usage and prints what theirs would.
     pub status_line: Option<String>,
     pub rules: Vec<RecordRule>,
     pub usage: Vec<UsageRule>,
@@ -299,9 +299,9 @@ pub struct TokenRules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenMode {
-    /// Each record tells of one answer.
+    /// Each record counts one answer.
     Sum,
-    /// The last record tells the total.
+    /// The last record has the total.
     Last,
 }
 
@@ -312,11 +312,11 @@ pub struct ScreenRules {
     pub input: Option<InputBox>,
     /// Lines above the input box that belong to the frame, not to the conversation.
     pub notice: Option<Pattern>,
-    /// What stands right of the conversation; the first group stays.
+    /// Text to the right of the conversation; the first group is kept.
     pub aside: Option<Pattern>,
     /// A last block that only says that the turn is over.
     pub done: Option<Pattern>,
-    /// How many commands go on in the background (first group), in the last block or below the input box.
+    /// Number of commands running in the background (first group), in the last block or below the input box.
     pub shells: Option<Pattern>,
     /// A server's error, looked for on the whole screen: it can only take belief away.
     pub server_error: Option<Pattern>,
@@ -332,7 +332,7 @@ pub struct InputBox {
     pub prompt: Pattern,
     /// A whole line that frames the box (its lower edge in `beside-bar`), or begins a dialog.
     pub frame: Pattern,
-    /// The last line of a dialog that stands where the box would be.
+    /// The last line of a dialog in place of the box.
     pub dialog_end: Pattern,
     /// The agent's own texts in an empty box.
     pub ghosts: Vec<Pattern>,
@@ -351,7 +351,7 @@ pub enum BoxShape {
     AboveFooter,
     /// From the prompt mark below the last frame line down to the last block of the screen, which is the footer.
     BelowLine,
-    /// Right of a vertical bar (`prompt`) that stands on the last frame line; the bar's last line is the agent's.
+    /// Right of a vertical bar (`prompt`) on the last frame line; the bar's last line is the agent's.
     BesideBar,
 }
 
@@ -380,7 +380,7 @@ pub enum Region {
     Turn,
     /// Below the input box.
     Footer,
-    /// The dialog that stands instead of the input box.
+    /// The dialog instead of the input box.
     Dialog,
     /// The lines at the end of a screen with neither input box nor dialog.
     End,

@@ -27,7 +27,7 @@ pub struct Kind {
     own: Option<Arc<Own>>,
 }
 
-/// What a person's rules file makes of it.
+/// The result of a user's rules file.
 #[derive(Debug)]
 struct Own {
     /// As the file has it: two kinds with one value are one.

@@ -30,7 +30,7 @@ pub struct LimitRule {
     pub text: Option<Pattern>,
 }
 
-/// What tells limits of one agent apart.
+/// Distinguishes limits of one agent.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits<'a> {
     pub rules: &'a [LimitRule],
@@ -39,7 +39,7 @@ pub struct Limits<'a> {
 }
 
 impl Limits<'_> {
-    /// The limit that a message tells of. What a record says (`name`, `resets_at`) is better than the message's words.
+    /// The limit in a message. A record's fields (`name`, `resets_at`) take precedence over the message's words.
     #[must_use]
     pub fn limit(&self, name: Option<&str>, resets_at: Option<Timestamp>, text: &str, at: Timestamp) -> Limit {
         let is = |pattern: &Option<Pattern>, text: &str| pattern.as_ref().is_some_and(|p| p.0.is_match(text));
@@ -70,7 +70,7 @@ pub struct UsageRule {
     pub resets_at: String,
 }
 
-/// How much is used as a record tells it, all windows together.
+/// Usage from a record, all windows together.
 #[must_use]
 pub fn usage(
     rules: &[UsageRule],

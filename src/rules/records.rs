@@ -91,7 +91,7 @@ pub enum RecordMeaning {
     TurnEnded {
         #[serde(default)]
         message: Option<String>,
-        /// Pointer to a list of what goes on.
+        /// Pointer to a list of running work.
         #[serde(default)]
         background: Option<String>,
         /// Which of these are commands and not sub-agents.

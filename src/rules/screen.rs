@@ -27,7 +27,7 @@ struct Regions {
     last: String,
     turn: String,
     footer: String,
-    /// What stands directly above the box, and below it.
+    /// The lines directly above and below the box.
     around: String,
     dialog: String,
     end: String,
@@ -321,7 +321,7 @@ fn last_blocks(rules: &ScreenRules, lines: &[&str]) -> (String, String) {
     (last, spaces(&lines[first..end]))
 }
 
-/// The last lines without an empty one between them, frame notices left out, as a range.
+/// The last lines up to an empty one, without frame notices, as a range.
 fn last_block(rules: &ScreenRules, lines: &[&str]) -> (usize, usize) {
     let framing = |l: &&str| l.is_empty() || rules.notice.as_ref().is_some_and(|n| n.0.is_match(l));
     let end = lines.iter().rposition(|l| !framing(l)).map_or(0, |i| i + 1);

@@ -182,7 +182,7 @@ impl Job {
         })
     }
 
-    /// Prepares a start; `health` tells what is wrong with the program's version as long as it is.
+    /// Prepares a launch; `health` reports a problem with the program's version while it lasts.
     pub(super) async fn launch(&self, request: &LaunchRequest) -> Result<LaunchPlan, AgentError> {
         let mut plan = self.hands.agents.launch(request).await?;
         let nice = self.hands.config.borrow().pool.autonomous.nice;
@@ -196,8 +196,8 @@ impl Job {
         Ok(plan)
     }
 
-    /// Ends what a dead program left, and a program that was started in this pool session and never told of: the answer to the
-    /// start was lost, or it could not be saved. Only a pane that carries our mark.
+    /// Stops what a dead program left, and a program that was started in this pool session but never reported: the
+    /// answer to the start was lost, or it could not be saved. Only in a pane with our mark.
     pub(super) async fn end_stray(&self) -> Result<(), String> {
         if self.session.role == Role::Dedicated {
             return Ok(());
@@ -299,8 +299,8 @@ impl Job {
         }
     }
 
-    /// Whether the agent that is to be ended still runs in a person's session: he may have quit it a moment ago, and what runs
-    /// there now is his. Then that is told instead.
+    /// Whether the agent to be stopped still runs in a person's session: the person may have quit it a moment ago, and
+    /// what runs there now is theirs. Then that is reported instead.
     async fn holds_its_agent(&self) -> Result<bool, String> {
         let Some(incarnation) = self.session.phase.incarnation().filter(|_| self.session.role == Role::Dedicated)
         else {
@@ -339,8 +339,8 @@ impl Job {
         }
     }
 
-    /// Ends the program with its whole process tree. The owner refuses `Ending` for a dedicated session that isn't to go on with
-    /// its conversation.
+    /// Stops the program with its whole process tree. The owner refuses `Ending` for a dedicated session that isn't to
+    /// resume its conversation.
     pub(super) async fn end(&self, why: &str, then: Then) -> Result<(), String> {
         if !matches!(self.session.phase, SessionPhase::Ending(_)) && !self.holds_its_agent().await? {
             return Ok(());
@@ -396,7 +396,7 @@ impl Job {
         }
     }
 
-    /// Removes the marker, then tells the owner: whoever claims next starts from a clean name.
+    /// Removes the marker, then informs the owner, so the next claim starts from a free name.
     async fn unclaim(&self, run: &Run, why: &str) -> Result<Vec<Event>, String> {
         if run.delivery != Delivery::NotBegun {
             self.end_stray().await?;

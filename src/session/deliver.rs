@@ -47,7 +47,7 @@ const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
 /// Characters quoted of a box or a dialog. Chosen: part of one line of `why`.
 const QUOTED: usize = 60;
 
-/// An input box that stands ready for a text.
+/// An input box that is ready for a text.
 pub(super) struct Free {
     /// What the agent itself shows in it.
     pub(super) ghost: Option<String>,
@@ -55,9 +55,9 @@ pub(super) struct Free {
 
 /// Why nothing can be typed.
 pub(super) enum NotFree {
-    /// Somebody's text stands in the box.
+    /// Somebody's text is in the box.
     Draft(String),
-    /// A dialog stands where the box would be; its words.
+    /// A dialog in place of the box; its words.
     Dialog(String),
     NoBox,
 }
@@ -65,7 +65,7 @@ pub(super) enum NotFree {
 /// What became of a prompt.
 enum Handed {
     Taken,
-    /// It stands in the box, or nothing ever arrived: the agent surely has not begun.
+    /// It is in the box, or nothing ever arrived: the agent surely has not begun.
     NotTaken(String),
     /// It left the box and nothing says where to.
     Doubtful(String),
@@ -279,9 +279,8 @@ impl Job {
         Handed::NotTaken(format!("the text still stands in the input box after {ENTERS} presses of Enter"))
     }
 
-    /// What became of a text that stands in the box no more, or not as it was. An agent that tells its prompts tells them
-    /// before it sends anything: where it ended without a word, or shows another text or a dialog all the time, nothing
-    /// was sent.
+    /// The fate of a text that has left the box, or changed in it. An agent that reports its prompts does so before it
+    /// sends anything: if it ended without a report, or shows another text or a dialog all the time, nothing was sent.
     async fn left_the_box(&self, incarnation: &Incarnation, run: &Run, heard: &mut Cursor) -> Handed {
         let deadline = tokio::time::Instant::now() + TAKE_WITHIN;
         let tells = self.hands.agents.tells_prompts(&incarnation.agent);
@@ -322,7 +321,7 @@ impl Job {
         pane.is_none_or(|pane| pane.exit.is_some())
     }
 
-    /// Whether the run was told to stop since its typing began.
+    /// Whether the run was stopped since its typing began.
     fn is_stopped(&self, run: &Run) -> bool {
         let snapshot = self.hands.live.snapshot();
         let task = self.session.task.as_ref().and_then(|assignment| snapshot.tasks.get(&assignment.task));
@@ -429,7 +428,7 @@ fn holds(look: &Look, text: &str, before: Option<&str>) -> bool {
     look.pasted || [look.input.as_deref(), ghost].into_iter().flatten().any(|shown| shows(shown, text))
 }
 
-/// What stands there in place of a text.
+/// What is there instead of a text.
 fn instead(look: &Look) -> String {
     match free(look.clone()) {
         Ok(_) => "the box is empty".to_owned(),

@@ -60,8 +60,8 @@ impl Job {
         self.is_open(resume, id, account, resume.conversation.clone(), pane).await
     }
 
-    /// What lives in a person's session though nothing is known to run there: started by a daemon that ended before it could say
-    /// so, or by himself. It is never ended; what it is tells a look at its processes.
+    /// A program alive in a person's session where none is known: started by a daemon that died before it could report
+    /// it, or by the person. It is never stopped; its processes show what it is.
     async fn living(&self) -> Result<Option<Pane>, String> {
         if self.session.role == Role::Pool {
             return Ok(None);
@@ -135,7 +135,7 @@ impl Job {
         Launch { argv, keep_dead: false, ..launch }
     }
 
-    /// Types the words to go on into an agent that did not take them at its start.
+    /// Types the resume text into an agent that did not take it as an argument.
     pub(super) async fn go_on(&self, run: &Run) -> Result<(), String> {
         let Some(incarnation) = self.session.phase.incarnation() else { return Ok(()) };
         let since = |at| Run { typed: Some(at), ..run.clone() };

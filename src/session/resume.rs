@@ -30,7 +30,7 @@ const AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(15);
 /// takes it begins at once; a loaded machine gets the rest.
 const TAKES_WITHIN: SignedDuration = SignedDuration::from_secs(5);
 
-/// Whether the session's agent, which is up, has to be replaced by one that goes on with its conversation.
+/// Whether the session's running agent must be replaced by one that resumes its conversation.
 #[must_use]
 pub fn onward(
     session: &Session,
@@ -66,7 +66,7 @@ fn at_rest_by(session: &Session, since: Timestamp, settings: &Settings<'_>) -> T
     }
 }
 
-/// The next step of a session that is to go on with its conversation.
+/// The next step of a session that is to resume its conversation.
 #[must_use]
 pub fn going_on(
     session: &Session,

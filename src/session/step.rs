@@ -37,11 +37,11 @@ pub enum Step {
     Open(Program),
     /// Starts a `command` agent together with its task.
     OpenWith(Program, Run),
-    /// Notes that its conversation is to go on in a fresh program.
+    /// Records that its conversation is to be resumed in a new program.
     Resume,
-    /// Starts the program that goes on with a conversation.
+    /// Starts the program that resumes a conversation.
     Reopen(Resume),
-    /// Types the words to go on: they were not taken at the start.
+    /// Types the resume text, which was not taken at the start.
     Continue(Run),
     /// The operator's session is missing.
     OpenDedicated,

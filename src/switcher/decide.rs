@@ -15,7 +15,7 @@ pub fn left(snapshot: &Snapshot, swap: &Swap) -> Vec<String> {
     snapshot.sessions.values().filter(|session| waits(session, to)).map(|session| session.name.to_string()).collect()
 }
 
-/// Whether sessions can go on moving: the new account is still the one to use.
+/// Whether sessions can continue to move: the new account is still usable.
 #[must_use]
 pub fn goes_on(snapshot: &Snapshot, swap: &Swap) -> bool {
     snapshot

@@ -55,7 +55,7 @@ impl Switcher {
         }
     }
 
-    /// Turns the link back; one that was never turned needs no turning back, whatever stands in its place.
+    /// Flips the link back; a link that was never flipped stays, whatever is in its place.
     async fn turn_back(&self, swap: &Swap) -> std::io::Result<()> {
         match self.hands.homes.flip(&swap.from).await {
             Err(_) if !self.hands.homes.leads_to(&swap.to).await => Ok(()),
@@ -78,7 +78,7 @@ impl Switcher {
         }
     }
 
-    /// Waits for another picture, or for time that a swap under way may need; `false` when the owner has stopped.
+    /// Waits for a new snapshot, or for a timer of a pending swap; `false` if the owner has stopped.
     async fn wait(&self, snapshots: &mut watch::Receiver<Arc<Snapshot>>, swapping: bool) -> bool {
         tokio::select! {
             biased;

@@ -39,8 +39,8 @@ const BLOCK: u64 = 512;
 /// Names in an archive, and the SHA-256 of what they hold.
 type Held = BTreeMap<String, String>;
 
-/// Adds the files to the month's archive. Answers those that stand in it when this returns: those that have changed since they
-/// were looked at do not.
+/// Adds the files to the month's archive. Returns those that are in it now, without those that have changed since they
+/// were listed.
 ///
 /// # Errors
 /// When anything fails; the archive is as it was then.

@@ -76,12 +76,12 @@ impl DiskQueue {
         })
     }
 
-    /// Has every change that is made here from now on told to `listener`, which must not wait. The first one stays.
+    /// Reports every change made here from now on to `listener`, which must not block. The first listener stays.
     pub fn on_change(&self, listener: impl Fn(&QueueChange) + Send + Sync + 'static) {
         let _ = self.listener.set(Box::new(listener));
     }
 
-    /// Changes something, and has it told, also what was done before something failed.
+    /// Makes a change and reports it, including what was done before a failure.
     async fn change<T: Send + 'static>(
         &self,
         project: &ProjectName,
@@ -141,7 +141,7 @@ impl DiskQueue {
         self.healed.notified().await;
     }
 
-    /// Makes again what was taken away of the project's queue, and watches the directories that it has at this moment.
+    /// Recreates removed directories of the project's queue, and watches its current directories.
     async fn watch(&self, project: &ProjectName) -> io::Result<()> {
         let look = |queue: &Queue| {
             // Where that is not possible the inbox may still be there.

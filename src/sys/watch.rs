@@ -59,7 +59,7 @@ struct Dir {
 
 type Dirs = Arc<Mutex<HashMap<PathBuf, Dir>>>;
 
-/// What an event tells.
+/// The content of an event.
 #[derive(Debug, PartialEq, Eq)]
 enum News {
     Hint(Hint),

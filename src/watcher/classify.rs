@@ -63,7 +63,7 @@ const STANDS_FOR_UNKNOWN: Duration = Duration::from_secs(3);
 /// How long after an agent reports waiting its screen may take to show what for. Chosen: two ticks.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
 
-/// What comes of the table, before time and place are looked at.
+/// The table's verdict, before time and place are considered.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Doing {
     Works,
@@ -206,7 +206,7 @@ fn doing<'a>(
     }
 }
 
-/// Whether the dialog that an agent tells of stands on its screen, or has had its time to get there.
+/// Whether the dialog that an agent reports is on its screen, or has had its time to appear.
 fn is_shown(history: &History, told: &Signal, now: Timestamp) -> bool {
     passed(told.at, SHOWN_WITHIN, now) || history.asked_since.is_some_and(|since| passed(since, STANDS_FOR, now))
 }
@@ -569,7 +569,7 @@ mod tests {
         assert_eq!(over(&h, &run(), true, at(12)), Some(Over::Done { message: Some("ok".into()), left: Vec::new() }));
     }
 
-    /// Codex 0.140 tells of no error at all: its turn ends without a word, and the screen has the reason.
+    /// Codex 0.140 reports no error at all: its turn ends silently, and the screen has the reason.
     #[test]
     fn a_turn_that_ended_without_a_word_is_what_the_screen_says() {
         let prompt = signal(Source::Hook, 11, Meaning::PromptTaken { prompt: None });

@@ -39,8 +39,8 @@ fn within_a_moment(a: Timestamp, b: Timestamp) -> bool {
     !passed(a, MOMENT, b)
 }
 
-/// What one source of events (hooks, transcript) told of the last turn that it knows. Its own order is the order of its file,
-/// whatever the stamps say.
+/// What one source of events (hooks, transcript) reported of the last turn it knows. Its order is the order of its
+/// file, whatever the timestamps.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Told {
     /// The prompt that began it.
@@ -79,8 +79,7 @@ impl Told {
         self.asks.as_ref().or(self.end.as_ref()).or(self.works.as_ref()).or(self.began.as_ref())
     }
 
-    /// Whether it speaks of the turn that began at `newest`, which another source told; that one knows of an earlier turn at
-    /// `before`.
+    /// Whether it reports on the turn that began at `newest` by another source; its own last turn began at `before`.
     fn knows(&self, newest: Timestamp, before: Option<Timestamp>) -> bool {
         let later = [&self.end, &self.asks].into_iter().flatten().any(|signal| signal.at >= newest);
         let same = self.began.as_ref().is_some_and(|began| {
@@ -92,18 +91,18 @@ impl Told {
     }
 }
 
-/// How the last turn stands, by what hooks and transcript told.
+/// State of the last turn, by hooks and transcript.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Turn<'a> {
-    /// Nothing was told of any.
+    /// No turn was reported.
     Untold,
     /// At work, by its prompt or a later sign of work.
     Open(&'a Signal),
     /// It waits for an answer.
     Asks(&'a Signal),
     Ended(&'a Signal),
-    /// Its prompt was taken, no end of it was told, and for a while the agent has been idle by its status file, or by title and
-    /// screen. The signal is the prompt's.
+    /// Its prompt was accepted, no end was reported, and for a while the agent has been idle by its status file, or by
+    /// title and screen. The signal is the prompt's.
     TakenBack(&'a Signal),
 }
 
@@ -133,7 +132,7 @@ pub struct History {
     prompted: bool,
     /// Since when a dialog has been on the screen; kept until something shows that it is gone.
     pub(super) asked_since: Option<Timestamp>,
-    /// Commands that go on in the background, as the screen counts them.
+    /// Commands running in the background, as the screen counts them.
     pub(super) shells_shown: u32,
     /// A limit that only the screen shows.
     shown: Shown,
@@ -201,18 +200,20 @@ impl History {
         }
     }
 
-    /// The owner knows that this incarnation took a prompt: an agent that tells nothing may have been stopped before it was watched.
+    /// The owner knows that this incarnation accepted a prompt: a silent agent may have been stopped before it was
+    /// watched.
     pub fn had_prompt(&mut self) {
         self.shown.began();
     }
 
-    /// Takes a reading of the screen as it stands now, for the limit that it may show.
+    /// Records a reading of the screen for the limit that it may show.
     pub fn read_limit(&mut self, look: &Look, now: Timestamp) {
         self.shown.read(look, now);
     }
 
-    /// What the screen alone says of a limit: nothing while anything says that the agent is at work, or when a better source
-    /// has told how and why the turn ended. One that left tasks in the background is not the end: a limit may stop those.
+    /// The screen's evidence of a limit: none while anything shows the agent working, or if a better source has
+    /// reported how and why the turn ended. An end that left tasks in the background doesn't count: a limit may stop
+    /// those.
     #[must_use]
     pub fn screen_limit(&self, confirm: u32) -> Option<ScreenLimit<'_>> {
         let at_work = self.words().any(|signal| signal.meaning == Meaning::Busy);
@@ -225,7 +226,7 @@ impl History {
         self.shown.limit(confirm).filter(|_| !told && !at_work)
     }
 
-    /// A dialog that was on the screen and is gone has been answered, though no hook and no record tells of it.
+    /// A dialog that has left the screen was answered, even if no hook and no record reports it.
     fn forget_answered(&mut self, look: &Look, now: Timestamp) {
         if look.signals.iter().any(|signal| matches!(signal.meaning, Meaning::Waiting { .. })) {
             self.asked_since.get_or_insert(now);
@@ -236,7 +237,7 @@ impl History {
         }
     }
 
-    /// The last turn, by what was told of it alone.
+    /// The last turn, by reports alone.
     fn turn_told(&self) -> Turn<'_> {
         let newest = self.told.values().filter_map(|told| Some((told.began.as_ref()?.at, told.before)));
         let newest = newest.max_by_key(|(at, _)| *at);
@@ -262,7 +263,7 @@ impl History {
         }
     }
 
-    /// The last turn. An idle agent contradicts a prompt that was taken and whose end nobody told.
+    /// The last turn. An idle agent contradicts an accepted prompt whose end nobody reported.
     pub(super) fn turn(&self, now: Timestamp) -> Turn<'_> {
         let told = self.turn_told();
         let Turn::Open(open) = told else { return told };
@@ -307,7 +308,7 @@ impl History {
         self.levels.get(&Source::Screen).map(|signal| &signal.meaning)
     }
 
-    /// Commands that go on after the end of the last turn: by its hook's word, or so many by the screen.
+    /// Commands that outlive the last turn: by its hook's report, or their number on the screen.
     pub(super) fn shells(&self) -> Vec<String> {
         let mut left = match self.turn_told() {
             Turn::Ended(Signal { meaning: Meaning::TurnEnded { shells, .. }, .. }) => shells.clone(),
@@ -322,7 +323,7 @@ impl History {
         self.told.contains_key(&Source::Hook)
     }
 
-    /// When the last turn began, as far as it was told.
+    /// When the last turn began, as far as reported.
     pub(super) fn began(&self) -> Option<Timestamp> {
         self.told.values().filter_map(|told| Some(told.began.as_ref()?.at)).max()
     }
@@ -339,7 +340,8 @@ impl History {
         passed(end.at, within, now) || self.told.get(&Source::Transcript).is_some_and(|told| told.end.is_some())
     }
 
-    /// Whether this incarnation has taken a prompt: by its own word, or, where it `tells` none, because it was seen at work.
+    /// Whether this incarnation has accepted a prompt: by its report or, if it doesn't report (`tells`), because it was
+    /// seen working.
     #[must_use]
     pub fn has_begun(&self, tells: bool) -> bool {
         self.prompted || self.told.values().any(|told| told.end.is_some()) || (!tells && self.was_busy)
@@ -360,7 +362,7 @@ impl History {
         self.prompted
     }
 
-    /// For an agent that tells nothing: its prompt counted as taken because its screen showed it at work.
+    /// For a silent agent: its prompt counts as accepted because its screen showed it working.
     pub fn assume_busy(&mut self) {
         self.was_busy = true;
     }
@@ -378,8 +380,8 @@ pub(super) fn says_nothing(end: &Signal) -> bool {
     matches!(end.meaning, Meaning::TurnFailed { failure: Failure::Refused, .. })
 }
 
-/// The newest end, and of those told within a moment of it the one that says most. Whoever knows only that a turn came to
-/// nothing is overruled by one who knows that it ended.
+/// The newest end, and of those reported within a moment the most specific. A source that knows only that the turn came
+/// to nothing is overruled by one that knows that it ended.
 fn best_end<'a>(ends: impl Iterator<Item = &'a Signal>) -> Option<&'a Signal> {
     let ends: Vec<&Signal> = ends.collect();
     let known = ends.iter().any(|signal| !says_nothing(signal));

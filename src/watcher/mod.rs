@@ -37,7 +37,7 @@ use crate::{
     },
 };
 
-/// A command that the agent left running, where only its screen tells of one.
+/// A background command of which only the screen shows the number.
 const UNNAMED: &str = "a command in the background";
 /// Every pane is polled this often without hints. Chosen: 50 panes cost 0.1 to 0.3 % of a core (measured).
 const TICK: Duration = Duration::from_secs(1);
@@ -62,7 +62,7 @@ pub struct Watcher {
     down: bool,
     /// Some agent's files may have changed since the last look.
     files_hinted: bool,
-    /// At the last look a limit was suspected, or could have been told by nothing but a screen.
+    /// At the last look a limit was suspected, or only a screen could have shown one.
     by_screen: bool,
     /// What was read was told by it.
     timeline: Arc<Timeline>,
@@ -441,7 +441,7 @@ impl Watcher {
         events
     }
 
-    /// What an agent that is gone from its pane had told of its task before.
+    /// Reports of an agent on its task before it disappeared from its pane.
     async fn last_words(&mut self, snapshot: &Snapshot, session: &Session, incarnation: &Incarnation) -> Vec<Event> {
         let Some(run) = run_of(snapshot, session) else { return Vec::new() };
         let mut watched = self.watched.remove(&session.name).filter(|watched| watched.incarnation == incarnation.id);
@@ -518,7 +518,7 @@ impl Watcher {
 }
 
 impl Watcher {
-    /// Whether an attempt that met a failing server goes on, after a pause, in the same conversation.
+    /// Whether an attempt is retried after a server error, after a pause, in the same conversation.
     fn pauses(&self, session: &Session, incarnation: &Incarnation, run: &Run) -> bool {
         let known = incarnation.conversation.is_some() && self.hands.agents.resumes(&incarnation.agent);
         known && session.role == Role::Pool && run.pauses < self.hands.config.borrow().watcher.server_retries
@@ -545,7 +545,7 @@ impl Watcher {
     }
 }
 
-/// A limit that only a screen shows and that nobody was told of yet. One that is believed is told with the verdict.
+/// A limit shown only by a screen and not reported yet. A confirmed one is reported with the verdict.
 fn suspicion(
     snapshot: &Snapshot,
     session: &Session,
@@ -561,7 +561,7 @@ fn suspicion(
     (account.standing == Standing::Usable).then(|| Event::Account(account.name.clone(), suspected))
 }
 
-/// Wakes on a new picture in which a session moved; the watcher's own reports don't matter to it.
+/// Wakes on a new snapshot in which a session changed; the watcher's own reports don't count.
 async fn moved(snapshots: &mut watch::Receiver<Arc<Snapshot>>) {
     let phases = |snapshot: &Snapshot| -> Vec<(String, u8)> {
         let sessions = snapshot.sessions.values();

@@ -38,7 +38,7 @@ pub enum Over {
     Failed { error: String },
 }
 
-/// Whether the agent ended a turn since the run's prompt was typed: then it had taken it, whoever has told of that.
+/// Whether the agent ended a turn since the run's prompt was typed: then it had accepted it, whichever source says so.
 #[must_use]
 pub fn was_taken(history: &History, run: &Run, now: Timestamp) -> bool {
     let ended = matches!(history.turn(now), Turn::Ended(end) if end.at >= run.heard_from());
@@ -48,9 +48,9 @@ pub fn was_taken(history: &History, run: &Run, now: Timestamp) -> bool {
 /// What is known of the agent beside its words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
-    /// It tells when its turns end.
+    /// It reports when its turns end.
     pub tells: bool,
-    /// Its program has ended: nothing of it goes on.
+    /// Its program has exited: nothing of it continues.
     pub gone: bool,
     /// `watcher.background_for`.
     pub background_for: Duration,
@@ -138,7 +138,7 @@ fn ended(history: &History, end: &Signal, facts: Facts, now: Timestamp) -> Optio
     }
 }
 
-/// Whether the end of a turn may be believed yet: only a hook tells of what goes on in the background.
+/// Whether the end of a turn may be believed yet: only a hook reports background work.
 fn is_settled(history: &History, end: &Signal, now: Timestamp) -> bool {
     let by_hook = end.source <= Source::Hook;
     if says_nothing(end) {

@@ -49,7 +49,7 @@ impl Shown {
         self.begun = true;
     }
 
-    /// Takes a reading of the screen as it stands at `now`.
+    /// Records a reading of the screen at `now`.
     pub(super) fn read(&mut self, look: &Look, now: Timestamp) {
         let Some(signal) = limit_of(look).filter(|_| self.begun && !look.server_error) else {
             self.limit = None;

@@ -94,7 +94,7 @@ fn accounts(found: &HomesReport, config: &Config, report: &mut Report) {
     }
 }
 
-/// Which channels can't send anything; with `test`, what came back of a test notice through each.
+/// Channels that can't send; with `test`, the outcome of a test notification through each.
 fn notices(config: &Config, test: bool, io: &Io<'_>, report: &mut Report) {
     let settings = &config.notifications;
     let key = |channel: Channel| format!("notifications.{}", channel.name());

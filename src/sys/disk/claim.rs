@@ -22,8 +22,8 @@ use crate::{
 };
 
 impl Queue {
-    /// Writes our marker beside a task whose text is what is expected. Somebody may move the file away, or claim it, while the
-    /// marker is written: theirs is the task, so both are looked at once more behind it.
+    /// Writes our marker beside a task whose text is as expected. Somebody may move the file away, or claim it, during
+    /// the write; then the task is theirs, so both are checked once more afterwards.
     pub(super) fn claim(
         &self,
         id: &TaskId,

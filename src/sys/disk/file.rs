@@ -31,8 +31,8 @@ use crate::{
 type Newer = (Vec<u8>, FileFacts);
 
 impl Queue {
-    /// The result, unless it is there already; then the task, unless it holds another text than the one that was run; then what
-    /// stands beside it. Answers the other text.
+    /// Writes the result, unless it exists already; then removes the task, unless its text differs from the one that
+    /// was run; then its sidecars. Returns the other text.
     pub(super) fn file(&self, id: &TaskId, end: &End, made: &mut Vec<QueueChange>) -> io::Result<Option<Newer>> {
         // What a daemon filed that ended before it could say so stays as it is: by a clock that was set since it would read
         // otherwise.

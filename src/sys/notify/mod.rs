@@ -19,7 +19,7 @@ use crate::{
     sys::notify::post::permanent,
 };
 
-/// The receivers that the configuration names, as it is at each notice.
+/// The configured receivers, as of each notification.
 pub struct Receivers(watch::Receiver<Arc<Config>>);
 
 impl Receivers {

@@ -27,7 +27,7 @@ pub async fn send(row: &Webhook, notice: &Notice) -> Result<(), NoticeError> {
     post(request, &secrets, |_| None, |_| true).await
 }
 
-/// The template with the notice in it; what is no JSON then is the template's fault.
+/// The template with the notification filled in; invalid JSON then is the template's fault.
 fn body(template: &str, notice: &Notice) -> Result<String, String> {
     let mut engine = Environment::new();
     engine.set_undefined_behavior(UndefinedBehavior::Strict);

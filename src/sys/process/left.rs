@@ -95,7 +95,7 @@ fn reapers(all: &[Stat], server: Option<u32>) -> HashSet<u32> {
     reapers
 }
 
-/// When a process was started, by the wall's clock.
+/// When a process was started, in wall-clock time.
 fn started(stat: &Stat, wall: Timestamp) -> Timestamp {
     let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100).max(1);
     let up = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or(0, |up| up.tv_sec());

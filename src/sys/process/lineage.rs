@@ -23,7 +23,7 @@ const DEEPEST: usize = 64;
 /// read is nearly always whole.
 const TRIES: usize = 4;
 
-/// A line of ancestors; `mountpoint` is this daemon's, which tells its sessions' variables from another's.
+/// A chain of ancestors; `mountpoint` is this daemon's, by which its sessions' variables are recognised.
 #[must_use]
 pub fn read(pid: u32, mountpoint: &Path) -> Lineage {
     let mut last = Lineage { line: Vec::new(), whole: false, unit: None, mark: None };

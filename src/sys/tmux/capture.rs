@@ -16,7 +16,8 @@ const FREES: (u32, u32) = (3, 6);
 /// How a screen gets from the server to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// As the answer. Nothing else is touched: from 3.4 on other control clients are told of every change of a buffer.
+    /// As the answer. Nothing else is touched: from 3.4 on other control clients are notified of every change of a
+    /// buffer.
     Answer,
     /// Through a buffer that is made, shown and deleted in one line, between whose commands the server does nothing
     /// else. A person's own buffers keep their names and their order.

@@ -123,13 +123,13 @@ impl Tmux {
     }
 }
 
-/// Whether a process was started by an incarnation, as its first environment tells.
+/// Whether a process was started by an incarnation, by its initial environment.
 fn has_token(pid: u32, token: &str) -> bool {
     let environment = peek::one(pid, Part::Environment);
     environment.is_ok_and(|environment| peek::variable(&environment, INCARNATION) == Some(token.as_bytes()))
 }
 
-/// Whether a process was started in this pane of this server, as its first environment tells.
+/// Whether a process was started in this pane of this server, by its initial environment.
 fn started_in(pid: u32, target: &Target) -> bool {
     let Ok(environment) = peek::one(pid, Part::Environment) else { return false };
     // `TMUX` is `<socket>,<server's pid>,<session>`.

@@ -123,8 +123,8 @@ impl Link {
         }
     }
 
-    /// Serves questions until nobody can ask any more or the connection is lost. `changed` is called for every notice
-    /// that says that sessions, panes or viewers changed.
+    /// Serves questions until there are no more callers or the connection is lost. Calls `changed` for every
+    /// notification that sessions, panes or viewers changed.
     pub async fn serve(&mut self, asks: &mut mpsc::Receiver<Ask>, changed: &mut (dyn FnMut(&str) + Send)) -> Ended {
         loop {
             let deadline = self.talk.oldest().map(|ask| ask.deadline);
@@ -210,7 +210,7 @@ impl Link {
     }
 }
 
-/// What a notice means to us.
+/// The meaning of a notification.
 #[derive(Debug, PartialEq, Eq)]
 enum Notice {
     Attached,

@@ -194,7 +194,7 @@ impl Lister {
     }
 }
 
-/// What can stand in a mark: what survives a list and a format unchanged.
+/// Characters allowed in a mark: those that survive a list and a format unchanged.
 #[must_use]
 pub fn mark_ok(mark: &str) -> bool {
     !mark.is_empty() && mark.len() <= 128 && mark.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
@@ -210,7 +210,7 @@ pub fn blur_young(rows: &mut [Row], now: i64, tick: u64) {
     }
 }
 
-/// Panes whose end tmux hasn't told in full: dead without a cause, or, as `ended` knows, ended without being dead.
+/// Panes whose end tmux hasn't fully reported: dead without a cause or, by `ended`, ended without being dead.
 #[must_use]
 pub fn unclear(rows: &[Row], ended: impl Fn(&Row) -> bool) -> HashSet<PaneId> {
     rows.iter().filter(|row| row.exit.is_none() && (row.dead || ended(row))).map(|row| row.target.id()).collect()

@@ -147,7 +147,7 @@ impl Tmux {
         self.server().map(|server| server.process.pid())
     }
 
-    /// The server's version as it tells it (`3.3a`); `None` while there is no connection.
+    /// The server's version (`3.3a`); `None` without a connection.
     #[must_use]
     pub fn server_version(&self) -> Option<String> {
         self.server().map(|server| server.version.clone())

@@ -97,8 +97,8 @@ impl ClientProcess {
         self.process.pid()
     }
 
-    /// Kills the client and takes back every command that the server hasn't read yet, so that a server that was stopped
-    /// doesn't run them when it wakes up, long after their callers were told that they failed.
+    /// Kills the client and withdraws every command that the server hasn't read yet, so that a stopped server doesn't
+    /// run them when it continues, long after their callers got an error.
     pub fn abandon(&self) {
         drop(self.process.signal(Signal::SIGKILL));
         let Ok(file) = self.unread.try_clone().and_then(nonblocking) else { return };
@@ -169,10 +169,9 @@ fn start(options: &TmuxOptions) -> Result<(std::process::Child, Started), String
     Ok((child, Started { input, output, unread, process, pid }))
 }
 
-/// Starts a server of ours that takes in what its panes' programs leave behind (`PR_SET_CHILD_SUBREAPER`): so whatever an
-/// agent starts and detaches stays below the server, and who writes can be told from a person for as long as it lives.
-/// tmux reaps it. A server that a client starts would daemonize by itself, and the attribute does not pass a fork. Where it
-/// can't be started so, the client starts it.
+/// Starts our server as a subreaper (`PR_SET_CHILD_SUBREAPER`), so that detached processes of agents stay below it and
+/// their writes aren't taken for a person's while it lives. tmux reaps them. A server started by a client would
+/// daemonize itself, and the attribute doesn't survive a fork. If this start fails, the client starts the server.
 fn start_server(options: &TmuxOptions) {
     let mut command = Command::new(&options.tmux);
     command.args(options.arguments()).arg("-D").env_clear().envs(TmuxOptions::environment()).current_dir("/");

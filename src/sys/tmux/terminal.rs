@@ -88,7 +88,7 @@ impl Terminal for Tmux {
 }
 
 impl Tmux {
-    /// Lists the panes, sees to it that deaths are told with their causes, and watches the programs.
+    /// Lists the panes, makes tmux report exits with their causes, and watches the programs.
     pub(super) async fn rows(&self) -> Result<Vec<Row>, TerminalError> {
         let mut rows = self.whole_list().await?.to_vec();
         list::blur_young(&mut rows, Timestamp::now().as_second(), self.tick());
