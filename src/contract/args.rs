@@ -30,11 +30,11 @@ pub enum Call {
         /// To this provider, whatever the task says
         #[arg(long, value_name = "PROVIDER")]
         provider: Option<String>,
-        /// The idempotency key: handed in twice under one key it is one job [default: a new one]
+        /// The idempotency key: submits with the same key are one job [default: a new one]
         #[arg(long, value_name = "KEY")]
         key: Option<String>,
     },
-    /// Print how a job stands, as JSON
+    /// Print a job's state as JSON
     Get(JobArgs),
     /// Print a job's output: exit code 1 when it failed, 4 when there is none yet
     Result {

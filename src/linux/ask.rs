@@ -19,6 +19,7 @@ use nix::{
 
 use crate::linux::process::pidfd_open;
 
+/// Bytes of output that are read. Chosen: one page; a version is one line.
 const LONGEST_ANSWER: u64 = 4096;
 
 /// The program as a shell would find it.

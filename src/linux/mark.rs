@@ -1,12 +1,13 @@
-//! Marks a process and everything that it will ever start: a hard limit that no process can raise without
-//! `CAP_SYS_RESOURCE`, of a resource that Linux has not used since 2.4 (`RLIMIT_LOCKS`, getrlimit(2)). It survives fork, exec,
-//! setsid, a cleared environment, another parent, another user namespace. Decides nothing: `model::writer` does.
+//! Marks a process and everything that it will ever start.
+//! The mark is a hard limit that no process can raise without `CAP_SYS_RESOURCE`, of a resource that Linux has not used since 2.4
+//! (`RLIMIT_LOCKS`, getrlimit(2)). It survives fork, exec, setsid, a cleared environment, another parent, another user namespace.
+//! Decides nothing: `model::writer` does.
 
 use std::{fs, io, ptr};
 
 use crate::linux::process::children;
 
-/// Processes of a tree that are visited; more than any has.
+/// Most processes of a tree that are visited. Chosen: more than any tree has; bounds the time.
 const MOST: usize = 100_000;
 
 /// The number that a process carries; the largest there is without a limit. `None` when there is no such process.

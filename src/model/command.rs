@@ -204,14 +204,18 @@ const fn verb(name: &'static str, args: &'static str, help: &'static str) -> Ver
 /// Verbs of `control`.
 pub const DAEMON_VERBS: &[Verb] = &[
     verb("swap", "[ACCOUNT]", "move to another account; the named one, or the best there is"),
-    verb("pause", "", "dispatch nothing more; what runs goes on"),
+    verb("pause", "", "stop dispatching; running tasks continue"),
     verb("resume", "", "dispatch again"),
     verb("rescan", "", "look at every queue directory and session now"),
     verb("reload", "", "read the configuration again; applies what can be applied live"),
     verb("cancel", "ID", "cancel a task; PROJECT:ID where an id occurs twice"),
     verb("retry", "ID", "run a failed or cancelled task again"),
-    verb("clear-partial", "", "a swap that was left half done has been put right"),
-    verb("clean", "[dry-run]", "put away now what is older than `janitor` keeps it; or only tell what that is"),
+    verb("clear-partial", "", "declare a partial swap corrected, after what `health` names was"),
+    verb(
+        "clean",
+        "[dry-run]",
+        "archive or remove what is older than `janitor` keeps it; dry-run only lists it in `events`",
+    ),
 ];
 
 /// Verbs of `tasks/<id>/control`.

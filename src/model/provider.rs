@@ -133,7 +133,7 @@ impl Provider {
             ProviderStanding::Usable => None,
             ProviderStanding::Cooling { until, .. } => Some(*until),
             ProviderStanding::Exhausted { until, .. } => Some(until.unwrap_or_else(later)),
-            // A key can be put right behind our back.
+            // A key can be corrected behind our back.
             ProviderStanding::Broken { .. } => Some(later()),
         }
     }

@@ -91,8 +91,9 @@ pub struct Mark {
     number: u64,
 }
 
-/// A number of ours begins so; no limit that anybody sets does.
+/// The upper 16 bits of our marks. Chosen: no limit that anybody sets has them.
 const MARK: u64 = 0x0CFA << 48;
+/// The outermost nesting level, 16 bits: each daemon started below another carries one less.
 const NESTED: u64 = 0xFFFF;
 
 impl Mark {

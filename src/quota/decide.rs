@@ -157,7 +157,7 @@ fn parked(snapshot: &Snapshot) -> Vec<(String, Option<String>)> {
         let when = match account::limit_passes(&session.verdict) {
             Some(until) => format!("goes on at {}", snapshot.timeline.second(until)),
             None => format!(
-                "waits for a person: put right what it says, then `echo restart > sessions/{}/control`",
+                "waits for a person: correct what it says, then `echo restart > sessions/{}/control`",
                 session.name
             ),
         };
