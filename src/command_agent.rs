@@ -191,7 +191,7 @@ impl Output {
 fn program(args: &Args) -> Command {
     let mut command = Command::new(&args.program[0]);
     command.args(&args.program[1..]);
-    // Shells believe this variable and walk its path, where a link may stand by now.
+    // Shells trust this variable and walk its path, where a link may be by now.
     match std::env::current_dir() {
         Ok(dir) => command.env("PWD", dir),
         Err(_) => command.env_remove("PWD"),

@@ -215,7 +215,7 @@ mod tests {
         clear(&log, offset - 150_000).expect("cleared");
         let after = &logs(temp.path(), &known)[0];
         assert_eq!((before[0].from, after.from > 100_000), (0, true), "the disk has its blocks back: {after:?}");
-        // Who has read goes on where he was; who begins anew gets the whole lines that are left.
+        // A reader continues at its offset; a new one gets the remaining whole lines.
         writeln!(writer, "{}", line(1001)).expect("written");
         assert_eq!(read(&mut offset), [line(1000), line(1001)]);
         let all = read(&mut 0);

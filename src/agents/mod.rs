@@ -255,7 +255,7 @@ impl Agents for AgentBook {
         let mut at = cursor.clone();
         let read_to = Arc::clone(&self.read_to);
         let read = blocking(move || {
-            // Whoever reads on from here has taken what stands before.
+            // Readers that continue from here have read everything before.
             if let Ok(log) = std::fs::metadata(&facts.log)
                 && log.len() >= at.hooks
             {

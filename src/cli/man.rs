@@ -84,7 +84,7 @@ fn one(path: &str, command: &clap::Command, out: &mut Vec<u8>) -> Result<(), Fai
         match line {
             // The sections of a command are paragraphs of its subsection.
             ".SH SYNOPSIS" | ".SH DESCRIPTION" | ".SH OPTIONS" => writeln!(out, ".PP")?,
-            // Groff's quoting preamble stands once, in the title.
+            // Groff's quoting preamble occurs once, in the title.
             ".ie \\n(.g .ds Aq \\(aq" | ".el .ds Aq '" => {}
             // Every command has --help; saying it each time hides the rest.
             tag if tag.starts_with(".TP") && lines.peek().is_some_and(|next| next.contains(HELP)) => {

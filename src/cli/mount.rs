@@ -63,7 +63,7 @@ impl Mount {
     /// The names in a directory of the mount.
     ///
     /// # Errors
-    /// No daemon, or one that stands still.
+    /// No daemon, or a stopped one.
     pub fn list(&self, dir: &str, within: Duration) -> Result<Vec<String>, Failure> {
         let path = self.dir.join(dir);
         let names = move |_: &Path| {

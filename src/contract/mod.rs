@@ -153,7 +153,7 @@ async fn submit(
             Ok(id) => {
                 let marker = DelegatedMarker {
                     job_id: Some(id),
-                    // A stand-in is named, so that it is asked for the result.
+                    // A fallback is named, so that it is asked for the result.
                     provider: if route.chain.first() == Some(name) { word.to_owned() } else { name.to_string() },
                     submitted_at: Some(Timestamp::now()),
                     ours: None,
@@ -202,7 +202,7 @@ async fn result(servers: &Servers, args: &JobArgs, until: Option<Instant>) -> Re
             Ok(Progress::Unknown) => return Err(unknown(&name, &args.job)),
             Ok(Progress::Running { .. }) => format!("job {} has not ended yet", args.job),
             Err(ProviderError::Refused(why)) => return Err(Failure::Failed(why)),
-            // The job goes on all the same.
+            // The job continues anyway.
             Err(error @ ProviderError::Out(_)) => error.to_string(),
         };
         if until.is_some_and(|until| until <= Instant::now()) {

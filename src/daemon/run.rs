@@ -292,7 +292,7 @@ impl Daemon {
         for project in projects {
             let shown = match self.queue.identity(&project).await {
                 Ok(now) => mounted.shows(&project, now),
-                // Gone, and made again at once; or nobody knows. Who looks for tasks tells what stays so.
+                // Gone, and recreated at once; or unknown. The inbox scan reports what persists.
                 Err(_) => continue,
             };
             let problem = (!shown).then(|| {

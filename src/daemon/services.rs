@@ -74,7 +74,7 @@ impl Services {
         sessions.clear_strays().await;
         let mut queue = Queue::new(hands.clone());
         queue.prepare().await;
-        // The first look tells which sessions and runs survived, before anybody acts on them.
+        // The first look finds which sessions and runs survived, before anything acts on them.
         let mut watcher = Watcher::new(hands.clone());
         watcher.look().await;
         let dispatcher = Dispatcher::new(hands.clone());

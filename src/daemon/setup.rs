@@ -224,7 +224,7 @@ pub fn apply_live(old: &Config, new: &Config) -> Arc<Config> {
 /// Detaches mounts that a killed daemon left over queues. Returns the future mountpoint as the kernel writes it.
 ///
 /// # Errors
-/// When a mount that is still served stands over a queue, or one can't be taken away.
+/// If a queue is covered by a mount that is still served, or one can't be detached.
 pub fn uncover_queues(config: &Config, mountpoint: &Path) -> Result<PathBuf, Fatal> {
     for project in &config.projects {
         must_answer(&project.path)?;

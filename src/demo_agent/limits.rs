@@ -44,7 +44,7 @@ pub struct Refusal {
     pub until: Option<i64>,
 }
 
-/// A refusal, as the agent tells it.
+/// A refusal in the agent's words.
 #[derive(Debug)]
 pub struct Told {
     pub text: String,

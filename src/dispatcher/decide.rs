@@ -215,7 +215,7 @@ impl<'a> Look<'a> {
             workdir: project.path.join(&task.spec.workdir).components().collect(),
         };
         let fits = self.free.iter().enumerate().filter_map(|(at, session)| {
-            // Where somebody looks, has spoken or has begun a text, he may want to go on.
+            // A person who is attached, talked to it or began a text may want to continue.
             let alone = session.attached == 0 && !session.talked && !session.verdict.draft;
             Some((alone, fit(session, &need, config, self.now)?, Reverse(&session.name), at))
         });
@@ -237,7 +237,7 @@ impl<'a> Look<'a> {
 /// Whether this agent can't run now at all: its account is out or, without accounts, one of its sessions is at a limit.
 #[must_use]
 pub fn is_out(snapshot: &Snapshot, under: &Under<'_>, agent: &AgentName) -> bool {
-    // A person's session stands at its limit until he sends it on, however long ago that has passed.
+    // A person's session stays at its limit until the person continues it, however long ago it ended.
     let stands = |session: &Session| {
         session.role == Role::Pool
             && session.verdict.activity == Activity::Limited

@@ -26,7 +26,7 @@ pub fn delegated_dir(object: &Object) -> Object {
 pub fn task_link(picture: &Picture, object: &Object) -> Option<PathBuf> {
     let Object::Session(name) = object else { return None };
     let task = &picture.snapshot.sessions.get(name)?.task.as_ref()?.task;
-    // A task that is gone from the picture would leave the link dangling.
+    // A task missing from the snapshot would leave the link dangling.
     picture
         .snapshot
         .tasks

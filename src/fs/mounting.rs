@@ -106,7 +106,7 @@ impl Mounted {
     /// Mounts and answers when the kernel has agreed on the protocol and requests are served.
     ///
     /// # Errors
-    /// When anything stands in the way; nothing is left mounted then.
+    /// If anything prevents it; then nothing is left mounted.
     pub fn mount(options: &Options, backend: Arc<dyn Backend>) -> Result<Self, MountError> {
         let path = prepare(options)?;
         let mut queues = Vec::new();

@@ -65,7 +65,7 @@ impl Ops {
             }
             match nix::fcntl::openat(&dir.file, name, base, Mode::empty()) {
                 Ok(fd) => break (fd, false),
-                // Removed or moved at this moment; whoever creates makes it anew.
+                // Removed or moved at this moment; a create recreates it.
                 Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(FsError::system("open", errno)),
             }

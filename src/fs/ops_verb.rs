@@ -73,7 +73,7 @@ impl Ops {
             Facts::at(&dir.file, name)?;
             std::thread::sleep(LOOK_AGAIN);
         }
-        // Asked once: a refusal is told each time.
+        // Asked once: every refusal is logged.
         self.backend.control(Scope::Task(key), verb.as_bytes(), &caller.writer()).map_err(FsError::Refused)
     }
 }

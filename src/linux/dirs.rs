@@ -140,7 +140,7 @@ fn write_beside(
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let mut file = File::from(openat(beside, temporary.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
     let whole = write(&mut file).and_then(|()| if durable { file.sync_all() } else { Ok(()) });
-    // Closed first: who watches for closed files must not be told of the name that others see arrive.
+    // Closed first: a watcher of close events must not see the name that others see arrive.
     drop(file);
     let written = whole.and_then(|()| match over {
         Over::Replace => Ok(renameat2(beside, temporary.as_str(), dir, name, RenameFlags::empty())?),

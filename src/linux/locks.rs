@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(of(held()), None);
         file.lock().expect("locked");
         assert!(!files_of(std::process::id().cast_signed()).is_empty());
-        // A file system with devices of its own for each volume (btrfs) tells another one here.
+        // A file system with a device per volume (btrfs) reports another one here.
         if let Some(pid) = of(held()) {
             assert_eq!(holder(meta.ino()), Some(std::process::id()));
             assert_eq!(pid, std::process::id().cast_signed());

@@ -39,7 +39,7 @@ pub fn put_on_tree(pid: u32, number: u64) -> io::Result<()> {
     let (mut next, mut visited) = (children(pid), 0);
     while let Some(pid) = next.pop().filter(|_| visited < MOST) {
         visited += 1;
-        // One that carries a lower number is marked already, or by somebody else, which tells as much.
+        // A process with a lower number is marked already, or by somebody else, which is as good.
         let _ = put(pid, number);
         next.extend(children(pid));
     }

@@ -134,7 +134,7 @@ impl World {
         if session.resume.as_ref().is_some_and(|known| known.from == incarnation.id) {
             return;
         }
-        // A resumed agent that is resumed again goes on with the same conversation.
+        // A resumed agent that is resumed again keeps the same conversation.
         let known = session.resume.as_ref().and_then(|resume| resume.conversation.clone());
         session.resume = Some(Resume {
             from: incarnation.id.clone(),

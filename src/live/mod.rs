@@ -213,7 +213,7 @@ impl Owner {
         while let Some(this) = message.take() {
             match this {
                 Message::Change(first) => {
-                    // What the last picture led to comes from many at once: it is saved in one go.
+                    // Reactions to the last snapshot come from many services at once: they are saved in one batch.
                     tokio::task::yield_now().await;
                     let mut changes = vec![first];
                     message = loop {
@@ -327,7 +327,7 @@ impl Owner {
         if !self.unsaved_log.is_empty() {
             match self.store.append_events(&self.unsaved_log).await {
                 Ok(()) => self.unsaved_log.clear(),
-                // The log is a record, not the truth: work goes on without it.
+                // The log is a record, not the truth: work continues without it.
                 Err(error) => {
                     tracing::warn!(%error, "the event log can't be written; lines are kept and tried again");
                     let excess = self.unsaved_log.len().saturating_sub(UNSAVED_LOG_MAX);

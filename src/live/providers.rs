@@ -27,7 +27,7 @@ impl World {
         if known.standing == standing && standing == ProviderStanding::Usable {
             return;
         }
-        // The same trouble told again lasts longer; it is told of once.
+        // The same problem reported again lasts longer; it is logged once.
         let news = known.standing.word() != standing.word();
         let text = match standing.why() {
             None => "usable again".to_owned(),

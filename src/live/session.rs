@@ -31,7 +31,7 @@ impl World {
             SessionEvent::Opened(incarnation) => {
                 session.verdict = Verdict::unknown(now);
                 (session.gone, session.rests, session.talked) = (None, false, false);
-                // What goes on with a conversation is no fresh one.
+                // A resumed conversation is not a fresh one.
                 session.spent = session.resume.is_some();
                 session.retired = false;
                 session.used = now;
@@ -178,7 +178,7 @@ impl World {
         }
         let waits = |verdict: &Verdict| matches!(verdict.activity, Activity::Waiting(_));
         if matches!(session.phase, SessionPhase::Starting(_)) && waits(&session.verdict) && !waits(verdict) {
-            // A person has answered: the agent's time to start begins anew.
+            // A person has answered: the agent's start timeout restarts.
             session.since = now;
         }
         session.verdict = verdict.clone();

@@ -210,7 +210,7 @@ impl World {
             self.overrides.entry(task.key.clone()).or_default().tried = Some(tried);
         }
         let moved = task.phase.word() != phase.word();
-        // A person has to act: that is told whatever held it before.
+        // A person must act: reported whatever held it before.
         let held_anew = matches!(&phase, Phase::Held(hold) if hold.needs_person()) && task.phase != phase;
         if moved {
             task.since = now;

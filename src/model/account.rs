@@ -167,7 +167,7 @@ pub fn step(account: &Account, event: &AccountEvent, now: Timestamp) -> Option<S
                     let knows_an_end = limit.resets_at.is_some() || !limit.kind.resets();
                     knows_an_end.then(|| S::Limited(limited()))
                 }
-                // The same event, told again by a source that knows more.
+                // The same event, reported again by a better source.
                 S::Limited(known)
                     if known.signal.at == signal.at && known.limit != *limit && limit.resets_at.is_some() =>
                 {
@@ -199,7 +199,7 @@ pub fn step(account: &Account, event: &AccountEvent, now: Timestamp) -> Option<S
 pub fn until(limit: &Limit, seen: Timestamp) -> Option<Timestamp> {
     let after = |wait: SignedDuration| seen.saturating_add(wait).unwrap_or(Timestamp::MAX);
     match limit.resets_at {
-        // A told end counts, whatever the limit is of: credit that comes back is told with its time, too.
+        // A reported end counts for every kind of limit: returning credit is reported with its time, too.
         Some(reset) if reset > seen => Some(reset.saturating_add(RESET_MARGIN).unwrap_or(Timestamp::MAX)),
         Some(_) => Some(after(STALE_RESET_AFTER)),
         None => limit.kind.resets().then(|| after(TRY_AGAIN_AFTER)),

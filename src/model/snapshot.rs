@@ -34,9 +34,9 @@ pub struct Snapshot {
     pub supervisor: Arc<str>,
     /// Increases by one with each snapshot.
     pub seq: u64,
-    /// When it was made, by the wall's clock; every other time in it is steady.
+    /// When it was made, in wall-clock time; every other time in it is steady.
     pub at: Timestamp,
-    /// What the wall's clock showed when.
+    /// Maps steady time to the wall clock.
     pub timeline: Arc<Timeline>,
     /// When the daemon started.
     pub since: Timestamp,

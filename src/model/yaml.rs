@@ -32,7 +32,7 @@ pub fn keys(text: &str) -> (Keys, Vec<Problem>) {
             true => Err(Problem { line: 1, column: 1, message: TAB.to_owned() }),
             false => parse(&lines[entry.clone()].concat()),
         };
-        // What an alias means stands in another entry.
+        // An alias is defined in another entry.
         let Some(problem) = alone(&lines).err().filter(|problem| !problem.message.contains("alias")) else { continue };
         let at = (entry.start + problem.line - 1).min(entry.end - 1);
         let line = blank(&mut lines[at]);

@@ -58,7 +58,7 @@ pub fn decide(
     let summaries = pace.summaries(settings.per_hour, &snapshot.timeline, now);
     let mut tell = |mut notice: Notice| {
         let news = now.duration_since(notice.at) < NEWS_FOR;
-        // Its time tells a notice from the incident's others, and over a start of the machine time may stand still.
+        // Its time distinguishes it from the incident's other notifications, and across a reboot time may stand still.
         if let Some(before) = snapshot.notices.get(&notice.incident) {
             let next = before.notice.at.saturating_add(SignedDuration::from_nanos(1)).unwrap_or(before.notice.at);
             notice.at = notice.at.max(next);

@@ -58,7 +58,7 @@ impl Notices {
         self.tell_faults().await;
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
-            // What was told goes out before what comes next: an incident's end isn't lost because it comes again.
+            // Reported notifications go out before new ones, so an incident's end isn't lost when it recurs.
             send(&snapshot, &queues, &mut flying);
             let decision = {
                 let config = config.borrow();

@@ -219,7 +219,7 @@ impl Queue {
             };
             news.push(Event::Health { topic: format!("result {}", task.key), problem });
         }
-        // Counted on; the next look at everything counts anew.
+        // Counted up; the next full scan counts again.
         news.extend(counts.into_iter().map(|(project, counts)| Event::Counts { project: project.clone(), counts }));
         self.live.report(news).await;
         // A kept file has a newer text; read it at once.

@@ -184,7 +184,7 @@ impl Queue {
             .map(|claim| (claim, claim_ends(claim, &self.config.borrow(), self.clock.as_ref())))
             .find(|(_, end)| end.is_none_or(|end| now < end));
         if claim.is_none() && known.claim.is_some() {
-            // Whoever gave it up may be about to move the task: it settles anew.
+            // Its former owner may be about to move the task, so the settle time restarts.
             known.touched = now;
         }
         known.claim = claim.map(|(claim, _)| claim.how.clone());

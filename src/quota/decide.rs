@@ -50,7 +50,7 @@ pub fn decide(snapshot: &Snapshot, quota: &Quota, now: Timestamp) -> Decision {
             decision.at(until, now, Event::Account(account.name.clone(), AccountEvent::Reset));
         }
     }
-    // What has passed changes the choice: the next picture has it.
+    // An ended limit changes the choice: the next snapshot has it.
     if decision.events.is_empty() && snapshot.swaps.current.is_none() && snapshot.swaps.partial.is_none() {
         for from in snapshot.accounts.iter().filter(|account| account.active) {
             if let Some((due, event)) = swap(snapshot, from, quota, now) {

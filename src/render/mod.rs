@@ -37,7 +37,7 @@ pub struct Picture<'a> {
 }
 
 impl<'a> Picture<'a> {
-    /// As it is when the wall's clock shows that.
+    /// As of this wall-clock time.
     #[must_use]
     pub fn at(snapshot: &'a Snapshot, wall: Timestamp) -> Self {
         Self { snapshot, now: snapshot.timeline.steady(wall) }

@@ -154,7 +154,7 @@ pub fn account(_: &Picture, session: &Session) -> String {
 #[must_use]
 pub fn resume_id(_: &Picture, session: &Session) -> String {
     let known = session.phase.incarnation().and_then(|inc| inc.conversation.as_ref());
-    // Between two programs, the one that the next goes on with.
+    // Between two programs, the conversation that the next one resumes.
     let id = known.or_else(|| session.resume.as_ref()?.conversation.as_ref());
     id.map_or_else(String::new, |id| words::line(id))
 }

@@ -50,7 +50,7 @@ pub enum FailureName {
 }
 
 impl FailureName {
-    /// The failure; `limit` tells which one, should it be one.
+    /// The failure; `limit` says which limit, if it is one.
     #[must_use]
     pub fn failure(self, limit: impl FnOnce() -> Limit) -> Failure {
         match self {

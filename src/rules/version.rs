@@ -79,7 +79,7 @@ impl Versions {
         }
     }
 
-    /// What there is to say of the version that a program's answer tells.
+    /// The verdict on the version in a program's answer.
     ///
     /// # Errors
     /// When that version is not started at all.

@@ -139,7 +139,7 @@ impl Job {
                 }
                 let told = self.propose(events).await;
                 if told.is_err() {
-                    // A program that the owner does not know would go on under whatever account it has.
+                    // A program unknown to the owner would keep running under whatever account it has.
                     let grace = self.hands.config.borrow().lifecycle.stop_grace;
                     let _ = self.hands.terminal.terminate(&pane, grace, self.background()).await;
                 }
@@ -468,7 +468,7 @@ impl Job {
             Action::Exit(_) | Action::Restart(_) if self.session.role == Role::Dedicated => {
                 Err(Refused::new(RefusedKind::NotPermitted, "a dedicated session's agent is never ended from here"))
             }
-            // An agent that its account has stopped goes on with its conversation.
+            // An agent stopped by its account resumes its conversation.
             Action::Restart(_) if self.session.task.is_some() && self.session.verdict.activity == Activity::Limited => {
                 let told = self.carry_out(Step::Resume).await;
                 told.map_err(|error| Refused::new(RefusedKind::Failed, error))

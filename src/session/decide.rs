@@ -168,7 +168,7 @@ fn with_run(
     now: Timestamp,
 ) -> Step {
     let lifecycle = settings.lifecycle;
-    // The time that an agent stands still for its account is not the task's.
+    // Time spent waiting for the account doesn't count for the task.
     let stands = session.resume.is_some() || session.verdict.activity == Activity::Limited;
     if let Some(over) = over(run, now).filter(|over| !(stands && *over == Over::TimedOut)) {
         let ended = matches!(session.phase, SessionPhase::Down | SessionPhase::Dead { .. } | SessionPhase::Ending(_));

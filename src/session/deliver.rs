@@ -109,7 +109,7 @@ impl Job {
             let why = not_free.why(&self.session.name);
             if tokio::time::Instant::now() >= deadline {
                 return match not_free {
-                    // It is decided anew, and what is missing is an answer.
+                    // It is decided again; what is missing is an answer.
                     NotFree::Dialog(_) => Ok(None),
                     NotFree::Draft(_) | NotFree::NoBox => {
                         let again = self.task_event(TaskEvent::TryAgain { run: run.id.clone(), why });

@@ -34,7 +34,7 @@ impl Job {
             return self.is_open(resume, id, None, conversation, pane).await;
         }
         let account = match self.hands.live.snapshot().under(&resume.agent) {
-            // It was usable a moment ago: what is to be done is decided anew.
+            // It was usable a moment ago: the next step is decided again.
             Under::Blocked(_) if self.session.role == Role::Pool && resume.conversation.is_some() => return Ok(()),
             under => under.name().cloned(),
         };

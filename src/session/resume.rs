@@ -46,7 +46,7 @@ pub fn onward(
             let follows = session.follows(incarnation, account.active_since);
             follows.then(|| at_rest_by(session, account.active_since, settings))?
         }
-        // A person's session goes on by itself or by him.
+        // A person's session continues by itself or by its person.
         Under::Account(_) if !limited || session.role == Role::Dedicated => return None,
         Under::Account(_) => incarnation.started.saturating_add(AGAIN_AFTER).unwrap_or(Timestamp::MAX),
         Under::NoAccount => account::limit_passes(&session.verdict).filter(|_| session.role == Role::Pool)?,
@@ -57,7 +57,7 @@ pub fn onward(
 /// When a session may be ended: at once when its agent does nothing, else when it has had its grace.
 fn at_rest_by(session: &Session, since: Timestamp, settings: &Settings<'_>) -> Timestamp {
     match session.verdict.activity {
-        // The end of a turn is on disk a moment after it is told.
+        // The end of a turn is on disk a moment after it is reported.
         Activity::Idle if session.task.is_some() => {
             since.max(session.verdict.since.saturating_add(ENDED_WITHIN).unwrap_or(Timestamp::MAX))
         }
@@ -94,7 +94,7 @@ pub fn going_on(
         }
         SessionPhase::Starting(_) => super::step::starting(session, settings.lifecycle, now),
         SessionPhase::Up(_) => match run {
-            // It was told at its start to go on, and stands at its prompt all the same.
+            // It got the resume text as an argument, and is at its prompt anyway.
             Some(run) if session.verdict.activity == Activity::Idle => {
                 let due = session.since.saturating_add(TAKES_WITHIN).unwrap_or(Timestamp::MAX);
                 when(due, now, Step::Continue(run.clone()))

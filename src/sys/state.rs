@@ -43,7 +43,7 @@ struct Journal {
     file: File,
     /// Up to here it is whole.
     len: u64,
-    /// Something that failed may stand behind.
+    /// A failed record may follow.
     torn: bool,
 }
 

@@ -108,7 +108,7 @@ impl Watch {
         // notify's thread answers `watch` only after the callback has returned, and the callback takes the other lock: it must
         // not be held while the watcher is asked.
         let Ok(mut dirs) = self.dirs.lock() else { return };
-        // By whatever path it is known: while the mount stands over the queue that is another one.
+        // By whatever path it is known: while the mount covers the queue that is a different one.
         if dirs.values().any(|dir| dir.project == *project && dir.what == what && dir.inode == inode) {
             return;
         }

@@ -395,7 +395,7 @@ mod tests {
         // An end before the last prompt is of another turn.
         let h = with_limit_on_screen(&[signal(Source::Hook, 10, ended(0)), prompt(Source::Hook, 11)]);
         assert_eq!(activity(&h), Activity::Limited);
-        // What a turn left in the background goes on after its end, and is stopped.
+        // Background work outlives the turn, and is stopped.
         let h = with_limit_on_screen(&[prompt(Source::Hook, 11), signal(Source::Hook, 13, ended(1))]);
         assert_eq!(activity(&h), Activity::Limited);
         // Drawn again by a resumed agent that was given nothing yet.
@@ -430,7 +430,7 @@ mod tests {
 
     #[test]
     fn an_agent_that_goes_on_by_itself_after_its_limit_is_at_work() {
-        // Claude Code's own auto-continue tells of itself as a notice, then as a prompt.
+        // Claude Code's auto-continue appears as a notification, then as a prompt.
         let goes_on = signal(Source::Hook, 13, Meaning::PromptTaken { prompt: None });
         assert_eq!(activity(&[signal(Source::Hook, 12, failed(limit())), goes_on]), Activity::Working);
     }
@@ -471,7 +471,7 @@ mod tests {
         assert!(!history(&plain).recorded(at(16)), "its message may be in the record");
         assert!(history(&plain).recorded(at(17)));
         let mut h = history(&hook);
-        // Written late, told late: the prompt of the turn that has ended.
+        // Written late, reported late: the prompt of the turn that has ended.
         h.absorb(&signal(Source::Transcript, 11, Meaning::PromptTaken { prompt: None }));
         h.absorb(&signal(Source::Transcript, 12, ended(0)));
         assert!(h.recorded(at(12)));
@@ -614,14 +614,14 @@ mod tests {
             ]),
             Activity::Waiting(WaitingFor::Interrupted)
         );
-        // Taken back before the first word: nothing tells of it.
+        // Withdrawn before the first word: nothing reports it.
         let taken = signal(Source::Hook, 11, Meaning::PromptTaken { prompt: None });
         assert_eq!(
             activity(&[taken.clone(), signal(Source::StatusFile, 12, Meaning::Idle)]),
             Activity::Waiting(WaitingFor::Interrupted)
         );
         assert_eq!(activity(&[taken, signal(Source::StatusFile, 16, Meaning::Idle)]), Activity::Working);
-        // Codex: no status file, and no hook tells of the interrupt.
+        // Codex: no status file, and no hook reports the interrupt.
         let prompt = Meaning::PromptTaken { prompt: None };
         let interrupted = signal(Source::Transcript, 12, Meaning::Interrupted);
         let codex = [signal(Source::Hook, 11, prompt.clone()), interrupted.clone()];

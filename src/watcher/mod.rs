@@ -64,7 +64,7 @@ pub struct Watcher {
     files_hinted: bool,
     /// At the last look a limit was suspected, or only a screen could have shown one.
     by_screen: bool,
-    /// What was read was told by it.
+    /// The timeline by which everything read so far was stamped.
     timeline: Arc<Timeline>,
 }
 
@@ -415,7 +415,7 @@ impl Watcher {
             if !agents.tells_prompts(&incarnation.agent) {
                 history.assume_busy();
             }
-            // What stands at its prompt because it was just resumed has not ended a turn.
+            // An agent that is at its prompt because it was just resumed has not ended a turn.
             let facts = Facts {
                 tells: agents.tells_turns(&incarnation.agent),
                 gone: pane.exit.is_some(),
@@ -492,7 +492,7 @@ impl Watcher {
                 let again = TaskEvent::TryAgain { run: run.id.clone(), why: error };
                 return vec![Event::Task(assignment.task.clone(), again)];
             }
-            // A command tells how it ended in the first line; the rest is its output.
+            // A command's first line says how it ended; the rest is its output.
             Over::Failed { error } if self.hands.agents.prompt_by(&incarnation.agent) == PromptBy::Stdin => {
                 let (how, output) = error.split_once('\n').unwrap_or((&error, ""));
                 let output = Some(output).filter(|output| !output.trim().is_empty()).map(str::to_owned);

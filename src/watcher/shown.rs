@@ -143,7 +143,7 @@ mod tests {
         shown.read(&limit, at(0));
         shown.read(&limit, at(5000));
         assert_eq!(shown.limit(1), None);
-        // The prompt was just taken, and the screen is not drawn anew yet.
+        // The prompt was just accepted, and the screen is not redrawn yet.
         shown.works();
         shown.read(&limit, at(5001));
         assert!(matches!(shown.limit(2), Some(ScreenLimit::Suspected(_))));

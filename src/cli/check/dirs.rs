@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// What stands in it.
+/// Its contents.
 const QUEUE_DIRS: [&str; 4] = ["inbox", "drafts", "done", "failed"];
 
 enum Dir {

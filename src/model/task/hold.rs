@@ -55,7 +55,7 @@ pub enum Hold {
 pub enum EndedBy {
     /// Its writer is done with it soon.
     Time,
-    /// Its file, or what stands beside it, changes.
+    /// Its file or a sidecar is changing.
     File,
     /// A person releases this text, or it changes.
     Release,

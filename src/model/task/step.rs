@@ -320,7 +320,7 @@ fn cell(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Timesta
             E::TypingBegun { run: id } => {
                 same_run(&run.id, id)?;
                 match run.delivery {
-                    // What was told to stop must not be typed any more.
+                    // A stopped run must not be typed any more.
                     Delivery::NotBegun if run.stop != Stop::No => not_now(),
                     Delivery::NotBegun => {
                         Ok(Now(Phase::Working(Run { delivery: Delivery::Begun, typed: Some(now), ..run.clone() })))

@@ -53,7 +53,7 @@ fn mark_variables(lineage: &mut Lineage, stats: &[Stat], mountpoint: &Path) {
                 step.marked = marked(&environment, mountpoint);
             }
             Ok(_) | Err(Silent::NotOurs) => {}
-            // A caller in its exec(2) tells nothing before it is answered; its parents tell whose it is.
+            // A caller in its exec(2) can't be read before it is answered; its parents show whose it is.
             Err(Silent::Late) if n == 0 && stat.is_stuck() => {}
             Err(Silent::Late) => lineage.whole = false,
         }

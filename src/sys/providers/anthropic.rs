@@ -63,7 +63,7 @@ impl Talk for Anthropic {
             });
         }
         said.over |= text(event, "/type") == Some("message_stop");
-        // The beginning tells the input, the end the output so far.
+        // The first event has the input tokens, the last ones the output so far.
         for usage in ["/message/usage", "/usage"].iter().filter_map(|place| event.pointer(place)) {
             let Tokens { input, output, cache_read, cache_write } = said.tokens.unwrap_or_default();
             said.tokens = Some(Tokens {

@@ -217,7 +217,7 @@ impl Caller {
             let piece = match send::next(&mut response, wait, self.key.as_ref()).await {
                 // The answer is whole; how the connection ends is no matter.
                 Err(_) if stopped => None,
-                // A whole answer whose length was told wrong is still one.
+                // A complete answer with a wrong length is still complete.
                 Err(_) if !streams && serde_json::from_slice::<Value>(&whole).is_ok() => None,
                 piece => piece.map_err(Broke::Off)?,
             };

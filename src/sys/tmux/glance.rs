@@ -109,7 +109,7 @@ impl Tmux {
                 Some(_) | None => return Ok(None),
             }
         }
-        // A death that only the kernel has told so far.
+        // An exit that only the kernel has reported so far.
         if known.rows.iter().any(|row| !row.dead && self.deaths.ended(&row.target.id(), row.pid)) {
             return Ok(None);
         }

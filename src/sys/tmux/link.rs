@@ -139,7 +139,7 @@ impl Link {
                 ask = asks.recv(), if room => match ask {
                     // The asker gave up while we were away: what he wanted must not happen now.
                     Some(ask) if ask.reply.is_closed() => {}
-                    // Dropping it tells the asker.
+                    // Dropping it notifies the caller.
                     Some(ask) if ask.server.is_some_and(|server| self.server != Some(server)) => {}
                     Some(ask) => self.submit(ask),
                     None => return Ended::Closed,

@@ -62,7 +62,7 @@ pub struct TmuxOptions {
     pub height: u16,
     /// The tmux program.
     pub tmux: PathBuf,
-    /// What tells everything that the panes' programs start (`linux::mark`); nothing is told without one.
+    /// Marks everything that the panes' programs start (`linux::mark`); without it nothing is marked.
     pub mark: Option<u64>,
 }
 

@@ -99,7 +99,7 @@ impl Supervisor {
                     self.state.send_replace(State::Down(why));
                 }
             }
-            // Dropping a question tells its asker.
+            // Dropping a question notifies its caller.
             while self.questions.try_recv().is_ok() {}
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_LAST);

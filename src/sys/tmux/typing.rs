@@ -90,7 +90,7 @@ impl Tmux {
         setup::told(&self.options, &["load-buffer", "-b", buffer, "-"], text)
             .await
             .map_err(|message| TerminalError::Down { what: what.to_owned(), message })?;
-        // tmux answers "done" to a text that it couldn't read: only the size tells.
+        // tmux reports success for a text that it couldn't read: only the size shows that.
         let only = format!("#{{==:#{{buffer_name}},{buffer}}}");
         let size = Command::new("list-buffers").args(["-F", "#{buffer_size}", "-f", &only]);
         let answer = self.ask(Some(target.server), what, vec![size]).await?;
