@@ -409,3 +409,22 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn words_and_instructions_that_can_do_nothing_are_refused() {
+    refused(
+        "agents:\n  claude: {kind: claude}\n  shut: {kind: command, run: [cat]}\n  one: {kind: command, run: [cat], tasks: anyone, \
+         instructions_file: x.md}\n  two: {kind: gemini, instructions_file: x.md}\nagent_by_words:\n- {words: [a], agent: shut}\n\
+         - {words: [], agent: one}\n- {words: [b, '--'], agent: one}\n- {words: [c], agent: nobody}\n",
+        &[
+            "10:23: no agent is called `nobody`",
+            "4:75: an agent of kind `command` takes no instructions of its own, so `one` can't have any",
+            "5:40: an agent of kind `gemini` takes no instructions",
+            "7:23: no task may name the agent `shut`, so words can't choose it",
+            "8:11: there are no words",
+            "9:15: \"--\" has no letter or digit",
+        ],
+    );
+    let config = good("agents: {claude: {kind: claude, instructions_file: ~/me.md}}\nagent_by_words: [{words: [a, b c], agent: claude}]\n");
+    assert_eq!(config.agents.values().next().expect("one").instructions_file.as_deref(), Some(Path::new("/home/ada/me.md")));
+}

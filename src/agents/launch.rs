@@ -19,6 +19,7 @@ use crate::{
         options::{Agent, AgentBookOptions},
         version::Known,
     },
+    config::read_instructions,
     linux::dirs::{Outlives, private_dir, write_private},
     model::{
         agent::{INCARNATION, LaunchPlan, LaunchRequest, PASSED_ON},
@@ -82,7 +83,7 @@ pub(super) fn plan(
     let project = request.project.as_deref().unwrap_or(&request.workdir).to_string_lossy().into_owned();
     let below = request.workdir.strip_prefix(&project).ok().filter(|below| !below.as_os_str().is_empty());
     let below = below.unwrap_or(Path::new(".")).to_string_lossy().into_owned();
-    let places: BTreeMap<&str, String> = BTreeMap::from([
+    let mut places: BTreeMap<&str, String> = BTreeMap::from([
         ("project", project.clone()),
         ("below", below.clone()),
         ("exe", options.exe.to_string_lossy().into_owned()),
@@ -97,6 +98,8 @@ pub(super) fn plan(
         ("workdir", request.workdir.to_string_lossy().into_owned()),
         ("home", agent.home(options, account).to_string_lossy().into_owned()),
     ]);
+    let instructions = agent.config.instructions_file.as_deref().map(instructions).transpose()?;
+    places.extend(instructions.into_iter().flatten());
     let env = environment(options, agent, request, account, &places);
     let program: Vec<String> = match &agent.config.program {
         Some(program) => vec![program.clone()],
@@ -145,6 +148,9 @@ pub(super) fn plan(
     argv.extend(first.map(|word| (*word).to_owned()));
     let own: &[String] = if request.own_args { &agent.config.args } else { &[] };
     argv.extend(own.iter().map(|t| fill(t, &places)));
+    if agent.config.instructions_file.is_some() {
+        argv.extend(rules.launch.instructions.iter().map(|t| fill(t, &places)));
+    }
     let prompted = request.prompt.is_some() && request.resume.is_some();
     let prompt: &[String] = if prompted { &rules.launch.resume_prompt } else { &[] };
     for template in rest.iter().copied().chain(prompt.iter().map(String::as_str)) {
@@ -171,6 +177,12 @@ pub(super) fn plan(
         keep_dead: true,
     };
     Ok(LaunchPlan { launch, conversation, complaint })
+}
+
+/// Places for what an agent is told beside every task.
+fn instructions(file: &Path) -> io::Result<[(&'static str, String); 2]> {
+    let text = read_instructions(file).map_err(|why| io::Error::other(format!("instructions_file: {why}")))?;
+    Ok([("instructions_file", file.to_string_lossy().into_owned()), ("instructions_toml", toml_text(&text))])
 }
 
 fn environment(

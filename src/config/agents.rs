@@ -2,13 +2,15 @@
 //! Takes the configuration and the rules files it names; returns kinds with their rules, and problems. An unusable
 //! rules file is not a configuration error: `check` and the daemon's start report it.
 
+use std::path::Path;
+
 use super::{
     decode::{Context, Setting, text},
     node::Node,
     schema::{Agent, Config},
 };
 use crate::{
-    model::{ids::AgentName, spelling::nearest},
+    model::{by_words::is_usable, ids::AgentName, rights::Tasks, spelling::nearest},
     rules::Kind,
 };
 
@@ -38,6 +40,43 @@ pub(super) fn meaning(config: &Config, wrong: &mut impl FnMut(&str, String)) {
             wrong(&format!("agents.{name}.{key}"), message);
         }
     }
+    let rights = config.rights();
+    for (n, row) in config.agent_by_words.iter().enumerate() {
+        let at = format!("agent_by_words[{n}]");
+        if rights.agents.get(&row.agent) == Some(&Tasks::None) {
+            let message = format!(
+                "no task may name the agent `{}`, so words can't choose it; give it `tasks: person` or `tasks: anyone`",
+                row.agent
+            );
+            wrong(&format!("{at}.agent"), message);
+        }
+        if row.words.is_empty() {
+            wrong(&format!("{at}.words"), "there are no words, so this row chooses nothing".to_owned());
+        }
+        for (m, word) in row.words.iter().enumerate().filter(|(_, word)| !is_usable(word)) {
+            wrong(&format!("{at}.words[{m}]"), format!("{word:?} has no letter or digit, so no text has it as a word"));
+        }
+    }
+}
+
+/// Bytes of an `instructions_file`. Chosen: Linux takes 128 KiB as one word of a command line (execve(2), `MAX_ARG_STRLEN`), and an
+/// agent reads all of it with every task.
+const INSTRUCTIONS_MAX: u64 = 32 * 1024;
+
+/// What an agent is told beside every task.
+///
+/// # Errors
+/// Why it can't be told.
+pub fn read_instructions(file: &Path) -> Result<String, String> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{shown} can't be read: {error}"))?;
+    if text.len() as u64 > INSTRUCTIONS_MAX {
+        return Err(format!("{shown} has {} bytes; at most {INSTRUCTIONS_MAX} are taken", text.len()));
+    }
+    if text.trim().is_empty() || text.contains('\0') {
+        return Err(format!("{shown} is empty, or is no text"));
+    }
+    Ok(text)
 }
 
 fn problem(name: &AgentName, agent: &Agent) -> Option<(&'static str, String)> {
@@ -60,7 +99,18 @@ fn problem(name: &AgentName, agent: &Agent) -> Option<(&'static str, String)> {
             format!("the agent `{name}` is a command: program and arguments stand in `run`")
         }
         (false, false) => format!("`run` is for agents of kind command; `{name}` has `program` and `args`"),
-        (true, false) | (false, true) => return None,
+        (true, false) | (false, true) => return untaken(name, agent),
     };
     Some(("run", run))
+}
+
+/// Instructions for a CLI that takes none.
+fn untaken(name: &AgentName, agent: &Agent) -> Option<(&'static str, String)> {
+    let takes = agent.instructions_file.is_none() || !agent.kind.rules().launch.instructions.is_empty();
+    let kind = agent.kind.name();
+    let message = format!(
+        "an agent of kind `{kind}` takes no instructions of its own, so `{name}` can't have any; put them into the task's text, \
+         or give the kind `launch.instructions` in a rules file (doc/AGENTS.md)"
+    );
+    (!takes).then_some(("instructions_file", message))
 }

@@ -222,6 +222,9 @@ fn meaning(config: &Config, places: &Places) -> Vec<Problem> {
     for (n, account) in config.accounts.iter().enumerate() {
         agent_known(&format!("accounts[{n}].agent"), &account.agent);
     }
+    for (n, row) in config.agent_by_words.iter().enumerate() {
+        agent_known(&format!("agent_by_words[{n}].agent"), &row.agent);
+    }
     for (n, dedicated) in config.pool.dedicated.iter().enumerate() {
         if let Some(agent) = &dedicated.agent {
             agent_known(&format!("pool.dedicated[{n}].agent"), agent);

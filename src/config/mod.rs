@@ -18,6 +18,7 @@ mod schema;
 mod units;
 mod values;
 
+pub use agents::read_instructions;
 pub use error::{LoadError, Place, Problem, Problems};
 pub use homes::SharedLink;
 pub use load::{Loaded, Places, load, parse, survey};

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     model::{
+        by_words::ByWords,
         ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName},
         rights::{Rights, Tasks},
     },
@@ -44,6 +45,8 @@ section! {
         claude_link: Option<PathBuf> = Some(PathBuf::from(CLAUDE_LINK));
         shared: Shared = Shared::default();
         pool: Pool = Pool::default();
+        /// Who does a task that names no agent and has one of these words in its name or text; the first that fits.
+        agent_by_words: Vec<AgentByWords> = Vec::new();
         /// What agents are made of. The built-in rows `claude` and `codex` are there unless the file has its own.
         agents: BTreeMap<AgentName, Agent> = default_agents();
         dispatcher: Dispatcher = Dispatcher::default();
@@ -145,6 +148,8 @@ row! {
         run: Vec<String> = Vec::new();
         /// A rules file merged over the built-in one of the kind, key by key; or the definition of one's own kind.
         rules: Option<PathBuf> = None;
+        /// What it is told beside every task, as an addition to its system prompt.
+        instructions_file: Option<PathBuf> = None;
         /// Whose tasks may name it; by default nobody's, and anyone's for the pool's own agent.
         tasks: Option<Tasks> = None;
     }
@@ -158,6 +163,15 @@ impl Setting for Tasks {
     }
     fn show<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(self.name())
+    }
+}
+
+row! {
+    /// Words that choose an agent.
+    AgentByWords {
+        words: Vec<String>;
+        agent: AgentName;
+        --
     }
 }
 
@@ -387,9 +401,15 @@ impl Config {
         Rights {
             agents: agents.collect(),
             pool: Some(pool.clone()),
+            words: self.words_of_agents(),
             max_depth: self.dispatcher.max_depth,
             subtasks_per_hour: self.dispatcher.subtasks_per_hour,
         }
+    }
+
+    fn words_of_agents(&self) -> Vec<ByWords> {
+        let row = |row: &AgentByWords| ByWords { words: row.words.clone(), agent: row.agent.clone() };
+        self.agent_by_words.iter().map(row).collect()
     }
 
     /// Agents of the file that no task may name because nothing was said of it.

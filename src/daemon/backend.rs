@@ -175,8 +175,8 @@ impl Backend for DaemonBackend {
     fn may_be(&self, place: &Place, text: &[u8], writer: &Writer) -> Result<(), Refused> {
         // Of whom it isn't known who it is, the task is held.
         let Some(key) = place.task().filter(|_| writer.by != By::Unknown) else { return Ok(()) };
-        let agent = permits::bound(text).and_then(|bound| bound.agent);
         let snapshot = self.live.snapshot();
+        let agent = permits::bound(&snapshot.rights, &key.id, text).and_then(|bound| bound.agent);
         let Some(hold) = snapshot.rights.against(agent.as_ref(), writer.by) else { return Ok(()) };
         let told = format!("refused: {hold}");
         if snapshot.recent.last().is_none_or(|line| line.text != told) {

@@ -196,6 +196,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("shared", old.shared == new.shared),
         ("pool", old.pool == new.pool),
         ("agents", old.agents == new.agents),
+        ("agent_by_words", old.agent_by_words == new.agent_by_words),
         ("tmux", old.tmux == new.tmux),
         ("mount", old.mount == new.mount),
         ("api", old.api == new.api),

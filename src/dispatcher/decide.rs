@@ -203,7 +203,7 @@ impl<'a> Look<'a> {
         let Some(project) = snapshot.projects.iter().find(|project| project.name == task.key.project) else {
             return Fate::Stuck;
         };
-        let agent = task.spec.agent.clone().unwrap_or_else(|| config.pool.autonomous.agent.clone());
+        let agent = task.spec.agent().unwrap_or(&config.pool.autonomous.agent).clone();
         let under = snapshot.under(&agent);
         if is_out(snapshot, &under, &agent) {
             return Fate::Stuck;

@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod agent;
+pub mod by_words;
 pub mod command;
 pub mod command_line;
 pub mod event;

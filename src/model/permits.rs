@@ -4,18 +4,22 @@
 use crate::model::{
     command::{Command, Refused, RefusedKind},
     identity::Bound,
-    ids::TaskKey,
+    ids::{TaskId, TaskKey},
+    rights::Rights,
     snapshot::Snapshot,
     task::Origin,
     task_file::{self, Reading},
     writer::{By, Writer},
 };
 
-/// What a text is as a task; `None` where nothing can be made of it yet.
+/// What a text is as a task of this name; `None` where nothing can be made of it yet.
 #[must_use]
-pub fn bound(text: &[u8]) -> Option<Bound> {
+pub fn bound(rights: &Rights, id: &TaskId, text: &[u8]) -> Option<Bound> {
     match task_file::read(text) {
-        Reading::Ready { spec, .. } => Some(Bound { identity: task_file::identity(text), agent: spec.agent }),
+        Reading::Ready { mut spec, prompt } => {
+            spec.by_words = rights.by_words(id, &spec, &prompt);
+            Some(Bound { identity: task_file::identity(text), agent: spec.agent().cloned() })
+        }
         Reading::Empty | Reading::OpenFrontmatter | Reading::Rejected(_) => None,
     }
 }
@@ -26,7 +30,7 @@ pub fn origin(snapshot: &Snapshot, key: &TaskKey, writer: &Writer, text: &[u8]) 
     let session = writer.session.as_ref().and_then(|name| snapshot.sessions.get(name));
     let task = session.and_then(|session| snapshot.tasks.get(&session.task.as_ref()?.task)).filter(|t| t.key != *key);
     let parent = if writer.by == By::Agent { descends(task.map(|t| (&t.key, &t.origin))) } else { Origin::default() };
-    Origin { writer: Some(writer.clone()), text: bound(text), ..parent }
+    Origin { writer: Some(writer.clone()), text: bound(&snapshot.rights, &key.id, text), ..parent }
 }
 
 pub(super) fn descends(parent: Option<(&TaskKey, &Origin)>) -> Origin {

@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    ids::AgentName,
-    task::{Hold, Origin},
+    by_words::{self, ByWords, Found},
+    ids::{AgentName, TaskId},
+    task::{Hold, Origin, TaskSpec},
     writer::By,
 };
 
@@ -44,6 +45,8 @@ pub struct Rights {
     pub agents: BTreeMap<AgentName, Tasks>,
     /// The pool's, which does what names no agent.
     pub pool: Option<AgentName>,
+    /// Whose words choose the agent of a task that names none.
+    pub words: Vec<ByWords>,
     /// Tasks of tasks of tasks.
     pub max_depth: u32,
     /// Tasks that one task and what came from it may submit in an hour.
@@ -51,6 +54,12 @@ pub struct Rights {
 }
 
 impl Rights {
+    /// The agent that the words of a task choose, where it names none itself.
+    #[must_use]
+    pub fn by_words(&self, id: &TaskId, spec: &TaskSpec, prompt: &str) -> Option<Found> {
+        if spec.agent.is_some() { None } else { by_words::choose(&self.words, id, prompt) }
+    }
+
     /// Why a task that this writer wrote may not name this agent.
     #[must_use]
     pub fn against(&self, agent: Option<&AgentName>, by: By) -> Option<Hold> {

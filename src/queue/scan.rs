@@ -297,7 +297,10 @@ impl Queue {
             Reading::OpenFrontmatter => return hold(Hold::OpenFrontmatter),
             Reading::Rejected(problem) => return Some((TaskEvent::Rejected(problem), None, true)),
             Reading::Ready { spec, .. } if !spec.depends_on.is_empty() => return hold(Hold::DependsOn),
-            Reading::Ready { spec, .. } => spec,
+            Reading::Ready { mut spec, prompt } => {
+                spec.by_words = self.live.snapshot().rights.by_words(&key.id, &spec, &prompt);
+                spec
+            }
         };
         let leads = match spec.workdir.as_str() {
             "." => Ok(Workdir::Inside),

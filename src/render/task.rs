@@ -72,6 +72,7 @@ pub fn why(picture: &Picture, task: &Task) -> String {
             }
         }
     }
+    out.push_str(&agent_by_words(picture, task));
     for (key, near) in task.spec.unknown.iter().filter_map(|key| Some((key, meant(key)?))).take(KEYS_NAMED) {
         let _ = writeln!(out, "warning: unknown key `{key}` in its frontmatter; did you mean `{near}`?");
     }
@@ -133,6 +134,21 @@ fn routed(picture: &Picture, task: &Task) -> String {
     format!("route: {} ({}){refused}\n", chain.join(", then "), route.rule)
 }
 
+/// Which agent the words of its name and text chose, where words choose and the task names none.
+fn agent_by_words(picture: &Picture, task: &Task) -> String {
+    let snapshot = picture.snapshot;
+    let waits = matches!(task.phase, Phase::Held(_) | Phase::Queued);
+    match (&task.spec.by_words, &snapshot.pool_agent) {
+        (Some(found), _) => format!("agent {} by the word {:?} (agent_by_words)\n", found.agent, found.word),
+        (None, Some(pool))
+            if waits && task.text.is_some() && task.spec.agent.is_none() && !snapshot.rights.words.is_empty() =>
+        {
+            format!("agent {pool}, the pool's: no word of agent_by_words is in its name or text\n")
+        }
+        (None, _) => String::new(),
+    }
+}
+
 /// What keeps a ready task from being dispatched.
 fn waits_for(picture: &Picture, task: &Task) -> String {
     let snapshot = picture.snapshot;
@@ -141,7 +157,7 @@ fn waits_for(picture: &Picture, task: &Task) -> String {
         Pick::Provider(name) => return format!("goes to provider {name}"),
         Pick::Wait(name) => return format!("waits for provider {name}, whose jobs are as many as it may have at once"),
     }
-    let Some(agent) = task.spec.agent.as_ref().or(snapshot.pool_agent.as_ref()) else {
+    let Some(agent) = task.spec.agent().or(snapshot.pool_agent.as_ref()) else {
         return "waits for a free session".to_owned();
     };
     match snapshot.under(agent) {

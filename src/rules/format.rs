@@ -191,6 +191,8 @@ pub struct LaunchRules {
     pub resume: Vec<Word>,
     /// Appended to `resume` if the conversation gets a prompt at once.
     pub resume_prompt: Vec<String>,
+    /// In front of `args` and `resume`, where the agent's row has an `instructions_file`; empty for a CLI that takes none.
+    pub instructions: Vec<String>,
     pub conversation: ConversationBy,
     pub env: BTreeMap<String, String>,
 }

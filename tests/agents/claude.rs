@@ -16,6 +16,11 @@ fn claude_answers() {
 }
 
 #[test]
+fn claude_is_told_its_instructions() {
+    scenario::is_told_its_instructions(ME);
+}
+
+#[test]
 fn claude_runs_a_tool() {
     scenario::runs_a_tool(ME);
 }
@@ -54,6 +59,7 @@ const FEW_RETRIES: Play<'static> = Play {
     trusted: true,
     accounts: 1,
     sessions: 1,
+    instructions: None,
     more: "watcher: {server_retries: 0}",
 };
 

@@ -14,6 +14,11 @@ fn codex_answers() {
 }
 
 #[test]
+fn codex_is_told_its_instructions() {
+    scenario::is_told_its_instructions(ME);
+}
+
+#[test]
 fn codex_runs_a_tool() {
     scenario::runs_a_tool(ME);
 }
@@ -52,6 +57,7 @@ const NO_PAUSES: Play<'static> = Play {
     trusted: true,
     accounts: 1,
     sessions: 1,
+    instructions: None,
     more: "watcher: {server_retries: 0}",
 };
 

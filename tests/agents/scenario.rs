@@ -377,3 +377,25 @@ pub fn a_text_about_limits_is_a_text(cli: Cli) {
     assert!(stage.event(&["account", "limited"]).is_none(), "{}", stage.told());
     assert_eq!(stage.world.word("accounts/active"), "one");
 }
+
+/// Every conversation of an agent has its instructions beside the CLI's own, whatever is in them.
+pub fn is_told_its_instructions(cli: Cli) {
+    let instructions = "# You are the marketer\n[\"say\"] it's 100 % {home}; $HOME\n";
+    let Some(stage) = Stage::set(Play { instructions: Some(instructions), ..Play::new(cli) }) else { return };
+    stage.world.submit("a", "please say hello\n");
+    stage.done("a");
+    let told = |request: &crate::mock_llm::Request| {
+        let mut texts = vec![&request.body];
+        while let Some(value) = texts.pop() {
+            match value {
+                serde_json::Value::String(text) if text.contains(instructions.trim()) => return true,
+                serde_json::Value::Array(items) => texts.extend(items),
+                serde_json::Value::Object(map) => texts.extend(map.values()),
+                _ => {}
+            }
+        }
+        false
+    };
+    let requests = stage.main_requests();
+    assert!(!requests.is_empty() && requests.iter().all(told), "{:?}", requests.first().map(|r| &r.body));
+}

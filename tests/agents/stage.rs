@@ -73,11 +73,12 @@ impl Cli {
     }
 
     /// The row of `agents:`.
-    fn row(self, program: &Path, args: &str, world: &World) -> String {
-        let (name, program) = (self.name(), program.display());
+    fn row(self, program: &Path, play: Play<'_>, world: &World) -> String {
+        let (name, program, args) = (self.name(), program.display(), play.args);
+        let more = if play.instructions.is_some() { ", instructions_file: instructions.md" } else { "" };
         match self {
             Self::Claude | Self::Codex | Self::Gemini | Self::Opencode => {
-                format!("{name}: {{kind: {name}, program: {program}, args: [{args}]}}")
+                format!("{name}: {{kind: {name}, program: {program}, args: [{args}]{more}}}")
             }
             // As doc/AGENTS.md has it.
             Self::Qwen => {
@@ -85,7 +86,7 @@ impl Cli {
                 let rules = doc.split("```yaml\n").find(|block| block.starts_with("# The rules of Qwen Code"));
                 let rules = rules.and_then(|block| block.split("```").next()).expect("the rules of Qwen Code");
                 fs::write(world.path("qwen.yaml"), rules).expect("written");
-                format!("{name}: {{kind: qwen, rules: qwen.yaml, program: {program}, args: [{args}]}}")
+                format!("{name}: {{kind: qwen, rules: qwen.yaml, program: {program}, args: [{args}]{more}}}")
             }
         }
     }
@@ -105,6 +106,8 @@ pub struct Play<'a> {
     /// How many of `ACCOUNTS` there are.
     pub accounts: usize,
     pub sessions: u32,
+    /// Its row has an `instructions_file` with these.
+    pub instructions: Option<&'a str>,
     /// Further lines of the configuration.
     pub more: &'a str,
 }
@@ -116,7 +119,17 @@ impl Play<'_> {
             Cli::Codex | Cli::Opencode => "",
             Cli::Gemini | Cli::Qwen => "--yolo",
         };
-        Self { cli, args, env: &[], subscription: false, trusted: true, accounts: 1, sessions: 1, more: "" }
+        Self {
+            cli,
+            args,
+            env: &[],
+            subscription: false,
+            trusted: true,
+            accounts: 1,
+            sessions: 1,
+            instructions: None,
+            more: "",
+        }
     }
 
     /// One that asks before it runs a command.
@@ -310,7 +323,10 @@ fn configure(setup: &mut Setup, play: Play<'_>, program: &Path, world: &mut Worl
             )
         })
         .collect();
-    setup.more_agents = format!(", {}", play.cli.row(program, play.args, world));
+    if let Some(text) = play.instructions {
+        fs::write(world.path("instructions.md"), text).expect("written");
+    }
+    setup.more_agents = format!(", {}", play.cli.row(program, play, world));
     setup.more = format!("accounts: [{}]\n{}", accounts.join(", "), play.more);
     let home: PathBuf = world.path("home");
     setup.env = vec![("HOME".to_owned(), home.display().to_string()), ("TZ".to_owned(), "UTC".to_owned())];

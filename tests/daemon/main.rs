@@ -10,6 +10,7 @@ mod tracer;
 #[path = "../support/daemon.rs"]
 mod world;
 
+mod agent_by_words;
 mod bad_days;
 mod budget;
 mod claims;

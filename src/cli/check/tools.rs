@@ -6,7 +6,7 @@ use nix::unistd::Group;
 
 use crate::{
     cli::check::{report::Report, scene::Scene},
-    config::{Agent, Loaded, Socket},
+    config::{Agent, Loaded, Socket, read_instructions},
     linux::{
         ask::{answer, find},
         slice::{self, Children},
@@ -99,6 +99,13 @@ pub fn agents(scene: &Scene<'_>, loaded: &Loaded, report: &mut Report) {
 fn one(name: &AgentName, agent: &Agent, needed: bool, scene: &Scene<'_>, report: &mut Report) {
     if let Some(problem) = agent.kind.problem() {
         report.ready(problem.to_owned(), "mend it, or take the key out; doc/AGENTS.md describes rules files");
+    }
+    if let Some(Err(why)) = agent.instructions_file.as_deref().map(read_instructions) {
+        report.problem(
+            format!("agents.{name}.instructions_file"),
+            why,
+            "write there what the agent is to know with every task",
+        );
     }
     let Some(program) = agent.program() else { return };
     let key = format!("agents.{name}.{}", if agent.kind.is_command() { "run" } else { "program" });

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{EndedBy, Filing, Finished, Hold, Problem, Run, Work};
 use crate::model::{
+    by_words::Found,
     command::Writer,
     identity::{Bound, TextFacts},
     ids::{AgentName, ProviderName, RunId, TaskKey},
@@ -48,7 +49,7 @@ impl Task {
     /// What a permission for it is for.
     #[must_use]
     pub fn bound(&self) -> Option<Bound> {
-        Some(Bound { identity: self.text.as_ref()?.identity.clone(), agent: self.spec.agent.clone() })
+        Some(Bound { identity: self.text.as_ref()?.identity.clone(), agent: self.spec.agent().cloned() })
     }
 
     /// Whether it is in `delegated/`: at a provider, or sent to one by a person and not taken back.
@@ -106,6 +107,8 @@ pub struct TaskSpec {
     /// Attempts after the first.
     pub retries: u32,
     pub depends_on: Vec<String>,
+    /// What the configuration's words make of name and text, where `agent` says nothing. Not of the frontmatter.
+    pub by_words: Option<Found>,
     /// Keys that mean nothing here; named in `why`.
     pub unknown: Vec<String>,
 }
@@ -123,8 +126,17 @@ impl Default for TaskSpec {
             timeout: None,
             retries: 1,
             depends_on: Vec::new(),
+            by_words: None,
             unknown: Vec::new(),
         }
+    }
+}
+
+impl TaskSpec {
+    /// The agent that the task names or that its words choose; the pool's agent if `None`.
+    #[must_use]
+    pub fn agent(&self) -> Option<&AgentName> {
+        self.agent.as_ref().or_else(|| Some(&self.by_words.as_ref()?.agent))
     }
 }
 
