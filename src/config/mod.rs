@@ -25,6 +25,7 @@ pub use load::{Loaded, Places, load, parse, survey};
 pub use notifications::{Notifications, Resend, Telegram, Template, Webhook};
 pub use providers::{Auto, Delegation, Price, Provider, ProviderKind};
 pub use schema::{
+    AgentByWords,
     Account, Agent, Api, Autonomous, Config, Control, Dedicated, Dispatcher, Janitor, Lifecycle, Mount, Pool, Project,
     Quota, Shared, Switcher, Tmux, UnknownKeys, Watcher,
 };

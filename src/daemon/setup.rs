@@ -291,6 +291,10 @@ mod tests {
             |config| config.claude_link = None,
             |config| config.shared.entries = Some(Vec::new()),
             |config| config.pool.autonomous.max += 1,
+            |config| {
+                let agent = config.pool.autonomous.agent.clone();
+                config.agent_by_words.push(config::AgentByWords::new(vec!["w".to_owned()], agent));
+            },
             |config| config.agents.clear(),
             |config| config.dispatcher.max_queued += 1,
             |config| config.watcher.idle_timeout += SECOND,
