@@ -425,6 +425,11 @@ fn words_and_instructions_that_can_do_nothing_are_refused() {
             "9:15: \"--\" has no letter or digit",
         ],
     );
-    let config = good("agents: {claude: {kind: claude, instructions_file: ~/me.md}}\nagent_by_words: [{words: [a, b c], agent: claude}]\n");
-    assert_eq!(config.agents.values().next().expect("one").instructions_file.as_deref(), Some(Path::new("/home/ada/me.md")));
+    let config = good(
+        "agents: {claude: {kind: claude, instructions_file: ~/me.md}}\nagent_by_words: [{words: [a, b c], agent: claude}]\n",
+    );
+    assert_eq!(
+        config.agents.values().next().expect("one").instructions_file.as_deref(),
+        Some(Path::new("/home/ada/me.md"))
+    );
 }

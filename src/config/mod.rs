@@ -25,8 +25,7 @@ pub use load::{Loaded, Places, load, parse, survey};
 pub use notifications::{Notifications, Resend, Telegram, Template, Webhook};
 pub use providers::{Auto, Delegation, Price, Provider, ProviderKind};
 pub use schema::{
-    AgentByWords,
-    Account, Agent, Api, Autonomous, Config, Control, Dedicated, Dispatcher, Janitor, Lifecycle, Mount, Pool, Project,
-    Quota, Shared, Switcher, Tmux, UnknownKeys, Watcher,
+    Account, Agent, AgentByWords, Api, Autonomous, Config, Control, Dedicated, Dispatcher, Janitor, Lifecycle, Mount,
+    Pool, Project, Quota, Shared, Switcher, Tmux, UnknownKeys, Watcher,
 };
 pub use units::{Bytes, Env, FromEnv, FromFile, MASK, Secret, Size, Socket, looks_secret, secret_of};

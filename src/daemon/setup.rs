@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn what_changes_is_taken_over_or_named() {
         const SECOND: Duration = Duration::from_secs(1);
-        let changes: [fn(&mut Config); 19] = [
+        let changes: [fn(&mut Config); 20] = [
             |config| {
                 config
                     .projects
