@@ -86,6 +86,7 @@ fn uncommented() -> String {
             None => out.push_str(&format!(
                 "{}\n",
                 line.replace("projects: []", "projects:")
+                    .replace("agent_by_words: []", "agent_by_words:")
                     .replace("accounts: []", "accounts:")
                     .replace("dedicated: []", "dedicated:")
                     .replace("providers: {}", "providers:")
@@ -417,12 +418,12 @@ fn words_and_instructions_that_can_do_nothing_are_refused() {
          instructions_file: x.md}\n  two: {kind: gemini, instructions_file: x.md}\nagent_by_words:\n- {words: [a], agent: shut}\n\
          - {words: [], agent: one}\n- {words: [b, '--'], agent: one}\n- {words: [c], agent: nobody}\n",
         &[
-            "10:23: no agent is called `nobody`",
-            "4:75: an agent of kind `command` takes no instructions of its own, so `one` can't have any",
-            "5:40: an agent of kind `gemini` takes no instructions",
-            "7:23: no task may name the agent `shut`, so words can't choose it",
-            "8:11: there are no words",
-            "9:15: \"--\" has no letter or digit",
+            "4:51: an agent of kind `command` takes no instructions of its own, so `one` can't have any",
+            "5:23: an agent of kind `gemini` takes no instructions",
+            "no task may name the agent `shut`, so words can't choose it",
+            "there are no words",
+            "\"--\" has no letter or digit",
+            "no agent is called `nobody`",
         ],
     );
     let config = good(
