@@ -53,6 +53,20 @@ fn dead_links_are_found() {
 }
 
 #[test]
+fn a_newcomer_s_questions_are_answered_by_one_file_each() {
+    let document = text("ARCHITECTURE.md");
+    let part = document.split("\n## ").find(|part| part.starts_with("Where to look\n")).expect("a part of that name");
+    let row = Regex::new(r"(?m)^\| (.+\?) \| `([^`]+)` \|$").expect("a pattern");
+    let rows: Vec<(&str, &str)> = row.captures_iter(part).map(|row| row.extract::<2>().1.into()).collect();
+    let missing = rows.iter().filter(|(_, file)| !Path::new(ROOT).join(file).is_file());
+    none(&missing.map(|(question, file)| format!("{question} {file} is not there")).collect::<Vec<_>>());
+    for word in ["file", "state", "agent", "verb", "mount", "provider", "channel"] {
+        assert!(rows.iter().any(|(question, _)| question.contains(word)), "no question about {word}");
+    }
+    assert!(rows.len() >= 10 && rows.len() == part.matches("? |").count(), "each row is a question and a file");
+}
+
+#[test]
 fn files_of_the_source_exist() {
     let file = Regex::new(r"^(?:src/|tests/|examples/)?[a-z_]+(?:/[a-z_]+)*(?:\.rs|/)$").expect("a pattern");
     let mut wrong = Vec::new();
