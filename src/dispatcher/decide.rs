@@ -275,9 +275,10 @@ mod tests {
     use crate::model::{
         event::Counts,
         identity::TextFacts,
+        samples,
         session::Incarnation,
         snapshot::Project,
-        task::{Origin, Phase, TaskSpec},
+        task::{Phase, TaskSpec},
     };
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -294,18 +295,8 @@ mod tests {
         for n in 0..sessions {
             let name = SessionName::parse(&format!("pool-{n}")).expect("a name");
             let mut session = Session::new(name.clone(), Role::Pool, NOW);
-            let incarnation = Incarnation {
-                id: "i".to_owned(),
-                session: name.clone(),
-                agent: Config::default().pool.autonomous.agent,
-                account: None,
-                workdir: "/a".into(),
-                conversation: None,
-                pane: crate::model::pane::PaneId("%1".to_owned()),
-                pid: 1,
-                started: NOW,
-                token: String::new(),
-            };
+            let agent = Config::default().pool.autonomous.agent;
+            let incarnation = Incarnation { agent, workdir: "/a".into(), ..samples::incarnation(&name) };
             session.verdict.activity = Activity::Idle;
             session.phase =
                 if n + 1 == sessions { SessionPhase::Starting(incarnation) } else { SessionPhase::Up(incarnation) };
@@ -317,21 +308,9 @@ mod tests {
     fn put(snapshot: &mut Snapshot, key: &str, priority: i32, age: i64, spec: TaskSpec) {
         let key = TaskKey::parse(key).expect("a key");
         let modified = Timestamp::from_second(age).expect("a time");
-        let task = Task {
-            key: key.clone(),
-            text: Some(TextFacts { sha256: String::new(), identity: String::new(), bytes: 1, modified }),
-            spec: Arc::new(spec),
-            priority,
-            phase: Phase::Queued,
-            since: NOW,
-            attempts: 0,
-            origin: Origin::default(),
-            wish: None,
-            refused_by: Vec::new(),
-            note: None,
-            doubt: None,
-            also: Vec::new(),
-        };
+        let text = Some(TextFacts { modified, ..samples::text() });
+        let phase = Phase::Queued;
+        let task = Task { text, spec: Arc::new(spec), priority, phase, ..Task::new(key.clone(), NOW) };
         snapshot.tasks.insert(key, Arc::new(task));
     }
 

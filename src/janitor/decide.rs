@@ -215,7 +215,7 @@ mod tests {
     use crate::model::{
         queue::{FileFacts, FileKind},
         session::{Role, Session},
-        task::{Hold, Task},
+        task::Task,
     };
 
     const DAY: i64 = 86_400;
@@ -282,21 +282,7 @@ mod tests {
         let settings = config::Janitor::default();
         let goes = |id: &str, snapshot: &Snapshot| due(filed(id, QueueDir::Done, Some(0), 0), snapshot, &settings);
         let mut open = snapshot();
-        let task = Task {
-            key: key("a"),
-            text: None,
-            spec: Arc::default(),
-            priority: 0,
-            since: at(NOW),
-            phase: Phase::Held(Hold::Settling),
-            attempts: 0,
-            origin: crate::model::task::Origin::default(),
-            note: None,
-            doubt: None,
-            also: Vec::new(),
-            wish: None,
-            refused_by: Vec::new(),
-        };
+        let task = Task::new(key("a"), at(NOW));
         open.tasks.insert(key("a"), Arc::new(task));
         let mut retried = snapshot();
         retried.requests.insert(1, Arc::new(Action::Retry(key("a"), None)));

@@ -63,8 +63,8 @@ mod tests {
             ids::{AccountName, AgentName, SessionName},
             journal::{State, read_checkpoint},
             limit::{Limit, LimitKind, Usage},
-            pane::PaneId,
             provider::Delegation,
+            samples,
             session::{Activity, Incarnation, Role, Session, SessionEvent, Verdict},
             steady::{Reading, Steady},
         },
@@ -106,18 +106,7 @@ mod tests {
     fn since_is_of_the_state_shown_also_over_a_restart() {
         let mut world = world(None, Vec::new(), at(0));
         world.snapshot.sessions.insert(name(), Arc::new(Session::new(name(), Role::Pool, at(0))));
-        let incarnation = Incarnation {
-            token: String::new(),
-            id: "i".into(),
-            session: name(),
-            agent: AgentName::parse("claude").expect("name"),
-            account: None,
-            workdir: "/".into(),
-            conversation: None,
-            pane: PaneId("%0@1".into()),
-            pid: 1,
-            started: at(10),
-        };
+        let incarnation = Incarnation { started: at(10), ..samples::incarnation(&name()) };
         tell(&mut world, SessionEvent::Opened(incarnation), 10);
         assert_eq!(stated(&world), ("starting".to_owned(), at(10)));
         seen(&mut world, Activity::Idle, 11);

@@ -519,12 +519,11 @@ pub fn load(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::model::{
         event::{Counts, Event},
         ids::ProjectName,
+        samples,
         session::{Incarnation, SessionEvent, Then},
         task::{Status, TaskEvent},
     };
@@ -586,17 +585,12 @@ mod tests {
 
     #[test]
     fn what_a_power_cut_takes_anyway_is_deferred_and_nothing_else_is() {
-        let at = "1970-01-01T00:00:00Z";
-        let run: Run = serde_json::from_value(json!({
-            "id": "r", "session": "pool-11", "agent": "claude", "workdir": "/web", "attempt": 1, "attempts_allowed": 2,
-            "claimed": at, "delivery": "not-begun", "text": {"sha256": "1", "identity": "1", "bytes": 1, "modified": at},
-        }))
-        .expect("a run");
-        let incarnation: Incarnation = serde_json::from_value(json!({
-            "id": "i", "token": "t", "session": "pool-11", "agent": "claude", "workdir": "/web", "pane": "%1", "pid": 7,
-            "started": at, "conversation": "c",
-        }))
-        .expect("an agent");
+        let run = Run { attempts_allowed: 2, ..samples::run() };
+        let incarnation = Incarnation {
+            token: "t".to_owned(),
+            conversation: Some("c".to_owned()),
+            ..samples::incarnation(&run.session)
+        };
         let of = || "i".to_owned();
         let session = |event| Event::Session(run.session.clone(), event);
         let task = |event| Event::Task(key(), event);

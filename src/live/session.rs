@@ -218,13 +218,7 @@ mod tests {
     use super::*;
     use crate::{
         live::load,
-        model::{
-            event::Event,
-            ids::AgentName,
-            pane::{Exit, PaneId},
-            provider::Delegation,
-            session::{Incarnation, Then},
-        },
+        model::{event::Event, pane::Exit, provider::Delegation, samples, session::Then},
     };
 
     #[test]
@@ -235,20 +229,8 @@ mod tests {
             let mut world =
                 load(None, Vec::new(), Vec::new(), Delegation::default(), "id".to_owned(), at).expect("a world");
             world.snapshot.sessions.insert(name.clone(), Arc::new(Session::new(name.clone(), Role::Pool, at)));
-            let incarnation = Incarnation {
-                id: "i".to_owned(),
-                session: name.clone(),
-                agent: AgentName::parse("sh").expect("a name"),
-                account: None,
-                workdir: "/".into(),
-                conversation: None,
-                pane: PaneId("%1".to_owned()),
-                pid: 7,
-                started: at,
-                token: String::new(),
-            };
             for event in [
-                SessionEvent::Opened(incarnation),
+                SessionEvent::Opened(samples::incarnation(&name)),
                 SessionEvent::Freed,
                 SessionEvent::Died { of: "i".to_owned(), exit: Exit::Status(0), began },
                 SessionEvent::Ended { then: Then::Rest },

@@ -12,7 +12,7 @@ use crate::model::{
     ids::TaskKey,
     provider::{JobStop, Wish},
     snapshot::RECENT_FINISHED,
-    task::{self, After, Delivery, EndedBy, Known, Phase, Status, Stop, Task, TaskEvent, TaskRefusal, TaskSpec, Work},
+    task::{self, After, Delivery, EndedBy, Known, Phase, Status, Stop, Task, TaskEvent, TaskRefusal, Work},
 };
 
 impl World {
@@ -277,21 +277,8 @@ impl World {
 
     /// A task of which nothing is known but what was saved of its name.
     pub(super) fn blank(&self, key: &TaskKey, now: Timestamp) -> Task {
-        Task {
-            key: key.clone(),
-            text: None,
-            spec: Arc::new(TaskSpec::default()),
-            priority: 0,
-            phase: Phase::Held(task::Hold::Settling),
-            since: now,
-            attempts: 0,
-            origin: self.overrides.get(key).and_then(|said| said.origin.clone()).unwrap_or_default(),
-            wish: None,
-            refused_by: Vec::new(),
-            note: None,
-            doubt: None,
-            also: Vec::new(),
-        }
+        let origin = self.overrides.get(key).and_then(|said| said.origin.clone()).unwrap_or_default();
+        Task { origin, ..Task::new(key.clone(), now) }
     }
 }
 
@@ -317,7 +304,7 @@ mod tests {
             load(None, Vec::new(), Vec::new(), Delegation::default(), "id".to_owned(), at).expect("a world");
         let key = TaskKey::parse("web:a").expect("a key");
         let text = TextFacts { sha256: "1".to_owned(), identity: "1".to_owned(), bytes: 1, modified: at };
-        let spec = Arc::new(TaskSpec::default());
+        let spec = Arc::<task::TaskSpec>::default();
         let doubt = task::Hold::Tracked("a.md".to_owned());
         let seen = TaskEvent::Seen { text: text.clone(), spec: spec.clone() };
         let doubtful = TaskEvent::Doubtful { text, spec, why: doubt.clone() };
@@ -344,7 +331,7 @@ mod tests {
         let key = TaskKey::parse("web:a").expect("a key");
         let seen = |sha: &str| TaskEvent::Seen {
             text: TextFacts { sha256: sha.to_owned(), identity: sha.to_owned(), bytes: 1, modified: at },
-            spec: Arc::new(TaskSpec::default()),
+            spec: Arc::default(),
         };
         let problem = task::Problem { line: 2, column: 1, message: "m".to_owned() };
         let mut phase_after = |event: TaskEvent| {

@@ -28,6 +28,8 @@ pub mod reset;
 pub mod result;
 pub mod rights;
 pub mod route;
+#[cfg(test)]
+pub mod samples;
 pub mod seal;
 pub mod session;
 pub mod snapshot;

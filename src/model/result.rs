@@ -130,9 +130,9 @@ mod tests {
     use super::*;
     use crate::model::{
         footer::{Told, run_of, told},
-        identity::TextFacts,
         ids::{AgentName, SessionName},
-        task::{Delivery, Run, Status, Stop},
+        samples,
+        task::{Run, Status},
     };
 
     fn run() -> Run {
@@ -140,23 +140,10 @@ mod tests {
             id: RunId("r-1".into()),
             session: SessionName::parse("s-1").expect("name"),
             agent: AgentName::parse("demo").expect("name"),
-            accounts: Vec::new(),
-            workdir: "/p".into(),
             attempt: 2,
             attempts_allowed: 2,
-            timeout: None,
             claimed: "2026-01-01T00:00:00Z".parse().expect("time"),
-            typed: None,
-            delivery: Delivery::NotBegun,
-            stop: Stop::No,
-            pauses: 0,
-            instead: None,
-            text: TextFacts {
-                sha256: String::new(),
-                identity: String::new(),
-                bytes: 0,
-                modified: "2026-01-01T00:00:00Z".parse().expect("time"),
-            },
+            ..samples::run()
         }
     }
 

@@ -248,7 +248,7 @@ mod tests {
     use crate::model::{
         ids::TaskKey,
         provider::{Counters, ProviderStanding},
-        task::{Origin, Phase},
+        task::Phase,
     };
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -365,21 +365,8 @@ mod tests {
     #[test]
     fn the_first_of_the_chain_that_can_take_it_is_picked() {
         let spec = TaskSpec { allow_delegation: true, preferred_ai: Some("a".into()), ..TaskSpec::default() };
-        let mut task = Task {
-            key: TaskKey::parse("web:x").expect("a key"),
-            text: None,
-            spec: spec.into(),
-            priority: 0,
-            phase: Phase::Queued,
-            since: NOW,
-            attempts: 0,
-            origin: Origin::default(),
-            wish: None,
-            refused_by: Vec::new(),
-            note: None,
-            doubt: None,
-            also: Vec::new(),
-        };
+        let key = TaskKey::parse("web:x").expect("a key");
+        let mut task = Task { spec: spec.into(), phase: Phase::Queued, ..Task::new(key, NOW) };
         let [a, b, c] = ["a", "b", "c"].map(|name| ProviderName::parse(name).expect("a name"));
         let free = BTreeMap::new();
         let mut delegation = delegation();

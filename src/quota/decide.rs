@@ -198,8 +198,8 @@ mod tests {
         evidence::{Failure, Meaning, Signal, Source},
         ids::{AccountName, AgentName, SessionName},
         limit::{Limit, LimitKind, Usage, Window},
-        pane::PaneId,
-        session::{Incarnation, Session, Verdict},
+        samples,
+        session::{Session, Verdict},
         swap::{Partial, Swapped},
     };
 
@@ -375,20 +375,8 @@ mod tests {
                 |meaning| Signal { at: at(1), source: Source::Hook, rule: "r".into(), text: "t".into(), meaning };
             let activity = if meaning.is_some() { Activity::Limited } else { Activity::Working };
             let evidence = meaning.into_iter().map(signal).collect();
-            let incarnation = Incarnation {
-                id: "i".into(),
-                session: name.clone(),
-                agent: AgentName::parse("claude").expect("name"),
-                account: None,
-                workdir: "/".into(),
-                conversation: None,
-                pane: PaneId("%0@1".into()),
-                pid: 1,
-                token: String::new(),
-                started: at(0),
-            };
             let session = Session {
-                phase: SessionPhase::Up(incarnation),
+                phase: SessionPhase::Up(samples::incarnation(&name)),
                 verdict: Verdict { activity, since: at(1), evidence, last_change: at(1), asked: None, draft: false },
                 ..Session::new(name.clone(), Role::Pool, at(0))
             };

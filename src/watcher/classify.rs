@@ -227,10 +227,9 @@ mod tests {
     use crate::{
         model::{
             evidence::{Failure, Look, Source},
-            identity::TextFacts,
-            ids::{AgentName, RunId, SessionName},
             limit::{Limit, LimitKind},
-            task::{Delivery, Run, Stop},
+            samples,
+            task::{Delivery, Run},
         },
         watcher::over::{Facts, Over, over as judge},
     };
@@ -255,23 +254,7 @@ mod tests {
     }
 
     fn run() -> Run {
-        Run {
-            id: RunId("r".into()),
-            session: SessionName::parse("s").expect("name"),
-            agent: AgentName::parse("a").expect("name"),
-            accounts: Vec::new(),
-            workdir: "/".into(),
-            attempt: 1,
-            attempts_allowed: 1,
-            timeout: None,
-            claimed: at(10),
-            typed: None,
-            delivery: Delivery::Taken { at: at(11) },
-            stop: Stop::No,
-            pauses: 0,
-            instead: None,
-            text: TextFacts { sha256: String::new(), identity: String::new(), bytes: 0, modified: at(0) },
-        }
+        Run { claimed: at(10), delivery: Delivery::Taken { at: at(11) }, ..samples::run() }
     }
 
     fn history(signals: &[Signal]) -> History {

@@ -33,8 +33,8 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        ids::{AccountName, AgentName, SessionName},
-        pane::PaneId,
+        ids::{AccountName, SessionName},
+        samples,
         session::Role,
     };
 
@@ -49,18 +49,8 @@ mod tests {
     /// What is told of a session of which `known` was known, when `found` is found below pane process 10.
     fn told(spent: bool, known: Found, found: Option<Found>) -> Option<Found> {
         let name = SessionName::parse("mine").expect("name");
-        let incarnation = Incarnation {
-            id: "i".into(),
-            session: name.clone(),
-            agent: AgentName::parse("claude").expect("name"),
-            account: known.account,
-            workdir: "/".into(),
-            conversation: known.conversation,
-            pane: PaneId("%0@1".into()),
-            pid: known.pid,
-            token: String::new(),
-            started: Timestamp::UNIX_EPOCH,
-        };
+        let Found { pid, account, conversation, .. } = known;
+        let incarnation = Incarnation { account, conversation, pid, ..samples::incarnation(&name) };
         let session = Session { spent, ..Session::new(name, Role::Dedicated, Timestamp::UNIX_EPOCH) };
         match news(&session, &incarnation, 10, found)? {
             SessionEvent::Found { pid, account, conversation, .. } => {

@@ -13,11 +13,10 @@ use super::{
 };
 use crate::model::{
     evidence::{Failure, Look, Meaning, Signal, Source, WaitingFor},
-    identity::TextFacts,
-    ids::{AgentName, RunId, SessionName},
     limit::{Limit, LimitKind},
+    samples,
     session::Activity,
-    task::{Delivery, Run, Stop},
+    task::{Delivery, Run},
 };
 
 const SETTINGS: Settings =
@@ -36,21 +35,10 @@ fn signal(source: Source, millis: i64, meaning: Meaning) -> Signal {
 
 fn run() -> Run {
     Run {
-        id: RunId("r".into()),
-        session: SessionName::parse("s").expect("name"),
-        agent: AgentName::parse("a").expect("name"),
-        accounts: Vec::new(),
-        workdir: "/".into(),
-        attempt: 1,
-        attempts_allowed: 1,
-        timeout: None,
         claimed: at(BEGUN - 1000),
         typed: Some(at(BEGUN - 500)),
         delivery: Delivery::Taken { at: at(BEGUN + 20) },
-        stop: Stop::No,
-        pauses: 0,
-        instead: None,
-        text: TextFacts { sha256: String::new(), identity: String::new(), bytes: 0, modified: at(0) },
+        ..samples::run()
     }
 }
 

@@ -46,6 +46,26 @@ pub struct Task {
 }
 
 impl Task {
+    /// One of which nothing is known but its name.
+    #[must_use]
+    pub fn new(key: TaskKey, now: Timestamp) -> Self {
+        Self {
+            key,
+            text: None,
+            spec: Arc::default(),
+            priority: 0,
+            phase: Phase::Held(Hold::Settling),
+            since: now,
+            attempts: 0,
+            origin: Origin::default(),
+            wish: None,
+            refused_by: Vec::new(),
+            note: None,
+            doubt: None,
+            also: Vec::new(),
+        }
+    }
+
     /// What a permission for it is for.
     #[must_use]
     pub fn bound(&self) -> Option<Bound> {

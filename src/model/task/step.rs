@@ -169,6 +169,31 @@ pub struct Known<'a> {
     pub against: Option<&'a Hold>,
 }
 
+/// Told of an attempt in a session while it lasts.
+macro_rules! of_run {
+    () => {
+        TaskEvent::TypingBegun { .. }
+            | TaskEvent::Taken { .. }
+            | TaskEvent::TryAgain { .. }
+            | TaskEvent::Waits { .. }
+            | TaskEvent::Paused { .. }
+    };
+}
+
+/// Told of a job at a provider.
+macro_rules! of_job {
+    () => {
+        TaskEvent::Submitted { .. } | TaskEvent::Output { .. } | TaskEvent::RefusedBy { .. }
+    };
+}
+
+/// Told of a task that is worked on, and of no other.
+macro_rules! of_work {
+    () => {
+        of_run!() | of_job!() | TaskEvent::Unclaimed { .. } | TaskEvent::Ended { .. }
+    };
+}
+
 /// What a phase becomes by an event: one cell of the table in `doc/STATES.md`.
 ///
 /// # Errors
@@ -188,6 +213,7 @@ pub fn step(phase: &Phase, known: Known<'_>, event: &TaskEvent, now: Timestamp) 
 }
 
 /// The same while nothing prevents it from running.
+#[expect(clippy::unnested_or_patterns, reason = "the patterns of macros stand apart")]
 fn cell(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Timestamp) -> Result<After, TaskRefusal> {
     use After::{Gone, Now, Same};
     use TaskEvent as E;
@@ -235,18 +261,7 @@ fn cell(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Timesta
                 Hold::OutsideClaim(_) => Ok(Now(Phase::Delegated(job.clone()))),
                 _ => not_now(),
             },
-            E::Claimed(_)
-            | E::Unclaimed { .. }
-            | E::TypingBegun { .. }
-            | E::Taken { .. }
-            | E::TryAgain { .. }
-            | E::Waits { .. }
-            | E::Paused { .. }
-            | E::Submitted { .. }
-            | E::Output { .. }
-            | E::RefusedBy { .. }
-            | E::Ended { .. }
-            | E::Filed { .. } => not_now(),
+            of_work!() | E::Claimed(_) | E::Filed { .. } => not_now(),
         },
         Phase::Queued => match event {
             E::Seen { .. } | E::Priority(_) | E::Release | E::Wish(_) => Ok(Same),
@@ -258,17 +273,7 @@ fn cell(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Timesta
             E::Delegated(job) => Ok(Now(Phase::Delegated(job.clone()))),
             E::Cancel => Ok(Now(Phase::Filing(Filing { work: None, ending: cancelled() }))),
             E::Hold => Ok(Now(Phase::Held(Hold::ByVerb))),
-            E::Unclaimed { .. }
-            | E::TypingBegun { .. }
-            | E::Taken { .. }
-            | E::TryAgain { .. }
-            | E::Waits { .. }
-            | E::Paused { .. }
-            | E::Submitted { .. }
-            | E::Output { .. }
-            | E::RefusedBy { .. }
-            | E::Ended { .. }
-            | E::Filed { .. } => not_now(),
+            of_work!() | E::Filed { .. } => not_now(),
         },
         Phase::Rejected(known) => match event {
             E::Seen { .. } => Ok(Now(Phase::Queued)),
@@ -279,21 +284,7 @@ fn cell(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Timesta
             E::OutsideClaim(how) => Ok(Now(Phase::Held(Hold::OutsideClaim(how.clone())))),
             E::Cancel => Ok(Now(Phase::Filing(Filing { work: None, ending: cancelled() }))),
             E::Priority(_) | E::Wish(_) => Ok(Same),
-            E::Claimed(_)
-            | E::Unclaimed { .. }
-            | E::TypingBegun { .. }
-            | E::Taken { .. }
-            | E::TryAgain { .. }
-            | E::Waits { .. }
-            | E::Paused { .. }
-            | E::Delegated(_)
-            | E::Submitted { .. }
-            | E::Output { .. }
-            | E::RefusedBy { .. }
-            | E::Ended { .. }
-            | E::Filed { .. }
-            | E::Hold
-            | E::Release => not_now(),
+            of_work!() | E::Claimed(_) | E::Delegated(_) | E::Filed { .. } | E::Hold | E::Release => not_now(),
         },
         Phase::Working(run) => match event {
             // A running task keeps the text it was claimed with; the file is looked at again when its result is filed.
@@ -362,12 +353,10 @@ fn cell(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Timesta
                 }
                 Ok(Now(Phase::Filing(Filing { work: Some(Work::Run(run.clone())), ending })))
             }
-            E::Priority(_)
+            of_job!()
+            | E::Priority(_)
             | E::Claimed(_)
             | E::Delegated(_)
-            | E::Submitted { .. }
-            | E::Output { .. }
-            | E::RefusedBy { .. }
             | E::Filed { .. }
             | E::Hold
             | E::Release
@@ -413,17 +402,9 @@ fn cell(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Timesta
                 same_run(&job.run, run)?;
                 Ok(Now(Phase::Filing(Filing { work: Some(Work::Job(job.clone())), ending: ending.clone() })))
             }
-            E::Claimed(_)
-            | E::Delegated(_)
-            | E::TypingBegun { .. }
-            | E::Taken { .. }
-            | E::TryAgain { .. }
-            | E::Waits { .. }
-            | E::Paused { .. }
-            | E::Filed { .. }
-            | E::Hold
-            | E::Release
-            | E::Priority(_) => not_now(),
+            of_run!() | E::Claimed(_) | E::Delegated(_) | E::Filed { .. } | E::Hold | E::Release | E::Priority(_) => {
+                not_now()
+            }
         },
         Phase::Filing(filing) => match event {
             E::Filed { kept: Some(_) } => Ok(Now(Phase::Held(Hold::ChangedWhileWorking))),
@@ -436,18 +417,9 @@ fn cell(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Timesta
             | E::Rejected(_)
             | E::OutsideClaim(_)
             | E::Vanished { .. } => Ok(Same),
-            E::Claimed(_)
-            | E::Unclaimed { .. }
-            | E::TypingBegun { .. }
-            | E::Taken { .. }
-            | E::TryAgain { .. }
-            | E::Waits { .. }
-            | E::Paused { .. }
+            of_work!()
+            | E::Claimed(_)
             | E::Delegated(_)
-            | E::Submitted { .. }
-            | E::Output { .. }
-            | E::RefusedBy { .. }
-            | E::Ended { .. }
             | E::Cancel
             | E::Hold
             | E::Release
@@ -461,18 +433,9 @@ fn cell(phase: &Phase, text: Option<&TextFacts>, event: &TaskEvent, now: Timesta
             E::Rejected(problem) => Ok(Now(Phase::Rejected(problem.clone()))),
             E::Vanished { .. } => Ok(Same),
             E::OutsideClaim(how) => Ok(Now(Phase::Held(Hold::OutsideClaim(how.clone())))),
-            E::Claimed(_)
-            | E::Unclaimed { .. }
-            | E::TypingBegun { .. }
-            | E::Taken { .. }
-            | E::TryAgain { .. }
-            | E::Waits { .. }
-            | E::Paused { .. }
+            of_work!()
+            | E::Claimed(_)
             | E::Delegated(_)
-            | E::Submitted { .. }
-            | E::Output { .. }
-            | E::RefusedBy { .. }
-            | E::Ended { .. }
             | E::Filed { .. }
             | E::Cancel
             | E::Hold

@@ -11,11 +11,11 @@ use crate::{
         ids::{AccountName, AgentName, ProjectName, ProviderName, SessionName, TaskId, TaskKey},
         limit::{Limit, LimitKind, Usage},
         notice::Channel,
-        pane::PaneId,
         provider::{Counters, Delegation},
+        samples,
         session::{Incarnation, Verdict},
         swap::{Cause, Partial, Swapped, Swaps},
-        task::{Finished, Origin, TaskSpec},
+        task::Finished,
     },
 };
 
@@ -53,18 +53,7 @@ fn limited(since: i64) -> Standing {
 
 fn session(activity: Activity, last_change: i64) -> Session {
     let name = SessionName::parse("s").expect("name");
-    let incarnation = Incarnation {
-        id: "i1".into(),
-        session: name.clone(),
-        agent: AgentName::parse("claude").expect("name"),
-        account: None,
-        workdir: "/".into(),
-        conversation: None,
-        pane: PaneId("%1".into()),
-        pid: 1,
-        token: String::new(),
-        started: at(0),
-    };
+    let incarnation = Incarnation { id: "i1".into(), started: at(0), ..samples::incarnation(&name) };
     let mut session = Session::new(name, Role::Pool, at(0));
     session.phase = SessionPhase::Up(incarnation);
     session.verdict = Verdict { activity, last_change: at(last_change), ..Verdict::unknown(at(last_change)) };
@@ -75,21 +64,8 @@ fn finished(status: Status) -> Task {
     let key = TaskKey::new(&ProjectName::parse("web").expect("name"), &TaskId::from_file_name("x.md").expect("id"));
     let error = Some("it fell over".to_owned());
     let ending = Ending { error, ..Ending::new(status, at(5)) };
-    Task {
-        key,
-        text: None,
-        spec: Arc::new(TaskSpec::default()),
-        priority: 0,
-        phase: Phase::Finished(Finished { work: None, ending }),
-        since: at(5),
-        attempts: 1,
-        origin: Origin::default(),
-        note: None,
-        doubt: None,
-        also: Vec::new(),
-        wish: None,
-        refused_by: Vec::new(),
-    }
+    let phase = Phase::Finished(Finished { work: None, ending });
+    Task { phase, attempts: 1, ..Task::new(key, at(5)) }
 }
 
 /// A supervisor of which only the notices matter.
