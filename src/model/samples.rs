@@ -16,12 +16,12 @@ pub(crate) fn text() -> TextFacts {
     TextFacts { sha256: String::new(), identity: String::new(), bytes: 1, modified: AT }
 }
 
-/// An agent of kind claude in that session.
+/// An agent in that session.
 pub(crate) fn incarnation(session: &SessionName) -> Incarnation {
     Incarnation {
         id: "i".to_owned(),
         session: session.clone(),
-        agent: AgentName::parse("claude").expect("a name"),
+        agent: AgentName::parse("a").expect("a name"),
         account: None,
         workdir: "/".into(),
         conversation: None,

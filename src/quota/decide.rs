@@ -199,7 +199,7 @@ mod tests {
         ids::{AccountName, AgentName, SessionName},
         limit::{Limit, LimitKind, Usage, Window},
         samples,
-        session::{Session, Verdict},
+        session::{Incarnation, Session, Verdict},
         swap::{Partial, Swapped},
     };
 
@@ -376,7 +376,10 @@ mod tests {
             let activity = if meaning.is_some() { Activity::Limited } else { Activity::Working };
             let evidence = meaning.into_iter().map(signal).collect();
             let session = Session {
-                phase: SessionPhase::Up(samples::incarnation(&name)),
+                phase: SessionPhase::Up(Incarnation {
+                    agent: AgentName::parse("claude").expect("name"),
+                    ..samples::incarnation(&name)
+                }),
                 verdict: Verdict { activity, since: at(1), evidence, last_change: at(1), asked: None, draft: false },
                 ..Session::new(name.clone(), Role::Pool, at(0))
             };
