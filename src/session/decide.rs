@@ -73,7 +73,7 @@ pub fn decide<'a>(
             )
             | None => Step::Free,
         },
-        None => without_task(session, wanted, under, settings.lifecycle, now),
+        None => without_task(session, wanted, under, prompt_by, settings.lifecycle, now),
     }
 }
 
@@ -108,6 +108,7 @@ fn without_task<'a>(
     session: &Session,
     wanted: &Wanted,
     under: impl Fn(&AgentName) -> Under<'a>,
+    prompt_by: impl Fn(&AgentName) -> PromptBy,
     lifecycle: &Lifecycle,
     now: Timestamp,
 ) -> Step {
@@ -136,8 +137,14 @@ fn without_task<'a>(
             Wanted::Rest | Wanted::Nothing | Wanted::Dedicated => Step::Nothing,
         },
         SessionPhase::Starting(_) => starting(session, lifecycle, now),
-        SessionPhase::Up(_) if session.spent => {
-            Step::End { why: "a fresh conversation for the next task".to_owned(), retire }
+        SessionPhase::Up(incarnation) if session.spent => {
+            let end = Step::End { why: "a fresh conversation for the next task".to_owned(), retire };
+            match prompt_by(&incarnation.agent) {
+                PromptBy::Paste => end,
+                // It exits by itself. Stopping it would stop what has detached itself from its task too, which is its child
+                // as long as it runs.
+                PromptBy::Stdin => when(after(session.used, lifecycle.stop_grace), now, end),
+            }
         }
         SessionPhase::Up(_) => {
             let idle_until = after(session.used, lifecycle.shrink_after);
