@@ -356,23 +356,15 @@ fn the_end_of_the_tmux_server_makes_no_agent_a_person() {
 #[test]
 fn no_right_is_gained_by_destroying_state() {
     let mut world = world(1, "");
-    let [mnt, config, home, other, pid] =
-        ["mnt", "config.yaml", "home", "other", "pid"].map(|name| world.path(name).display().to_string());
+    let [mnt, sock, other] = ["mnt", "tmux.sock", "other"].map(|name| world.path(name).display().to_string());
     let task = |id: &str| format!("printf -- '---\\nagent: sh\\n---\\necho ran\\n' > {mnt}/inbox/{id}.md");
     let ways = ["fresh", "garbage", "elsewhere"];
     for way in ways {
         world.orphan(way, &task(way));
     }
-    let program = crate::world::program().display().to_string();
-    let run = format!(
-        "HOME={home} STATE_DIRECTORY={other}-2 {program} run --foreground --config {config} > /dev/null 2>&1 & \
-         echo $! > {pid}; until [ -e {mnt}/status ]; do sleep 0.05; done; {}",
-        task("itself")
-    );
-    world.orphan("itself", &run);
     let down = |world: &mut World| {
         world.kill_daemon();
-        world.ok(&format!("kill -9 $(tmux -S {mnt}/../tmux.sock display-message -p '#{{pid}}')"));
+        world.ok(&format!("kill -9 $(tmux -S {sock} display-message -p '#{{pid}}')"));
     };
     let holds = |world: &World, id: &str| {
         world.go(id);
@@ -395,11 +387,6 @@ fn no_right_is_gained_by_destroying_state() {
     world.env.push(("STATE_DIRECTORY".into(), other));
     world.run();
     holds(&world, "elsewhere");
-    // The orphan starts the daemon again.
-    down(&mut world);
-    world.ok(&format!("{program} unmount --mount {mnt}"));
-    holds(&world, "itself");
-    world.ok(&format!("kill $(cat {pid}); while [ -e {mnt}/status ]; do sleep 0.05; done"));
 }
 
 #[test]
