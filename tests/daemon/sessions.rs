@@ -186,7 +186,7 @@ fn an_agent_dispatches_a_sub_task_and_reads_its_result() {
     world.submit(
         "parent",
         "```sh\ncd $CLAUDE_FAILOVER_MOUNT\nprintf 'demo: slow=1\\nhello child\\n' > inbox/child.md\n\
-         until [ -e tasks/child/why ]; do sleep 0.05; done; cat tasks/child/why > $OLDPWD/../child.why\n\
+         until grep -q parent tasks/child/why; do sleep 0.05; done 2> /dev/null; cat tasks/child/why > $OLDPWD/../child.why\n\
          until [ -e done/child.md ]; do sleep 0.05; done; grep said done/child.md; readlink $CLAUDE_FAILOVER_TASK\n```\n",
     );
     let result = world.result("done/parent.md");
